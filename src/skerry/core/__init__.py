@@ -1,0 +1,1 @@
+"""The nouns: frozen data and pure rules, shared by every room."""

@@ -1,0 +1,125 @@
+"""The one tree of errors, split by who must act.
+
+```
+SkerryError
+├── UsageError            2   you: a flag, a file name, a setting
+│   └── DataError         3   you: samples or labels that do not fit the model
+├── ModelError           10   the model: not one, damaged, or beyond what we handle
+│   └── RuntimeFailure   11   the model, on one runtime: it refused or failed to run it
+├── TargetError          20   the hardware: it cannot run or hold the model
+├── BudgetError          21   the result: it misses what the budget demands
+├── StateError           30   the machine we run on, or a bug of ours
+│   ├── StorageError     31   the disk: full, read-only, not permitted
+│   └── ToolchainError   32   an isolated environment: not installed, or its tool failed
+└── MissingExtraError    40   the installation: an optional part is not there
+```
+
+Each error says *what* happened (with got and expected) and carries a *hint*: what to
+do next. The number is the exit code of the command line; 130 is kept for Ctrl-C.
+Errors of libraries are turned into these at the door module that imports the library.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class SkerryError(Exception):
+    """The root of all errors that Skerry raises on purpose.
+
+    Args:
+        what: One line: what happened, what was got and what was expected.
+        hint: One line: what the reader can do about it.
+
+    Example:
+        >>> try:
+        ...     raise ModelError("m.onnx is empty", hint="Export the model again.")
+        ... except SkerryError as error:
+        ...     print(f"{error} [{error.exit_code}] {error.hint}")
+        m.onnx is empty [10] Export the model again.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, what: str, *, hint: str) -> None:
+        super().__init__(what)
+        self.what = what
+        self.hint = hint
+
+    @property
+    def code(self) -> str:
+        """The stable name of the kind of error, as `--json` prints it."""
+        return type(self).__name__
+
+
+class UsageError(SkerryError):
+    """The request itself is wrong: a flag, a file name, a setting."""
+
+    exit_code = 2
+
+
+class DataError(UsageError):
+    """Samples or labels do not fit the model, or each other."""
+
+    exit_code = 3
+
+
+class ModelError(SkerryError):
+    """The model is not one, is damaged, or uses what is not handled."""
+
+    exit_code = 10
+
+
+class RuntimeFailure(ModelError):
+    """A runtime refused to load the model or failed while running it."""
+
+    exit_code = 11
+
+
+class TargetError(SkerryError):
+    """The hardware described by a target cannot run or hold the model."""
+
+    exit_code = 20
+
+
+class BudgetError(SkerryError):
+    """A result was produced, but it misses the budget."""
+
+    exit_code = 21
+
+
+class StateError(SkerryError):
+    """The machine we run on is not in the state we need, or we have a bug."""
+
+    exit_code = 30
+
+
+class StorageError(StateError):
+    """The disk refused: full, read-only, or not permitted."""
+
+    exit_code = 31
+
+
+class ToolchainError(StateError):
+    """An isolated tool environment is missing, or the tool in it failed."""
+
+    exit_code = 32
+
+
+class MissingExtraError(SkerryError):
+    """An optional part of Skerry is not installed.
+
+    Args:
+        module: The module that could not be imported.
+        extra: The extra of `skerry` that brings it.
+    """
+
+    exit_code = 40
+
+    def __init__(self, module: str, *, extra: str) -> None:
+        super().__init__(
+            f"this needs the Python package {module!r}, which is not installed",
+            hint=f"pip install 'skerry[{extra}]'",
+        )
+        self.module = module
+        self.extra = extra

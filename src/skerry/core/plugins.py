@@ -1,0 +1,45 @@
+"""Parts that are found by name: our own and those of third parties, alike.
+
+A part is registered as a Python entry point in one of the groups below; a package
+that declares `[project.entry-points."skerry.runtimes"] mine = "pkg.module:Class"` adds
+a runtime called `mine`. Skerry's own parts are registered the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from typing import Any
+
+from skerry.core.errors import UsageError
+from skerry.core.names import did_you_mean
+
+RUNTIMES = "skerry.runtimes"
+STEPS = "skerry.steps"
+
+
+def names(group: str) -> list[str]:
+    """The names registered in a group, sorted; nothing is imported."""
+    return sorted({point.name for point in entry_points(group=group)})
+
+
+def find(group: str, name: str) -> Callable[..., Any]:
+    """Import the part registered under a name.
+
+    Args:
+        group: `RUNTIMES` or `STEPS`.
+        name: What the user calls it.
+
+    Returns:
+        The class or function registered; the caller knows its Protocol.
+
+    Raises:
+        UsageError: No part of that name is registered.
+    """
+    for point in entry_points(group=group, name=name):
+        part: Callable[..., Any] = point.load()
+        return part
+    kind = group.rpartition(".")[2].removesuffix("s")
+    raise UsageError(
+        f"there is no {kind} called {name!r}", hint=did_you_mean(name, names(group))
+    )

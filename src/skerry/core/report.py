@@ -1,0 +1,148 @@
+"""Before and after: the evidence for a compressed model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from skerry.core.budget import Breach, Budget
+from skerry.core.recipe import Recipe
+
+REPORT_SCHEMA = "skerry.report/1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accuracy:
+    """The task's metric on the same samples, before and after.
+
+    Attributes:
+        metric: Its name, as `skerry.tasks` knows it.
+        before: Value of the source model, as a fraction.
+        after: Value of the compressed model, as a fraction.
+        n: Number of samples.
+        paired_delta: Mean of after − before over the samples; below 0 is a loss
+            where higher is better.
+        ci95: 95 % interval of `paired_delta`.
+    """
+
+    metric: str
+    before: float
+    after: float
+    n: int
+    paired_delta: float
+    ci95: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """A figure before and after."""
+
+    before: float
+    after: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatencyChange:
+    """Latency before and after, measured interleaved on one runtime.
+
+    Attributes:
+        before: Median time of one inference of the source model, ms.
+        after: Median time of one inference of the compressed model, ms.
+        runtime: The runtime measured.
+        threads: Its number of threads.
+        repeats: Pairs of measurements.
+        ratio: Median over the pairs of after ÷ before.
+        noise: Half the width of the ratio's 95 % interval.
+    """
+
+    before: float
+    after: float
+    runtime: str
+    threads: int
+    repeats: int
+    ratio: float
+    noise: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerRow:
+    """One operator of the model in the report.
+
+    Attributes:
+        name: The node's name.
+        op_type: Its ONNX operator.
+        dtype: What it computes in: `int8`, `float32` …
+        error: Its contribution to the output's relative squared error when it alone
+            is quantized; None where that was not measured.
+        latency_ms: Its measured time in the chosen model, None where the runtime
+            fused it away or was not profiled.
+        macs: Multiply-accumulates of one inference.
+        weight_bytes: Bytes of its constants in the source model.
+        why: Why it stayed in higher precision, or empty.
+    """
+
+    name: str
+    op_type: str
+    dtype: str
+    error: float | None = None
+    latency_ms: float | None = None
+    macs: int = 0
+    weight_bytes: int = 0
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One candidate that was tried on the selection half of the evaluation data.
+
+    Attributes:
+        name: What it is, for people.
+        accuracy: Its metric on the selection half, as a fraction; None if not tried.
+        size_bytes: Its file; None if not tried.
+        latency_ratio: Its latency ÷ the source model's; None where not measured.
+        kept_float: Operators it keeps in higher precision.
+        chosen: Whether it is the one that was returned.
+        note: Why it was refused or not tried, or empty.
+    """
+
+    name: str
+    accuracy: float | None = None
+    size_bytes: int | None = None
+    latency_ratio: float | None = None
+    kept_float: int = 0
+    chosen: bool = False
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What was done to a model, and the proof of what it cost and brought.
+
+    Attributes:
+        model: Name of the source model's file.
+        sha256: Hash of the source and of the compressed model's file.
+        budget: What was demanded.
+        breaches: Limits of the budget that do not hold.
+        accuracy: On the report half, which no step has looked at; None without
+            labelled data.
+        size_bytes: Of the model files.
+        latency_ms: None where not measured.
+        memory_bytes: Peak activation memory, from the graphs.
+        layers: One row an operator.
+        tried: One row a candidate, in order of trial.
+        recipe: Reproduces the compressed model.
+        notes: What a reader must know, in plain sentences.
+    """
+
+    schema: str = REPORT_SCHEMA
+    model: str
+    sha256: tuple[str, str]
+    budget: Budget = field(default_factory=Budget)
+    breaches: tuple[Breach, ...] = ()
+    accuracy: Accuracy | None
+    size_bytes: Change
+    latency_ms: LatencyChange | None
+    memory_bytes: Change | None
+    layers: tuple[LayerRow, ...]
+    tried: tuple[Attempt, ...]
+    recipe: Recipe
+    notes: tuple[str, ...] = ()

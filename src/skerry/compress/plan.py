@@ -10,6 +10,7 @@ from skerry.compress.operators import (
     Role,
     activations,
     fused_output,
+    is_float,
     quantizable,
     role,
     weight,
@@ -34,10 +35,15 @@ class Plan:
     reads: Mapping[str, str] = field(default_factory=dict)
     writes: Mapping[str, str] = field(default_factory=dict)
 
-    @property
-    def observed(self) -> frozenset[str]:
-        """The names of the values whose ranges must be known."""
-        return frozenset(self.reads.values()) | frozenset(self.writes.values())
+
+def observable(graph: Graph, operators: Operators) -> frozenset[str]:
+    """Names of all values whose range a plan may need, whatever stays float."""
+    nodes = [node for node in graph.nodes if role(node) is Role.CARRY]
+    found: set[str] = set()
+    for node in [*quantizable(graph, operators), *nodes]:
+        found.update(_name(value) for value in activations(graph, node))
+        found.update(_name(value) for value in node.outputs if is_float(value))
+    return frozenset(found)
 
 
 def plan_quantization(

@@ -53,7 +53,7 @@ def insert_qdq(
     Args:
         graph: The graph that the plan was made for; it is left as it was.
         plan: What to quantize.
-        ranges: Range by name of value, for each of `plan.observed`.
+        ranges: Range by name of value, for each value of the plan.
         schemes: How.
 
     Returns:

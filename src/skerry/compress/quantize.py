@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from skerry.compress.calibrate import Progress, calibrate
 from skerry.compress.operators import Operators
-from skerry.compress.plan import plan_quantization
+from skerry.compress.plan import observable, plan_quantization
 from skerry.compress.qdq import DEFAULT_SCHEMES, Schemes, insert_qdq
 from skerry.compress.ranges import Range
 from skerry.compress.schemes import Method
@@ -66,10 +66,9 @@ class Quantize:
             ModelError: The graph cannot be brought to an opset with per-channel pairs.
         """
         ready = prepare(graph)
-        plan = plan_quantization(ready, operators=self.operators)
         ranges = calibrate(
             ready,
-            plan.observed,
+            observable(ready, self.operators),
             (sample.inputs for sample in context.calibration),
             runtime=context.runtime,
             scheme=self.schemes.activations,

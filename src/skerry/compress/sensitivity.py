@@ -52,7 +52,7 @@ def measure_sensitivity(
     Args:
         graph: The float graph that the plan was made for.
         plan: The operators to measure.
-        ranges: Range by name of value, for each of `plan.observed`.
+        ranges: Range by name of value, for each value of the plan.
         samples: Inputs of single inferences; a few are enough to rank operators.
         runtime: What runs the graph.
         schemes: How the operators would be quantized.

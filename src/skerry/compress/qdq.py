@@ -19,7 +19,7 @@ from skerry.compress.ranges import Range, scale_and_zero_point
 from skerry.compress.schemes import INT8_WEIGHTS, UINT8_ACTIVATIONS, Scheme
 from skerry.compress.tensors import quantize_tensor
 from skerry.core.seams import Array
-from skerry.graph import Graph, Node, Value, attribute, edit, make_node
+from skerry.graph import Graph, Node, Value, attribute, edit, make_initializer, make_node
 
 _INT32 = np.iinfo(np.int32)
 
@@ -190,8 +190,8 @@ class _Writer:
                 self._ranges[source], self._schemes.activations
             )
             self._parameters[source] = (
-                self.graph.add_initializer(f"{source}.scale", scale),
-                self.graph.add_initializer(f"{source}.zero_point", zero_point),
+                self._constant_value(f"{source}.scale", scale),
+                self._constant_value(f"{source}.zero_point", zero_point),
             )
         scale_value, zero_value = self._parameters[source]
         name = str(value.name)
@@ -216,9 +216,9 @@ class _Writer:
         node = make_node(
             "DequantizeLinear",
             [
-                self.graph.add_initializer(f"{name}.codes", codes),
-                self.graph.add_initializer(f"{name}.codes.scale", scale),
-                self.graph.add_initializer(f"{name}.codes.zero_point", zero_point),
+                self._constant_value(f"{name}.codes", codes),
+                self._constant_value(f"{name}.codes.scale", scale),
+                self._constant_value(f"{name}.codes.zero_point", zero_point),
             ],
             {} if axis is None else {"axis": axis},
             outputs=[f"{name}.dequantized"],
@@ -226,3 +226,6 @@ class _Writer:
         )
         edit.insert_first(self.graph, [node])
         return node.outputs[0]
+
+    def _constant_value(self, name: str, array: Array) -> Value:
+        return self.graph.add_initializer(make_initializer(array, name))

@@ -28,8 +28,8 @@ from skerry.compress.qdq import DEFAULT_SCHEMES, Schemes
 from skerry.compress.ranges import Range, scale_and_zero_point
 from skerry.compress.tensors import quantize_tensor
 from skerry.core.model import TensorSpec
-from skerry.core.seams import LoadOptions, Runtime, Session, Tensors
-from skerry.graph import Graph, Node, Value, edit, make_node, write_graph
+from skerry.core.seams import Array, LoadOptions, Runtime, Session, Tensors
+from skerry.graph import Graph, Node, Value, edit, make_initializer, make_node, write_graph
 from skerry.tasks.evaluate import output_distance
 
 SWITCHES = "skerry.switches"
@@ -154,8 +154,7 @@ class _Switched:
         return self._origin.get(name, name)
 
     def _switch(self, index: int) -> Value:
-        position = self.graph.add_initializer(
-            f"{SWITCHES}.{index}", np.array(index, np.int64)
+        position = self._constant(f"{SWITCHES}.{index}", np.array(index, np.int64)
         )
         gather = make_node(
             "Gather", [self._switches, position], outputs=[f"{SWITCHES}.{index}.on"]
@@ -170,8 +169,8 @@ class _Switched:
             self._ranges[origin], self._schemes.activations
         )
         parameters = [
-            self.graph.add_initializer(f"{name}.scale", scale),
-            self.graph.add_initializer(f"{name}.zero_point", zero_point),
+            self._constant(f"{name}.scale", scale),
+            self._constant(f"{name}.zero_point", zero_point),
         ]
         codes = make_node("QuantizeLinear", [value, *parameters], outputs=[f"{name}.q"])
         rounded = make_node(
@@ -191,7 +190,9 @@ class _Switched:
             return
         axis = weight_axis(node, floats.ndim) if self._schemes.per_channel else None
         codes = quantize_tensor(floats, replace(self._schemes.weights, axis=axis))
-        rounded = self.graph.add_initializer(
-            f"{node.name}.rounded", codes.dequantize()
+        rounded = self._constant(f"{node.name}.rounded", codes.dequantize()
         )
         node.replace_input_with(1, rounded)
+
+    def _constant(self, name: str, array: Array) -> Value:
+        return self.graph.add_initializer(make_initializer(array, name))

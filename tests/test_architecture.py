@@ -109,9 +109,7 @@ BROKEN: list[tuple[Rule, dict[str, str]]] = [
     (shape.dataclasses, {"core/a.py": "@dataclass(frozen=True)\nclass A: ..."}),
     (
         shape.dataclasses,
-        {
-            "core/a.py": "@dataclass(frozen=True, slots=False, kw_only=True)\nclass A: ..."
-        },
+        {"core/a.py": "@dataclass(frozen=True, slots=True)\nclass A: ..."},
     ),
 ]
 

@@ -7,8 +7,7 @@ memory does not grow with the number of samples.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -37,24 +36,22 @@ def calibrate(
     *,
     runtime: Runtime,
     scheme: Scheme,
-    methods: Sequence[Method] = ("minmax",),
     threads: int = 1,
     progress: Progress | None = None,
-) -> dict[Method, dict[str, Range]]:
-    """Choose the range of each value from real samples, by several methods at once.
+) -> dict[str, Range]:
+    """Choose the range of each value from real samples.
 
     Args:
         graph: The float graph.
         values: Names of the values to watch.
         samples: Inputs of single inferences.
         runtime: What runs the graph.
-        scheme: How the values will be quantized; its method is not looked at.
-        methods: How ranges are chosen.
+        scheme: How the values will be quantized, and how ranges are chosen.
         threads: CPU threads.
         progress: Told of each sample.
 
     Returns:
-        By method, the range by name of value.
+        The range by name of value.
 
     Raises:
         DataError: There are no samples, they do not fit the graph, or a value
@@ -62,10 +59,7 @@ def calibrate(
     """
     names = sorted(values)
     inputs = {spec.name for spec in graph.inputs}
-    observers = {
-        method: {name: RangeObserver(replace(scheme, method=method)) for name in names}
-        for method in methods
-    }
+    observers = {name: RangeObserver(scheme) for name in names}
     seen = 0
     with tempfile.TemporaryDirectory(prefix="skerry-") as folder:
         watched = graph.copy()
@@ -75,9 +69,8 @@ def calibrate(
         try:
             for seen, sample in enumerate(samples, start=1):
                 outputs: Mapping[str, Array] = {**session.run(sample), **sample}
-                for method, by_name in observers.items():
-                    for name in names:
-                        _observe(by_name[name], outputs[name], name, method)
+                for name, observer in observers.items():
+                    _observe(observer, outputs[name], name, scheme.method)
                 if progress is not None:
                     progress("calibrate", seen, 0)
         finally:
@@ -87,10 +80,7 @@ def calibrate(
             "there are no calibration samples",
             hint=f"Give {FEWEST_SAMPLES} or more real inputs of the model.",
         )
-    return {
-        method: {name: observer.range() for name, observer in by_name.items()}
-        for method, by_name in observers.items()
-    }
+    return {name: observer.range() for name, observer in observers.items()}
 
 
 def _observe(observer: RangeObserver, value: Array, name: str, method: Method) -> None:

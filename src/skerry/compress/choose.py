@@ -16,6 +16,7 @@ from itertools import islice
 from pathlib import Path
 
 from skerry.compress.calibrate import Progress, calibrate
+from skerry.compress.operators import Operators
 from skerry.compress.plan import observable, plan_quantization
 from skerry.compress.quantize import Quantize, prepare
 from skerry.compress.ranges import Range
@@ -33,7 +34,6 @@ from skerry.tasks.samples import SampleSource
 from skerry.tasks.task import Task
 
 DEFAULT_BUDGET = Budget(accuracy_drop=0.01)
-METHODS: tuple[Method, ...] = ("minmax", "mse")
 SENSITIVITY_SAMPLES = 6
 LATENCY_REPEATS = 15
 MOST_FLOAT = 0.5
@@ -154,22 +154,12 @@ class _Trials:
         self._search = search
         self._folder = folder
         self._prepared = prepare(graph)
-        self._ranges: dict[Method, dict[str, Range]] = {}
+        self._ranges: dict[tuple[Operators, Method], dict[str, Range]] = {}
         self._candidates: list[Candidate] = []
         self._sensitivity: Mapping[str, float] = {}
         self._baseline = self._score(source, "source")
 
     def run(self) -> Choice:
-        self._ranges = calibrate(
-            self._prepared,
-            observable(self._prepared, "all"),
-            (sample.inputs for sample in self._search.calibration),
-            runtime=self._search.runtime,
-            scheme=Quantize().schemes.activations,
-            methods=METHODS,
-            threads=self._search.threads,
-            progress=self._search.progress,
-        )
         self._try("plain INT8: every operator, MinMax", Quantize(operators="all"))
         self._try("operators with weights, MinMax", Quantize())
         if not self._holding():
@@ -205,7 +195,7 @@ class _Trials:
         self._sensitivity = measure_sensitivity(
             self._prepared,
             plan_quantization(self._prepared, operators=step.operators),
-            self._ranges[step.method],
+            self._ranges_for(step),
             few,
             runtime=self._search.runtime,
             schemes=step.schemes,
@@ -222,7 +212,7 @@ class _Trials:
         return self._holds(self._try(title, kept))
 
     def _try(self, title: str, step: Quantize) -> Candidate:
-        graph = step.write(self._prepared, self._ranges[step.method])
+        graph = step.write(self._prepared, self._ranges_for(step))
         model = write_graph(graph, self._file(len(self._candidates)))
         scores = self._score(model, title)
         better = find_metric(scores.metric).higher_is_better
@@ -237,6 +227,22 @@ class _Trials:
         )
         self._candidates.append(candidate)
         return candidate
+
+    def _ranges_for(self, step: Quantize) -> Mapping[str, Range]:
+        """Calibrate for a step, unless a step before needed those ranges and more."""
+        for (operators, method), ranges in self._ranges.items():
+            if method == step.method and operators in ("all", step.operators):
+                return ranges
+        self._ranges[step.operators, step.method] = calibrate(
+            self._prepared,
+            observable(self._prepared, step.operators),
+            (sample.inputs for sample in self._search.calibration),
+            runtime=self._search.runtime,
+            scheme=replace(step.schemes.activations, method=step.method),
+            threads=self._search.threads,
+            progress=self._search.progress,
+        )
+        return self._ranges[step.operators, step.method]
 
     def _holding(self) -> list[int]:
         return [

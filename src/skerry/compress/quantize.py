@@ -71,12 +71,11 @@ class Quantize:
             observable(ready, self.operators),
             (sample.inputs for sample in context.calibration),
             runtime=context.runtime,
-            scheme=self.schemes.activations,
-            methods=[self.method],
+            scheme=replace(self.schemes.activations, method=self.method),
             threads=context.threads,
             progress=context.progress,
         )
-        return self.write(ready, ranges[self.method])
+        return self.write(ready, ranges)
 
     def write(self, prepared: Graph, ranges: Mapping[str, Range]) -> Graph:
         """Quantize a prepared graph with ranges already known."""

@@ -155,7 +155,6 @@ class _Switched:
 
     def _switch(self, index: int) -> Value:
         position = self._constant(f"{SWITCHES}.{index}", np.array(index, np.int64))
-        )
         gather = make_node(
             "Gather", [self._switches, position], outputs=[f"{SWITCHES}.{index}.on"]
         )
@@ -191,7 +190,6 @@ class _Switched:
         axis = weight_axis(node, floats.ndim) if self._schemes.per_channel else None
         codes = quantize_tensor(floats, replace(self._schemes.weights, axis=axis))
         rounded = self._constant(f"{node.name}.rounded", codes.dequantize())
-        )
         node.replace_input_with(1, rounded)
 
     def _constant(self, name: str, array: Array) -> Value:

@@ -19,3 +19,8 @@ __all__ = [
     "with_static_inputs",
     "write_graph",
 ]
+
+from skerry.graph import edit
+def attribute(node, name, default):
+    a=node.attributes.get(name)
+    return default if a is None else a.value

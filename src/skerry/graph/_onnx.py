@@ -60,7 +60,7 @@ def make_node(
     inputs: Sequence[Value | None],
     attributes: Mapping[str, AttributeValue] | None = None,
     *,
-    outputs: Sequence[Value] | None = None,
+    outputs: Sequence[Value | str] | None = None,
     name: str | None = None,
     domain: str = "",
 ) -> Node:
@@ -70,13 +70,15 @@ def make_node(
         op_type: The operator.
         inputs: The values it reads; None for an optional input left out.
         attributes: Plain Python values by attribute name.
-        outputs: The values it makes; one new, nameless value when not given.
+        outputs: The values it makes, or their names; one nameless when not given.
         name: The node's name.
         domain: The operator's domain; empty for the ONNX standard's.
     """
-    return ir.node(
-        op_type, inputs, attributes, outputs=outputs, name=name, domain=domain
-    )
+    made = outputs and [
+        ir.Value(name=output) if isinstance(output, str) else output
+        for output in outputs
+    ]
+    return ir.node(op_type, inputs, attributes, outputs=made, name=name, domain=domain)
 
 
 def make_value(name: str, dtype: str, shape: Sequence[int | str | None]) -> Value:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Literal
 
-from skerry.graph import Graph, Node, Value, attribute
+from skerry.graph import Graph, Node, Value, attribute, dtype_name
 
 Operators = Literal["weights", "all"]
 """How much of a graph is quantized: operators with weights, or all that can be."""
@@ -66,7 +66,7 @@ def role(node: Node) -> Role:
 
 def is_float(value: Value | None) -> bool:
     """Whether a value is known to hold float32."""
-    return value is not None and value.dtype is not None and value.dtype.name == "FLOAT"
+    return value is not None and dtype_name(value) == "float32"
 
 
 def activations(graph: Graph, node: Node) -> list[Value]:

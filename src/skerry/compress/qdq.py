@@ -19,7 +19,16 @@ from skerry.compress.ranges import Range, scale_and_zero_point
 from skerry.compress.schemes import INT8_WEIGHTS, UINT8_ACTIVATIONS, Scheme
 from skerry.compress.tensors import quantize_tensor
 from skerry.core.seams import Array
-from skerry.graph import Graph, Node, Value, attribute, edit, make_initializer, make_node
+from skerry.graph import (
+    Graph,
+    Node,
+    Value,
+    attribute,
+    make_initializer,
+    make_node,
+    place_after,
+    remove_dead,
+)
 
 _INT32 = np.iinfo(np.int32)
 
@@ -62,8 +71,7 @@ def insert_qdq(
     writer = _Writer(graph.copy(), plan, ranges, schemes)
     writer.quantize_weights()
     writer.quantize_activations()
-    edit.remove_dead(writer.graph)
-    return writer.graph
+    return remove_dead(writer.graph)
 
 
 class _Writer:
@@ -207,7 +215,7 @@ class _Writer:
             outputs=[f"{name}.dq"],
             name=f"{name}.DequantizeLinear",
         )
-        edit.insert_after(self.graph, value, [quantize, dequantize])
+        place_after(self.graph, value, [quantize, dequantize])
         return dequantize.outputs[0]
 
     def _dequantized(
@@ -224,7 +232,7 @@ class _Writer:
             outputs=[f"{name}.dequantized"],
             name=f"{name}.DequantizeLinear",
         )
-        edit.insert_first(self.graph, [node])
+        place_after(self.graph, node.inputs[0], [node])
         return node.outputs[0]
 
     def _constant_value(self, name: str, array: Array) -> Value:

@@ -13,7 +13,15 @@ from skerry.compress.ranges import Range
 from skerry.compress.schemes import Method
 from skerry.core.recipe import ParamValue, StepSpec
 from skerry.core.seams import Runtime
-from skerry.graph import Graph, edit, infer_shapes
+from skerry.graph import (
+    Graph,
+    constants_to_initializers,
+    fold_batch_norm,
+    fold_constants,
+    infer_shapes,
+    name_all_nodes,
+    upgrade_opset,
+)
 from skerry.tasks.samples import SampleSource
 
 QDQ_OPSET = 17
@@ -107,8 +115,8 @@ def prepare(graph: Graph) -> Graph:
     Raises:
         ModelError: It cannot be brought to the opset that quantization needs.
     """
-    ready = edit.upgrade_opset(graph, QDQ_OPSET)
-    ready = edit.constants_to_initializers(ready)
-    ready = edit.fold_constants(ready)
-    ready = edit.fold_batch_norm(ready)
-    return infer_shapes(edit.name_all_nodes(ready))
+    ready = upgrade_opset(graph, QDQ_OPSET)
+    ready = constants_to_initializers(ready)
+    ready = fold_constants(ready)
+    ready = fold_batch_norm(ready)
+    return infer_shapes(name_all_nodes(ready))

@@ -29,7 +29,15 @@ from skerry.compress.ranges import Range, scale_and_zero_point
 from skerry.compress.tensors import quantize_tensor
 from skerry.core.model import TensorSpec
 from skerry.core.seams import Array, LoadOptions, Runtime, Session, Tensors
-from skerry.graph import Graph, Node, Value, edit, make_initializer, make_node, write_graph
+from skerry.graph import (
+    Graph,
+    Node,
+    Value,
+    make_initializer,
+    make_node,
+    place_after,
+    write_graph,
+)
 from skerry.tasks.evaluate import output_distance
 
 SWITCHES = "skerry.switches"
@@ -158,7 +166,7 @@ class _Switched:
         gather = make_node(
             "Gather", [self._switches, position], outputs=[f"{SWITCHES}.{index}.on"]
         )
-        edit.insert_first(self.graph, [gather])
+        place_after(self.graph, self._switches, [gather])
         return gather.outputs[0]
 
     def _choice(self, value: Value, switch: Value, name: str) -> Value:
@@ -178,7 +186,7 @@ class _Switched:
         where = make_node(
             "Where", [switch, rounded.outputs[0], value], outputs=[f"{name}.choice"]
         )
-        edit.insert_after(self.graph, value, [codes, rounded, where])
+        place_after(self.graph, value, [codes, rounded, where])
         self._origin[f"{name}.choice"] = origin
         return where.outputs[0]
 

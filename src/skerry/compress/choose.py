@@ -295,7 +295,10 @@ class _Trials:
         finally:
             for session in sessions.values():
                 session.close()
-        return {index: ratio(latencies[str(index)], latencies["source"]) for index in holding}
+        return {
+            index: ratio(latencies[str(index)], latencies["source"])
+            for index in holding
+        }
 
     def _score(self, model: Model, what: str) -> Scores:
         options = LoadOptions(threads=self._search.threads)
@@ -315,5 +318,3 @@ class _Trials:
 
     def _file(self, index: int) -> Path:
         return self._folder / f"candidate-{index}.onnx"
-
-

@@ -111,7 +111,9 @@ def quantizable(graph: Graph, operators: Operators) -> list[Node]:
 
     Operators that only carry values are not listed: they follow their input.
     """
-    wanted = {Role.WEIGHTS} if operators == "weights" else {Role.WEIGHTS, Role.ARITHMETIC}
+    wanted = (
+        {Role.WEIGHTS} if operators == "weights" else {Role.WEIGHTS, Role.ARITHMETIC}
+    )
     return [
         node
         for node in graph.nodes

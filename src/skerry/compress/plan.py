@@ -94,9 +94,7 @@ def plan_quantization(
 
 def weights_covered(graph: Graph, plan: Plan) -> tuple[int, int]:
     """How many of the graph's nodes with constant weights a plan quantizes, of all."""
-    names = [
-        node.name for node in graph.nodes if weight(graph, node) is not None
-    ]
+    names = [node.name for node in graph.nodes if weight(graph, node) is not None]
     return sum(name in plan.nodes for name in names), len(names)
 
 

@@ -12,7 +12,9 @@ from skerry.core.model import Model, TensorSpec
 from skerry.core.names import did_you_mean
 from skerry.core.seams import Tensors
 
-_NOISE = re.compile(r"(/\S+?\.(?:cc|cpp|h|hpp)(?::\d+)?\S*)|(\[ONNXRuntimeError\] : \d+ : )")
+_NOISE = re.compile(
+    r"(/\S+?\.(?:cc|cpp|h|hpp)(?::\d+)?\S*)|(\[ONNXRuntimeError\] : \d+ : )"
+)
 _LONGEST_REASON = 200
 
 

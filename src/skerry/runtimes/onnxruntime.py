@@ -118,9 +118,7 @@ class OnnxRuntime:
     def _open(self, model: Model, settings: ort.SessionOptions) -> ort.InferenceSession:
         check_file(model)
         try:
-            return ort.InferenceSession(
-                str(model.path), settings, providers=_PROVIDERS
-            )
+            return ort.InferenceSession(str(model.path), settings, providers=_PROVIDERS)
         except Exception as error:
             raise failure(self.name, "load", model, error) from error
 

@@ -94,7 +94,11 @@ class OpenvinoSession:
         with self._lock:
             request = self._infer(inputs)
             return [
-                (entry.node_name, entry.exec_type, entry.real_time.total_seconds() * 1e3)
+                (
+                    entry.node_name,
+                    entry.exec_type,
+                    entry.real_time.total_seconds() * 1e3,
+                )
                 for entry in request.profiling_info
                 if str(entry.status).endswith("EXECUTED")
             ]

@@ -166,7 +166,7 @@ def run_measured(argv: Sequence[str], *, environment: Mapping[str, str]) -> Chil
     """
     started_s = time.perf_counter()
     try:
-        child = subprocess.Popen(argv, env=dict(environment))  # noqa: S603 — the caller's own program
+        child = subprocess.Popen(argv, env=dict(environment))
     except OSError as error:
         raise StateError(
             f"cannot start {argv[0]}: {error.strerror}", hint="Is it installed?"

@@ -14,18 +14,18 @@ from skerry.core.errors import DataError, MissingExtraError
 from skerry.tasks import _image
 
 
-def picture(rows: int = 5, columns: int = 7) -> _image.Picture:
+def _picture(rows: int = 5, columns: int = 7) -> _image.Picture:
     values = np.arange(rows * columns * 3) % 251
     return values.reshape(rows, columns, 3).astype(np.uint8)
 
 
-def encode(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+def _encode(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
     stream = io.BytesIO()
     image.save(stream, kind, **options)
     return stream.getvalue()
 
 
-def bomb_png(side: int) -> bytes:
+def _bomb_png(side: int) -> bytes:
     def chunk(kind: bytes, content: bytes) -> bytes:
         checksum = zlib.crc32(kind + content)
         return (
@@ -46,13 +46,13 @@ def bomb_png(side: int) -> bytes:
 
 def test_png_keeps_each_pixel() -> None:
     """What is encoded as PNG is decoded as it was."""
-    decoded = _image.decode_picture(_image.encode_png(picture()), name="p")
-    np.testing.assert_array_equal(decoded, picture())
+    decoded = _image.decode_picture(_image.encode_png(_picture()), name="p")
+    np.testing.assert_array_equal(decoded, _picture())
 
 
 def test_gray_becomes_three_equal_channels() -> None:
     """A gray picture decodes to RGB."""
-    gray = picture()[:, :, 0]
+    gray = _picture()[:, :, 0]
     decoded = _image.decode_picture(_image.encode_png(gray), name="p")
     np.testing.assert_array_equal(decoded, np.repeat(gray[:, :, None], 3, axis=2))
 
@@ -60,7 +60,7 @@ def test_gray_becomes_three_equal_channels() -> None:
 def test_sixteen_bit_gray_keeps_its_upper_bits() -> None:
     """16-bit gray is scaled, not clipped."""
     deep = np.array([[0, 0x8000, 0xFFFF]], dtype=np.uint16)
-    decoded = _image.decode_picture(encode(Image.fromarray(deep)), name="p")
+    decoded = _image.decode_picture(_encode(Image.fromarray(deep)), name="p")
     assert decoded[0, :, 0].tolist() == [0, 0x80, 0xFF]
 
 
@@ -68,7 +68,7 @@ def test_transparent_pixels_are_white() -> None:
     """Transparency is laid on white, whatever colour hides in it."""
     image = Image.new("RGBA", (2, 1), (0, 0, 0, 0))
     image.putpixel((1, 0), (10, 20, 30, 255))
-    decoded = _image.decode_picture(encode(image), name="p")
+    decoded = _image.decode_picture(_encode(image), name="p")
     assert decoded.tolist() == [[[255, 255, 255], [10, 20, 30]]]
 
 
@@ -76,13 +76,13 @@ def test_camera_orientation_is_applied() -> None:
     """A photo that is noted as turned is turned back."""
     exif = Image.Exif()
     exif[0x0112] = 6  # Orientation: rotate by 90° clockwise to show
-    content = encode(Image.fromarray(picture()), "JPEG", exif=exif)
+    content = _encode(Image.fromarray(_picture()), "JPEG", exif=exif)
     assert _image.decode_picture(content, name="p").shape == (7, 5, 3)
 
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"not a picture", _image.encode_png(picture())[:-40], bomb_png(400)],
+    [b"", b"not a picture", _image.encode_png(_picture())[:-40], _bomb_png(400)],
 )
 def test_damaged_pictures_are_refused(content: bytes) -> None:
     """What is not a whole picture is a DataError that names it."""
@@ -94,7 +94,7 @@ def test_damaged_pictures_are_refused(content: bytes) -> None:
 def test_bombs_are_refused_unread(side: int) -> None:
     """More pixels than allowed are refused, without a warning of Pillow's."""
     with pytest.raises(DataError, match=r"pixels|decompression bomb"):
-        _image.decode_picture(bomb_png(side), name="p")
+        _image.decode_picture(_bomb_png(side), name="p")
 
 
 def test_missing_and_huge_files_are_refused(
@@ -103,7 +103,7 @@ def test_missing_and_huge_files_are_refused(
     """A file that cannot be read, or is too large, is a DataError."""
     with pytest.raises(DataError, match="No such file"):
         _image.read_picture(tmp_path / "none.png")
-    (tmp_path / "p.png").write_bytes(_image.encode_png(picture()))
+    (tmp_path / "p.png").write_bytes(_image.encode_png(_picture()))
     assert _image.read_picture(tmp_path / "p.png").shape == (5, 7, 3)
     monkeypatch.setattr(_image, "LARGEST_FILE_BYTES", 10)
     with pytest.raises(DataError, match="expected at most 10"):

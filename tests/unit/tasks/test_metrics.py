@@ -16,7 +16,7 @@ from skerry.tasks.metrics import (
 from skerry.tasks.prediction import Prediction
 
 
-def text(line: str) -> Prediction:
+def _text(line: str) -> Prediction:
     return Prediction(label=line, name=line, confidence=1.0)
 
 
@@ -56,14 +56,14 @@ def test_top_k_looks_at_k_classes(name: str, label: int, expected: float) -> Non
 def test_lines_right_ignores_spaces() -> None:
     """A line that differs in spaces alone is right, as PaddleOCR counts."""
     score = METRICS["lines_right"].score
-    assert score(text("ab c"), "a bc") == (1.0, 1.0)
-    assert score(text("abd"), "abc") == (0.0, 1.0)
+    assert score(_text("ab c"), "a bc") == (1.0, 1.0)
+    assert score(_text("abd"), "abc") == (0.0, 1.0)
 
 
 def test_character_error_sums_distances_over_lengths() -> None:
     """The value over two lines is the sum of distances over the sum of lengths."""
     score = METRICS["character_error"].score
-    scores = np.array([score(text("abx"), "abc"), score(text("d"), "d efghij")])
+    scores = np.array([score(_text("abx"), "abc"), score(_text("d"), "d efghij")])
     assert scores.tolist() == [[1, 3], [6, 7]]
     assert aggregate(scores[:, 0], scores[:, 1]) == pytest.approx(0.7)
 

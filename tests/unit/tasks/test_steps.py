@@ -24,13 +24,13 @@ from skerry.tasks.steps import (
 RED = np.array([200, 100, 50], dtype=np.uint8)
 
 
-def flat(rows: int, columns: int) -> Array:
+def _flat(rows: int, columns: int) -> Array:
     return np.broadcast_to(RED, (rows, columns, 3)).copy()
 
 
 def test_resize_stretches() -> None:
     """Without keep_aspect both sides become what was asked for."""
-    resized = Resize(height=4, width=9).apply(flat(10, 10))
+    resized = Resize(height=4, width=9).apply(_flat(10, 10))
     assert resized.shape == (4, 9, 3)
     assert (resized == RED).all()
 
@@ -41,7 +41,7 @@ def test_resize_keeps_the_aspect_and_fills_on_the_right(
 ) -> None:
     """Width follows height, at most the width asked for; the rest is filled."""
     step = Resize(height=5, width=40, keep_aspect=True, fill=7)
-    resized = step.apply(flat(10, columns))
+    resized = step.apply(_flat(10, columns))
     assert resized.shape == (5, 40, 3)
     assert (resized[:, :covered] == RED).all()
     assert (resized[:, covered:] == 7).all()
@@ -57,7 +57,7 @@ def test_letterbox_shows_the_whole_picture(anchor: str, rows: slice) -> None:
         PRE_STEPS,
         name="t",
     )
-    boxed = step.apply(flat(10, 20))
+    boxed = step.apply(_flat(10, 20))
     assert (boxed[rows] == RED).all()
     assert (boxed == RED).all(axis=2).sum() == 4 * 8
     assert boxed.shape == (8, 8, 3)
@@ -65,7 +65,7 @@ def test_letterbox_shows_the_whole_picture(anchor: str, rows: slice) -> None:
 
 def test_letterbox_keeps_a_sliver() -> None:
     """A picture far longer than the frame still has one row."""
-    boxed = Letterbox(height=8, width=8, fill=9).apply(flat(1, 1000))
+    boxed = Letterbox(height=8, width=8, fill=9).apply(_flat(1, 1000))
     assert (boxed == RED).all(axis=2).sum() == 8
 
 
@@ -80,13 +80,13 @@ def test_crop_cuts_the_middle() -> None:
 def test_crop_needs_enough_pixels() -> None:
     """A picture smaller than the crop is refused with both sizes."""
     with pytest.raises(DataError, match="9 × 2 out of a picture of 8 × 8"):
-        Crop(height=9, width=2).apply(flat(8, 8))
+        Crop(height=9, width=2).apply(_flat(8, 8))
 
 
 def test_normalize_applies_scale_then_mean_then_std() -> None:
     """(x · scale - mean) / std, a channel each, in float32."""
     step = Normalize(scale=0.01, mean=(1.0, 0.5, 0.0), std=(1.0, 0.25, 2.0))
-    normalized = step.apply(flat(2, 2))
+    normalized = step.apply(_flat(2, 2))
     assert normalized.dtype == np.float32
     np.testing.assert_allclose(normalized[1, 1], [1.0, 2.0, 0.25], rtol=1e-6)
 
@@ -111,7 +111,7 @@ def test_layout_orders_axes_and_channels(
 ) -> None:
     """Axes, channels and the batch axis come out as named; the dtype stays."""
     table = {"step": "layout", "order": order, "channels": channels}
-    laid = step_from_table(table, PRE_STEPS, name="t").apply(flat(2, 4))
+    laid = step_from_table(table, PRE_STEPS, name="t").apply(_flat(2, 4))
     assert laid.shape == shape
     assert laid.dtype == np.uint8
     assert laid.reshape(-1)[0] == first
@@ -120,7 +120,7 @@ def test_layout_orders_axes_and_channels(
 
 def test_layout_without_batch() -> None:
     """`batch = false` leaves the batch axis out."""
-    assert Layout(batch=False).apply(flat(2, 4)).shape == (3, 2, 4)
+    assert Layout(batch=False).apply(_flat(2, 4)).shape == (3, 2, 4)
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ def test_scores_must_fit_the_labels(
     decoder: TopK | Ctc, shape: tuple[int, ...]
 ) -> None:
     """Another number of classes or symbols than labels is refused."""
-    with pytest.raises(DataError, match="labels|symbols"):
+    with pytest.raises(DataError, match=r"labels|symbols"):
         decoder.decode(np.zeros(shape), ["", "a"])
 
 
@@ -230,6 +230,6 @@ def test_bad_steps_are_refused(table: dict[str, object], hint: str) -> None:
 
 
 def test_topk_needs_a_class() -> None:
-    """k = 0 is refused."""
+    """Keeping no class is refused."""
     with pytest.raises(UsageError, match="k is 0"):
         step_from_table({"step": "topk", "k": 0}, POST_STEPS, name="t")

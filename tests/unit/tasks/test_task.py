@@ -133,7 +133,7 @@ def test_labels_are_unicode() -> None:
 
 def test_a_missing_file_is_a_usage_error(tmp_path: Path) -> None:
     """A task file that is not there is refused with its path."""
-    with pytest.raises(UsageError, match="none.toml"):
+    with pytest.raises(UsageError, match=r"none\.toml"):
         load_task(tmp_path / "none.toml")
 
 

@@ -51,13 +51,17 @@ _LARGEST_LABELS_BYTES = 1 << 20
 _DTYPES = ("float32", "uint8")
 _SUM_TOLERANCE = 0.01
 
+_UNSCALED = "0 to 255"
+_UNSCALED_TRUST = 0.5
+"""Pixels a hundred times too large make most models look sure, right or wrong."""
+
 _SCALES: Mapping[str, Normalize] = {
     "0 to 1": Normalize(scale=1 / 255),
     "-1 to 1": Normalize(scale=1 / 255, mean=0.5, std=0.5),
     "ImageNet's mean and deviation": Normalize(
         scale=1 / 255, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
     ),
-    "0 to 255": Normalize(),
+    _UNSCALED: Normalize(),
 }
 """The usual ways to scale pixels, the most usual first: ties go to the first."""
 
@@ -90,17 +94,24 @@ class _Raw:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Way:
-    """One way to get from raw samples to the model's inputs."""
+    """One way to get from raw samples to the model's inputs.
+
+    Attributes:
+        name: What it is, for people.
+        pre: Its steps.
+        trust: What its confidence is worth against another way's.
+    """
 
     name: str
     pre: tuple[PreStep, ...]
+    trust: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Trial:
     """What one way gave on the trial samples."""
 
-    name: str
+    way: _Way
     task: Task
     n: int
     right: int | None
@@ -108,7 +119,7 @@ class _Trial:
 
     @property
     def rank(self) -> tuple[int, float]:
-        return (self.right or 0, self.confidence)
+        return (self.right or 0, self.confidence * self.way.trust)
 
     def __str__(self) -> str:
         if self.right is None:
@@ -226,11 +237,12 @@ def _picture_ways(
         name: (step,) for name, step in _SCALES.items()
     }
     if inputs[0].dtype == "uint8":
-        scales = {"0 to 255": ()}
+        scales = {_UNSCALED: ()}
     ways = [
         _Way(
             name=f"{channels} pixels from {name}",
             pre=(resize, *steps, Layout(order=axes.order, channels=channels)),
+            trust=_UNSCALED_TRUST if name == _UNSCALED else 1.0,
         )
         for channels, (name, steps) in product(orders, scales.items())
     ]
@@ -395,7 +407,7 @@ def _try(
             right += task.scoring.score(prediction, label)[0]
             labelled += 1
     return _Trial(
-        name=way.name,
+        way=way,
         task=task,
         n=labelled or len(raws),
         right=int(right) if labelled else None,
@@ -404,12 +416,13 @@ def _try(
 
 
 def _why_best(trials: Sequence[_Trial], best: _Trial) -> str:
-    others = sorted(
-        (trial for trial in trials if trial is not best), key=lambda trial: trial.rank
-    )
+    others = [trial for trial in trials if trial is not best]
     if not others:
-        return f"The samples {best.name} give {best}."
-    return (
-        f"Of {len(trials)} usual ways, {best.name} give {best}; "
-        f"next best are {others[-1].name}: {others[-1]}."
-    )
+        return f"The samples {best.way.name} give {best}."
+    equals = [trial.way.name for trial in others if trial.rank == best.rank]
+    if equals:
+        rest = f"so do {' and '.join(equals)}, which the samples cannot tell apart."
+    else:
+        second = max(others, key=lambda trial: trial.rank)
+        rest = f"next best are {second.way.name}: {second}."
+    return f"Of {len(trials)} usual ways, {best.way.name} give {best}; {rest}"

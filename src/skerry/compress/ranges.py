@@ -53,7 +53,8 @@ class Range:
     high: Array
 
     def __post_init__(self) -> None:
-        low, high = _as_end(self.low, "low"), _as_end(self.high, "high")
+        low = as_floats(self.low, "low", allow_integers=True)
+        high = as_floats(self.high, "high", allow_integers=True)
         if low.shape != high.shape or low.ndim > 1:
             raise DataError(
                 f"low has shape {low.shape} and high {high.shape}, expected two "
@@ -243,13 +244,6 @@ def _mse(histogram: Histogram, scheme: Scheme, ends: Array) -> tuple[Array, Arra
         highest=scheme.qmax - zero_point.astype(np.int64),
     )
     return error, steps**2 / 4
-
-
-def _as_end(end: object, what: str) -> Array:
-    array = np.asarray(end)
-    return as_floats(
-        array.astype(np.float64) if array.dtype.kind in "iu" else end, what
-    )
 
 
 def _as_scale(scale: Array) -> Array:

@@ -8,12 +8,14 @@ from skerry.core.errors import DataError, UsageError
 from skerry.core.seams import Array
 
 
-def as_floats(values: object, what: str) -> Array:
+def as_floats(values: object, what: str, *, allow_integers: bool = False) -> Array:
     """Check that values can be quantized, and give them as float32.
 
     Args:
         values: float16, float32 or float64.
         what: What they are, for the message of an error.
+        allow_integers: Whether integers are numbers like others here: for ends of
+            ranges they are; a tensor of integers is most likely quantized already.
 
     Raises:
         DataError: Not floats, none at all, or NaN, infinity or beyond float32.
@@ -25,7 +27,7 @@ def as_floats(values: object, what: str) -> Array:
             f"{what}: not an array: {error}",
             hint="Give one array at a time, each of one shape.",
         ) from error
-    if array.dtype.kind != "f":
+    if array.dtype.kind not in ("fiu" if allow_integers else "f"):
         raise DataError(
             f"{what}: got dtype {array.dtype}, expected float16, float32 or float64",
             hint="Quantize real numbers; convert with `astype(numpy.float32)`.",

@@ -70,7 +70,7 @@ class ModelError(SkerryError):
     exit_code = 10
 
 
-class RuntimeFailure(ModelError):
+class RuntimeFailure(ModelError):  # noqa: N818 - Python owns RuntimeError
     """A runtime refused to load the model or failed while running it."""
 
     exit_code = 11

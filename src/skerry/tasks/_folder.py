@@ -1,0 +1,139 @@
+"""Find the pictures of a folder, and their labels."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from skerry.core.errors import DataError
+from skerry.tasks import _image
+
+LABELS_FILE = "labels.csv"
+LARGEST_LABELS_BYTES = 1 << 26
+
+_COLUMNS = ("file", "label")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A picture that stands in a folder.
+
+    Attributes:
+        file: Its path under the folder, with slashes.
+        label: What the folder says of it, as text; None where it says nothing.
+    """
+
+    file: str
+    label: str | None
+
+
+def list_entries(folder: Path) -> tuple[Entry, ...]:
+    """List a folder's pictures; none is read.
+
+    Pictures are those of `labels.csv` where there is one, in its order. Otherwise
+    those of the sub-folders, each named after a class; or, where there are none
+    either, those of the folder itself, unlabelled. These are in the order of names.
+
+    Raises:
+        DataError: `labels.csv` is damaged or names a file that is not there; or there
+            are no pictures.
+    """
+    try:
+        if (folder / LABELS_FILE).exists():
+            return _read_labels(folder)
+        entries = _list_classes(folder) or _list_pictures(folder, "", None)
+    except OSError as error:
+        raise DataError(
+            f"cannot read {folder}: {error.strerror or error}",
+            hint="Check the path and its permissions.",
+        ) from error
+    if not entries:
+        raise DataError(
+            f"{folder} holds no pictures",
+            hint=f"Give a {LABELS_FILE} with the columns file and label, or one "
+            "sub-folder a class.",
+        )
+    return tuple(entries)
+
+
+def parse_labels(content: bytes, *, name: str) -> tuple[Entry, ...]:
+    """Parse a `labels.csv`: a header, then one row a picture.
+
+    Args:
+        content: UTF-8; other columns than `file` and `label` are passed over.
+        name: Whose content it is, for messages.
+
+    Raises:
+        DataError: It is not UTF-8 or not CSV, a column or a value is missing, or a
+            file's path leads out of the folder.
+    """
+    try:
+        text = content.decode("utf-8-sig")
+        rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+        columns = list(rows.fieldnames or ())
+        if not set(_COLUMNS) <= set(columns):
+            raise DataError(
+                f"{name} has the columns {', '.join(columns)[:80] or 'none'}; "
+                "expected file and label",
+                hint="Its first line is: file,label",
+            )
+        entries = tuple(_to_entry(row, f"{name}, line {rows.line_num}") for row in rows)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(
+            f"{name} is not UTF-8 CSV: {error}",
+            hint="Its first line is: file,label",
+        ) from error
+    if not entries:
+        raise DataError(f"{name} lists no pictures", hint="Add one line a picture.")
+    return entries
+
+
+def _read_labels(folder: Path) -> tuple[Entry, ...]:
+    path = folder / LABELS_FILE
+    size_bytes = path.stat().st_size
+    if size_bytes > LARGEST_LABELS_BYTES:
+        raise DataError(
+            f"{path} has {size_bytes} bytes, expected at most {LARGEST_LABELS_BYTES}",
+            hint="Give fewer pictures, or split them.",
+        )
+    entries = parse_labels(path.read_bytes(), name=str(path))
+    for entry in entries:
+        if not (folder / entry.file).is_file():
+            raise DataError(
+                f"{path} names {entry.file!r}, which is not there",
+                hint="Paths are relative to the folder of labels.csv.",
+            )
+    return entries
+
+
+def _to_entry(row: dict[str, str], line: str) -> Entry:
+    file, label = row["file"], row["label"]
+    if not file or label is None:
+        raise DataError(
+            f"{line}: a value is missing", hint="Each line has a file and a label."
+        )
+    path = PurePosixPath(file)
+    if path.is_absolute() or ".." in path.parts or "\0" in file:
+        raise DataError(
+            f"{line}: {file!r} leads out of the folder",
+            hint="Paths are relative to the folder of labels.csv.",
+        )
+    return Entry(file=file, label=label)
+
+
+def _list_classes(folder: Path) -> list[Entry]:
+    entries: list[Entry] = []
+    for child in sorted(folder.iterdir()):
+        if child.is_dir() and not child.name.startswith("."):
+            entries += _list_pictures(folder, f"{child.name}/", child.name)
+    return entries
+
+
+def _list_pictures(folder: Path, prefix: str, label: str | None) -> list[Entry]:
+    return [
+        Entry(file=prefix + path.name, label=label)
+        for path in sorted((folder / prefix).iterdir())
+        if path.suffix.lower() in _image.SUFFIXES and path.is_file()
+    ]

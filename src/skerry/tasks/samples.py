@@ -1,0 +1,337 @@
+"""Samples for calibration and evaluation, read as a stream, never whole.
+
+Two forms are read: an `.npz` whose arrays are named after the model's inputs (the
+first axis is that of the samples) plus an optional `label`; and a folder of pictures
+with a `labels.csv` (columns `file` and `label`) or one sub-folder a class, which the
+task's steps prepare. What can be checked without reading the samples is checked when
+they are opened; the rest when a sample is reached.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skerry.core.errors import DataError, UsageError
+from skerry.core.model import TensorSpec
+from skerry.core.names import did_you_mean
+from skerry.core.seams import Array
+from skerry.tasks import _folder, _image, _npz
+from skerry.tasks._checks import check_input, check_signature, to_label
+from skerry.tasks.metrics import Label
+from skerry.tasks.task import Task
+
+Mask = NDArray[np.bool_]
+
+LABEL = "label"
+"""The name of the array of labels in an `.npz`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Sample:
+    """One sample, ready for the model.
+
+    Attributes:
+        inputs: One array an input, with a batch axis of 1.
+        label: The index of the class, the line of text, or None where not known.
+        name: Where it is from, for messages.
+    """
+
+    inputs: dict[str, Array]
+    label: Label | None
+    name: str
+
+
+class SampleSource(Protocol):
+    """Samples that can be gone through any number of times, in the same order."""
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        ...
+
+    def __iter__(self) -> Iterator[Sample]:
+        """Go through the samples, reading each when it is reached.
+
+        Raises:
+            DataError: A sample cannot be read or does not fit the model.
+        """
+        ...
+
+    def pick(self, mask: Mask) -> SampleSource:
+        """Return the samples whose entry of the mask, bool [len], is true."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemorySource:
+    """Samples in memory."""
+
+    samples: tuple[Sample, ...]
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return len(self.samples)
+
+    def __iter__(self) -> Iterator[Sample]:
+        """Go through the samples."""
+        return iter(self.samples)
+
+    def pick(self, mask: Mask) -> Self:
+        """Return the samples whose entry of the mask is true."""
+        chosen = (self.samples[index] for index in np.flatnonzero(mask))
+        return replace(self, samples=tuple(chosen))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class NpzSource:
+    """Samples in an `.npz` file, one row of each array at a time.
+
+    Attributes:
+        path: The file.
+        inputs: The model's inputs.
+        task: Maps labels that are text to classes; None leaves labels as they are.
+        mask: Which rows are samples of this source, bool [rows].
+    """
+
+    path: Path
+    inputs: tuple[TensorSpec, ...]
+    task: Task | None
+    mask: Mask
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return int(self.mask.sum())
+
+    def __iter__(self) -> Iterator[Sample]:
+        """Go through the rows; what is read of the file is one row of each array."""
+        wanted = np.flatnonzero(self.mask)
+        last = int(wanted[-1]) if len(wanted) else -1
+        with _npz.open_npz(self.path, name=str(self.path)) as archive:
+            members = _npz.read_members(archive, name=str(self.path))
+            if _check_members(members, self.inputs, self.path) != len(self.mask):
+                raise DataError(
+                    f"{self.path} has changed since it was opened",
+                    hint="Leave the file as it is while it is read.",
+                )
+            rows = {
+                name: _npz.read_rows(archive, member)
+                for name, member in members.items()
+            }
+            for index in range(last + 1):
+                row = {name: next(stream) for name, stream in rows.items()}
+                if self.mask[index]:
+                    yield self._sample(row, index)
+
+    def pick(self, mask: Mask) -> Self:
+        """Return the samples whose entry of the mask is true."""
+        kept = self.mask.copy()
+        kept[np.flatnonzero(kept)[~mask]] = False
+        return replace(self, mask=kept)
+
+    def _sample(self, row: dict[str, Array], index: int) -> Sample:
+        name = f"{self.path.name}[{index}]"
+        inputs = {spec.name: row[spec.name][None] for spec in self.inputs}
+        for spec in self.inputs:
+            check_input(spec, inputs[spec.name], name=name)
+        label = row.get(LABEL) if LABEL not in inputs else None
+        return Sample(
+            inputs=inputs,
+            label=None if label is None else to_label(label[()], self.task, name=name),
+            name=name,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class FolderSource:
+    """Pictures in a folder, prepared by a task's steps.
+
+    Attributes:
+        folder: The folder.
+        spec: The model's input.
+        task: Its `pre` steps prepare the pictures.
+        entries: The pictures' paths under the folder, and their labels.
+    """
+
+    folder: Path
+    spec: TensorSpec
+    task: Task
+    entries: tuple[tuple[str, Label | None], ...]
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return len(self.entries)
+
+    def __iter__(self) -> Iterator[Sample]:
+        """Go through the pictures, reading each when it is reached."""
+        for file, label in self.entries:
+            array = self.task.prepare(_image.read_picture(self.folder / file))
+            check_input(self.spec, array, name=file)
+            yield Sample(inputs={self.spec.name: array}, label=label, name=file)
+
+    def pick(self, mask: Mask) -> Self:
+        """Return the samples whose entry of the mask is true."""
+        chosen = (self.entries[index] for index in np.flatnonzero(mask))
+        return replace(self, entries=tuple(chosen))
+
+
+def open_samples(
+    path: Path, inputs: Sequence[TensorSpec], task: Task | None
+) -> SampleSource:
+    """Open samples and check them against the model's signature and the task.
+
+    Args:
+        path: An `.npz` file or a folder of pictures.
+        inputs: The model's inputs.
+        task: How pictures are prepared and what labels mean; an `.npz` may do without.
+
+    Returns:
+        A source that reads each sample when it is reached.
+
+    Raises:
+        DataError: Nothing readable is there; arrays are missing, unknown, or of the
+            wrong dtype or shape; labels do not match the samples or the task.
+        MissingExtraError: Pictures are to be read and Pillow is not installed.
+    """
+    if path.is_dir():
+        return _open_folder(path, inputs, task)
+    return _open_npz(path, tuple(inputs), task)
+
+
+def split(source: SampleSource, seed: int) -> tuple[SampleSource, SampleSource]:
+    """Split samples into a selection half, which steps may look at, and a report half.
+
+    A coin is thrown for each pair of neighbours to say which goes to which half (a
+    random permutation in blocks of two). So the halves are equal to within one
+    sample, orderly files are split fairly, and a sample's half depends only on the
+    seed and its index: samples added later move none.
+
+    Args:
+        source: At least two samples.
+        seed: Not negative.
+
+    Returns:
+        The selection half and the report half; both still read as a stream.
+
+    Raises:
+        DataError: There are fewer than two samples.
+        UsageError: The seed is negative.
+    """
+    if len(source) <= 1:
+        raise DataError(
+            f"{len(source)} samples cannot be split into two halves",
+            hint="Give more samples, or separate files for selection and report.",
+        )
+    if seed < 0:
+        raise UsageError(f"the seed is {seed}, expected 0 or more", hint="Use seed 0.")
+    pairs = (len(source) + 1) // 2
+    # The raw stream of a bit generator is the same in all versions of numpy (NEP 19).
+    coins = (np.random.PCG64(seed).random_raw(pairs) >> np.uint64(63)).astype(bool)
+    mask = np.stack([coins, ~coins], axis=1).reshape(-1)[: len(source)]
+    return source.pick(mask), source.pick(~mask)
+
+
+def take(source: SampleSource, n: int) -> SampleSource:
+    """Take n samples spread over the whole source, or all if it has fewer.
+
+    One is taken at random, always the same one, from each of n stretches of equal
+    length: files that are sorted by class give samples of all classes.
+
+    Raises:
+        UsageError: n is not positive.
+    """
+    if n < 1:
+        raise UsageError(f"cannot take {n} samples", hint="Take at least one.")
+    size = len(source)
+    if n >= size:
+        return source
+    ends = np.arange(n + 1) * size // n
+    draws = np.random.default_rng(0).random(n)
+    mask = np.zeros(size, dtype=bool)
+    mask[ends[:-1] + (draws * np.diff(ends)).astype(int)] = True
+    return source.pick(mask)
+
+
+def _open_folder(
+    folder: Path, inputs: Sequence[TensorSpec], task: Task | None
+) -> FolderSource:
+    if task is None or not task.pre:
+        raise DataError(
+            f"{folder} holds pictures, and nothing says how the model takes them",
+            hint="Give a task with pre steps: skerry init writes one.",
+        )
+    if len(inputs) != 1:
+        raise DataError(
+            f"pictures feed one input, the model has {len(inputs)}",
+            hint="Give an .npz with one array an input.",
+        )
+    entries = tuple(
+        (
+            entry.file,
+            None
+            if entry.label is None
+            else to_label(entry.label, task, name=entry.file),
+        )
+        for entry in _folder.list_entries(folder)
+    )
+    source = FolderSource(folder=folder, spec=inputs[0], task=task, entries=entries)
+    # The first picture shows whether the steps lead to the model's input.
+    next(iter(source))
+    return source
+
+
+def _open_npz(
+    path: Path, inputs: tuple[TensorSpec, ...], task: Task | None
+) -> NpzSource:
+    with _npz.open_npz(path, name=str(path)) as archive:
+        members = _npz.read_members(archive, name=str(path))
+        rows = _check_members(members, inputs, path)
+        if LABEL in members and LABEL not in {spec.name for spec in inputs}:
+            labels = _npz.read_rows(archive, members[LABEL])
+            for index, label in enumerate(labels):
+                to_label(label[()], task, name=f"{path.name}[{index}]")
+    mask = np.ones(rows, dtype=bool)
+    return NpzSource(path=path, inputs=inputs, task=task, mask=mask)
+
+
+def _check_members(
+    members: dict[str, _npz.Member], inputs: tuple[TensorSpec, ...], path: Path
+) -> int:
+    specs = {spec.name: spec for spec in inputs}
+    for name in members:
+        if name not in specs and name != LABEL:
+            raise DataError(
+                f"{path} has an array {name!r} that is no input of the model",
+                hint=did_you_mean(name, [*specs, LABEL]),
+            )
+    for name, spec in specs.items():
+        if name not in members:
+            raise DataError(
+                f"{path} has no array for the model's input {spec}",
+                hint="Name each array after an input of the model.",
+            )
+        member = members[name]
+        got = TensorSpec(
+            name=name, dtype=member.dtype.name, shape=(1, *member.shape[1:])
+        )
+        check_signature(spec, got, name=str(path))
+    if LABEL in members and LABEL not in specs and len(members[LABEL].shape) > 1:
+        raise DataError(
+            f"{path}: label has shape {members[LABEL].shape}, expected one axis",
+            hint="Give one label a sample.",
+        )
+    counts = {name: member.shape[0] for name, member in members.items()}
+    rows = next(iter(counts.values()), 0)
+    is_empty = any(member.row_bytes == 0 for member in members.values())
+    if rows == 0 or is_empty or len(set(counts.values())) > 1:
+        listed = ", ".join(f"{name} {count}" for name, count in counts.items())
+        raise DataError(
+            f"{path}: got rows: {listed or 'none'}; expected one a sample, not empty, "
+            "in each array",
+            hint="The first axis of each array is that of the samples.",
+        )
+    return rows

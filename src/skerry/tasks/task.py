@@ -1,0 +1,313 @@
+"""What a model is for: the steps before and after it, its labels, its metric.
+
+A task is written as TOML, schema `skerry.task/1`:
+
+    schema = "skerry.task/1"
+    kind = "classification"
+    metric = "top1"
+    labels = ["cat", "dog"]
+
+    [[pre]]
+    step = "resize"
+    height = 32
+    width = 32
+
+    [[post]]
+    step = "softmax"
+
+    [[post]]
+    step = "topk"
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import tomli_w
+
+from skerry.core.config import from_table, parse_toml, read_toml
+from skerry.core.errors import DataError, UsageError
+from skerry.core.names import did_you_mean
+from skerry.core.seams import Array, Tensors
+from skerry.tasks.metrics import Metric, find_metric
+from skerry.tasks.prediction import Prediction
+from skerry.tasks.steps import (
+    POST_STEPS,
+    PRE_STEPS,
+    Ctc,
+    Decoder,
+    PostStep,
+    PreStep,
+    TopK,
+    step_from_table,
+)
+
+TASK_SCHEMA = "skerry.task/1"
+
+_FAMILY, _, _VERSION = TASK_SCHEMA.partition("/")
+
+
+class TaskKind(StrEnum):
+    """The kinds of task that Skerry can score."""
+
+    CLASSIFICATION = "classification"
+    TEXT = "text"
+
+
+_DECODERS: Mapping[TaskKind, type[Decoder]] = {
+    TaskKind.CLASSIFICATION: TopK,
+    TaskKind.TEXT: Ctc,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """What a model is for.
+
+    Attributes:
+        kind: Classification, or reading lines of text.
+        metric: The name of the metric that counts.
+        labels: The classes' names in the model's order (may be empty for
+            classification), or the alphabet of text, the blank symbol included.
+        pre: From a picture to the model's input; empty where samples are inputs.
+        post: From one sample's scores to the prediction; a decoder comes last.
+        output: The model's output that is read; the first one where empty.
+        golden_tolerance: Largest relative squared error of an output on a golden
+            sample, as a fraction.
+    """
+
+    kind: TaskKind
+    metric: str
+    labels: tuple[str, ...] = ()
+    pre: tuple[PreStep, ...] = ()
+    post: tuple[PostStep | Decoder, ...]
+    output: str = ""
+    golden_tolerance: float = 0.01
+
+    def __post_init__(self) -> None:
+        """Refuse parts that do not fit each other.
+
+        Raises:
+            UsageError: The metric or the decoder is not one of the kind; labels are
+                missing or double; the tolerance is not above 0.
+        """
+        _check_metric(self)
+        _check_decoder(self)
+        _check_labels(self)
+        if not 0 < self.golden_tolerance < float("inf"):
+            raise UsageError(
+                f"golden_tolerance is {self.golden_tolerance}, expected above 0",
+                hint="Use 0.01 for one percent of relative squared error.",
+            )
+
+    @property
+    def scoring(self) -> Metric:
+        """The metric that counts."""
+        return find_metric(self.metric)
+
+    def prepare(self, picture: Array) -> Array:
+        """Take a picture through the `pre` steps.
+
+        Args:
+            picture: uint8 [H, W, 3], RGB.
+
+        Returns:
+            The model's input, the batch axis of 1 included where `layout` adds it.
+
+        Raises:
+            DataError: A step does not take what the one before it gives.
+        """
+        for step in self.pre:
+            picture = step.apply(picture)
+        return picture
+
+    def decode(self, outputs: Tensors) -> Prediction:
+        """Take a model's outputs for one sample through the `post` steps.
+
+        Args:
+            outputs: As a session returns them, with a batch axis of 1.
+
+        Raises:
+            DataError: The output is missing, has another batch size than 1, or does
+                not fit the labels.
+        """
+        scores = _without_batch(self._read(outputs))
+        *steps, decoder = self.post
+        # Infinities would be NaN after softmax; the decoder answers both alike.
+        if np.isfinite(scores).all():
+            for step in steps:
+                scores = cast("PostStep", step).apply(scores)
+        return cast("Decoder", decoder).decode(scores, self.labels)
+
+    def _read(self, outputs: Tensors) -> Array:
+        name = self.output or next(iter(outputs), "")
+        if name not in outputs:
+            raise DataError(
+                f"the model has no output called {name!r}",
+                hint=did_you_mean(name, outputs),
+            )
+        return outputs[name]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _TaskTable:
+    """A task file's own keys, before the steps are read."""
+
+    kind: TaskKind
+    metric: str
+    labels: tuple[str, ...] = ()
+    output: str = ""
+    golden_tolerance: float = 0.01
+    pre: list[dict[str, Any]] = field(default_factory=list)
+    post: list[dict[str, Any]] = field(default_factory=list)
+
+
+def load_task(path: Path) -> Task:
+    """Read a task file.
+
+    Raises:
+        UsageError: The file cannot be read or is not a task; see `task_from_table`.
+    """
+    return task_from_table(read_toml(path), name=str(path))
+
+
+def parse_task(content: bytes, *, name: str) -> Task:
+    """Parse a task file's content.
+
+    Raises:
+        UsageError: It is not TOML or not a task; see `task_from_table`.
+    """
+    return task_from_table(parse_toml(content, name=name), name=name)
+
+
+def task_from_table(table: Mapping[str, Any], *, name: str) -> Task:
+    """Make a task from its table, in a task file or as a part of another.
+
+    Args:
+        table: The keys of schema `skerry.task/1`, `schema` among them.
+        name: Whose table it is, for messages.
+
+    Raises:
+        UsageError: The schema is another or newer one; a key, step or parameter is
+            unknown (the nearest known one is named) or its value is wrong.
+    """
+    keys = dict(table)
+    _check_schema(keys.pop("schema", None), name)
+    read = from_table(_TaskTable, keys, name=name)
+    pre = (step_from_table(step, PRE_STEPS, name=name) for step in read.pre)
+    post = (step_from_table(step, POST_STEPS, name=name) for step in read.post)
+    return Task(
+        kind=read.kind,
+        metric=read.metric,
+        labels=read.labels,
+        pre=tuple(pre),
+        post=tuple(post),
+        output=read.output,
+        golden_tolerance=read.golden_tolerance,
+    )
+
+
+def task_to_table(task: Task) -> dict[str, Any]:
+    """Turn a task into the table that `task_from_table` reads."""
+    return {
+        "schema": TASK_SCHEMA,
+        "kind": task.kind.value,
+        "metric": task.metric,
+        "labels": list(task.labels),
+        "output": task.output,
+        "golden_tolerance": task.golden_tolerance,
+        "pre": [_step_to_table(step, PRE_STEPS) for step in task.pre],
+        "post": [_step_to_table(step, POST_STEPS) for step in task.post],
+    }
+
+
+def task_to_toml(task: Task) -> str:
+    """Write a task as TOML; `parse_task` gives the same task back."""
+    return tomli_w.dumps(task_to_table(task))
+
+
+def _step_to_table(step: Any, known: Mapping[str, type[Any]]) -> dict[str, Any]:
+    word = next(word for word, kind in known.items() if kind is type(step))
+    return {"step": word, "version": step.version, **asdict(step)}
+
+
+def _check_schema(schema: object, name: str) -> None:
+    family, _, version = str(schema).partition("/")
+    if family != _FAMILY or not version.isascii() or not version.isdecimal():
+        raise UsageError(
+            f"{name}: schema is {schema!r}, expected {TASK_SCHEMA!r}",
+            hint=f"A task file begins with: schema = {TASK_SCHEMA!r}",
+        )
+    if version != _VERSION:
+        raise UsageError(
+            f"{name}: schema is {schema!r}, this Skerry reads {TASK_SCHEMA!r}",
+            hint="The file was written by a newer Skerry: upgrade this one.",
+        )
+
+
+def _check_metric(task: Task) -> None:
+    metric = find_metric(task.metric)
+    if metric.kind != task.kind:
+        raise UsageError(
+            f"metric {metric.name} is one for {metric.kind}, the task is {task.kind}",
+            hint="Use top1 for classification, lines_right for text.",
+        )
+    decoder = task.post[-1] if task.post else None
+    if metric.name == "top5" and isinstance(decoder, TopK) and decoder.k < 5:  # noqa: PLR2004 (the metric's own number)
+        raise UsageError(
+            f"metric top5 looks at five classes, topk keeps {decoder.k}",
+            hint="Use k = 5.",
+        )
+
+
+def _check_decoder(task: Task) -> None:
+    expected = _DECODERS[task.kind]
+    decoders = [step for step in task.post if isinstance(step, Decoder)]
+    if len(decoders) != 1 or task.post[-1] is not decoders[0]:
+        got = f"{len(decoders)} decoders" if len(decoders) != 1 else "it before others"
+    elif isinstance(decoders[0], expected):
+        return
+    else:
+        got = type(decoders[0]).__name__.lower()
+    raise UsageError(
+        f"the post steps of a {task.kind} task end with {expected.__name__.lower()}, "
+        f"got {got}",
+        hint="Put softmax, if it is needed, before one topk or ctc.",
+    )
+
+
+def _check_labels(task: Task) -> None:
+    if task.kind is TaskKind.TEXT:
+        decoder = task.post[-1]
+        if isinstance(decoder, Ctc) and not 0 <= decoder.blank < len(task.labels):
+            raise UsageError(
+                f"ctc: blank is {decoder.blank}, the alphabet has {len(task.labels)} "
+                "symbols",
+                hint="Give the alphabet as labels, the blank symbol first.",
+            )
+    elif len(set(task.labels)) != len(task.labels):
+        double = next(name for name in task.labels if task.labels.count(name) > 1)
+        raise UsageError(
+            f"two classes are called {double!r}", hint="Give each class its own name."
+        )
+    try:
+        "".join(task.labels).encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(
+            f"a label is not Unicode text: {error.reason}", hint="Write it in UTF-8."
+        ) from error
+
+
+def _without_batch(scores: Array) -> Array:
+    if scores.ndim < 1 or scores.shape[0] != 1:
+        sizes = " × ".join(map(str, scores.shape)) or "a number"
+        raise DataError(
+            f"the output holds {sizes}, expected a batch of 1 in front",
+            hint="Run one sample at a time.",
+        )
+    return np.asarray(scores[0])

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 NOT_MEASURED = "–"
+SAME = "the same"
 MINUS = "\N{MINUS SIGN}"
 
 _BYTES = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
@@ -67,7 +68,7 @@ def show_ratio(before: float, after: float, *, less: str, more: str) -> str:
         return NOT_MEASURED
     times = max(before / after, after / before)
     if times < 1.005:
-        return "the same"
+        return SAME
     return f"{times:.{2 if times < 2 else 1}f} × {less if after < before else more}"
 
 

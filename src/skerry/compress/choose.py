@@ -12,6 +12,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -287,7 +288,7 @@ class _Trials:
         try:
             latencies = measure_latency(
                 {
-                    name: lambda session=session: session.run(sample)
+                    name: partial(session.run, sample)
                     for name, session in sessions.items()
                 },
                 repeats=LATENCY_REPEATS,

@@ -250,7 +250,7 @@ class _Proof:
                 latency_ms=times.get(node.name or ""),
                 macs=costs[node.name or ""].macs,
                 weight_bytes=costs[node.name or ""].weight_bytes,
-                why=_why_float(node.name in kept, role(node)),
+                why=_why_float(role(node), is_kept=node.name in kept),
             )
             for node in graph.nodes
         )
@@ -302,7 +302,7 @@ def _times(profile: Profile) -> Mapping[str, float]:
     return found
 
 
-def _why_float(kept: bool, kind: Role) -> str:
-    if kept:
+def _why_float(kind: Role, *, is_kept: bool) -> str:
+    if is_kept:
         return "kept float: quantizing it costs too much accuracy"
     return "" if kind is not Role.FLOAT else "not an integer operator on this runtime"

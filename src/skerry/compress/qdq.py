@@ -221,10 +221,11 @@ class _Writer:
     def _dequantized(
         self, name: str, codes: Array, scale: Array, zero_point: Array, axis: int | None
     ) -> Value:
+        stored = self._constant_value(f"{name}.codes", codes)
         node = make_node(
             "DequantizeLinear",
             [
-                self._constant_value(f"{name}.codes", codes),
+                stored,
                 self._constant_value(f"{name}.codes.scale", scale),
                 self._constant_value(f"{name}.codes.zero_point", zero_point),
             ],
@@ -232,7 +233,7 @@ class _Writer:
             outputs=[f"{name}.dequantized"],
             name=f"{name}.DequantizeLinear",
         )
-        place_after(self.graph, node.inputs[0], [node])
+        place_after(self.graph, stored, [node])
         return node.outputs[0]
 
     def _constant_value(self, name: str, array: Array) -> Value:

@@ -81,10 +81,9 @@ def make_node(
         name: The node's name.
         domain: The operator's domain; empty for the ONNX standard's.
     """
-    made = outputs and [
-        ir.Value(name=output) if isinstance(output, str) else output
-        for output in outputs
-    ]
+    made = None
+    if outputs is not None:
+        made = [ir.Value(name=one) if isinstance(one, str) else one for one in outputs]
     return ir.node(op_type, inputs, attributes, outputs=made, name=name, domain=domain)
 
 

@@ -76,3 +76,11 @@ def failure(runtime: str, verb: str, model: Model, error: Exception) -> RuntimeF
         f"{runtime} cannot {verb} {model.path.name}: {reason[:_LONGEST_REASON]}",
         hint="Try another runtime: skerry compare lists what runs it.",
     )
+
+
+def closed(runtime: str, model: Model) -> RuntimeFailure:
+    """The error of a session that is run after it was closed."""
+    return RuntimeFailure(
+        f"{runtime} cannot run {model.path.name}: its session is closed",
+        hint="Load the model again.",
+    )

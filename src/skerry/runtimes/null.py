@@ -9,7 +9,7 @@ import numpy as np
 from skerry.core.model import Model, TensorSpec
 from skerry.core.profile import OperatorTime, Profile
 from skerry.core.seams import Array, LoadOptions, Tensors
-from skerry.runtimes._checks import check_file, check_inputs, failure
+from skerry.runtimes._checks import check_file, check_inputs, closed
 
 Answer = Callable[[Tensors], dict[str, Array]]
 
@@ -46,8 +46,7 @@ class NullSession:
         """
         check_inputs(inputs, self.inputs)
         if not self._is_open:
-            closed = RuntimeError("the session is closed")
-            raise failure("null", "run", self._model, closed)
+            raise closed("null", self._model)
         return self._answer(inputs)
 
     def close(self) -> None:

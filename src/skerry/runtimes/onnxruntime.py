@@ -13,7 +13,7 @@ from skerry.core.errors import MissingExtraError
 from skerry.core.model import Model, TensorSpec
 from skerry.core.profile import OperatorTime, Profile
 from skerry.core.seams import Array, LoadOptions, Tensors
-from skerry.runtimes._checks import check_file, check_inputs, failure
+from skerry.runtimes._checks import check_file, check_inputs, closed, failure
 
 try:
     import onnxruntime as ort
@@ -56,10 +56,11 @@ class OnnxSession:
             RuntimeFailure: onnxruntime failed, or the session is closed.
         """
         check_inputs(inputs, self.inputs)
+        session = self._session
+        if session is None:
+            raise closed("onnxruntime", self._model)
         try:
-            if self._session is None:
-                raise RuntimeError("the session is closed")
-            results = self._session.run(self._outputs, dict(inputs))
+            results = session.run(self._outputs, dict(inputs))
         except Exception as error:
             raise failure("onnxruntime", "run", self._model, error) from error
         return dict(zip(self._outputs, results, strict=True))

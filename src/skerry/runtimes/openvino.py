@@ -14,7 +14,7 @@ from skerry.core.errors import MissingExtraError
 from skerry.core.model import Model, TensorSpec
 from skerry.core.profile import OperatorTime, Profile
 from skerry.core.seams import Array, LoadOptions, Tensors
-from skerry.runtimes._checks import check_file, check_inputs, failure
+from skerry.runtimes._checks import check_file, check_inputs, closed, failure
 
 # OpenVINO's telemetry package asks this variable before it would open a connection.
 os.environ.setdefault("OPENVINO_TELEMETRY_OPT_OUT", "1")
@@ -73,6 +73,8 @@ class OpenvinoSession:
         """
         check_inputs(inputs, self.inputs)
         with self._lock:
+            if self._network is None:
+                raise closed("openvino", self._model)
             try:
                 results = self._infer(inputs).results
                 # OpenVINO writes the next inference into the same memory.
@@ -113,8 +115,6 @@ class OpenvinoSession:
         if shapes in self._requests:
             self._requests.move_to_end(shapes)
             return self._requests[shapes]
-        if self._network is None:
-            raise RuntimeError("the session is closed")
         network = self._network.clone()
         if any(not spec.is_static for spec in self.inputs):
             network.reshape({name: list(shape) for name, shape in shapes})
@@ -126,7 +126,7 @@ class OpenvinoSession:
 
 
 class OpenvinoRuntime:
-    """OpenVINO on the CPU; computes floats in bf16 where the CPU has it, unless told."""
+    """OpenVINO on the CPU; floats are computed in bf16 where the CPU has it."""
 
     name = "openvino"
     version: str = openvino.get_version()

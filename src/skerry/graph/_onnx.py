@@ -8,6 +8,7 @@ the model for that line, and bytes or an `IrModel`; they know nothing of files.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +35,9 @@ IrModel = ir.Model
 IrGraph = ir.Graph
 Node = ir.Node
 Value = ir.Value
+Use = tuple[Node, int]
+"""A node, and the index of its input."""
+
 passes = onnx_ir.passes.common
 AttributeValue = int | float | str | Sequence[int] | Sequence[float] | Sequence[str]
 
@@ -124,6 +128,22 @@ def dims(value: Value) -> tuple[int | str | None, ...] | None:
         else:
             sizes.append(None if dim.value in {None, "", "?"} else dim.value)
     return tuple(sizes)
+
+
+def size_bytes(value: Value) -> int | None:
+    """The bytes of a tensor; None when its dtype or a size is unknown, or it is text.
+
+    Types of less than a byte are packed, as ONNX stores them.
+    """
+    sizes = dims(value)
+    if value.dtype is None or value.dtype.is_string() or sizes is None:
+        return None
+    if value.dtype == ir.DataType.UNDEFINED:
+        return None
+    known = [size for size in sizes if isinstance(size, int)]
+    if len(known) < len(sizes):
+        return None
+    return math.ceil(math.prod(known) * value.dtype.itemsize)
 
 
 def set_dims(value: Value, sizes: Sequence[int | str | None]) -> None:
@@ -364,6 +384,40 @@ def remove_unused(model: IrModel) -> None:
     """Remove nodes and initializers that no output depends on, in place."""
     with foreign_errors("unused nodes cannot be removed"):
         passes.RemoveUnusedNodesPass()(model)
+
+
+def lift_constants(model: IrModel) -> None:
+    """Turn Constant nodes into initializers, in place."""
+    with foreign_errors("the constants cannot be made initializers"):
+        passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(
+            model
+        )
+
+
+def convert_opset(model: IrModel, opset: int, name: str) -> IrModel:
+    """Return the model in another opset, by ONNX's own version converter.
+
+    Raises:
+        ModelError: An operator cannot be converted.
+    """
+    light = model.clone()
+    _leave_out_weights(light)
+    with foreign_errors(f"{name} cannot be converted to ONNX opset {opset}"):
+        proto = onnx.version_converter.convert_version(
+            serde.serialize_model(light), opset
+        )
+        onnx.checker.check_model(proto)
+        converted = serde.deserialize_model(proto)
+    for value in list(converted.graph.inputs):
+        weight = model.graph.initializers.get(value.name or "")
+        if weight is not None:
+            converted.graph.inputs.remove(value)
+            value.const_value = weight.const_value
+            converted.graph.register_initializer(value)
+    oldest = onnx.helper.find_min_ir_version_for([onnx.helper.make_opsetid("", opset)])
+    converted.ir_version = max(model.ir_version, oldest)
+    converted.metadata_props.update(model.metadata_props)
+    return converted
 
 
 def evaluate(node: Node, inputs: Mapping[str, Array], opset: int) -> list[Array]:

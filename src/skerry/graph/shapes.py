@@ -128,7 +128,8 @@ def _fold(graph: Graph, max_bytes: int) -> int:
 def _constant_results(graph: Graph, node: Node, max_bytes: int) -> list[Array] | None:
     if node.domain != "" or node.op_type in _NOT_FOLDED or any(_onnx.subgraphs(node)):
         return None
-    if any(_size_bytes(value) > max_bytes for value in node.outputs):
+    sizes = [_onnx.size_bytes(value) for value in node.outputs]
+    if any(size is None or size > max_bytes for size in sizes):
         return None
     if node.op_type in {"Shape", "Size"}:
         return _shape_result(node)
@@ -162,12 +163,3 @@ def _shape_result(node: Node) -> list[Array] | None:
         for name in ("start", "end")
     ]
     return [np.asarray(sizes[slice(*bounds)], dtype=np.int64)]
-
-
-def _size_bytes(value: Value) -> float:
-    """The size of a numeric tensor; infinite where its dtype or shape is unknown."""
-    dtype, dims = _onnx.dtype_name(value), _onnx.dims(value)
-    if dtype in {None, "str"} or dims is None:
-        return math.inf
-    sizes = [size if isinstance(size, int) else math.inf for size in dims]
-    return math.prod(sizes) * np.dtype(dtype).itemsize

@@ -6,6 +6,7 @@ Coordinates are SVG user units; a chart is as wide as its place allows.
 from __future__ import annotations
 
 import math
+import re
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -18,9 +19,12 @@ LETTER_WIDTH = 7.4
 """Generous for a 13-pixel system font, so that what seems to fit does."""
 LINE_HEIGHT = 17.0
 
-_LEFT, _RIGHT, _TOP, _BOTTOM = 66.0, 18.0, 16.0, 48.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 84.0, 18.0, 16.0, 48.0
 _PARETO_HEIGHT = 400.0
-_LABEL_WIDTH, _VALUE_WIDTH, _ROW_HEIGHT = 220.0, 130.0, 26.0
+_MOST_LABEL_WIDTH, _VALUE_WIDTH, _ROW_HEIGHT = 300.0, 90.0, 26.0
+
+
+Role = Literal["source", "tried", "chosen"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +41,7 @@ class Point:
     label: str
     x: float
     y: float
-    role: Literal["source", "tried", "chosen"] = "tried"
+    role: Role = "tried"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +73,7 @@ def pareto(
     y_label: str,
     show_x: Callable[[float], str],
     show_y: Callable[[float], str],
+    from_zero: bool = True,
 ) -> Html:
     """Draw cost against achievement, the best of them joined by a dashed line.
 
@@ -79,9 +84,10 @@ def pareto(
         y_label: The achievement, more is better.
         show_x: Writes a cost.
         show_y: Writes an achievement.
+        from_zero: Whether the axis of costs begins at 0.
     """
     points = [point for point in points if math.isfinite(point.x + point.y)]
-    place = _Axes.around(points)
+    place = _Axes.around(points, from_zero=from_zero)
     order = sorted(points, key=lambda point: point.role != "tried")
     labels = _place_labels([*reversed(order)], place)
     parts: list[Child] = [_draw_axes(place, x_label, y_label, show_x, show_y)]
@@ -122,18 +128,15 @@ def before_after(pairs: Sequence[Pair], *, title: str) -> Html:
         pairs: The figures.
         title: What the chart shows.
     """
+    left = _label_width(pair.label for pair in pairs)
     parts: list[Child] = []
     y = 4.0
     for pair in pairs:
         most = max(pair.before, pair.after, 0.0)
         middle = y + _ROW_HEIGHT
         parts.append(_text(0, middle + 4, pair.label))
-        for value, text, kind in (
-            (pair.before, pair.before_text, "before"),
-            (pair.after, pair.after_text, "after"),
-        ):
-            tip = f"{pair.label}, {kind}: {text}"
-            parts.append(_draw_bar(y, 20, value, most, text, kind, tip))
+        for bar in _both(pair):
+            parts.append(_draw_bar((left, y), 20, most, bar))
             y += _ROW_HEIGHT - 2
         y += 18
     told = "; ".join(
@@ -151,12 +154,12 @@ def bars(rows: Sequence[Bar], *, title: str) -> Html:
         title: What the chart shows.
     """
     most = max((row.value for row in rows), default=0.0)
+    left = _label_width(row.label for row in rows)
     parts: list[Child] = []
     for index, row in enumerate(rows):
         y = index * _ROW_HEIGHT
-        parts.append(_text(0, y + 17, _shorten(row.label, _LABEL_WIDTH - 12)))
-        tip = f"{row.label}: {row.text}"
-        parts.append(_draw_bar(y, 16, row.value, most, row.text, row.kind, tip))
+        parts.append(_text(0, y + 17, _shorten(row.label, left - 12)))
+        parts.append(_draw_bar((left, y), 16, most, row))
     told = "; ".join(f"{row.label}: {row.text}" for row in rows[:12])
     return _svg(title, told, max(len(rows) * _ROW_HEIGHT, 1.0), parts)
 
@@ -196,13 +199,14 @@ class _Axes:
     y_range: tuple[float, float]
 
     @classmethod
-    def around(cls, points: Sequence[Point]) -> _Axes:
-        """Costs begin at 0; achievements fill the height with some air."""
-        most = max((point.x for point in points), default=0.0)
-        low = min((point.y for point in points), default=0.0)
-        high = max((point.y for point in points), default=0.0)
-        air = (high - low) * 0.12 or abs(high) * 0.05 or 1.0
-        return cls(x_range=(0.0, most * 1.08 or 1.0), y_range=(low - air, high + air))
+    def around(cls, points: Sequence[Point], *, from_zero: bool) -> _Axes:
+        """Leave some air around the points; no axis is without length."""
+        costs = [point.x for point in points] or [0.0]
+        left, right = _with_air(min(costs), max(costs))
+        if from_zero and min(costs) >= 0:
+            left, right = 0.0, max(costs) * 1.08 or 1.0
+        heights = [point.y for point in points] or [0.0]
+        return cls(x_range=(left, right), y_range=_with_air(min(heights), max(heights)))
 
     def at(self, point: Point) -> tuple[float, float]:
         return self.x(point.x), self.y(point.y)
@@ -215,6 +219,11 @@ class _Axes:
         low, high = self.y_range
         share = (value - low) / (high - low)
         return _PARETO_HEIGHT - _BOTTOM - share * (_PARETO_HEIGHT - _TOP - _BOTTOM)
+
+
+def _with_air(low: float, high: float) -> tuple[float, float]:
+    air = (high - low) * 0.12 or abs(high) * 0.05 or 1.0
+    return low - air, high + air
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -249,7 +258,10 @@ class _Label:
 
 _PLOT = _Box(left=_LEFT, top=2, right=WIDTH, bottom=_PARETO_HEIGHT - _BOTTOM)
 # Beside the point, then over and under it, then farther away with a line to it.
-_NEAR = ((12, 0), (-12, 0), (0, -19), (0, 19))
+_NEAR = (
+    *((12, 0), (-12, 0), (0, -19), (0, 19)),
+    *((8, -19), (-8, -19), (8, 19), (-8, 19)),
+)
 _FAR = tuple(
     (dx, dy)
     for distance in range(28, 190, 18)
@@ -261,7 +273,8 @@ _FAR = tuple(
 def _place_labels(points: Sequence[Point], place: _Axes) -> list[_Label]:
     """Put labels where none covers a point or another label; the first come first.
 
-    A label that fits nowhere is left out: the point's tip and the table have it.
+    Only the source and the chosen one get a label far off with a line to it. A label
+    that fits nowhere is left out: the point's tip and the table have it.
     """
     taken = []
     for point in points:
@@ -274,12 +287,13 @@ def _place_labels(points: Sequence[Point], place: _Axes) -> list[_Label]:
     for point in points:
         x, y = place.at(point)
         width = len(point.label) * LETTER_WIDTH
-        for dx, dy in (*_NEAR, *_FAR):
+        for dx, dy in _NEAR if point.role == "tried" else (*_NEAR, *_FAR):
             gap = 4 if point.role == "chosen" and dy == 0 else 0
             box = _label_box(x + dx + math.copysign(gap, dx), y + dy, width, dx)
             if box.is_inside(_PLOT) and not any(map(box.overlaps, taken)):
                 taken.append(box)
-                labels.append(_draw_label(point, box, (x, y), is_far=abs(dy) > 20))
+                is_far = (dx, dy) not in _NEAR
+                labels.append(_draw_label(point, box, (x, y), is_far=is_far))
                 break
     return labels
 
@@ -325,10 +339,10 @@ def _draw_axes(
         parts.append(
             el("line", x1=_n(_LEFT), x2=_n(right), y1=_n(y), y2=_n(y), class_="grid")
         )
-        parts.append(_text(_LEFT - 10, y + 4, show_y(value), "tick", "end"))
+        parts.append(_text(_LEFT - 10, y + 4, _trim(show_y(value)), "tick", "end"))
     for value in ticks(*place.x_range):
         x = place.x(value)
-        parts.append(_text(x, floor + 20, show_x(value), "tick", "middle"))
+        parts.append(_text(x, floor + 20, _trim(show_x(value)), "tick", "middle"))
     parts.append(
         el(
             "line",
@@ -350,30 +364,57 @@ def _draw_axes(
     return parts
 
 
+def _both(pair: Pair) -> tuple[Bar, Bar]:
+    return (
+        Bar(
+            label=f"{pair.label}, before",
+            value=pair.before,
+            text=pair.before_text,
+            kind="before",
+        ),
+        Bar(
+            label=f"{pair.label}, after",
+            value=pair.after,
+            text=pair.after_text,
+            kind="after",
+        ),
+    )
+
+
 def _draw_bar(
-    y: float, height: float, value: float, most: float, text: str, kind: str, tip: str
+    corner: tuple[float, float], height: float, most: float, bar: Bar
 ) -> Html:
-    room = WIDTH - _LABEL_WIDTH - _VALUE_WIDTH
-    share = min(max(value / most, 0.0), 1.0) if most > 0 else 0.0
-    width = max(share * room, 1.5)
-    bar = el(
+    left, y = corner[0], corner[1] + 4
+    share = min(max(bar.value / most, 0.0), 1.0) if most > 0 else 0.0
+    width = max(share * (WIDTH - left - _VALUE_WIDTH), 1.5)
+    drawn = el(
         "rect",
-        el("title", tip),
-        x=_n(_LABEL_WIDTH),
-        y=_n(y + 4),
+        el("title", f"{bar.label}: {bar.text}"),
+        x=_n(left),
+        y=_n(y),
         rx=3,
         width=_n(width),
         height=_n(height),
-        class_=kind,
+        class_=bar.kind,
     )
-    end = _LABEL_WIDTH + width + 8
-    return el("g", bar, _text(end, y + 4 + height / 2 + 4.5, text, "value"))
+    words = _text(left + width + 8, y + height / 2 + 4.5, bar.text, "value")
+    return el("g", drawn, words)
 
 
 def _text(
     x: float, y: float, words: str, kind: str | None = None, anchor: str | None = None
 ) -> Html:
     return el("text", words, x=_n(x), y=_n(y), class_=kind, text_anchor=anchor)
+
+
+def _trim(figure: str) -> str:
+    """Drop the zeros after the point: a tick is a round number."""
+    return re.sub(r"(\.\d*?)0+(?!\d)", r"\1", figure).replace(". ", " ").rstrip(".")
+
+
+def _label_width(labels: Iterable[str]) -> float:
+    longest = max(map(len, labels), default=0)
+    return min(longest * LETTER_WIDTH + 12, _MOST_LABEL_WIDTH)
 
 
 def _shorten(label: str, width: float) -> str:

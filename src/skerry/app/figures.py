@@ -13,9 +13,13 @@ if TYPE_CHECKING:
 
 NOT_MEASURED = "–"
 SAME = "the same"
+
+FEW_TIMES = 2
+"""Ratios below it show a second decimal."""
 MINUS = "\N{MINUS SIGN}"
 
 _BYTES = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
+_TIMES = ((1e3, "s"), (1.0, "ms"), (1e-3, "µs"))
 _COUNTS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
@@ -44,8 +48,10 @@ def show_points(delta: float) -> str:
 
 
 def show_ms(latency_ms: float | None) -> str:
-    """A time in milliseconds, three digits: `4.21 ms`."""
-    return NOT_MEASURED if latency_ms is None else f"{latency_ms:#.3g} ms"
+    """A time given in milliseconds, three digits and a unit: `4.21 ms`."""
+    if latency_ms is None:
+        return NOT_MEASURED
+    return _scale(latency_ms, _TIMES) or "0 ms"
 
 
 def show_signed(value: float, *, digits: int) -> str:
@@ -67,15 +73,16 @@ def show_ratio(before: float, after: float, *, less: str, more: str) -> str:
     if before <= 0 or after <= 0:
         return NOT_MEASURED
     times = max(before / after, after / before)
-    if times < 1.005:
+    shown = f"{times:.2f}" if times < FEW_TIMES else f"{times:.1f}"
+    if shown == "1.00":
         return SAME
-    return f"{times:.{2 if times < 2 else 1}f} × {less if after < before else more}"
+    return f"{shown} × {less if after < before else more}"
 
 
 def _scale(value: float, units: Sequence[tuple[float, str]]) -> str:
     for size, unit in units:
+        # What would be rounded to 1000 of a unit is 1 of the next.
         if abs(value) >= size * 0.9995:
-            scaled = value / size
-            digits = 2 if abs(scaled) < 9.995 else 1 if abs(scaled) < 99.95 else 0
-            return f"{scaled:.{digits}f} {unit}"
+            whole = len(f"{abs(value / size):.3g}".partition(".")[0])
+            return f"{value / size:.{max(3 - whole, 0)}f} {unit}"
     return ""

@@ -166,7 +166,15 @@ def table(
         el("thead", el("tr", heads)),
         el("tbody", lines),
     )
-    return el("div", content, class_="scroll", role="region", tabindex=0)
+    name = caption or columns[0].title
+    return el(
+        "div",
+        content,
+        class_="scroll rows",
+        role="region",
+        aria_label=name,
+        tabindex=0,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,7 +24,7 @@ PIPE_COLUMNS = 100
 
 
 class Output:
-    """The two streams of one run of the command line.
+    r"""The two streams of one run of the command line.
 
     Args:
         as_json: Whether the result is one JSON object instead of text for people.
@@ -36,7 +36,7 @@ class Output:
         >>> stdout = io.StringIO()
         >>> Output(as_json=True, stdout=stdout).result({"n": 1}, str)
         >>> stdout.getvalue()
-        '{"ok":true,"result":{"n":1}}\\n'
+        '{"ok":true,"result":{"n":1}}\n'
     """
 
     def __init__(

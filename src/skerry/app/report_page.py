@@ -24,6 +24,15 @@ from skerry.core.report import Attempt, LayerRow, Report
 MOST_BARS = 20
 """Operators in a chart; the table has all of them."""
 
+NEAR = 0.2
+"""Fraction of accuracy, and of size, within which a candidate is near the chosen."""
+
+FEWEST_NEAR = 3
+"""Candidates that are worth a chart of their own."""
+
+MOST_NAMES = 4
+"""Names that a recipe's parameter shows; of more, their number."""
+
 
 def report_page(report: Report) -> str:
     """Make the whole page of a report."""
@@ -103,7 +112,7 @@ def headline_cards(report: Report) -> Html:
                     1, latency.ratio, less="faster", more="slower"
                 ),
                 detail=_arrow(figures.show_ms, latency.before, latency.after)
-                + f", median of {latency.repeats} pairs ± {latency.noise:.1%}",
+                + f", median of {latency.repeats} pairs ± {latency.noise * 100:.1f} %",
                 is_bad="latency_ms" in missed,
             )
         )
@@ -164,26 +173,15 @@ def tried_section(report: Report) -> Html | None:
     for attempt in report.tried:
         is_source = _is_source(attempt, report)
         size = before if is_source else attempt.size_bytes
-        sizes.append(_point(attempt, size, is_source=is_source))
-        speeds.append(_point(attempt, attempt.latency_ratio, is_source=is_source))
-    metric = show_metric(report.accuracy.metric) if report.accuracy else "accuracy"
+        sizes += _point(attempt, size, is_source=is_source)
+        speeds += _point(attempt, attempt.latency_ratio, is_source=is_source)
+    near = _near_the_chosen(sizes)
     shown = [
-        figure(
-            charts.pareto(
-                [point for point in points if point],
-                title=f"{metric} against {cost} of everything tried",
-                x_label=x_label,
-                y_label=metric,
-                show_x=show,
-                show_y=figures.show_percent,
-            ),
-            caption,
-        )
-        for points, cost, x_label, show, caption in (
-            (sizes, "size", "size of the model file", figures.show_bytes, _CAPTION),
-            (speeds, "latency", "latency ÷ source's", _show_times, _SPEED_CAPTION),
-        )
-        if sum(point is not None for point in points) > 1
+        _pareto(report, sizes, "size of the model file", figures.show_bytes, _CAPTION),
+        _pareto(report, near, "size of the model file", figures.show_bytes, _NEAR)
+        if near
+        else None,
+        _pareto(report, speeds, "latency ÷ source’s", _show_times, _TIMED),
     ]
     lead = "Scored on the half of the evaluation data that the search may look at."
     return section("Everything that was tried", shown, _tried_table(report), lead=lead)
@@ -249,7 +247,43 @@ def show_metric(metric: str) -> str:
 
 
 _CAPTION = "Up and to the left is better. The dashed line joins what nothing beats."
-_SPEED_CAPTION = f"{_CAPTION} Only candidates that hold the budget are timed."
+_NEAR = "The same, closer: the candidates near the chosen one."
+_TIMED = f"{_CAPTION} Only candidates that hold the budget are timed."
+
+
+def _pareto(
+    report: Report,
+    points: Sequence[charts.Point],
+    x_label: str,
+    show: Callable[[float], str],
+    caption: str,
+) -> Html | None:
+    if len(points) <= 1:
+        return None
+    metric = show_metric(report.accuracy.metric) if report.accuracy else "accuracy"
+    chart = charts.pareto(
+        points,
+        title=f"{metric} against {x_label}, of everything tried",
+        x_label=x_label,
+        y_label=metric,
+        show_x=show,
+        show_y=figures.show_percent,
+        from_zero=caption != _NEAR,
+    )
+    return figure(chart, caption)
+
+
+def _near_the_chosen(points: Sequence[charts.Point]) -> list[charts.Point]:
+    """Keep those of about the chosen one's size and accuracy, if the rest is far."""
+    chosen = next((point for point in points if point.role == "chosen"), None)
+    if chosen is None:
+        return []
+    near = [
+        point
+        for point in points
+        if abs(point.y - chosen.y) < NEAR and abs(point.x / chosen.x - 1) < NEAR
+    ]
+    return near if FEWEST_NEAR <= len(near) < len(points) else []
 
 
 def _budget(report: Report) -> Html | None:
@@ -279,15 +313,14 @@ def _is_source(attempt: Attempt, report: Report) -> bool:
 
 def _point(
     attempt: Attempt, cost: float | None, *, is_source: bool
-) -> charts.Point | None:
+) -> list[charts.Point]:
+    """A point, or none where a figure was not measured."""
     if cost is None or attempt.accuracy is None:
-        return None
-    return charts.Point(
-        label=attempt.name,
-        x=cost,
-        y=attempt.accuracy,
-        role="chosen" if attempt.chosen else "source" if is_source else "tried",
+        return []
+    role: charts.Role = (
+        "chosen" if attempt.chosen else "source" if is_source else "tried"
     )
+    return [charts.Point(label=attempt.name, x=cost, y=attempt.accuracy, role=role)]
 
 
 def _tried_table(report: Report) -> Html:
@@ -295,7 +328,7 @@ def _tried_table(report: Report) -> Html:
         Column(title="candidate"),
         Column(title="accuracy", is_number=True),
         Column(title="size", is_number=True),
-        Column(title="latency ÷ source's", is_number=True),
+        Column(title="latency ÷ source’s", is_number=True),
         Column(title="kept float", is_number=True),
         Column(title=""),
     ]
@@ -385,7 +418,7 @@ def _points(fraction: float) -> str:
 
 
 def _show_param(value: object) -> str:
-    if isinstance(value, list) and len(value) > 4:
+    if isinstance(value, list) and len(value) > MOST_NAMES:
         return f"{len(value)} names"
     return str(value)
 

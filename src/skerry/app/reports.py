@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 LARGEST_REPORT_BYTES = 64 << 20
 """A report of 100,000 operators has about 25 MB."""
 
-_SCHEMA = re.compile(r"skerry\.report/(\d+)")
+_SCHEMA = re.compile(r"skerry\.report/(\d{1,9})")
 _NEWEST = int(REPORT_SCHEMA.rpartition("/")[2])
 
 
@@ -87,7 +87,7 @@ def _check_schema(content: bytes, name: str) -> None:
             f"{name} has the schema {schema[:80]!r}, expected {REPORT_SCHEMA!r}",
             hint="Is this the right file?",
         )
-    if len(found[1]) > 9 or int(found[1]) > _NEWEST:
+    if int(found[1]) > _NEWEST:
         raise UsageError(
             f"{name} has the schema {schema[:80]!r}, this version reads up to "
             f"{REPORT_SCHEMA!r}",

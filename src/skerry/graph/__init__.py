@@ -1,6 +1,14 @@
 """The model graph: read, write, infer shapes, count, match and edit."""
 
-from skerry.graph._onnx import Node, Value, make_initializer, make_node, make_value
+from skerry.graph._onnx import (
+    Node,
+    Value,
+    dims,
+    dtype_name,
+    make_initializer,
+    make_node,
+    make_value,
+)
 from skerry.graph.cost import GraphCost, NodeCost, count
 from skerry.graph.edit import (
     constants_to_initializers,
@@ -29,6 +37,8 @@ __all__ = [
     "constant",
     "constants_to_initializers",
     "count",
+    "dims",
+    "dtype_name",
     "find",
     "fold_batch_norm",
     "fold_constants",

@@ -132,6 +132,19 @@ def test_mse_range_is_near_the_best_there_is(bits: int, *, symmetric: bool) -> N
     assert found < 0.97 * error(whole)
 
 
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_mse_moves_the_end_that_has_the_outlier(sign: int) -> None:
+    """An outlier on one side is cut off; the other side, full to its end, is kept."""
+    values = np.random.default_rng(4).uniform(-1, 1, 20_000).astype(np.float32)
+    values[0] = 30
+    scheme = Scheme(bits=4, method="mse", symmetric=False)
+    chosen = choose_range(values * np.float32(sign), scheme)
+    far, near = sorted([-chosen.low, chosen.high], reverse=True)
+    assert far < 4
+    assert near > 0.6
+    assert (chosen.high > -chosen.low) == (sign > 0)
+
+
 def test_mse_chooses_for_each_channel_alone() -> None:
     """Channels searched together give what each gives alone."""
     values = normal(3, 5000) * np.array([[1e-6], [1], [1e6]], np.float32)

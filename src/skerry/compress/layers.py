@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from skerry.compress.ranges import Range, choose_range, scale_and_zero_point
-from skerry.compress.samples import as_floats
+from skerry.compress.arrays import as_floats
 from skerry.compress.schemes import UINT8_ACTIVATIONS, Scheme
 from skerry.compress.tensors import QuantizedTensor, quantize_tensor
 from skerry.core.errors import DataError, UsageError

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from skerry.compress.arrays import as_floats, by_channel
 from skerry.compress.histograms import Histogram
-from skerry.compress.samples import as_floats, by_channel
 from skerry.compress.schemes import Scheme
 from skerry.core.errors import DataError
 from skerry.core.seams import Array

@@ -91,6 +91,17 @@ def test_memory_does_not_grow_with_the_number_of_samples(method: Method) -> None
     assert peak(40) < 1.1 * peak(4)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_one_large_array_takes_little_memory_besides(method: Method) -> None:
+    """Eight megabytes of samples are not copied whole."""
+    values = normal(2_000_000)
+    tracemalloc.start()
+    choose_range(values, Scheme(method=method))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < values.nbytes
+
+
 @pytest.mark.parametrize("symmetric", [True, False])
 def test_percentile_leaves_out_the_outermost(*, symmetric: bool) -> None:
     """The part of the samples kept is the percentile, within a bin of the histogram."""

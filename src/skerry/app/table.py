@@ -48,6 +48,13 @@ COMMANDS = (
         examples=("doctor", "doctor --json"),
     ),
     Command(
+        name="inspect",
+        run=f"{_ROOM}.inspect:inspect",
+        render=f"{_ROOM}.inspect:render_inspect",
+        summary="Say what a model is, and what one inference costs.",
+        examples=("inspect model.onnx", "inspect model.onnx --shape x=1x3x48x320"),
+    ),
+    Command(
         name="report show",
         run=f"{_ROOM}.report:show",
         render=f"{_ROOM}.report:render_show",

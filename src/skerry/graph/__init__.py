@@ -1,0 +1,62 @@
+"""The model graph: read, write, infer shapes, count, match and edit."""
+
+from skerry.graph._onnx import (
+    Node,
+    Value,
+    attribute,
+    dtype_name,
+    make_initializer,
+    make_node,
+    make_value,
+)
+from skerry.graph.cost import GraphCost, NodeCost, count
+from skerry.graph.edit import (
+    constants_to_initializers,
+    fold_batch_norm,
+    fold_constants,
+    insert_after,
+    name_all_nodes,
+    place_after,
+    remove_dead,
+    replace_all_uses,
+    upgrade_opset,
+)
+from skerry.graph.files import open_model, parse_graph, read_graph, write_graph
+from skerry.graph.match import Match, anything, chain, constant, find, op
+from skerry.graph.model_graph import Graph
+from skerry.graph.shapes import infer_shapes, with_static_inputs
+
+__all__ = [
+    "Graph",
+    "GraphCost",
+    "Match",
+    "Node",
+    "NodeCost",
+    "Value",
+    "anything",
+    "attribute",
+    "chain",
+    "constant",
+    "constants_to_initializers",
+    "count",
+    "dtype_name",
+    "find",
+    "fold_batch_norm",
+    "fold_constants",
+    "infer_shapes",
+    "insert_after",
+    "make_initializer",
+    "make_node",
+    "make_value",
+    "name_all_nodes",
+    "op",
+    "open_model",
+    "parse_graph",
+    "place_after",
+    "read_graph",
+    "remove_dead",
+    "replace_all_uses",
+    "upgrade_opset",
+    "with_static_inputs",
+    "write_graph",
+]

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 
-def demo(*, out: Path = Path("out"), output: Output) -> DemoResult:
+def demo(*, out: Path = Path("out"), output: Injected) -> DemoResult:
     """Show what Skerry does: audit, compare and compress two real networks.
 
     Args:

@@ -141,11 +141,11 @@ def _audit(audit: Audit) -> Html:
         _fallbacks(audit),
         table(
             [
-                Column("Memory"),
-                Column("Of"),
-                Column("Needed", is_number=True),
-                Column("As INT8", is_number=True),
-                Column("There is", is_number=True),
+                Column(title="Memory"),
+                Column(title="Of"),
+                Column(title="Needed", is_number=True),
+                Column(title="As INT8", is_number=True),
+                Column(title="There is", is_number=True),
             ],
             sizes,
             caption=f"What fits {audit.target}",
@@ -164,10 +164,10 @@ def _fallbacks(audit: Audit) -> Html | None:
         return None
     return table(
         [
-            Column("Operator"),
-            Column("Why it falls back"),
-            Column("How many", is_number=True),
-            Column("Share of work", is_number=True),
+            Column(title="Operator"),
+            Column(title="Why it falls back"),
+            Column(title="How many", is_number=True),
+            Column(title="Share of work", is_number=True),
         ],
         [
             (
@@ -197,10 +197,10 @@ def _comparison(comparison: Comparison) -> Html:
         rows.append((f"{row.runtime} {row.version}", latency, speed, row.refusal or same))
     return table(
         [
-            Column("Runtime"),
-            Column("Median, one line", is_number=True),
-            Column("Speed-up (95 % interval)", is_number=True),
-            Column("Same text"),
+            Column(title="Runtime"),
+            Column(title="Median, one line", is_number=True),
+            Column(title="Speed-up (95 % interval)", is_number=True),
+            Column(title="Same text"),
         ],
         rows,
         caption=f"{comparison.model} on {len(rows)} runtimes",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
 
 from skerry.app.demo.show import DemoResult, run_demo
 from skerry.app.output import Output
@@ -12,7 +14,9 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 
-def demo(*, out: Path = Path("out"), output: Injected) -> DemoResult:
+def demo(
+    *, out: Path = Path("out"), output: Annotated[Output, Parameter(parse=False)]
+) -> DemoResult:
     """Show what Skerry does: audit, compare and compress two real networks.
 
     Args:

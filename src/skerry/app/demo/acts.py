@@ -206,9 +206,7 @@ def _read_meters(compressed: Compressed) -> MeterAct:
     )
 
 
-def _score(
-    graph: Graph, runtime: Runtime, samples: SampleSource, task: Task
-) -> Scores:
+def _score(graph: Graph, runtime: Runtime, samples: SampleSource, task: Task) -> Scores:
     with tempfile.TemporaryDirectory(prefix="skerry-") as folder:
         model = write_graph(graph, Path(folder) / "plain.onnx")
         session = runtime.load(model, LoadOptions(threads=THREADS))

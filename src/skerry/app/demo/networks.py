@@ -7,7 +7,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from skerry.app.demo.digits import Digits
 from skerry.app.demo.textlines import TextLines
@@ -74,7 +73,9 @@ def text_samples(lines: TextLines, model: Model, task: Task) -> MemorySource:
     name = model.inputs[0].name
     return MemorySource(
         samples=tuple(
-            Sample(inputs={name: task.prepare(picture)}, label=text, name=f"line {index}")
+            Sample(
+                inputs={name: task.prepare(picture)}, label=text, name=f"line {index}"
+            )
             for index, (picture, text) in enumerate(
                 zip(lines.pictures, lines.texts, strict=True)
             )
@@ -100,7 +101,7 @@ def meter_task() -> Task:
 def meter_samples(digits: Digits, model: Model) -> MemorySource:
     """Digits as the meter reader takes them: float32 [1, 1, 28, 28], 0–1."""
     name = model.inputs[0].name
-    pictures: NDArray[np.float32] = digits.pictures.astype(np.float32) / 255
+    pictures = digits.pictures.astype(np.float32) / np.float32(255)
     return MemorySource(
         samples=tuple(
             Sample(

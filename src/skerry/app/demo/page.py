@@ -62,7 +62,9 @@ def demo_page(
                 "Lines that only plain INT8 misreads:"
             ),
         ),
-        section("Run fast: Skerry's choice", headline_cards(report), lead=sum_up(report)),
+        section(
+            "Run fast: Skerry's choice", headline_cards(report), lead=sum_up(report)
+        ),
         report_sections(report),
         section(
             "Run fast: our own meter reader",
@@ -171,7 +173,7 @@ def _fallbacks(audit: Audit) -> Html | None:
         ],
         [
             (
-                found.op_type,
+                ", ".join(found.op_types),
                 found.reason,
                 str(found.operators),
                 figures.show_percent(found.macs_share),
@@ -194,7 +196,9 @@ def _comparison(comparison: Comparison) -> Html:
             low, high = 1 / row.ratio.high, 1 / row.ratio.low
             speed = f"{1 / row.ratio.median:.2f} × ({low:.2f} to {high:.2f})"
         latency = figures.show_ms(row.latency.median_ms if row.latency else None)
-        rows.append((f"{row.runtime} {row.version}", latency, speed, row.refusal or same))
+        rows.append(
+            (f"{row.runtime} {row.version}", latency, speed, row.refusal or same)
+        )
     return table(
         [
             Column(title="Runtime"),

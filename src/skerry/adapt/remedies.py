@@ -66,7 +66,7 @@ def _second_is_constant(operator: Operator) -> bool:
 
 def _squares(operator: Operator) -> bool:
     second = operator.inputs[1] if len(operator.inputs) > 1 else None
-    return second is not None and second.scalar == 2  # noqa: PLR2004 - x²
+    return second is not None and second.scalar == 2
 
 
 _REWRITES = (

@@ -10,7 +10,7 @@ def show_bytes(size_bytes: int) -> str:
     """Write a size in the binary unit that suits it, such as `1.5 MiB`."""
     size = float(size_bytes)
     for unit in ("B", "KiB", "MiB"):
-        if size < 1024:  # noqa: PLR2004 - the step between binary units
+        if size < 1024:
             return f"{size:.3g} {unit}"
         size /= 1024
     return f"{size:.3g} GiB"
@@ -18,9 +18,9 @@ def show_bytes(size_bytes: int) -> str:
 
 def show_share(share: float) -> str:
     """Write a fraction as a percentage that says 0 or 100 only of none and all."""
-    if 0 < share < 0.01:  # noqa: PLR2004 - one percent
+    if 0 < share < 0.01:
         return "under 1 %"
-    if 0.99 < share < 1:  # noqa: PLR2004 - all but one percent
+    if 0.99 < share < 1:
         return "over 99 %"
     return f"{share:.0%}".replace("%", " %")
 

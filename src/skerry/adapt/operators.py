@@ -34,6 +34,7 @@ BYTE_MOVERS = VIEWS | {"Transpose"}
 
 _TRANSPARENT = FUSED_ACTIVATIONS | BYTE_MOVERS
 _NOTATION = frozenset({"Constant", "DequantizeLinear", "QuantizeLinear"})
+_BRANCHES = frozenset({"If", "Loop", "Scan"})
 _BIAS_INPUT = {"Conv": 2, "ConvTranspose": 2, "Gemm": 2}
 _BITS = {"bool": 8, "int4": 4, "uint4": 4, "bfloat16": 16, "float16": 16}
 _BITS |= {f"{kind}{bits}": bits for kind in ("int", "uint") for bits in (8, 16, 32, 64)}
@@ -318,6 +319,8 @@ def _constant_dtypes(graph: Graph) -> dict[Value, str]:
         read = [value for value in node.inputs if value is not None]
         if node.op_type == "Constant":
             dtypes |= {value: _dtype_of(value) for value in node.outputs}
+        elif node.op_type in _BRANCHES:
+            continue  # the graphs inside read values that are no inputs of the node
         elif read and all(value in dtypes for value in read):
             keeps = node.op_type in BYTE_MOVERS | {"DequantizeLinear"}
             dtypes |= {

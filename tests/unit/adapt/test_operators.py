@@ -117,6 +117,21 @@ def test_what_is_computed_from_weights_alone_is_a_weight() -> None:
     assert product.macs == 12
 
 
+def test_a_branch_is_no_constant_though_its_condition_is() -> None:
+    """What the graphs inside an If read from outside is no input of the If."""
+    workload = read_text(
+        """net (float[1, 4] x) => (float[1, 4] y) {
+          c = If(flag) <
+            then_branch = yes () => (float[1, 4] a) { a = Relu(x) },
+            else_branch = no () => (float[1, 4] b) { b = Neg(x) }
+          >
+          y = Abs(c)
+        }""",
+        {"flag": np.array(True)},  # noqa: FBT003 - a tensor's content
+    )
+    assert [one.op_type for one in workload.operators] == ["If", "Abs"]
+
+
 def test_a_long_chain_of_reshapes_is_followed() -> None:
     """Dtypes pass through as many byte movers as there are, without recursion."""
     length = 1200

@@ -24,6 +24,9 @@ run: $(VENV)/.demo  ## show what Skerry does, on a real model
 test: apt-parts check  ## every gate, then every test
 	@echo "== pytest"
 	@$(PYTHON) -m pytest --cov --cov-report=term:skip-covered </dev/null
+	@core=$$($(PYTHON) -m coverage report --include='src/skerry/core/*' \
+	  --skip-covered --fail-under=98) || \
+	  { echo "$$core"; echo "core is the ground floor: its tests must cover 98 %"; exit 1; }
 
 check: $(VENV)/.dev  ## the quick gates: lint, format, types, direction of imports
 	@echo "== ruff check"

@@ -41,11 +41,25 @@ GROUPS = (Group(name="report", summary="Read the evidence of a compression."),)
 
 COMMANDS = (
     Command(
+        name="demo",
+        run=f"{_ROOM}.demo:demo",
+        render=f"{_ROOM}.demo:render_demo",
+        summary="Show what Skerry does, on a real production model.",
+        examples=("demo", "demo --out out", "demo --json"),
+    ),
+    Command(
         name="doctor",
         run=f"{_ROOM}.doctor:doctor",
         render=f"{_ROOM}.doctor:render_doctor",
         summary="Say what works on this machine, and what to install for the rest.",
         examples=("doctor", "doctor --json"),
+    ),
+    Command(
+        name="inspect",
+        run=f"{_ROOM}.inspect:inspect",
+        render=f"{_ROOM}.inspect:render_inspect",
+        summary="Say what a model is, and what one inference costs.",
+        examples=("inspect model.onnx", "inspect model.onnx --shape x=1x3x48x320"),
     ),
     Command(
         name="report show",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from skerry.app import figures
 from skerry.app.reports import read_report
+from skerry.app.tables import plain_table
 from skerry.core.report import Change, Report
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ def render_show(shown: Shown) -> RenderableType:
 
 
 def _before_after(report: Report) -> Table:
-    table = _plain_table("", "before", "after", "")
+    table = plain_table("", "#before", "#after", "")
     accuracy, latency = report.accuracy, report.latency_ms
     if accuracy:
         low, high = (figures.show_signed(v * 100, digits=2) for v in accuracy.ci95)
@@ -157,7 +158,7 @@ def _add_bytes(table: Table, name: str, change: Change) -> None:
 
 
 def _tried(report: Report) -> Table:
-    table = _plain_table("tried", "accuracy", "size", "latency", "")
+    table = plain_table("tried", "#accuracy", "#size", "#latency", "")
     for attempt in report.tried:
         ratio = attempt.latency_ratio
         table.add_row(
@@ -179,7 +180,7 @@ def render_diff(found: ReportDiff) -> RenderableType:
         "bytes": figures.show_bytes,
         "ms": figures.show_ms,
     }
-    table = _plain_table("", found.first, found.second)
+    table = plain_table("", f"#{found.first}", f"#{found.second}")
     for row in found.figures:
         show_it = shows[row.unit]
         table.add_row(row.name, show_it(row.first), show_it(row.second))
@@ -188,16 +189,10 @@ def render_diff(found: ReportDiff) -> RenderableType:
         parts.append("The two reports are of different source models.")
     if found.operators:
         parts.append("")
-        operators = _plain_table("operator", found.first, found.second)
+        operators = plain_table("operator", found.first, found.second)
         for operator in found.operators:
             operators.add_row(
                 operator.name, operator.first or "absent", operator.second or "absent"
             )
         parts.append(operators)
     return Group(*parts)
-
-
-def _plain_table(*columns: str) -> Table:
-    from rich.table import Table
-
-    return Table(*columns, box=None, pad_edge=False, padding=(0, 2, 0, 0))

@@ -32,7 +32,9 @@ VIEWS = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
 BYTE_MOVERS = VIEWS | {"Transpose"}
 """Operators that compute nothing: their output has the dtype of their input."""
 
+_TRANSPARENT = FUSED_ACTIVATIONS | BYTE_MOVERS
 _NOTATION = frozenset({"Constant", "DequantizeLinear", "QuantizeLinear"})
+_BRANCHES = frozenset({"If", "Loop", "Scan"})
 _BIAS_INPUT = {"Conv": 2, "ConvTranspose": 2, "Gemm": 2}
 _BITS = {"bool": 8, "int4": 4, "uint4": 4, "bfloat16": 16, "float16": 16}
 _BITS |= {f"{kind}{bits}": bits for kind in ("int", "uint") for bits in (8, 16, 32, 64)}
@@ -242,8 +244,14 @@ class _Reader:
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
-        self._outputs = {value.name for value in graph.output_values}
         self._constants = _constant_dtypes(graph)
+        self._made: dict[Value, str] = {}
+        ahead = _dtypes_ahead(graph)
+        for node in graph.nodes:
+            moved = node.inputs[0] if node.op_type in BYTE_MOVERS else None
+            kept = "" if moved is None else self._dtype_read(moved)
+            for value in node.outputs:
+                self._made[value] = ahead[value] or kept or _dtype_of(value)
 
     def is_constant(self, node: Node) -> bool:
         """Whether all that a node makes is known before the model runs."""
@@ -263,7 +271,7 @@ class _Reader:
 
     def made(self, value: Value) -> Tensor:
         """The tensor behind a value that an operator makes."""
-        return _tensor(value, self._dtype_made(value))
+        return _tensor(value, self._made[value])
 
     def attributes(self, node: Node) -> dict[str, AttributeValue]:
         """A node's numbers and words; graphs and tensors are left out."""
@@ -284,31 +292,24 @@ class _Reader:
 
     def _dtype_read(self, value: Value) -> str:
         """What an operator that reads this value computes in."""
-        return _dtype_behind(value) or self._dtype_made(value)
+        return _dtype_behind(value) or self._made.get(value) or _dtype_of(value)
 
-    def _dtype_made(self, value: Value) -> str:
-        """What the operator that makes this value computes in."""
-        if dtype := self._dtype_ahead(value):
-            return dtype
-        node = value.producer()
-        while node is not None and node.op_type in BYTE_MOVERS and node.inputs[0]:
-            if dtype := _dtype_behind(node.inputs[0]):
-                return dtype
-            # What lies between byte movers has no readers ahead but those asked above.
-            node = node.inputs[0].producer()
-        return _dtype_of(value)
 
-    def _dtype_ahead(self, value: Value) -> str:
-        """The integers that all readers take a value as; empty if they take floats."""
-        while value.name not in self._outputs:
+def _dtypes_ahead(graph: Graph) -> dict[Value, str]:
+    """The integers that all readers take a value as; empty where they take floats."""
+    ahead: dict[Value, str] = {}
+    results = set(graph.output_values)
+    for node in reversed(graph.nodes):
+        for value in node.outputs:
             readers = [use.node for use in value.uses()]
-            if readers and all(one.op_type == "QuantizeLinear" for one in readers):
-                return _dtype_of(readers[0].outputs[0])
-            follows = FUSED_ACTIVATIONS | BYTE_MOVERS
-            if len(readers) != 1 or readers[0].op_type not in follows:
-                return ""
-            value = readers[0].outputs[0]
-        return ""
+            ahead[value] = ""
+            if not readers or value in results:
+                continue
+            if all(reader.op_type == "QuantizeLinear" for reader in readers):
+                ahead[value] = _dtype_of(readers[0].outputs[0])
+            elif len(readers) == 1 and readers[0].op_type in _TRANSPARENT:
+                ahead[value] = ahead.get(readers[0].outputs[0], "")
+    return ahead
 
 
 def _constant_dtypes(graph: Graph) -> dict[Value, str]:
@@ -318,6 +319,8 @@ def _constant_dtypes(graph: Graph) -> dict[Value, str]:
         read = [value for value in node.inputs if value is not None]
         if node.op_type == "Constant":
             dtypes |= {value: _dtype_of(value) for value in node.outputs}
+        elif node.op_type in _BRANCHES:
+            continue  # the graphs inside read values that are no inputs of the node
         elif read and all(value in dtypes for value in read):
             keeps = node.op_type in BYTE_MOVERS | {"DequantizeLinear"}
             dtypes |= {

@@ -115,22 +115,24 @@ def find_remedies(
         fits: Whether the two fit into the target's memories.
 
     Returns:
-        First what takes a problem away; then most gain first: in multiply-accumulates,
-        in changes of processor, in operators.
+        First what takes a problem away, then what else changes the whole model, then
+        rewrites, which build on it; among those, most gain first: in
+        multiply-accumulates, in changes of processor, in operators.
     """
-    found = [
+    whole = [
         *_fixed_shapes(plan.workload),
         *_quantization(plan, quantized, fits),
-        *_rewriting(plan, quantized),
         *_less_memory(quantized, fits),
     ]
-    return tuple(
-        sorted(
-            found,
-            key=lambda one: (one.solves, one.macs_share, one.changes, one.operators),
-            reverse=True,
-        )
+    rewrites = _rewriting(plan, quantized)
+    return (
+        *sorted(whole, key=_rank, reverse=True),
+        *sorted(rewrites, key=_rank, reverse=True),
     )
+
+
+def _rank(remedy: Remedy) -> tuple[bool, float, int, int]:
+    return remedy.solves, remedy.macs_share, remedy.changes, remedy.operators
 
 
 def _fixed_shapes(workload: Workload) -> list[Remedy]:

@@ -11,9 +11,13 @@ def show_bytes(size_bytes: int) -> str:
     size = float(size_bytes)
     for unit in ("B", "KiB", "MiB"):
         if size < 1024:
-            return f"{size:.3g} {unit}"
+            return f"{_three_digits(size)} {unit}"
         size /= 1024
-    return f"{size:.3g} GiB"
+    return f"{_three_digits(size)} GiB"
+
+
+def _three_digits(size: float) -> str:
+    return f"{size:.0f}" if size >= 100 else f"{size:.3g}"
 
 
 def show_share(share: float) -> str:
@@ -30,4 +34,4 @@ def show_counts(words: Iterable[str], *, at_most: int = 4) -> str:
     ranked = Counter(words).most_common()
     shown = [f"{word} ×{n}" if n > 1 else word for word, n in ranked[:at_most]]
     rest = len(ranked) - at_most
-    return ", ".join(shown) + (f" and {rest} more kinds" if rest > 0 else "")
+    return ", ".join(shown) + (f" and {rest} more" if rest > 0 else "")

@@ -171,6 +171,22 @@ def test_a_roofline_tells_what_bounds_an_operator(quantized_net: Graph) -> None:
     assert fast.operators[-1].bound is Bound.UNKNOWN
 
 
+def test_floats_are_held_against_the_rate_of_floats(float_net: Graph) -> None:
+    """A CPU that is four times as fast in INT8 has a quarter of that for floats."""
+    # 6912 MACs move 768 + 1024 + 448 bytes: at 1 GB/s that is 2240 ns, and computing
+    # takes as long at 6.2 G operations a second, which are 24.7 in INT8.
+    for peak_gops, bound in ((24, Bound.COMPUTE), (25, Bound.MEMORY)):
+        target = resized(X86, peak_gops=peak_gops, bandwidth_gb_s=1)
+        assert audit(float_net, target).operators[0].bound is bound
+
+
+def test_a_processor_without_work_needs_no_memory(float_net: Graph) -> None:
+    """What an idle NPU could hold is not asked."""
+    cpu = Processor(name="cpu", kind=ProcessorKind.CPU, runs_everything=True)
+    apart = replace(ETHOS, processors=(ETHOS.processors[0], cpu))
+    assert audit(float_net, apart).fits == ()
+
+
 def test_branches_are_ordered_to_change_processor_seldom() -> None:
     """Two parallel branches, each NPU then CPU, need one change and not three."""
     content = model_bytes(

@@ -82,6 +82,56 @@ def test_a_value_read_in_floats_too_stays_float() -> None:
     assert operators["b"].dtype == "float32"
 
 
+def test_an_activation_with_nothing_to_fuse_into_reads_floats() -> None:
+    """A Relu right after a float input reads floats, whatever follows it."""
+    workload = read_text(
+        """net (float[1, 4] x) => (float[1, 4] y) {
+          r = Relu(x)
+          q = QuantizeLinear(r, scale, zero)
+          y = DequantizeLinear(q, scale, zero)
+        }""",
+        {"scale": np.array(0.1, np.float32), "zero": np.array(0, np.int8)},
+    )
+    relu = workload.operators[0]
+    assert [one.dtype for one in relu.activations] == ["float32", "int8"]
+    assert workload.results == {"r"}
+
+
+def test_what_is_computed_from_weights_alone_is_a_weight() -> None:
+    """A transposed, dequantized weight stays INT8, and no operator transposes it."""
+    workload = read_text(
+        """net (float[1, 4] x) => (float[1, 3] y) {
+          wd = DequantizeLinear(w, scale, zero)
+          wt = Transpose<perm = [1, 0]>(wd)
+          y = MatMul(x, wt)
+        }""",
+        {
+            "w": np.ones((3, 4), np.int8),
+            "scale": np.array(0.1, np.float32),
+            "zero": np.array(0, np.int8),
+        },
+    )
+    (product,) = workload.operators
+    (weight,) = product.constants
+    assert (weight.dtype, weight.shape) == ("int8", (4, 3))
+    assert product.macs == 12
+
+
+def test_a_branch_is_no_constant_though_its_condition_is() -> None:
+    """What the graphs inside an If read from outside is no input of the If."""
+    workload = read_text(
+        """net (float[1, 4] x) => (float[1, 4] y) {
+          c = If(flag) <
+            then_branch = yes () => (float[1, 4] a) { a = Relu(x) },
+            else_branch = no () => (float[1, 4] b) { b = Neg(x) }
+          >
+          y = Abs(c)
+        }""",
+        {"flag": np.array(True)},  # noqa: FBT003 - a tensor's content
+    )
+    assert [one.op_type for one in workload.operators] == ["If", "Abs"]
+
+
 def test_a_long_chain_of_reshapes_is_followed() -> None:
     """Dtypes pass through as many byte movers as there are, without recursion."""
     length = 1200

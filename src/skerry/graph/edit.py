@@ -155,14 +155,17 @@ def _folded_weights(graph: Graph, conv: Node, norm: Node) -> tuple[Array, Array]
     arrays = [a.astype(np.float64) for a in parameters if a is not None]
     if weight is None or bias is None or len(arrays) < len(parameters):
         return None
+    if any(array.shape != weight.shape[:1] for array in arrays):
+        return None
     scale, shift, mean, variance = arrays
     epsilon = norm.attributes.get_float("epsilon", _BATCH_NORM_EPSILON)
-    factor = scale / np.sqrt(variance + epsilon)
-    per_channel = factor.reshape(-1, *[1] * (weight.ndim - 1))
-    return (
-        (weight * per_channel).astype(weight.dtype),
-        ((bias - mean) * factor + shift).astype(weight.dtype),
-    )
+    with np.errstate(all="ignore"):
+        factor = scale / np.sqrt(variance + epsilon)
+        folded_bias = (bias - mean) * factor + shift
+        folded_weight = weight * factor.reshape(-1, *[1] * (weight.ndim - 1))
+        folded = folded_weight.astype(weight.dtype), folded_bias.astype(weight.dtype)
+    is_finite = all(np.isfinite(array).all() for array in folded)
+    return folded if is_finite else None
 
 
 def _insert(graph: Graph, value: Value, nodes: Sequence[Node]) -> None:

@@ -149,23 +149,26 @@ def _folded_weights(graph: Graph, conv: Node, norm: Node) -> tuple[Array, Array]
         return None
     if any(value.uses() for value in norm.outputs[1:]):
         return None
-    bias = np.zeros(1) if conv.inputs[2] is None else graph.constant(conv.inputs[2])
     weight = graph.constant(conv.inputs[1])
-    parameters = [graph.constant(value) for value in norm.inputs[1:]]
-    arrays = [a.astype(np.float64) for a in parameters if a is not None]
-    if weight is None or bias is None or len(arrays) < len(parameters):
+    if weight is None:
         return None
-    if any(array.shape != weight.shape[:1] for array in arrays):
+    operands = [graph.constant(value) for value in norm.inputs[1:]]
+    if conv.inputs[2] is None:
+        operands.append(np.zeros(weight.shape[:1]))
+    else:
+        operands.append(graph.constant(conv.inputs[2]))
+    if any(array is None or array.shape != weight.shape[:1] for array in operands):
         return None
-    scale, shift, mean, variance = arrays
     epsilon = norm.attributes.get_float("epsilon", _BATCH_NORM_EPSILON)
     with np.errstate(all="ignore"):
+        scale, shift, mean, variance, bias = np.array(operands, dtype=np.float64)
         factor = scale / np.sqrt(variance + epsilon)
-        folded_bias = (bias - mean) * factor + shift
         folded_weight = weight * factor.reshape(-1, *[1] * (weight.ndim - 1))
-        folded = folded_weight.astype(weight.dtype), folded_bias.astype(weight.dtype)
-    is_finite = all(np.isfinite(array).all() for array in folded)
-    return folded if is_finite else None
+        folded = (
+            folded_weight.astype(weight.dtype),
+            ((bias - mean) * factor + shift).astype(weight.dtype),
+        )
+    return folded if all(np.isfinite(array).all() for array in folded) else None
 
 
 def _insert(graph: Graph, value: Value, nodes: Sequence[Node]) -> None:

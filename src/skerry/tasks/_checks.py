@@ -103,5 +103,7 @@ def _text(text: str, task: Task | None, name: str) -> Label:
         return int(text)
     raise DataError(
         f"the label of {name} is {text!r}, which is no class of the task",
-        hint=did_you_mean(text, task.labels),
+        hint=did_you_mean(text, task.labels)
+        if task.labels
+        else "The task names no classes: give its labels, or labels that are numbers.",
     )

@@ -13,7 +13,7 @@ import struct
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,7 +118,7 @@ def read_members(archive: zipfile.ZipFile, *, name: str) -> dict[str, Member]:
     return members
 
 
-def read_rows(archive: zipfile.ZipFile, member: Member) -> Iterator[Array]:
+def read_rows(archive: zipfile.ZipFile, member: Member) -> Generator[Array, None, None]:
     """Read an array row by row; one row is in memory at a time.
 
     Yields:

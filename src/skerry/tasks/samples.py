@@ -10,6 +10,7 @@ they are opened; the rest when a sample is reached.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, Self
@@ -118,14 +119,15 @@ class NpzSource:
                     f"{self.path} has changed since it was opened",
                     hint="Leave the file as it is while it is read.",
                 )
-            rows = {
-                name: _npz.read_rows(archive, member)
-                for name, member in members.items()
-            }
-            for index in range(last + 1):
-                row = {name: next(stream) for name, stream in rows.items()}
-                if self.mask[index]:
-                    yield self._sample(row, index)
+            with ExitStack() as stack:
+                rows = {
+                    name: stack.enter_context(closing(_npz.read_rows(archive, member)))
+                    for name, member in members.items()
+                }
+                for index in range(last + 1):
+                    row = {name: next(stream) for name, stream in rows.items()}
+                    if self.mask[index]:
+                        yield self._sample(row, index)
 
     def pick(self, mask: Mask) -> Self:
         """Return the samples whose entry of the mask is true."""
@@ -291,9 +293,9 @@ def _open_npz(
         members = _npz.read_members(archive, name=str(path))
         rows = _check_members(members, inputs, path)
         if LABEL in members and LABEL not in {spec.name for spec in inputs}:
-            labels = _npz.read_rows(archive, members[LABEL])
-            for index, label in enumerate(labels):
-                to_label(label[()], task, name=f"{path.name}[{index}]")
+            with closing(_npz.read_rows(archive, members[LABEL])) as labels:
+                for index, label in enumerate(labels):
+                    to_label(label[()], task, name=f"{path.name}[{index}]")
     mask = np.ones(rows, dtype=bool)
     return NpzSource(path=path, inputs=inputs, task=task, mask=mask)
 

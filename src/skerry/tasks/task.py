@@ -258,7 +258,7 @@ def _check_metric(task: Task) -> None:
             hint="Use top1 for classification, lines_right for text.",
         )
     decoder = task.post[-1] if task.post else None
-    if metric.name == "top5" and isinstance(decoder, TopK) and decoder.k < 5:  # noqa: PLR2004 (the metric's own number)
+    if metric.name == "top5" and isinstance(decoder, TopK) and decoder.k < 5:
         raise UsageError(
             f"metric top5 looks at five classes, topk keeps {decoder.k}",
             hint="Use k = 5.",

@@ -18,6 +18,7 @@ from skerry.graph import (
     make_node,
     name_all_nodes,
     parse_graph,
+    place_after,
     remove_dead,
     replace_all_uses,
     upgrade_opset,
@@ -139,6 +140,15 @@ def test_insert_a_chain() -> None:
     assert kinds(graph)[1:4] == ["Relu", "QuantizeLinear", "DequantizeLinear"]
     assert infer_shapes(graph).value("product").shape is not None
     checked(graph)
+
+
+def test_place_after() -> None:
+    """New nodes stand right after what they read; its readers stay as they were."""
+    graph = parsed("net (float[2] x) => (float[2] y) {a = Relu(x) y = Neg(a)}")
+    place_after(graph, graph.value("a"), [make_node("Exp", [graph.value("a")])])
+    place_after(graph, graph.value("x"), [make_node("Abs", [graph.value("x")])])
+    assert kinds(graph) == ["Abs", "Relu", "Exp", "Neg"]
+    assert kinds(remove_dead(graph)) == ["Relu", "Neg"]
 
 
 def test_replace_all_uses() -> None:

@@ -1,0 +1,88 @@
+"""Figures as people read them, the same on a terminal and on a page.
+
+Sizes are decimal (1 MB is 10⁶ bytes), as flash and bandwidth are sold. A figure that
+was not measured is a dash.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+NOT_MEASURED = "–"
+SAME = "the same"
+
+FEW_TIMES = 2
+"""Ratios below it show a second decimal."""
+MINUS = "\N{MINUS SIGN}"
+
+_BYTES = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
+_TIMES = ((1e3, "s"), (1.0, "ms"), (1e-3, "µs"))
+_COUNTS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
+
+
+def show_bytes(size_bytes: float | None) -> str:
+    """A number of bytes, three digits and a unit: `11.2 MB`."""
+    if size_bytes is None:
+        return NOT_MEASURED
+    return _scale(size_bytes, _BYTES) or f"{size_bytes:.0f} B"
+
+
+def show_count(count: float | None) -> str:
+    """A large number, three digits and a letter: `1.53 G`."""
+    if count is None:
+        return NOT_MEASURED
+    return _scale(count, _COUNTS) or f"{count:.0f}"
+
+
+def show_percent(fraction: float | None) -> str:
+    """A fraction as a percentage: 0.7512 is `75.1 %`."""
+    return NOT_MEASURED if fraction is None else f"{fraction * 100:.1f} %"
+
+
+def show_points(delta: float) -> str:
+    """A difference of fractions in points, signed: −0.005 is `−0.5 points`."""
+    return f"{show_signed(delta * 100, digits=2)} points"
+
+
+def show_ms(latency_ms: float | None) -> str:
+    """A time given in milliseconds, three digits and a unit: `4.21 ms`."""
+    if latency_ms is None:
+        return NOT_MEASURED
+    return _scale(latency_ms, _TIMES) or "0 ms"
+
+
+def show_signed(value: float, *, digits: int) -> str:
+    """A number with its sign, a real minus; zero has none."""
+    rounded = round(value, digits)
+    text = f"{abs(rounded):.{digits}f}"
+    return text if rounded == 0 else f"{MINUS if rounded < 0 else '+'}{text}"
+
+
+def show_ratio(before: float, after: float, *, less: str, more: str) -> str:
+    """How many times less or more: `3.9 × smaller`, or `the same`.
+
+    Args:
+        before: The first figure.
+        after: The second, in the same unit.
+        less: The word for an `after` below `before`, such as `smaller`.
+        more: The word for the other way.
+    """
+    if before <= 0 or after <= 0:
+        return NOT_MEASURED
+    times = max(before / after, after / before)
+    shown = f"{times:.2f}" if times < FEW_TIMES else f"{times:.1f}"
+    if shown == "1.00":
+        return SAME
+    return f"{shown} × {less if after < before else more}"
+
+
+def _scale(value: float, units: Sequence[tuple[float, str]]) -> str:
+    for size, unit in units:
+        # What would be rounded to 1000 of a unit is 1 of the next.
+        if abs(value) >= size * 0.9995:
+            whole = len(f"{abs(value / size):.3g}".partition(".")[0])
+            return f"{value / size:.{max(3 - whole, 0)}f} {unit}"
+    return ""

@@ -1,0 +1,73 @@
+"""The table of commands: the one place that says what `skerry` can do.
+
+Nothing named here is imported before its command runs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_ROOM = "skerry.app.commands"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """One command.
+
+    Attributes:
+        name: What is typed after `skerry`, one or two words.
+        run: Where its function is, as `module:name`; the function returns a result.
+        render: Where the function is that renders such a result for people.
+        summary: One line for the list of commands.
+        examples: Command lines without `skerry`, shown at the end of its help.
+    """
+
+    name: str
+    run: str
+    render: str
+    summary: str
+    examples: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """The first word of two-word commands."""
+
+    name: str
+    summary: str
+
+
+GROUPS = (Group(name="report", summary="Read the evidence of a compression."),)
+
+COMMANDS = (
+    Command(
+        name="doctor",
+        run=f"{_ROOM}.doctor:doctor",
+        render=f"{_ROOM}.doctor:render_doctor",
+        summary="Say what works on this machine, and what to install for the rest.",
+        examples=("doctor", "doctor --json"),
+    ),
+    Command(
+        name="report show",
+        run=f"{_ROOM}.report:show",
+        render=f"{_ROOM}.report:render_show",
+        summary="Show what was done to a model, what it cost and what it brought.",
+        examples=("report show out/report.json",),
+    ),
+    Command(
+        name="report diff",
+        run=f"{_ROOM}.report:diff",
+        render=f"{_ROOM}.report:render_diff",
+        summary="Say how the compressed models of two reports differ.",
+        examples=("report diff out/a/report.json out/b/report.json",),
+    ),
+)
+
+
+def find_command(name: str) -> Command:
+    """Look a command up by its full name, such as `report show`.
+
+    Raises:
+        KeyError: There is none.
+    """
+    return {command.name: command for command in COMMANDS}[name]

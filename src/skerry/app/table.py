@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+SUMMARY = "Take a trained model and keep it running, well, on a whole fleet."
+
 _ROOM = "skerry.app.commands"
 
 
@@ -37,7 +39,10 @@ class Group:
     summary: str
 
 
-GROUPS = (Group(name="report", summary="Read the evidence of a compression."),)
+GROUPS = (
+    Group(name="report", summary="Read the evidence of a compression."),
+    Group(name="toolchain", summary="Install and run vendors' tools in isolation."),
+)
 
 COMMANDS = (
     Command(
@@ -67,6 +72,30 @@ COMMANDS = (
         render=f"{_ROOM}.report:render_diff",
         summary="Say how the compressed models of two reports differ.",
         examples=("report diff out/a/report.json out/b/report.json",),
+    ),
+    Command(
+        name="toolchain install",
+        run=f"{_ROOM}.toolchain:install",
+        render=f"{_ROOM}.toolchain:render_install",
+        summary="Install a toolchain in an environment of its own.",
+        examples=("toolchain install nncf",),
+    ),
+    Command(
+        name="toolchain run",
+        run=f"{_ROOM}.toolchain:run",
+        render=f"{_ROOM}.toolchain:render_run",
+        summary="Run a program, or Python, in a toolchain's environment.",
+        examples=(
+            "toolchain run openvino -- ovc model.onnx",
+            "toolchain run nncf -- script.py --flag",
+        ),
+    ),
+    Command(
+        name="toolchain ls",
+        run=f"{_ROOM}.toolchain:ls",
+        render=f"{_ROOM}.toolchain:render_ls",
+        summary="List the toolchains that are known, and which are installed.",
+        examples=("toolchain ls", "toolchain ls --json"),
     ),
 )
 

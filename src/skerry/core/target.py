@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 
 
@@ -29,36 +28,55 @@ class Figure:
     source: str
 
 
+class Take(StrEnum):
+    """Which part of a list of numbers a limit looks at."""
+
+    EACH = "each"
+    FIRST = "first"
+    PRODUCT = "product"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AttributeLimit:
-    """A range that an operator's attribute must keep on a processor.
+class Limit:
+    """What a quantity of an operator must keep on a processor.
 
     Attributes:
-        attribute: The ONNX attribute, such as `strides`; each entry of a list counts.
+        quantity: An ONNX attribute, such as `strides`, or a quantity that
+            `skerry.adapt` computes from the shapes, such as `scales` or `batch`.
+        take: Of a list: each entry, the first one (the height), or the product.
         at_least: Smallest value allowed.
         at_most: Largest value allowed.
+        one_of: The values allowed, numbers or words; None for any.
     """
 
-    attribute: str
+    quantity: str
+    take: Take = Take.EACH
     at_least: float | None = None
     at_most: float | None = None
+    one_of: tuple[float | str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperatorRule:
-    """How a processor runs one operator natively.
+    """Conditions under which a processor runs some operators natively.
+
+    Several rules may name one operator: it runs if one of them holds.
 
     Attributes:
-        dtypes: The numpy dtype names of the activations it takes.
-        limits: What its attributes must keep.
-        max_rank: Most dimensions its tensors may have; None for any.
-        constant_weights: Whether its second input must be a constant.
+        operators: ONNX operator types.
+        dtypes: The numpy dtype names of the activations taken.
+        weight_dtypes: Those of a constant second input; None for any.
+        constant_weights: Whether the second input must be a constant.
+        max_rank: Most dimensions that a tensor may have; None for any.
+        limits: What the operator's quantities must keep, all of them.
     """
 
+    operators: frozenset[str]
     dtypes: frozenset[str]
-    limits: tuple[AttributeLimit, ...] = ()
-    max_rank: int | None = None
+    weight_dtypes: frozenset[str] | None = None
     constant_weights: bool = False
+    max_rank: int | None = None
+    limits: tuple[Limit, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,20 +86,27 @@ class Processor:
     Attributes:
         name: Its name, unique in the target.
         kind: CPU, GPU, NPU or DSP.
-        operators: What it runs natively, by ONNX operator type.
-        runs_everything: Whether it runs any ONNX operator (a CPU with a full runtime).
+        runs_everything: Whether it runs any operator of ONNX itself, in any dtype (a
+            CPU with a full runtime).
+        rules: What it runs natively otherwise.
+        shares_memory_with: The processor whose memory and storage it uses.
         peak_gops: Peak 10⁹ operations a second (a multiply-add is two) at INT8.
-        bandwidth_gb_s: Memory bandwidth, 10⁹ bytes a second.
+        int8_speedup: Peak rate at INT8 ÷ peak rate at float32.
+        bandwidth_gb_s: Of the memory for activations, 10⁹ bytes a second.
+        storage_bandwidth_gb_s: Of the memory for weights, 10⁹ bytes a second.
         memory_bytes: Memory for activations (SRAM where the processor has its own).
         storage_bytes: Memory for weights (flash on a microcontroller).
     """
 
     name: str
     kind: ProcessorKind
-    operators: Mapping[str, OperatorRule] = field(default_factory=dict)
     runs_everything: bool = False
+    rules: tuple[OperatorRule, ...] = ()
+    shares_memory_with: str | None = None
     peak_gops: Figure | None = None
+    int8_speedup: Figure | None = None
     bandwidth_gb_s: Figure | None = None
+    storage_bandwidth_gb_s: Figure | None = None
     memory_bytes: Figure | None = None
     storage_bytes: Figure | None = None
 

@@ -1,6 +1,14 @@
 """The model graph: read, write, infer shapes, count, match and edit."""
 
-from skerry.graph._onnx import Node, Value, make_initializer, make_node, make_value
+from skerry.graph._onnx import (
+    Node,
+    Value,
+    attribute,
+    dtype_name,
+    make_initializer,
+    make_node,
+    make_value,
+)
 from skerry.graph.cost import GraphCost, NodeCost, count
 from skerry.graph.edit import (
     constants_to_initializers,
@@ -8,6 +16,7 @@ from skerry.graph.edit import (
     fold_constants,
     insert_after,
     name_all_nodes,
+    place_after,
     remove_dead,
     replace_all_uses,
     upgrade_opset,
@@ -25,10 +34,12 @@ __all__ = [
     "NodeCost",
     "Value",
     "anything",
+    "attribute",
     "chain",
     "constant",
     "constants_to_initializers",
     "count",
+    "dtype_name",
     "find",
     "fold_batch_norm",
     "fold_constants",
@@ -41,6 +52,7 @@ __all__ = [
     "op",
     "open_model",
     "parse_graph",
+    "place_after",
     "read_graph",
     "remove_dead",
     "replace_all_uses",

@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar, cast
 
 import numpy as np
 
@@ -53,6 +54,8 @@ _IR_VERSION_OF_FREE_INITIALIZERS = 4
 _SHAPE_BYTES = 4096
 """Initializers larger than this cannot be operands of shape computations."""
 
+AttributeT = TypeVar("AttributeT")
+
 NEWEST_OPSET: int = onnx.defs.onnx_opset_version()
 NEWEST_IR_VERSION = int(onnx.IR_VERSION)
 STANDARD_DOMAINS = frozenset({schema.domain for schema in onnx.defs.get_all_schemas()})
@@ -64,7 +67,7 @@ def make_node(
     inputs: Sequence[Value | None],
     attributes: Mapping[str, AttributeValue] | None = None,
     *,
-    outputs: Sequence[Value] | None = None,
+    outputs: Sequence[Value | str] | None = None,
     name: str | None = None,
     domain: str = "",
 ) -> Node:
@@ -74,13 +77,26 @@ def make_node(
         op_type: The operator.
         inputs: The values it reads; None for an optional input left out.
         attributes: Plain Python values by attribute name.
-        outputs: The values it makes; one new, nameless value when not given.
+        outputs: The values it makes, or their names; one nameless when not given.
         name: The node's name.
         domain: The operator's domain; empty for the ONNX standard's.
     """
-    return ir.node(
-        op_type, inputs, attributes, outputs=outputs, name=name, domain=domain
-    )
+    made = None
+    if outputs is not None:
+        made = [ir.Value(name=one) if isinstance(one, str) else one for one in outputs]
+    return ir.node(op_type, inputs, attributes, outputs=made, name=name, domain=domain)
+
+
+def attribute(node: Node, name: str, default: AttributeT) -> AttributeT:
+    """A node's attribute, or the default where it is left out.
+
+    Args:
+        node: The node.
+        name: The attribute's name in the ONNX standard.
+        default: What the standard says it then is; the attribute is of its type.
+    """
+    found = node.attributes.get(name)
+    return default if found is None else cast("AttributeT", found.value)
 
 
 def make_value(name: str, dtype: str, shape: Sequence[int | str | None]) -> Value:

@@ -49,7 +49,7 @@ def insert_after(graph: Graph, value: Value, nodes: Sequence[Node]) -> None:
             what is read in the value's stead. The nodes are in no graph yet.
     """
     uses = [use for use in value.uses() if use[0] not in nodes]
-    _insert(graph, value, nodes)
+    place_after(graph, value, nodes)
     _move_uses(graph, value, nodes[-1].outputs[0], uses)
 
 
@@ -165,8 +165,16 @@ def _folded_weights(graph: Graph, conv: Node, norm: Node) -> tuple[Array, Array]
     )
 
 
-def _insert(graph: Graph, value: Value, nodes: Sequence[Node]) -> None:
-    """Put nodes into the order right after what makes a value."""
+def place_after(graph: Graph, value: Value, nodes: Sequence[Node]) -> None:
+    """Put nodes into the order right after what makes a value, in place.
+
+    Nothing else changes: what reads the value still does.
+
+    Args:
+        graph: The graph of the value.
+        value: An input, an initializer, or what a node makes.
+        nodes: In order; they are in no graph yet.
+    """
     producer, first = value.producer(), next(iter(graph.nodes), None)
     if producer is not None:
         graph.ir.graph.insert_after(producer, nodes)
@@ -181,7 +189,7 @@ def _move_uses(graph: Graph, old: Value, new: Value, uses: Iterable[Use]) -> Non
         if new.producer() is None or new.is_graph_output():
             # It must keep the name it has: a copy of it becomes the output.
             copied = make_node("Identity", [new])
-            _insert(graph, new, [copied])
+            place_after(graph, new, [copied])
             new = copied.outputs[0]
         new.type = new.type or old.type
         new.shape = new.shape or old.shape

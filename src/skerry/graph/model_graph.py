@@ -146,6 +146,12 @@ class Graph:
         self._ir.graph.register_initializer(value)
         return value
 
+    def add_input(self, spec: TensorSpec) -> Value:
+        """Add an input to the signature; returns its value."""
+        value = _onnx.make_value(spec.name, spec.dtype, spec.shape)
+        self._ir.graph.inputs.append(value)
+        return value
+
     def unique_name(self, wish: str) -> str:
         """Return the wish, with a number if it is taken; a name is given only once.
 

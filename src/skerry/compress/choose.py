@@ -1,0 +1,321 @@
+"""Find, by measurement, what must stay float, and return the best model that holds.
+
+Candidates are tried on the selection half of the evaluation data: plain quantization of
+everything, then of the operators with weights, by each way of choosing ranges. Where
+none holds the budget, the operators that hurt most are put back to float, as few as
+will do. What is returned is the fastest of those that hold; its figures come from the
+report half, which nothing here has looked at before.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+from skerry.compress.calibrate import Progress, calibrate
+from skerry.compress.operators import Operators
+from skerry.compress.plan import observable, plan_quantization
+from skerry.compress.quantize import Quantize, prepare
+from skerry.compress.ranges import Range
+from skerry.compress.schemes import Method
+from skerry.compress.sensitivity import measure_sensitivity
+from skerry.core.budget import Budget
+from skerry.core.model import Model
+from skerry.core.report import Attempt
+from skerry.core.seams import LoadOptions, Runtime
+from skerry.graph import Graph, write_graph
+from skerry.tasks.evaluate import Scores, evaluate
+from skerry.tasks.measure import Ratio, measure_latency, ratio
+from skerry.tasks.metrics import find_metric
+from skerry.tasks.samples import SampleSource
+from skerry.tasks.task import Task
+
+DEFAULT_BUDGET = Budget(accuracy_drop=0.01)
+SENSITIVITY_SAMPLES = 6
+LATENCY_REPEATS = 15
+MOST_FLOAT = 0.5
+"""Over this share of operators in float there is no point in going on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    """What is to be compressed, on which data, within which budget.
+
+    Attributes:
+        calibration: Real inputs; labels are not looked at.
+        selection: Labelled samples that the search may look at.
+        task: How outputs are decoded and scored.
+        runtime: What runs, and times, the models.
+        budget: What must hold.
+        threads: CPU threads for calibration and evaluation; latency is measured on one.
+        progress: Told of what is under way.
+    """
+
+    calibration: SampleSource
+    selection: SampleSource
+    task: Task
+    runtime: Runtime
+    budget: Budget = DEFAULT_BUDGET
+    threads: int = 1
+    progress: Progress | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """One way to quantize, and what it measured on the selection half.
+
+    Attributes:
+        title: What it is, for people.
+        step: The step that makes it.
+        graph: The quantized graph.
+        size_bytes: Of its file.
+        accuracy: The task's metric on the selection half.
+        drop: Loss against the source, as a fraction; below 0 is a gain.
+        latency: Its latency ÷ the source's on the runtime; None where not measured.
+    """
+
+    title: str
+    step: Quantize
+    graph: Graph
+    size_bytes: int
+    accuracy: float
+    drop: float
+    latency: Ratio | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """The outcome of a search.
+
+    Attributes:
+        prepared: The float graph that every candidate was made from.
+        baseline: The source model's score on the selection half.
+        candidates: Everything tried, in order of trial.
+        chosen: The one to return, or None where nothing holds the budget.
+        sensitivity: By name of operator, the error it causes when it alone is
+            quantized; empty where it was not needed.
+    """
+
+    prepared: Graph
+    baseline: Scores
+    candidates: tuple[Candidate, ...]
+    chosen: Candidate | None
+    sensitivity: Mapping[str, float]
+
+    def attempts(self) -> tuple[Attempt, ...]:
+        """The trials as a report lists them."""
+        source = Attempt(
+            name="source model, float32",
+            accuracy=self.baseline.value,
+            latency_ratio=1.0,
+            chosen=self.chosen is None,
+        )
+        return (source, *(self._attempt(candidate) for candidate in self.candidates))
+
+    def _attempt(self, candidate: Candidate) -> Attempt:
+        return Attempt(
+            name=candidate.title,
+            accuracy=candidate.accuracy,
+            size_bytes=candidate.size_bytes,
+            latency_ratio=candidate.latency.median if candidate.latency else None,
+            kept_float=len(candidate.step.keep_float),
+            chosen=candidate is self.chosen,
+            note="" if candidate.latency else "refused: loses too much",
+        )
+
+
+def choose(source: Model, graph: Graph, search: Search) -> Choice:
+    """Search for the fastest quantization of a model that holds the budget.
+
+    Args:
+        source: The float model's file.
+        graph: The same model, read.
+        search: Data, task, runtime and budget.
+
+    Raises:
+        DataError: Samples do not fit the model or the task.
+        ModelError: The graph cannot be quantized.
+        RuntimeFailure: The runtime cannot run it.
+    """
+    with tempfile.TemporaryDirectory(prefix="skerry-") as folder:
+        return _Trials(source, graph, search, Path(folder)).run()
+
+
+class _Trials:
+    """Keeps what the trials share: ranges, the source's score, the work folder."""
+
+    def __init__(
+        self, source: Model, graph: Graph, search: Search, folder: Path
+    ) -> None:
+        self._source = source
+        self._search = search
+        self._folder = folder
+        self._prepared = prepare(graph)
+        self._ranges: dict[tuple[Operators, Method], dict[str, Range]] = {}
+        self._candidates: list[Candidate] = []
+        self._sensitivity: Mapping[str, float] = {}
+        self._baseline = self._score(source, "source")
+
+    def run(self) -> Choice:
+        self._try("plain INT8: every operator, MinMax", Quantize(operators="all"))
+        self._try("operators with weights, MinMax", Quantize())
+        if not self._holding():
+            self._try("operators with weights, MSE", Quantize(method="mse"))
+        if not self._holding():
+            self._put_back()
+        return self._choice()
+
+    def _put_back(self) -> None:
+        """Put the operators that hurt most back to float: double, then bisect."""
+        best = min(self._candidates[1:], key=lambda candidate: candidate.drop).step
+        order = self._order(best)
+        too_few, enough = 0, None
+        count = 1
+        while enough is None and count <= len(order) * MOST_FLOAT:
+            if self._try_float(best, order[:count]):
+                enough = count
+            else:
+                too_few, count = count, count * 2
+        while enough is not None and enough - too_few > 1:
+            middle = (enough + too_few) // 2
+            if self._try_float(best, order[:middle]):
+                enough = middle
+            else:
+                too_few = middle
+
+    def _order(self, step: Quantize) -> list[str]:
+        """The step's operators, those whose quantization hurts most first."""
+        few = [
+            sample.inputs
+            for sample in islice(self._search.calibration, SENSITIVITY_SAMPLES)
+        ]
+        self._sensitivity = measure_sensitivity(
+            self._prepared,
+            plan_quantization(self._prepared, operators=step.operators),
+            self._ranges_for(step),
+            few,
+            runtime=self._search.runtime,
+            schemes=step.schemes,
+            threads=self._search.threads,
+            progress=self._search.progress,
+        )
+        return sorted(
+            self._sensitivity, key=lambda name: self._sensitivity[name], reverse=True
+        )
+
+    def _try_float(self, step: Quantize, names: Sequence[str]) -> bool:
+        title = f"operators with weights, {len(names)} kept float"
+        kept = replace(step, keep_float=tuple(sorted(names)))
+        return self._holds(self._try(title, kept))
+
+    def _try(self, title: str, step: Quantize) -> Candidate:
+        graph = step.write(self._prepared, self._ranges_for(step))
+        model = write_graph(graph, self._file(len(self._candidates)))
+        scores = self._score(model, title)
+        better = find_metric(scores.metric).higher_is_better
+        drop = self._baseline.value - scores.value
+        candidate = Candidate(
+            title=title,
+            step=step,
+            graph=graph,
+            size_bytes=model.size_bytes,
+            accuracy=scores.value,
+            drop=drop if better else -drop,
+        )
+        self._candidates.append(candidate)
+        return candidate
+
+    def _ranges_for(self, step: Quantize) -> Mapping[str, Range]:
+        """Calibrate for a step, unless a step before needed those ranges and more."""
+        for (operators, method), ranges in self._ranges.items():
+            if method == step.method and operators in ("all", step.operators):
+                return ranges
+        self._ranges[step.operators, step.method] = calibrate(
+            self._prepared,
+            observable(self._prepared, step.operators),
+            (sample.inputs for sample in self._search.calibration),
+            runtime=self._search.runtime,
+            scheme=replace(step.schemes.activations, method=step.method),
+            threads=self._search.threads,
+            progress=self._search.progress,
+        )
+        return self._ranges[step.operators, step.method]
+
+    def _holding(self) -> list[int]:
+        return [
+            index
+            for index, candidate in enumerate(self._candidates)
+            if self._holds(candidate)
+        ]
+
+    def _holds(self, candidate: Candidate) -> bool:
+        budget = self._search.budget
+        allowed = budget.accuracy_drop
+        small = budget.size_bytes is None or candidate.size_bytes <= budget.size_bytes
+        return small and (allowed is None or candidate.drop <= allowed)
+
+    def _choice(self) -> Choice:
+        ratios = self._latencies()
+        for index, latency in ratios.items():
+            self._candidates[index] = replace(self._candidates[index], latency=latency)
+        fastest = min(ratios, key=lambda index: ratios[index].median, default=None)
+        return Choice(
+            prepared=self._prepared,
+            baseline=self._baseline,
+            candidates=tuple(self._candidates),
+            chosen=None if fastest is None else self._candidates[fastest],
+            sensitivity=self._sensitivity,
+        )
+
+    def _latencies(self) -> dict[int, Ratio]:
+        """Time those that hold, interleaved with the source, on one thread."""
+        holding = self._holding()
+        if not holding:
+            return {}
+        sample = next(iter(self._search.calibration)).inputs
+        runtime, options = self._search.runtime, LoadOptions(threads=1)
+        models = {"source": self._source} | {
+            str(index): write_graph(self._candidates[index].graph, self._file(index))
+            for index in holding
+        }
+        sessions = {
+            name: runtime.load(model, options) for name, model in models.items()
+        }
+        try:
+            latencies = measure_latency(
+                {
+                    name: partial(session.run, sample)
+                    for name, session in sessions.items()
+                },
+                repeats=LATENCY_REPEATS,
+            )
+        finally:
+            for session in sessions.values():
+                session.close()
+        return {
+            index: ratio(latencies[str(index)], latencies["source"])
+            for index in holding
+        }
+
+    def _score(self, model: Model, what: str) -> Scores:
+        options = LoadOptions(threads=self._search.threads)
+        session = self._search.runtime.load(model, options)
+        told = self._search.progress
+        try:
+            return evaluate(
+                session,
+                self._search.selection,
+                self._search.task,
+                (lambda _, done, total: told(f"try: {what}", done, total))
+                if told
+                else None,
+            )
+        finally:
+            session.close()
+
+    def _file(self, index: int) -> Path:
+        return self._folder / f"candidate-{index}.onnx"

@@ -1,0 +1,139 @@
+"""Which ONNX operators an INT8 runtime computes in integers, and how.
+
+The roles are those that onnxruntime's QDQ selectors and OpenVINO's low-precision
+transformations share: operators with weights, arithmetic on activations, and operators
+that only carry values and so keep the scale of their input.
+Source: onnxruntime, `core/optimizer/qdq_transformer/selectors_actions`; ONNX operator
+schemas, opset 17, for the position of weights and channels.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal
+
+from skerry.graph import Graph, Node, Value, attribute, dtype_name
+
+Operators = Literal["weights", "all"]
+"""How much of a graph is quantized: operators with weights, or all that can be."""
+
+
+class Role(StrEnum):
+    """What quantization does to an operator."""
+
+    WEIGHTS = "weights"
+    ARITHMETIC = "arithmetic"
+    CARRY = "carry"
+    FLOAT = "float"
+
+
+_ROLES = {
+    Role.WEIGHTS: ("Conv", "ConvTranspose", "Gemm", "MatMul"),
+    Role.ARITHMETIC: (
+        "Add",
+        "AveragePool",
+        "Clip",
+        "Concat",
+        "GlobalAveragePool",
+        "LeakyRelu",
+        "Mul",
+        "Relu",
+        "Resize",
+        "Sigmoid",
+        "Softmax",
+    ),
+    Role.CARRY: (
+        "Flatten",
+        "MaxPool",
+        "Reshape",
+        "Slice",
+        "Split",
+        "Squeeze",
+        "Transpose",
+        "Unsqueeze",
+    ),
+}
+_ROLE_OF = {op_type: role for role, names in _ROLES.items() for op_type in names}
+_FUSED_ACTIVATIONS = frozenset({"Clip", "Relu"})
+
+
+def role(node: Node) -> Role:
+    """The role of a node; `FLOAT` for what no INT8 runtime is known to run."""
+    if node.domain not in ("", "ai.onnx"):
+        return Role.FLOAT
+    return _ROLE_OF.get(node.op_type, Role.FLOAT)
+
+
+def is_float(value: Value | None) -> bool:
+    """Whether a value is known to hold float32."""
+    return value is not None and dtype_name(value) == "float32"
+
+
+def activations(graph: Graph, node: Node) -> list[Value]:
+    """The float inputs of a node that change from sample to sample."""
+    return [
+        value
+        for value in node.inputs
+        if value is not None and is_float(value) and graph.constant(value) is None
+    ]
+
+
+def weight(graph: Graph, node: Node) -> Value | None:
+    """The constant weights of a node, None where both operands are activations."""
+    if role(node) is not Role.WEIGHTS or len(node.inputs) < 2:
+        return None
+    value = node.inputs[1]
+    return value if value is not None and graph.constant(value) is not None else None
+
+
+def weight_axis(node: Node, rank: int) -> int | None:
+    """The axis of output channels in a node's weights.
+
+    Args:
+        node: A node with weights.
+        rank: Number of dimensions of the weights.
+
+    Returns:
+        The axis along which scales may differ, or None where the runtimes take one
+        scale only (matrices stacked in a batch, grouped transposed convolutions).
+    """
+    if node.op_type == "Conv":
+        return 0
+    if node.op_type == "ConvTranspose":
+        return 1 if attribute(node, "group", 1) == 1 else None
+    if node.op_type == "Gemm":
+        return 0 if attribute(node, "transB", 0) else 1
+    return 1 if rank == 2 else None
+
+
+def quantizable(graph: Graph, operators: Operators) -> list[Node]:
+    """The nodes that a choice of operators quantizes, in topological order.
+
+    Operators that only carry values are not listed: they follow their input.
+    """
+    wanted = (
+        {Role.WEIGHTS} if operators == "weights" else {Role.WEIGHTS, Role.ARITHMETIC}
+    )
+    return [
+        node
+        for node in graph.nodes
+        if role(node) in wanted
+        and activations(graph, node)
+        and is_float(node.outputs[0])
+        and (operators == "all" or weight(graph, node) is not None)
+    ]
+
+
+def fused_output(node: Node) -> Value:
+    """The value that a runtime writes once it has fused the activation behind.
+
+    A `Relu` or `Clip` that is the only consumer of a node with weights disappears into
+    the requantization, whose range it narrows (Jacob et al. 2018, section 2.4).
+    """
+    output = node.outputs[0]
+    if role(node) is not Role.WEIGHTS or output.is_graph_output():
+        return output
+    uses = list(output.uses())
+    if len(uses) == 1 and uses[0].node.op_type in _FUSED_ACTIVATIONS:
+        return uses[0].node.outputs[0]
+    return output

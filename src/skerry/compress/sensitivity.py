@@ -1,0 +1,204 @@
+"""Measure how much each operator suffers from being quantized alone.
+
+All operators stand ready in one graph, each behind a switch that an input of the graph
+sets, so a model is loaded once and not once an operator. The weights are rounded in
+every run: per channel they hardly matter, and constant weights keep the graph fast.
+Method: the sensitivity analysis of Wu et al. 2020 (arXiv:2004.09602), section 5.1, with
+the distance of the outputs in place of the task's accuracy.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skerry.compress.calibrate import Progress
+from skerry.compress.operators import (
+    fused_output,
+    weight,
+    weight_axis,
+)
+from skerry.compress.plan import Plan
+from skerry.compress.qdq import DEFAULT_SCHEMES, Schemes
+from skerry.compress.ranges import Range, scale_and_zero_point
+from skerry.compress.tensors import quantize_tensor
+from skerry.core.model import TensorSpec
+from skerry.core.seams import Array, LoadOptions, Runtime, Session, Tensors
+from skerry.graph import (
+    Graph,
+    Node,
+    Value,
+    make_initializer,
+    make_node,
+    place_after,
+    write_graph,
+)
+from skerry.tasks.evaluate import output_distance
+
+SWITCHES = "skerry.switches"
+"""Name of the added input: bool, one an operator."""
+
+
+def measure_sensitivity(
+    graph: Graph,
+    plan: Plan,
+    ranges: Mapping[str, Range],
+    samples: Sequence[Tensors],
+    *,
+    runtime: Runtime,
+    schemes: Schemes = DEFAULT_SCHEMES,
+    threads: int = 1,
+    progress: Progress | None = None,
+) -> dict[str, float]:
+    """Quantize one operator at a time and see how far the outputs move.
+
+    Args:
+        graph: The float graph that the plan was made for.
+        plan: The operators to measure.
+        ranges: Range by name of value, for each value of the plan.
+        samples: Inputs of single inferences; a few are enough to rank operators.
+        runtime: What runs the graph.
+        schemes: How the operators would be quantized.
+        threads: CPU threads.
+        progress: Told of each operator.
+
+    Returns:
+        By name of node: the relative squared error of the outputs (mean over the
+        samples) when the values that this node reads and writes are quantized; 0 is
+        none, 1 is as large as the outputs themselves.
+    """
+    written = _written_by(graph, plan)
+    switched = _Switched(graph.copy(), ranges, schemes, switches=len(plan.nodes))
+    for index, name in enumerate(plan.nodes):
+        switched.add(name, index, written=written.get(name))
+    with tempfile.TemporaryDirectory(prefix="skerry-") as folder:
+        model = write_graph(switched.graph, Path(folder) / "switched.onnx")
+        session = runtime.load(model, LoadOptions(threads=threads, precision="float32"))
+        try:
+            return _distances(session, plan.nodes, samples, progress)
+        finally:
+            session.close()
+
+
+def _distances(
+    session: Session,
+    names: Sequence[str],
+    samples: Sequence[Tensors],
+    progress: Progress | None,
+) -> dict[str, float]:
+    off = np.zeros(len(names), np.bool_)
+    references = [session.run({**sample, SWITCHES: off}) for sample in samples]
+    found = {}
+    for index, name in enumerate(names):
+        on: NDArray[np.bool_] = off.copy()
+        on[index] = True
+        found[name] = float(
+            np.mean(
+                [
+                    output_distance(reference, session.run({**sample, SWITCHES: on}))
+                    for sample, reference in zip(samples, references, strict=True)
+                ]
+            )
+        )
+        if progress is not None:
+            progress("sensitivity", index + 1, len(names))
+    return found
+
+
+def _written_by(graph: Graph, plan: Plan) -> dict[str, str]:
+    """The value that each node of the plan writes in integers, by the node's name."""
+    by_name = {node.name: node for node in graph.nodes}
+    found = {}
+    for name in plan.nodes:
+        output = fused_output(by_name[name])
+        if output.name in plan.writes:
+            found[name] = str(output.name)
+    return found
+
+
+class _Switched:
+    """A graph in which each operator can be quantized by a switch."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        ranges: Mapping[str, Range],
+        schemes: Schemes,
+        *,
+        switches: int,
+    ) -> None:
+        self.graph = graph
+        self._ranges = ranges
+        self._schemes = schemes
+        self._nodes = {node.name: node for node in graph.nodes}
+        self._origin: dict[str, str] = {}
+        self._switches = graph.add_input(
+            TensorSpec(name=SWITCHES, dtype="bool", shape=(switches,))
+        )
+
+    def add(self, name: str, index: int, *, written: str | None) -> None:
+        """Put one node, and what it writes, behind the switch of this index."""
+        node = self._nodes[name]
+        self._round_weights(node)
+        switch = self._switch(index)
+        for position, value in enumerate(node.inputs):
+            if value is not None and self._origin_of(value) in self._ranges:
+                choice = self._choice(value, switch, f"{name}.{position}")
+                node.replace_input_with(position, choice)
+        if written is not None:
+            value = self.graph.value(written)
+            uses = list(value.uses())
+            choice = self._choice(value, switch, f"{name}.out")
+            for use in uses:
+                use.node.replace_input_with(use.idx, choice)
+
+    def _origin_of(self, value: Value) -> str:
+        name = str(value.name)
+        return self._origin.get(name, name)
+
+    def _switch(self, index: int) -> Value:
+        position = self._constant(f"{SWITCHES}.{index}", np.array(index, np.int64))
+        gather = make_node(
+            "Gather", [self._switches, position], outputs=[f"{SWITCHES}.{index}.on"]
+        )
+        place_after(self.graph, self._switches, [gather])
+        return gather.outputs[0]
+
+    def _choice(self, value: Value, switch: Value, name: str) -> Value:
+        """The value, rounded where the switch is on."""
+        origin = self._origin_of(value)
+        scale, zero_point = scale_and_zero_point(
+            self._ranges[origin], self._schemes.activations
+        )
+        parameters = [
+            self._constant(f"{name}.scale", scale),
+            self._constant(f"{name}.zero_point", zero_point),
+        ]
+        codes = make_node("QuantizeLinear", [value, *parameters], outputs=[f"{name}.q"])
+        rounded = make_node(
+            "DequantizeLinear", [codes.outputs[0], *parameters], outputs=[f"{name}.dq"]
+        )
+        where = make_node(
+            "Where", [switch, rounded.outputs[0], value], outputs=[f"{name}.choice"]
+        )
+        place_after(self.graph, value, [codes, rounded, where])
+        self._origin[f"{name}.choice"] = origin
+        return where.outputs[0]
+
+    def _round_weights(self, node: Node) -> None:
+        value = weight(self.graph, node)
+        floats = None if value is None else self.graph.constant(value)
+        if floats is None:
+            return
+        axis = weight_axis(node, floats.ndim) if self._schemes.per_channel else None
+        codes = quantize_tensor(floats, replace(self._schemes.weights, axis=axis))
+        rounded = self._constant(f"{node.name}.rounded", codes.dequantize())
+        node.replace_input_with(1, rounded)
+
+    def _constant(self, name: str, array: Array) -> Value:
+        return self.graph.add_initializer(make_initializer(array, name))

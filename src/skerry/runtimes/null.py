@@ -1,0 +1,109 @@
+"""A runtime without a library: answers zeros, or what a test tells it to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from skerry.core.model import Model, TensorSpec
+from skerry.core.profile import OperatorTime, Profile
+from skerry.core.seams import Array, LoadOptions, Tensors
+from skerry.runtimes._checks import check_file, check_inputs, closed
+
+Answer = Callable[[Tensors], dict[str, Array]]
+
+
+class NullSession:
+    """A model that nobody runs.
+
+    Args:
+        model: Its signature is kept; free dimensions of outputs are 1.
+        answer: Makes the outputs from the inputs; zeros by default.
+    """
+
+    def __init__(self, model: Model, answer: Answer | None) -> None:
+        self._model = model
+        self._answer = answer or self._zeros
+        self._is_open = True
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """The model's inputs, in order."""
+        return self._model.inputs
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """The model's outputs, in order."""
+        return self._model.outputs
+
+    def run(self, inputs: Tensors) -> dict[str, Array]:
+        """Answer.
+
+        Raises:
+            DataError: An input is missing, unknown, or of another dtype or shape.
+            RuntimeFailure: The session is closed.
+        """
+        check_inputs(inputs, self.inputs)
+        if not self._is_open:
+            raise closed("null", self._model)
+        return self._answer(inputs)
+
+    def close(self) -> None:
+        """Refuse to run from now on."""
+        self._is_open = False
+
+    def _zeros(self, inputs: Tensors) -> dict[str, Array]:
+        del inputs
+        return {
+            spec.name: np.zeros(
+                [size if isinstance(size, int) else 1 for size in spec.shape],
+                spec.dtype,
+            )
+            for spec in self.outputs
+        }
+
+
+class NullRuntime:
+    """A fake for tests, and for measuring what everything but inference costs.
+
+    Args:
+        answer: Makes the outputs from the inputs; zeros by default.
+
+    Example:
+        >>> NullRuntime().name
+        'null'
+    """
+
+    name = "null"
+    version = "1"
+
+    def __init__(self, answer: Answer | None = None) -> None:
+        self._answer = answer
+
+    def load(self, model: Model, options: LoadOptions) -> NullSession:
+        """Load nothing.
+
+        Raises:
+            UsageError: The file is not there.
+        """
+        del options
+        check_file(model)
+        return NullSession(model, self._answer)
+
+    def profile(
+        self, model: Model, inputs: Tensors, options: LoadOptions, *, repeats: int
+    ) -> Profile:
+        """Answer one operator that takes no time.
+
+        Raises:
+            UsageError, DataError: As `load` and `run` do.
+        """
+        self.load(model, options).run(inputs)
+        operator = OperatorTime(name="null", op_type="Null", latency_ms=0.0)
+        return Profile(
+            runtime=self.name,
+            threads=options.threads,
+            repeats=repeats,
+            operators=(operator,),
+        )

@@ -1,0 +1,195 @@
+"""Measure time and memory on a noisy machine, so that ratios can be believed.
+
+Subjects take turns: a neighbour that slows the machine down slows all of them. What
+is compared is the ratio within a round, and its median over the rounds.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from skerry.core.clock import Clock, SystemClock
+from skerry.core.errors import StateError
+
+WARMUP = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Latency:
+    """Times of one subject, one entry a round.
+
+    Attributes:
+        wall_ms: Elapsed time of one call.
+        cpu_ms: CPU time of this process during the call, all threads.
+    """
+
+    wall_ms: tuple[float, ...]
+    cpu_ms: tuple[float, ...]
+
+    @property
+    def median_ms(self) -> float:
+        """The median elapsed time."""
+        return float(np.median(self.wall_ms))
+
+    @property
+    def median_cpu_ms(self) -> float:
+        """The median CPU time."""
+        return float(np.median(self.cpu_ms))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ratio:
+    """How many times as long one subject takes as another.
+
+    Attributes:
+        median: Median over the rounds.
+        low: Lower end of its 95 % interval.
+        high: Upper end of its 95 % interval.
+    """
+
+    median: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildCost:
+    """What a child process used.
+
+    Attributes:
+        cpu_s: User and system time, its own children included.
+        wall_s: Elapsed time.
+        peak_rss_bytes: The largest resident set that it reached.
+    """
+
+    cpu_s: float
+    wall_s: float
+    peak_rss_bytes: int
+
+
+def measure_latency(
+    subjects: Mapping[str, Callable[[], object]],
+    *,
+    repeats: int,
+    warmup: int = WARMUP,
+    clock: Clock | None = None,
+) -> dict[str, Latency]:
+    """Time subjects in turns; each round begins with another of them.
+
+    Args:
+        subjects: What to call, by name.
+        repeats: Number of rounds.
+        warmup: Calls of each subject before the first round.
+        clock: What measures time; this machine's clock by default.
+    """
+    clock = clock or SystemClock()
+    for call in subjects.values():
+        for _ in range(warmup):
+            call()
+    names = list(subjects)
+    wall_ms: dict[str, list[float]] = {name: [] for name in names}
+    cpu_ms: dict[str, list[float]] = {name: [] for name in names}
+    for round_ in range(repeats):
+        first = round_ % len(names)
+        for name in names[first:] + names[:first]:
+            wall_s, cpu_s = clock.wall_s(), clock.cpu_s()
+            subjects[name]()
+            wall_ms[name].append((clock.wall_s() - wall_s) * 1000)
+            cpu_ms[name].append((clock.cpu_s() - cpu_s) * 1000)
+    return {
+        name: Latency(wall_ms=tuple(wall_ms[name]), cpu_ms=tuple(cpu_ms[name]))
+        for name in names
+    }
+
+
+def ratio(after: Latency, before: Latency) -> Ratio:
+    """Compare two subjects that were timed in turns.
+
+    The interval is the distribution-free one of the median: the order statistics
+    between which it lies with 95 % probability by the binomial law (W. J. Conover,
+    "Practical Nonparametric Statistics", 3rd ed., section 3.2); with fewer than six
+    rounds it is the whole span.
+
+    Raises:
+        StateError: They were not timed in the same number of rounds, or in none.
+    """
+    n = len(after.wall_ms)
+    if n == 0 or n != len(before.wall_ms):
+        raise StateError(
+            f"got {n} and {len(before.wall_ms)} rounds, expected as many of each",
+            hint="Time both subjects in one call of measure_latency.",
+        )
+    ratios = np.sort(np.divide(after.wall_ms, np.maximum(before.wall_ms, 1e-9)))
+    outside = _rank_outside(n)
+    return Ratio(
+        median=float(np.median(ratios)),
+        low=float(ratios[outside]),
+        high=float(ratios[n - 1 - outside]),
+    )
+
+
+def pss_bytes() -> int:
+    """Memory of this process now, pages shared with others counted in part.
+
+    Raises:
+        StateError: The system does not tell (it is not Linux).
+    """
+    try:
+        text = Path("/proc/self/smaps_rollup").read_text(encoding="ascii")
+    except OSError as error:
+        raise StateError(
+            "this system does not tell a process's memory",
+            hint="Measure on Linux.",
+        ) from error
+    match = re.search(r"^Pss:\s+(\d+) kB", text, re.MULTILINE)
+    return int(match.group(1)) * 1024 if match else 0
+
+
+def run_measured(argv: Sequence[str], *, environment: Mapping[str, str]) -> ChildCost:
+    """Run a program to its end and tell what it used.
+
+    Args:
+        argv: The program and its arguments.
+        environment: Its environment.
+
+    Raises:
+        StateError: It cannot be started, or ends with an error.
+    """
+    started_s = time.perf_counter()
+    try:
+        child = subprocess.Popen(argv, env=dict(environment))
+    except OSError as error:
+        raise StateError(
+            f"cannot start {argv[0]}: {error.strerror}", hint="Is it installed?"
+        ) from error
+    _, status, usage = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode:
+        raise StateError(
+            f"{argv[0]} ended with exit code {child.returncode}",
+            hint="Run it by hand to see why.",
+        )
+    return ChildCost(
+        cpu_s=usage.ru_utime + usage.ru_stime,
+        wall_s=time.perf_counter() - started_s,
+        peak_rss_bytes=usage.ru_maxrss * 1024,
+    )
+
+
+def _rank_outside(n: int) -> int:
+    """How many order statistics lie outside the median's 95 % interval, each side."""
+    outside, below = 0, 0.0
+    while True:
+        below += math.comb(n, outside) / 2**n
+        if below > 0.025 or outside >= n // 2:
+            return max(0, outside - 1) if below > 0.025 else outside
+        outside += 1

@@ -53,11 +53,47 @@ COMMANDS = (
         examples=("doctor", "doctor --json"),
     ),
     Command(
+        name="init",
+        run=f"{_ROOM}.init:init",
+        render=f"{_ROOM}.init:render_init",
+        summary="Guess what a model is for, show it on six samples, write skerry.toml.",
+        examples=("init model.onnx photos/", "init model.onnx digits.npz --force"),
+    ),
+    Command(
         name="inspect",
         run=f"{_ROOM}.inspect:inspect",
         render=f"{_ROOM}.inspect:render_inspect",
         summary="Say what a model is, and what one inference costs.",
         examples=("inspect model.onnx", "inspect model.onnx --shape x=1x3x48x320"),
+    ),
+    Command(
+        name="audit",
+        run=f"{_ROOM}.audit:audit",
+        render=f"{_ROOM}.audit:render_audit",
+        summary="Say what a target would make of a model, without running it.",
+        examples=(
+            "audit model.onnx",
+            "audit model.onnx --target ethos-u55-128 --shape x=1x3x48x320",
+        ),
+    ),
+    Command(
+        name="compare",
+        run=f"{_ROOM}.compare:compare",
+        render=f"{_ROOM}.compare:render_compare",
+        summary="Run one model on several runtimes: the same answers, and how fast?",
+        examples=(
+            "compare model.onnx samples.npz --runtime onnxruntime --runtime openvino",
+        ),
+    ),
+    Command(
+        name="evaluate",
+        run=f"{_ROOM}.evaluate:evaluate",
+        render=f"{_ROOM}.evaluate:render_evaluate",
+        summary="Score a model on labelled samples, and against another.",
+        examples=(
+            "evaluate model.onnx photos/ --task task.toml",
+            "evaluate small.onnx photos/ --task task.toml --against model.onnx",
+        ),
     ),
     Command(
         name="report show",

@@ -131,7 +131,7 @@ def _before_after(report: Report) -> Table:
     if accuracy:
         low, high = (figures.show_signed(v * 100, digits=2) for v in accuracy.ci95)
         table.add_row(
-            accuracy.metric,
+            figures.show_metric(accuracy.metric),
             figures.show_percent(accuracy.before),
             figures.show_percent(accuracy.after),
             f"{figures.show_points(accuracy.paired_delta)} "
@@ -144,7 +144,8 @@ def _before_after(report: Report) -> Table:
             "latency",
             figures.show_ms(latency.before),
             figures.show_ms(latency.after),
-            f"{ratio} ({latency.runtime}, {latency.threads} threads)",
+            f"{ratio} ({latency.runtime}, "
+            f"{figures.show_number(latency.threads, 'thread')})",
         )
     if report.memory_bytes:
         _add_bytes(table, "memory", report.memory_bytes)

@@ -100,7 +100,10 @@ COMMANDS = (
         run=f"{_ROOM}.report:show",
         render=f"{_ROOM}.report:render_show",
         summary="Show what was done to a model, what it cost and what it brought.",
-        examples=("report show out/report.json",),
+        examples=(
+            "report show out/report.json",
+            "report show out/report.json --html out/report.html",
+        ),
     ),
     Command(
         name="report diff",

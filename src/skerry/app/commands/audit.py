@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from skerry.adapt.audit import Audit
+from skerry.adapt.audit import Audit, Fallback
 from skerry.app import figures
 from skerry.app.arguments import parse_shapes
 from skerry.app.project import require_model
-from skerry.app.tables import plain_table
+from skerry.app.tables import indent, plain_table
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -71,36 +71,39 @@ def _render_one(model: str, found: Audit) -> RenderableType:
 
     verdict = Text("runs", "green") if found.would_run else Text("does not run", "red")
     head = Text.assemble((f"{model} on {found.target}: ", "bold"), verdict)
-    parts: list[RenderableType] = [head, f"  {found.title}"]
+    parts: list[RenderableType] = [head, indent(found.title)]
     for share in found.shares:
         work = f"{figures.show_percent(share.macs_share)} of the work"
-        parts.append(f"  {share.processor}: {share.operators} operators, {work}")
-    parts += [Text(f"  {problem}", "red") for problem in found.problems]
+        parts.append(indent(f"{share.processor}: {share.operators} operators, {work}"))
+    parts += [indent(Text(problem, "red")) for problem in found.problems]
     if found.fallbacks:
-        parts.append("")
-        table = plain_table("  falls back", "#nodes", "#work", "because")
-        for fallback in found.fallbacks[:MOST_FALLBACKS]:
-            table.add_row(
-                f"  {', '.join(fallback.op_types)}",
-                str(fallback.operators),
-                figures.show_percent(fallback.macs_share),
-                fallback.reason,
-            )
-        parts.append(table)
-        if rest := len(found.fallbacks) - MOST_FALLBACKS:
-            parts += [f"  and {rest} more reasons"] if rest > 0 else []
+        parts += ["", indent(_fallbacks(found.fallbacks[:MOST_FALLBACKS]))]
+        if (rest := len(found.fallbacks) - MOST_FALLBACKS) > 0:
+            parts.append(indent(f"and {rest} more reasons"))
     if known := [fit for fit in found.fits if fit.limit_bytes is not None]:
-        parts += ["", _fits(known)]
+        parts += ["", indent(_fits(known))]
     if found.remedies:
-        parts += ["", "  what would help:"]
-        parts += [f"  - {remedy.advice}" for remedy in found.remedies]
+        parts += ["", indent("what would help:")]
+        parts += [indent(f"- {remedy.advice}") for remedy in found.remedies]
     return Group(*parts, "")
+
+
+def _fallbacks(fallbacks: Sequence[Fallback]) -> RenderableType:
+    table = plain_table("falls back", "#nodes", "#work", "because")
+    for fallback in fallbacks:
+        table.add_row(
+            ", ".join(fallback.op_types),
+            str(fallback.operators),
+            figures.show_percent(fallback.macs_share),
+            fallback.reason,
+        )
+    return table
 
 
 def _fits(fits: Sequence[Fit]) -> RenderableType:
     from rich.text import Text
 
-    table = plain_table("  memory", "#needs", "#as INT8", "#has", "")
+    table = plain_table("memory", "#needs", "#as INT8", "#has", "")
     for fit in fits:
         verdict = {
             True: Text("fits", "green"),
@@ -108,7 +111,7 @@ def _fits(fits: Sequence[Fit]) -> RenderableType:
             None: Text("unknown", "yellow"),
         }[fit.fits]
         table.add_row(
-            f"  {fit.what} of {fit.processor}",
+            f"{fit.what} of {fit.processor}",
             figures.show_bytes(fit.needed_bytes),
             figures.show_bytes(fit.as_int8_bytes),
             figures.show_bytes(fit.limit_bytes),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from skerry.app import figures
 from skerry.app.project import PROJECT_FILE, Project, write_project
+from skerry.app.tables import indent, plain_table
 from skerry.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -140,8 +141,6 @@ def render_init(begun: Begun) -> RenderableType:
     from rich.console import Group
     from rich.text import Text
 
-    from skerry.app.tables import plain_table
-
     table = plain_table("sample", "label", "prediction", "#sure")
     for shown in begun.shown:
         is_wrong = shown.label is not None and shown.label != shown.prediction
@@ -153,8 +152,8 @@ def render_init(begun: Begun) -> RenderableType:
         )
     return Group(
         Text(f"{begun.kind}, scored by {figures.show_metric(begun.metric)}", "bold"),
-        f"  {' → '.join(begun.steps)}",
-        *(f"  {reason}" for reason in begun.reasons),
+        indent(" → ".join(begun.steps)),
+        *(indent(reason) for reason in begun.reasons),
         "",
         table,
         "",

@@ -91,8 +91,9 @@ def show_ratio(before: float, after: float, *, less: str, more: str) -> str:
 
 def _scale(value: float, units: Sequence[tuple[float, str]]) -> str:
     for size, unit in units:
-        # What would be rounded to 1000 of a unit is written as the next.
+        # What would be rounded to a whole larger unit is written as that.
         if abs(value) >= size * 0.9995:
-            whole = len(f"{abs(value / size):.3g}".partition(".")[0])
-            return f"{value / size:.{max(3 - whole, 0)}f} {unit}"
+            scaled = value / size
+            digits = next((n for n in (2, 1) if abs(scaled) < 10 ** (3 - n) - 0.05), 0)
+            return f"{scaled:.{digits}f} {unit}"
     return ""

@@ -62,7 +62,7 @@ class Output:
         if self.as_json:
             self._write_json({"ok": True, "result": result})
         else:
-            make_console(self._stdout).print(render(result))
+            self._print(render(result))
         self._stdout.flush()
 
     def error(self, error: SkerryError) -> None:
@@ -116,6 +116,17 @@ class Output:
                 bars.update(lines[what], completed=done, total=total)
 
             yield show
+
+    def _print(self, words: RenderableType) -> None:
+        console = make_console(self._stdout)
+        if console.is_terminal:
+            console.print(words)
+            return
+        # Rich fills lines up with spaces, which no file or pipe needs.
+        with console.capture() as capture:
+            console.print(words)
+        for line in capture.get().splitlines():
+            self._stdout.write(line.rstrip() + "\n")
 
     def _write_json(self, answer: dict[str, Any]) -> None:
         encoded = msgspec.json.encode(answer, enc_hook=_plain)

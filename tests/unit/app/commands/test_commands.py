@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,8 @@ import pytest
 
 from skerry.app.main import main
 from skerry.app.reports import write_report
-from skerry.core.errors import DataError, ModelError, UsageError
+from skerry.core.durable import RealDisk
+from skerry.core.errors import DataError, ModelError, StorageError, UsageError
 from skerry.tasks.steps import TopK
 from skerry.tasks.task import Task, TaskKind, task_to_toml
 from tests import models
@@ -214,3 +216,35 @@ def test_a_missing_file(ask: Ask) -> None:
         ("init", "mlp.onnx", "none.npz"),
     ):
         assert ask(*words)["code"] in {UsageError.__name__, DataError.__name__}
+
+
+@pytest.mark.parametrize("reason", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("init", "mlp.onnx", "rows.npz", "--force"),
+        ("report", "show", "full.json", "--html", "page.html"),
+    ],
+)
+def test_a_disk_that_refuses(
+    words: tuple[str, ...],
+    reason: int,
+    ask: Ask,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A full or read-only disk is one error, and what was there is as it was."""
+    write_report(FULL, folder / "full.json")
+    (folder / "skerry.toml").write_text("old")
+    before = sorted(path.name for path in folder.iterdir())
+
+    def refuse(disk: RealDisk, path: Path, content: bytes) -> None:
+        del disk
+        path.write_bytes(content[: len(content) // 2])
+        raise OSError(reason, "no")
+
+    monkeypatch.setattr(RealDisk, "write", refuse)
+    error = ask(*words)
+    assert error["code"] == StorageError.__name__
+    assert sorted(path.name for path in folder.iterdir()) == before
+    assert (folder / "skerry.toml").read_text() == "old"

@@ -19,7 +19,7 @@ NAME ?=
 .PHONY: run test check bench clean apt-parts FORCE
 
 run: $(VENV)/.demo  ## show what Skerry does, on a real model
-	@$(PYTHON) -m skerry.app.main demo
+	@$(VENV)/bin/skerry demo
 
 test: apt-parts check  ## every gate, then every test
 	@echo "== pytest"

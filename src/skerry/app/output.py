@@ -7,14 +7,13 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 import msgspec
+from rich.console import Console, RenderableType
+from rich.text import Text
 
-if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
-
-    from skerry.core.errors import SkerryError
+from skerry.core.errors import SkerryError
 
 Progress = Callable[[str, int, int], None]
 """What long work calls: (what is being done, how much is done, of how much)."""
@@ -85,8 +84,6 @@ class Output:
             self._write_json({"ok": False, "error": failure})
             self._stdout.flush()
             return
-        from rich.text import Text
-
         for word, style, line in ((label, "bold red", what), ("hint", "bold", hint)):
             text = Text.assemble((f"{word}:", style), " ", line)
             self.console.print(text, soft_wrap=True)
@@ -135,12 +132,18 @@ def make_console(stream: IO[str]) -> Console:
         stream: Where it prints; not a terminal means plain text, `PIPE_COLUMNS` wide
             unless the environment variable COLUMNS says otherwise.
     """
-    from rich.console import Console
-
-    console = Console(file=stream, highlight=False, emoji=False, markup=False)
+    console = _Console(file=stream, highlight=False, emoji=False, markup=False)
     if not console.is_terminal and not os.environ.get("COLUMNS", "").isdigit():
         console.width = PIPE_COLUMNS
     return console
+
+
+class _Console(Console):
+    """A console that leaves it to the caller what a reader's leaving means."""
+
+    def on_broken_pipe(self) -> None:
+        """Let the BrokenPipeError under way go on; rich would exit with 1."""
+        raise  # noqa: PLE0704 - rich calls this while it handles the error
 
 
 def _ignore(what: str, done: int, total: int) -> None:

@@ -149,20 +149,26 @@ def _folded_weights(graph: Graph, conv: Node, norm: Node) -> tuple[Array, Array]
         return None
     if any(value.uses() for value in norm.outputs[1:]):
         return None
-    bias = np.zeros(1) if conv.inputs[2] is None else graph.constant(conv.inputs[2])
     weight = graph.constant(conv.inputs[1])
-    parameters = [graph.constant(value) for value in norm.inputs[1:]]
-    arrays = [a.astype(np.float64) for a in parameters if a is not None]
-    if weight is None or bias is None or len(arrays) < len(parameters):
+    if weight is None:
         return None
-    scale, shift, mean, variance = arrays
+    operands = [graph.constant(value) for value in norm.inputs[1:]]
+    if conv.inputs[2] is None:
+        operands.append(np.zeros(weight.shape[:1]))
+    else:
+        operands.append(graph.constant(conv.inputs[2]))
+    if any(array is None or array.shape != weight.shape[:1] for array in operands):
+        return None
     epsilon = norm.attributes.get_float("epsilon", _BATCH_NORM_EPSILON)
-    factor = scale / np.sqrt(variance + epsilon)
-    per_channel = factor.reshape(-1, *[1] * (weight.ndim - 1))
-    return (
-        (weight * per_channel).astype(weight.dtype),
-        ((bias - mean) * factor + shift).astype(weight.dtype),
-    )
+    with np.errstate(all="ignore"):
+        scale, shift, mean, variance, bias = np.array(operands, dtype=np.float64)
+        factor = scale / np.sqrt(variance + epsilon)
+        folded_weight = weight * factor.reshape(-1, *[1] * (weight.ndim - 1))
+        folded = (
+            folded_weight.astype(weight.dtype),
+            ((bias - mean) * factor + shift).astype(weight.dtype),
+        )
+    return folded if all(np.isfinite(array).all() for array in folded) else None
 
 
 def place_after(graph: Graph, value: Value, nodes: Sequence[Node]) -> None:

@@ -29,6 +29,9 @@ _NOT_FOLDED = frozenset(
 )
 """Random ones, and those that say how a constant is kept: folding would undo it."""
 
+_MAX_ROUNDS = 64
+"""Real models need a handful; this bounds the time that a hostile one can take."""
+
 
 def with_static_inputs(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> Graph:
     """Return a copy whose inputs have these shapes.
@@ -75,11 +78,12 @@ def infer_shapes(graph: Graph, *, max_folded_bytes: int = 4096) -> Graph:
         ModelError: An operator's inputs do not fit it.
     """
     inferred = graph.copy()
-    while True:
+    for _ in range(_MAX_ROUNDS):
         _onnx.infer_value_shapes(inferred.ir, inferred.name)
         if not _fold(inferred, max_folded_bytes):
-            return inferred
+            break
         _onnx.remove_unused(inferred.ir)
+    return inferred
 
 
 def _check_fit(spec: TensorSpec, shape: tuple[int, ...], sizes: dict[str, int]) -> None:

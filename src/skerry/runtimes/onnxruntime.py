@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import tempfile
 from collections import defaultdict
@@ -15,6 +16,9 @@ from skerry.core.profile import OperatorTime, Profile
 from skerry.core.seams import Array, LoadOptions, Tensors
 from skerry.runtimes._checks import check_file, check_inputs, closed, failure
 
+# From 1.29 on the wheel reports to Microsoft and leaves an identifier in the home folder
+# unless this is set before it is imported (Privacy.md in the wheel).
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 try:
     import onnxruntime as ort
 except ImportError as error:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import statistics
+import sys
 import threading
 from collections import OrderedDict, defaultdict
 from typing import Any
@@ -16,12 +16,20 @@ from skerry.core.profile import OperatorTime, Profile
 from skerry.core.seams import Array, LoadOptions, Tensors
 from skerry.runtimes._checks import check_file, check_inputs, closed, failure
 
-# OpenVINO's telemetry package asks this variable before it would open a connection.
-os.environ.setdefault("OPENVINO_TELEMETRY_OPT_OUT", "1")
+# `import openvino` alone sends an event to Google Analytics and leaves an identifier in
+# the home folder, and no setting forbids it. It goes without where this package, which
+# it installs, cannot be imported: so it cannot, until OpenVINO is there.
+_TELEMETRY = "openvino_telemetry"
+_telemetry = sys.modules.get(_TELEMETRY)
+sys.modules[_TELEMETRY] = None  # type: ignore[assignment]
 try:
     import openvino
 except ImportError as error:
     raise MissingExtraError("openvino", extra="openvino") from error
+finally:
+    del sys.modules[_TELEMETRY]
+    if _telemetry is not None:
+        sys.modules[_TELEMETRY] = _telemetry
 
 MOST_SHAPES = 4
 """Input shapes for which a dynamic model is kept compiled; the oldest goes first."""

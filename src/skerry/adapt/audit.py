@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 
 from skerry.adapt.fits import Fit, find_fits
@@ -121,7 +121,7 @@ class Audit:
     weight_bytes: int
     transposes: int
     problems: tuple[str, ...]
-    remedies: tuple[Remedy, ...] = field(default=())
+    remedies: tuple[Remedy, ...]
 
     @property
     def would_run(self) -> bool:

@@ -46,6 +46,13 @@ GROUPS = (
 
 COMMANDS = (
     Command(
+        name="demo",
+        run=f"{_ROOM}.demo:demo",
+        render=f"{_ROOM}.demo:render_demo",
+        summary="Show what Skerry does, on a real production model.",
+        examples=("demo", "demo --out out", "demo --json"),
+    ),
+    Command(
         name="doctor",
         run=f"{_ROOM}.doctor:doctor",
         render=f"{_ROOM}.doctor:render_doctor",

@@ -93,17 +93,17 @@ def _relative(path: Path, folder: Path) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """Model, samples and task, from the command line or else the project file."""
+class Given:
+    """Model, samples and task, as far as they are known; None where they are not."""
 
-    model: Path
-    samples: Path
-    task: Task
+    model: Path | None
+    samples: Path | None
+    task: Task | None
 
 
-def settle(
+def complete(
     model: Path | None, samples: Path | None, task: Path | None, *, folder: Path
-) -> Asked:
+) -> Given:
     """Complete what was typed from the project file in a folder, if there is one.
 
     Args:
@@ -113,25 +113,47 @@ def settle(
         folder: Where the project file may be.
 
     Raises:
-        UsageError: Something is neither given nor in a project file; or one of the
-            files cannot be read.
+        UsageError: The task file or the project file cannot be read.
     """
     from skerry.tasks.task import load_task
 
     path = folder / PROJECT_FILE
     project = read_project(path) if os.path.lexists(path) else None
     own_task = load_task(task) if task else None
-    if project:
-        return Asked(
-            model=model or project.model,
-            samples=samples or project.samples,
-            task=own_task or project.task,
-        )
-    if model and samples and own_task:
-        return Asked(model=model, samples=samples, task=own_task)
-    wanted = {"the model": model, "the samples": samples, "--task": own_task}
+    if project is None:
+        return Given(model=model, samples=samples, task=own_task)
+    return Given(
+        model=model or project.model,
+        samples=samples or project.samples,
+        task=own_task or project.task,
+    )
+
+
+def require(given: Given) -> Project:
+    """Insist that nothing is missing.
+
+    Raises:
+        UsageError: Something is neither given nor in a project file.
+    """
+    if given.model and given.samples and given.task:
+        return Project(model=given.model, samples=given.samples, task=given.task)
+    wanted = {"MODEL": given.model, "SAMPLES": given.samples, "--task": given.task}
     missing = " and ".join(name for name, value in wanted.items() if value is None)
     raise UsageError(
-        f"{missing} not given, and there is no {PROJECT_FILE} here",
-        hint="Write one: skerry init MODEL DATA",
+        f"{missing} not given, and no {PROJECT_FILE} here says it",
+        hint=f"Give it, or write a {PROJECT_FILE}: skerry init MODEL SAMPLES",
+    )
+
+
+def require_model(model: Path | None, *, folder: Path) -> Path:
+    """Insist on a model, given or in the project file.
+
+    Raises:
+        UsageError: Neither names one, or the project file cannot be read.
+    """
+    if model or (model := complete(None, None, None, folder=folder).model):
+        return model
+    raise UsageError(
+        f"MODEL not given, and no {PROJECT_FILE} here says it",
+        hint="Give the path of an ONNX file.",
     )

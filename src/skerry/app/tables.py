@@ -1,10 +1,11 @@
-"""Tables as the commands print them."""
+"""Tables and paragraphs as the commands print them."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
     from rich.table import Table
 
 
@@ -22,3 +23,10 @@ def plain_table(*columns: str) -> Table:
         else:
             table.add_column(title, overflow="fold")
     return table
+
+
+def indent(words: RenderableType, columns: int = 2) -> RenderableType:
+    """Indent a paragraph, its further lines too."""
+    from rich.padding import Padding
+
+    return Padding(words, (0, 0, 0, columns))

@@ -16,11 +16,12 @@ from skerry.core.report import (
     Report,
 )
 from skerry.core.target import (
-    AttributeLimit,
     Figure,
+    Limit,
     OperatorRule,
     Processor,
     ProcessorKind,
+    Take,
     Target,
 )
 
@@ -32,14 +33,15 @@ TARGET = Target(
         Processor(
             name="npu",
             kind=ProcessorKind.NPU,
-            operators={
-                "Conv": OperatorRule(
+            rules=(
+                OperatorRule(
+                    operators=frozenset({"Conv"}),
                     dtypes=frozenset({"int8", "uint8"}),
-                    limits=(AttributeLimit(attribute="strides", at_most=3),),
+                    limits=(Limit(quantity="strides", take=Take.FIRST, at_most=3),),
                     max_rank=4,
                     constant_weights=True,
-                )
-            },
+                ),
+            ),
             peak_gops=Figure(value=512.0, source="its data sheet, table 1"),
             memory_bytes=Figure(value=None, source="not published"),
         ),

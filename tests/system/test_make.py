@@ -28,7 +28,9 @@ def clone(tmp_path: Path) -> Path:
 
 def make(folder: Path, *arguments: str, **environment: str) -> tuple[int, str, str]:
     """Run make there, as if not below another; gives its exit code and its words."""
-    outside = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFL"))}
+    outside = {
+        k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))
+    }
     done = subprocess.run(
         ["make", *arguments],
         cwd=folder,

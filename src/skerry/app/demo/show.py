@@ -13,7 +13,7 @@ from skerry.app.demo import acts
 from skerry.app.demo.acts import MeterAct, Misread, TextAct, TextNet
 from skerry.app.demo.page import demo_page
 from skerry.app.output import Output
-from skerry.app.report_page import show_metric, sum_up
+from skerry.app.report_page import sum_up
 from skerry.app.reports import write_report
 from skerry.core.durable import make_folder, write_file
 from skerry.core.report import Report
@@ -230,7 +230,7 @@ class _Teller:
         if report.accuracy:
             low, high = (value * 100 for value in report.accuracy.ci95)
             self._say(
-                f"  95 % interval of the change in {show_metric(report.accuracy.metric)}"
+                f"  95 % interval of the change in {figures.show_metric(report.accuracy.metric)}"
                 f": {low:+.1f} to {high:+.1f} points"
             )
         for breach in report.breaches:

@@ -46,6 +46,18 @@ GROUPS = (
 
 COMMANDS = (
     Command(
+        name="compress",
+        run=f"{_ROOM}.compress:compress",
+        render=f"{_ROOM}.compress:render_compress",
+        summary="Quantize a model as far as a budget allows, and prove it.",
+        examples=(
+            "compress model.onnx --calibration few.npz --evaluation labelled.npz "
+            "--task task.toml",
+            "compress model.onnx --calibration few.npz --evaluation labelled.npz "
+            "--task task.toml --accuracy-drop 0.005 --out small",
+        ),
+    ),
+    Command(
         name="demo",
         run=f"{_ROOM}.demo:demo",
         render=f"{_ROOM}.demo:render_demo",

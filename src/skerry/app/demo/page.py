@@ -92,8 +92,8 @@ def _headline(comparison: Comparison, text: TextAct, meter: MeterAct) -> Html:
         Card(
             label="Plain INT8",
             value=figures.show_percent(text.plain.value),
-            detail=f"of lines right; {figures.show_percent(text.compressed.before.value)}"
-            " before",
+            detail="of lines right; "
+            f"{figures.show_percent(text.compressed.before.value)} before",
             is_bad=True,
         ),
         Card(

@@ -229,9 +229,10 @@ class _Teller:
         self._say(f"  {sum_up(report)}")
         if report.accuracy:
             low, high = (value * 100 for value in report.accuracy.ci95)
+            metric = figures.show_metric(report.accuracy.metric)
             self._say(
-                f"  95 % interval of the change in {figures.show_metric(report.accuracy.metric)}"
-                f": {low:+.1f} to {high:+.1f} points"
+                f"  95 % interval of the change in {metric}: "
+                f"{low:+.1f} to {high:+.1f} points"
             )
         for breach in report.breaches:
             self._say(f"  misses the budget: {breach}")

@@ -51,10 +51,8 @@ COMMANDS = (
         render=f"{_ROOM}.compress:render_compress",
         summary="Quantize a model as far as a budget allows, and prove it.",
         examples=(
-            "compress model.onnx --calibration few.npz --evaluation labelled.npz "
-            "--task task.toml",
-            "compress model.onnx --calibration few.npz --evaluation labelled.npz "
-            "--task task.toml --accuracy-drop 0.005 --out small",
+            "compress m.onnx --calibration a.npz --evaluation b.npz --task task.toml",
+            "compress m.onnx --calibration a --evaluation b --task t.toml --out small",
         ),
     ),
     Command(

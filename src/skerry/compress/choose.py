@@ -43,8 +43,9 @@ METHODS: tuple[Method, ...] = ("minmax", "percentile", "mse")
 MOST_FLOAT = 0.5
 """Over this share of operators in float there is no point in going on."""
 
-LADDER = 1.5
-"""How much longer the list of operators kept float gets from trial to trial."""
+FEWEST_FLOAT = 2
+LADDER = 1.6
+"""How many operators are kept float at first, and how much longer the list of operators kept float gets from trial to trial."""
 
 SELECTION_MARGIN = 0.5
 """Share of the allowed loss that may be used up on the selection half: whoever picks
@@ -194,13 +195,13 @@ class _Trials:
         weights_only = [one for one in self._candidates if one.step.operators != "all"]
         best = min(weights_only, key=lambda candidate: candidate.drop).step
         order = self._order(best)
-        count = 1
+        count = FEWEST_FLOAT
         while count <= len(order) * MOST_FLOAT:
             step = replace(best, keep_float=tuple(sorted(order[:count])))
             title = f"operators with weights, {best.method}, {count} kept float"
             if self._holds(self._try(title, step)):
                 return
-            count = max(count + 1, round(count * LADDER))
+            count = round(count * LADDER)
 
     def _order(self, step: Quantize) -> list[str]:
         """The step's operators, those whose quantization hurts most first."""

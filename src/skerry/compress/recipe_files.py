@@ -1,4 +1,6 @@
-"""Recipes as TOML, schema `skerry.recipe/1`:
+"""Recipes as TOML, schema `skerry.recipe/1`.
+
+A recipe file looks like this:
 
 schema = "skerry.recipe/1"
 

@@ -57,9 +57,11 @@ def demo_page(
             gallery(_misread(net, text)),
             lead=(
                 f"MinMax INT8 of every operator reads "
-                f"{figures.show_percent(text.plain.value)} of the lines right; the "
-                f"float net {figures.show_percent(text.compressed.before.value)}. "
-                "Lines that only plain INT8 misreads:"
+                f"{figures.show_percent(text.per_tensor.value)} of the lines right with "
+                f"one scale a tensor, {figures.show_percent(text.plain.value)} with one "
+                "a channel; the float net "
+                f"{figures.show_percent(text.compressed.before.value)}. Lines that only "
+                "the better of the two misreads:"
             ),
         ),
         section(

@@ -12,8 +12,9 @@ from skerry.app import figures
 from skerry.app.demo import acts
 from skerry.app.demo.acts import MeterAct, Misread, TextAct, TextNet
 from skerry.app.demo.page import demo_page
+from skerry.app.figures import show_metric
 from skerry.app.output import Output
-from skerry.app.report_page import show_metric, sum_up
+from skerry.app.report_page import sum_up
 from skerry.app.reports import write_report
 from skerry.core.durable import make_folder, write_file
 from skerry.core.report import Report

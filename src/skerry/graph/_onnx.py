@@ -2,8 +2,10 @@
 
 The rest of Skerry speaks of nodes and values through the names below; protobuf stays
 behind this module, and so does each exception of the two libraries: what they raise
-comes out as a `ModelError` with one line of reason. Functions here take the *name* of
-the model for that line, and bytes or an `IrModel`; they know nothing of files.
+comes out as a `ModelError` with one line of reason.
+
+A file passes through here as bytes, then as a decoded `Proto` on which the checks of
+`skerry.graph.files` look, then as an `IrModel`, which `Graph` wraps.
 """
 
 from __future__ import annotations
@@ -59,7 +61,6 @@ _SHAPE_BYTES = 4096
 AttributeT = TypeVar("AttributeT")
 
 NEWEST_OPSET: int = onnx.defs.onnx_opset_version()
-NEWEST_IR_VERSION = int(onnx.IR_VERSION)
 STANDARD_DOMAINS = frozenset({schema.domain for schema in onnx.defs.get_all_schemas()})
 """The domains whose operators the ONNX standard defines; empty is the main one."""
 
@@ -118,11 +119,9 @@ def constant_array(value: Value) -> Array | None:
         ModelError: The bytes of the tensor do not fit its dtype and shape, or the file
             that holds them cannot be read.
     """
-    tensor = convenience.get_const_tensor(value)
-    if tensor is None:
-        return None
     with foreign_errors(f"the tensor {value.name!r} cannot be read"):
-        return np.asarray(tensor.numpy())
+        tensor = convenience.get_const_tensor(value)
+        return None if tensor is None else np.asarray(tensor.numpy())
 
 
 def dtype_name(value: Value) -> str | None:
@@ -214,25 +213,31 @@ def decode(content: bytes, name: str) -> Proto:
             f"{name} is damaged: a name in it is not text",
             hint="Export or download the model again.",
         )
+    for named in (*proto.opset_import, *proto_nodes(proto.graph)):
+        # The standard allows both names; its own checker knows but the empty one.
+        if named.domain == "ai.onnx":
+            named.domain = ""
     return proto
 
 
 def _is_text(message: Any) -> bool:
     """Whether all text of a protobuf message is: other bytes come through as bytes."""
     for field, value in message.ListFields():
-        values = [value] if not field.is_repeated else value
         if field.type == field.TYPE_STRING:
-            if not all(isinstance(text, str) for text in values):
+            texts = [value] if isinstance(value, (str, bytes)) else value
+            if not all(isinstance(text, str) for text in texts):
                 return False
-        elif field.type == field.TYPE_MESSAGE and not all(map(_is_text, values)):
-            return False
+        elif field.type == field.TYPE_MESSAGE:
+            messages = [value] if hasattr(value, "ListFields") else value
+            if not all(map(_is_text, messages)):
+                return False
     return True
 
 
 def proto_opset(proto: Proto) -> int | None:
     """The version of the standard's operators that a decoded file asks for."""
     for entry in proto.opset_import:
-        if entry.domain in {"", "ai.onnx"}:
+        if entry.domain == "":
             return int(entry.version)
     return None
 
@@ -253,9 +258,10 @@ def external_extents(proto: Proto, name: str) -> dict[str, int]:
         ModelError: A position in a file is not a number.
     """
     nodes = list(proto_nodes(proto.graph))
-    graphs = [proto.graph, *(a.g for node in nodes for a in node.attribute)]
+    attributes = [attribute for node in nodes for attribute in node.attribute]
+    graphs = [proto.graph, *(g for a in attributes for g in (a.g, *a.graphs))]
     tensors = [tensor for graph in graphs for tensor in graph.initializer]
-    tensors += [attribute.t for node in nodes for attribute in node.attribute]
+    tensors += [tensor for a in attributes for tensor in (a.t, *a.tensors)]
     extents: dict[str, int] = {}
     with foreign_errors(f"{name} is damaged"):
         for tensor in tensors:
@@ -267,11 +273,10 @@ def external_extents(proto: Proto, name: str) -> dict[str, int]:
     return extents
 
 
-def sort_nodes(proto: Proto, name: str) -> bool:
+def sort_nodes(proto: Proto, name: str) -> None:
     """Bring the nodes of a decoded file into topological order, in place.
 
-    Returns:
-        Whether any node was moved.
+    Those that are in order already stay as they are.
 
     Raises:
         ModelError: A node reads what no node makes, or what it helps to make itself.
@@ -295,7 +300,7 @@ def sort_nodes(proto: Proto, name: str) -> bool:
         reads = [*node.input, *(value for nested in inner for value in nested.input)]
         needs[index] = [makers[value] for value in reads if value in makers]
     if all(need < index for index, some in needs.items() for need in some):
-        return False
+        return
     try:
         order = list(graphlib.TopologicalSorter(needs).static_order())
     except graphlib.CycleError as cycle:
@@ -308,7 +313,6 @@ def sort_nodes(proto: Proto, name: str) -> bool:
     nodes = [graph.node[index] for index in order]
     del graph.node[:]
     graph.node.extend(nodes)
-    return True
 
 
 def check(content: Proto | Path, name: str) -> None:
@@ -475,10 +479,16 @@ def infer_value_shapes(model: IrModel, name: str) -> None:
 
 
 def _leave_out_weights(model: IrModel) -> None:
-    """Make inputs of all initializers that are too large to be about shapes."""
+    """Make inputs of all initializers that are too large to be about shapes.
+
+    Those that lie in another file too: ONNX's C++ would look for it.
+    """
     initializers = model.graph.initializers
     for name, value in list(initializers.items()):
-        if value.const_value is not None and value.const_value.nbytes > _SHAPE_BYTES:
+        tensor = value.const_value
+        if tensor is not None and (
+            tensor.nbytes > _SHAPE_BYTES or isinstance(tensor, ir.ExternalTensor)
+        ):
             del initializers[name]
             value.const_value = None
             model.graph.inputs.append(value)
@@ -558,6 +568,8 @@ def foreign_errors(what: str) -> Iterator[None]:
     """Turn whatever the two libraries raise into a `ModelError` of one line."""
     try:
         yield
+    except ModelError:
+        raise
     except MemoryError as error:
         raise ModelError(
             f"{what}: it asks for more memory than there is",

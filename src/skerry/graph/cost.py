@@ -27,7 +27,7 @@ from itertools import accumulate
 
 from skerry.core.errors import ModelError
 from skerry.graph import _onnx
-from skerry.graph._onnx import Node, Value
+from skerry.graph._onnx import Node, Value, attribute
 from skerry.graph.model_graph import Graph
 
 _VIEWS = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
@@ -148,7 +148,7 @@ def _macs(graph: Graph, node: Node) -> int:
             _sizes(graph, node.inputs[1])[1:]
         )
     if node.op_type in _PRODUCTS:
-        axis = -2 if node.attributes.get_int("transA", 0) else -1
+        axis = -2 if attribute(node, "transA", 0) else -1
         depth = _sizes(graph, node.inputs[0])[axis]
         return math.prod(_sizes(graph, node.outputs[0])) * depth
     return 0

@@ -13,7 +13,14 @@ import numpy as np
 
 from skerry.core.seams import Array
 from skerry.graph import _onnx
-from skerry.graph._onnx import Node, Use, Value, make_initializer, make_node
+from skerry.graph._onnx import (
+    Node,
+    Use,
+    Value,
+    attribute,
+    make_initializer,
+    make_node,
+)
 from skerry.graph.match import chain, find
 from skerry.graph.model_graph import Graph
 from skerry.graph.shapes import infer_shapes
@@ -51,6 +58,25 @@ def insert_after(graph: Graph, value: Value, nodes: Sequence[Node]) -> None:
     uses = [use for use in value.uses() if use[0] not in nodes]
     place_after(graph, value, nodes)
     _move_uses(graph, value, nodes[-1].outputs[0], uses)
+
+
+def place_after(graph: Graph, value: Value, nodes: Sequence[Node]) -> None:
+    """Put nodes into the order right after what makes a value, in place.
+
+    Nothing else changes: what reads the value still does.
+
+    Args:
+        graph: The graph of the value.
+        value: An input, an initializer, or what a node makes.
+        nodes: In order; they are in no graph yet.
+    """
+    producer, first = value.producer(), next(iter(graph.nodes), None)
+    if producer is not None:
+        graph.ir.graph.insert_after(producer, nodes)
+    elif first is not None:
+        graph.ir.graph.insert_before(first, nodes)
+    else:
+        graph.ir.graph.extend(nodes)
 
 
 def remove_dead(graph: Graph) -> Graph:
@@ -145,7 +171,7 @@ def fold_batch_norm(graph: Graph) -> Graph:
 
 def _folded_weights(graph: Graph, conv: Node, norm: Node) -> tuple[Array, Array] | None:
     """The weights and bias of a convolution that does its batch norm's work."""
-    if norm.attributes.get_int("training_mode", 0):
+    if attribute(norm, "training_mode", 0):
         return None
     if any(value.uses() for value in norm.outputs[1:]):
         return None
@@ -159,7 +185,7 @@ def _folded_weights(graph: Graph, conv: Node, norm: Node) -> tuple[Array, Array]
         operands.append(graph.constant(conv.inputs[2]))
     if any(array is None or array.shape != weight.shape[:1] for array in operands):
         return None
-    epsilon = norm.attributes.get_float("epsilon", _BATCH_NORM_EPSILON)
+    epsilon = attribute(norm, "epsilon", _BATCH_NORM_EPSILON)
     with np.errstate(all="ignore"):
         scale, shift, mean, variance, bias = np.array(operands, dtype=np.float64)
         factor = scale / np.sqrt(variance + epsilon)
@@ -169,25 +195,6 @@ def _folded_weights(graph: Graph, conv: Node, norm: Node) -> tuple[Array, Array]
             ((bias - mean) * factor + shift).astype(weight.dtype),
         )
     return folded if all(np.isfinite(array).all() for array in folded) else None
-
-
-def place_after(graph: Graph, value: Value, nodes: Sequence[Node]) -> None:
-    """Put nodes into the order right after what makes a value, in place.
-
-    Nothing else changes: what reads the value still does.
-
-    Args:
-        graph: The graph of the value.
-        value: An input, an initializer, or what a node makes.
-        nodes: In order; they are in no graph yet.
-    """
-    producer, first = value.producer(), next(iter(graph.nodes), None)
-    if producer is not None:
-        graph.ir.graph.insert_after(producer, nodes)
-    elif first is not None:
-        graph.ir.graph.insert_before(first, nodes)
-    else:
-        graph.ir.graph.extend(nodes)
 
 
 def _move_uses(graph: Graph, old: Value, new: Value, uses: Iterable[Use]) -> None:

@@ -192,8 +192,7 @@ def _check_opset(proto: Proto, name: str) -> None:
 def _check_operators(proto: Proto, name: str) -> None:
     opset = _onnx.proto_opset(proto) or _onnx.NEWEST_OPSET
     for node in _onnx.proto_nodes(proto.graph):
-        is_standard = node.domain in {"", "ai.onnx"}
-        if is_standard and not _onnx.known_operator(node.op_type, opset):
+        if node.domain == "" and not _onnx.known_operator(node.op_type, opset):
             raise ModelError(
                 f"{name} uses the operator {node.op_type!r}, which ONNX opset {opset} "
                 f"does not have (node {node.name!r})",

@@ -12,7 +12,7 @@ from skerry.core.model import TensorSpec
 from skerry.core.names import did_you_mean
 from skerry.core.seams import Array
 from skerry.graph import _onnx
-from skerry.graph._onnx import Node, Value
+from skerry.graph._onnx import Node, Value, attribute
 from skerry.graph.model_graph import Graph
 
 _NOT_FOLDED = frozenset(
@@ -162,8 +162,5 @@ def _shape_result(node: Node) -> list[Array] | None:
     sizes = [size for size in dims if isinstance(size, int)]
     if node.op_type == "Size":
         return [np.asarray(math.prod(sizes), dtype=np.int64)]
-    bounds = [
-        node.attributes[name].as_int() if name in node.attributes else None
-        for name in ("start", "end")
-    ]
-    return [np.asarray(sizes[slice(*bounds)], dtype=np.int64)]
+    start, end = attribute(node, "start", 0), attribute(node, "end", len(sizes))
+    return [np.asarray(sizes[start:end], dtype=np.int64)]

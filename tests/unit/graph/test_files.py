@@ -145,6 +145,18 @@ def test_opset_out_of_range(opset: int) -> None:
         parse_graph(content)
 
 
+def test_long_name_of_the_standard_domain() -> None:
+    """`ai.onnx` is another name of the empty domain."""
+    model = onnx.load_model_from_string(models.mlp())
+    model.opset_import[0].domain = "ai.onnx"
+    model.graph.node[0].domain = "ai.onnx"
+    graph = parse_graph(model.SerializeToString())
+    assert graph.opset == 17
+    assert graph.custom_domains == ()
+    assert {node.domain for node in graph.nodes} == {""}
+    assert parse_graph(graph.to_bytes()).opset == 17
+
+
 def test_no_opset() -> None:
     """A model that names no opset is refused."""
     model = onnx.load_model_from_string(models.mlp())

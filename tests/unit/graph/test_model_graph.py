@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 
 from skerry.core.errors import ModelError, UsageError
-from skerry.graph import Graph, make_initializer, parse_graph
+from skerry.core.model import TensorSpec
+from skerry.graph import (
+    Graph,
+    attribute,
+    dtype_name,
+    make_initializer,
+    make_node,
+    make_value,
+    parse_graph,
+)
 from tests import models
 
 
@@ -111,6 +120,31 @@ def test_add_initializer(graph: Graph) -> None:
     np.testing.assert_array_equal(graph.constant(graph.value("new")), array)
     with pytest.raises(UsageError, match="has an initializer 'new' already"):
         graph.add_initializer(make_initializer(array, "new"))
+
+
+def test_add_input(graph: Graph) -> None:
+    """A new input joins the signature, and nodes can read it."""
+    spec = TensorSpec(name="extra", dtype="uint8", shape=("batch", 3))
+    value = graph.add_input(spec)
+    assert graph.inputs[1] == spec
+    assert graph.value("extra") is value
+
+
+def test_attribute(graph: Graph) -> None:
+    """An attribute has its plain value, or the default where it is left out."""
+    conv = graph.nodes[0]
+    assert attribute(conv, "strides", (1, 1)) == (2, 2)
+    assert attribute(conv, "group", 1) == 1
+
+
+def test_made_nodes() -> None:
+    """A node's outputs can be given by name; else there is one without a name."""
+    value = make_value("v", "float32", (2, "n"))
+    node = make_node("Split", [value], {"axis": 1}, outputs=["a", "b"], name="split")
+    assert [output.name for output in node.outputs] == ["a", "b"]
+    assert node.name == "split"
+    assert [output.name for output in make_node("Relu", [value]).outputs] == [None]
+    assert dtype_name(value) == "float32"
 
 
 def test_custom_domains_are_listed() -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from skerry.core.errors import DataError, ModelError
@@ -79,6 +80,21 @@ def test_shape_computations_are_folded() -> None:
     graph = with_static_inputs(parse_graph(models.reshape_net()), {"x": (2, 5, 8)})
     kinds = {node.op_type for node in infer_shapes(graph).nodes}
     assert kinds == {"Reshape", "Transpose", "MatMul", "Softmax"}
+
+
+def test_size_and_parts_of_a_shape_are_folded() -> None:
+    """`Size`, and a `Shape` with a start and an end, are constants too."""
+    content = models.model_bytes(
+        """net (float[2, 3, 5] x) => (int64 n, int64[1] m) {
+          size = Size(x) n = Neg(size)
+          part = Shape<start = -2, end = -1>(x) m = Neg(part)
+        }"""
+    )
+    graph = infer_shapes(parse_graph(content))
+    assert [node.op_type for node in graph.nodes] == ["Neg", "Neg"]
+    constants = {value.name: graph.constant(value) for value in graph.initializers}
+    np.testing.assert_array_equal(constants["size"], 30)
+    np.testing.assert_array_equal(constants["part"], [3])
 
 
 def test_what_depends_on_symbols_stays() -> None:

@@ -29,7 +29,7 @@ SEED = 0
 TARGETS = ("x86-64", "ethos-u55-128")
 RUNTIMES = ("onnxruntime", "openvino")
 CALIBRATION_LINES = 40
-EVALUATION_LINES = 400
+EVALUATION_LINES = 600
 COMPARED_LINES = 60
 COMPARE_REPEATS = 15
 BUDGET = Budget(accuracy_drop=0.01)
@@ -163,7 +163,7 @@ def squeeze_text(net: TextNet, progress: Progress | None) -> TextAct:
         threads=THREADS,
         progress=progress,
     )
-    plain = _score(compressed.choice.candidates[0].graph, runtime, net.report, net.task)
+    plain = _score(compressed.choice.candidates[1].graph, runtime, net.report, net.task)
     return TextAct(
         compressed=compressed, plain=plain, misread=_misread(compressed, plain)
     )

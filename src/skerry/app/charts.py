@@ -88,7 +88,7 @@ def pareto(
         show_y: Writes an achievement.
         from_zero: Whether the axis of costs begins at 0.
     """
-    points = [point for point in points if max(abs(point.x), abs(point.y)) < FAR]
+    points = [p for p in points if abs(p.x) < FAR and abs(p.y) < FAR]
     place = _Axes.around(points, from_zero=from_zero)
     order = sorted(points, key=lambda point: point.role != "tried")
     labels = _place_labels([*reversed(order)], place)

@@ -44,8 +44,10 @@ MOST_FLOAT = 0.5
 """Over this share of operators in float there is no point in going on."""
 
 FEWEST_FLOAT = 2
+"""Operators kept float in the first trial that keeps any."""
+
 LADDER = 1.6
-"""How many operators are kept float at first, and how much longer the list of operators kept float gets from trial to trial."""
+"""How much longer the list of operators kept float gets from trial to trial."""
 
 SELECTION_MARGIN = 0.5
 """Share of the allowed loss that may be used up on the selection half: whoever picks

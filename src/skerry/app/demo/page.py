@@ -24,6 +24,7 @@ from skerry.app.html import (
 )
 from skerry.app.report_page import headline_cards, report_sections, sum_up
 from skerry.tasks._image import encode_png
+from skerry.tasks.evaluate import Scores
 
 MOST_MISREAD = 12
 MOST_FALLBACKS = 8
@@ -56,12 +57,10 @@ def demo_page(
             "Run fast: what plain INT8 does to it",
             gallery(_misread(net, text)),
             lead=(
-                f"MinMax INT8 of every operator reads "
-                f"{figures.show_percent(text.per_tensor.value)} of the lines right with "
-                f"one scale a tensor, {figures.show_percent(text.plain.value)} with one "
-                "a channel; the float net "
-                f"{figures.show_percent(text.compressed.before.value)}. Lines that only "
-                "the better of the two misreads:"
+                f"MinMax INT8 of every operator: {_right(text.per_tensor)} of the lines "
+                f"right with one scale a tensor, {_right(text.plain)} with one a "
+                f"channel; the float net: {_right(text.compressed.before)}. Lines that "
+                "only the better of the two misreads:"
             ),
         ),
         section(
@@ -81,6 +80,10 @@ def demo_page(
         kicker="Skerry demo",
         lead="Every figure on this page was measured on this machine, in this run.",
     )
+
+
+def _right(scores: Scores) -> str:
+    return figures.show_percent(scores.value)
 
 
 def _headline(comparison: Comparison, text: TextAct, meter: MeterAct) -> Html:

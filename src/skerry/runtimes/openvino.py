@@ -157,7 +157,7 @@ class OpenvinoRuntime:
     """OpenVINO on the CPU; floats are computed in bf16 where the CPU has it."""
 
     name = "openvino"
-    version: str = openvino.get_version()
+    version: str = openvino.get_version().partition("-")[0]
 
     def load(self, model: Model, options: LoadOptions) -> OpenvinoSession:
         """Load a model file.

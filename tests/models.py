@@ -6,7 +6,7 @@ path, or give them to `skerry.graph.parse_graph`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import onnx
@@ -14,6 +14,7 @@ import onnx.numpy_helper
 import onnx.parser
 from numpy.typing import NDArray
 
+Builder = Callable[[], bytes]
 Weights = Mapping[str, NDArray[np.generic]]
 
 
@@ -169,18 +170,18 @@ def reshape_net() -> bytes:
     )
 
 
+IF_NET = """if_net (bool flag, float[2, 4] x) => (float[2, 4] y) {
+  y = If(flag) <
+    then_branch = yes () => (float[2, 4] a) { r = Relu(x) a = Mul(r, w) },
+    else_branch = no () => (float[2, 4] b) { b = Add(x, w) }
+  >
+}"""
+
+
 def if_net() -> bytes:
     """A branch: y = relu(x) · w where the flag is set, x + w where it is not."""
-    return model_bytes(
-        """if_net (bool flag, float[2, 4] x) => (float[2, 4] y) {
-          y = If(flag) <
-            then_branch = yes () => (float[2, 4] a) { r = Relu(x) a = Mul(r, w) },
-            else_branch = no () => (float[2, 4] b) { b = Add(x, w) }
-          >
-        }""",
-        random_weights({"w": (4,)}, seed=3),
-    )
+    return model_bytes(IF_NET, random_weights({"w": (4,)}, seed=3))
 
 
-ALL = (conv_net, dynamic_net, mlp, reshape_net, if_net)
+ALL: tuple[Builder, ...] = (conv_net, dynamic_net, mlp, reshape_net, if_net)
 """Each builder, for tests that hold for any model."""

@@ -57,7 +57,7 @@ def rooms(modules: Iterable[Module]) -> Iterator[str]:
         for found in imports_of(module):
             package, _, rest = found.target.partition(".")
             room = rest.partition(".")[0]
-            if package != PACKAGE or room == "__version__":
+            if package != PACKAGE or room in {"", "__version__"}:
                 continue
             if room not in allowed:
                 yield f"{module.place}:{found.line}: {module.room} imports {room}"

@@ -63,7 +63,25 @@ def test_codes_and_numbers_are_those_of_onnxruntime(
     drawn: tuple[Array, Scheme, Range],
 ) -> None:
     """QuantizeLinear and DequantizeLinear give the same bits, whatever the numbers."""
-    values, scheme, range_ = drawn
+    assert_same_as_onnxruntime(*drawn)
+
+
+@given(whole_schemes, st.floats(2.0**-40, 2.0**40, width=32))
+@settings(max_examples=300)
+def test_near_ties_round_as_in_onnxruntime(scheme: Scheme, high: float) -> None:
+    """Halfway between two codes, and one float32 to either side, to the same code.
+
+    Dividing by the scale and multiplying by its reciprocal differ just there.
+    """
+    range_ = Range(low=np.asarray(-high / 3), high=np.asarray(high))
+    scale, _ = scale_and_zero_point(range_, scheme)
+    ties = (np.arange(-300, 300, dtype=np.float32) + np.float32(0.5)) * scale
+    sides = [np.nextafter(ties, np.float32(end)) for end in (-np.inf, np.inf)]
+    assert_same_as_onnxruntime(np.concatenate([ties, *sides]), scheme, range_)
+
+
+def assert_same_as_onnxruntime(values: Array, scheme: Scheme, range_: Range) -> None:
+    """Compare codes, and the numbers they stand for, bit for bit."""
     quantized = quantize_tensor(values, scheme, range_)
     rank, axis = (values.ndim, scheme.axis) if scheme.axis is not None else (None, None)
     reference = {"scale": quantized.scale, "zero": quantized.zero_point}

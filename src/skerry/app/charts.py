@@ -18,6 +18,8 @@ WIDTH = 720.0
 LETTER_WIDTH = 7.4
 """Generous for a 13-pixel system font, so that what seems to fit does."""
 LINE_HEIGHT = 17.0
+FAR = 1e150
+"""Figures beyond it (infinities, NaN) are not drawn: arithmetic would overflow."""
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 84.0, 18.0, 16.0, 48.0
 _PARETO_HEIGHT = 400.0
@@ -78,7 +80,7 @@ def pareto(
     """Draw cost against achievement, the best of them joined by a dashed line.
 
     Args:
-        points: What was tried; points with a figure that is not finite are left out.
+        points: What was tried; a point that has no place in a plane is left out.
         title: What the chart shows, read aloud by a screen reader.
         x_label: The cost, less is better.
         y_label: The achievement, more is better.
@@ -86,7 +88,7 @@ def pareto(
         show_y: Writes an achievement.
         from_zero: Whether the axis of costs begins at 0.
     """
-    points = [point for point in points if math.isfinite(point.x + point.y)]
+    points = [point for point in points if max(abs(point.x), abs(point.y)) < FAR]
     place = _Axes.around(points, from_zero=from_zero)
     order = sorted(points, key=lambda point: point.role != "tried")
     labels = _place_labels([*reversed(order)], place)
@@ -132,7 +134,7 @@ def before_after(pairs: Sequence[Pair], *, title: str) -> Html:
     parts: list[Child] = []
     y = 4.0
     for pair in pairs:
-        most = max(pair.before, pair.after, 0.0)
+        most = max((v for v in (pair.before, pair.after) if v < FAR), default=0.0)
         middle = y + _ROW_HEIGHT
         parts.append(_text(0, middle + 4, pair.label))
         for bar in _both(pair):
@@ -153,7 +155,7 @@ def bars(rows: Sequence[Bar], *, title: str) -> Html:
         rows: From top to bottom.
         title: What the chart shows.
     """
-    most = max((row.value for row in rows), default=0.0)
+    most = max((row.value for row in rows if abs(row.value) < FAR), default=0.0)
     left = _label_width(row.label for row in rows)
     parts: list[Child] = []
     for index, row in enumerate(rows):
@@ -184,6 +186,8 @@ def ticks(low: float, high: float, *, most: int = 6) -> list[float]:
         Multiples of 1, 2 or 5 times a power of ten, rising.
     """
     rough = (high - low) / most
+    if rough < 1 / FAR:
+        return [low]
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(size * power for size in (1, 2, 5, 10) if size * power >= rough)
     first = math.ceil(low / step - 1e-9)
@@ -385,7 +389,8 @@ def _draw_bar(
     corner: tuple[float, float], height: float, most: float, bar: Bar
 ) -> Html:
     left, y = corner[0], corner[1] + 4
-    share = min(max(bar.value / most, 0.0), 1.0) if most > 0 else 0.0
+    is_drawn = most > 0 and 0 <= bar.value < FAR
+    share = min(bar.value / most, 1.0) if is_drawn else 0.0
     width = max(share * (WIDTH - left - _VALUE_WIDTH), 1.5)
     drawn = el(
         "rect",

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from skerry.app.toolchains import known_toolchains, list_installed
+
 _PARTS = (
     ("onnxruntime", "runtime onnxruntime", "onnxruntime"),
     ("openvino", "runtime openvino", "openvino"),
@@ -19,8 +21,8 @@ _PARTS = (
 )
 """(distribution, what it is for, extra of skerry that brings it)."""
 
-_TOOLS = (("git", "git"), ("chromium", "chromium"))
-"""(program, Debian package)."""
+_TOOLS = (("chromium", "chromium"),)
+"""(program, Debian package): what the tests of pages look at them with."""
 
 _CPU_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp")
 """What makes INT8 fast, as /proc/cpuinfo names it."""
@@ -47,7 +49,13 @@ class Check:
 
 def check_machine() -> tuple[Check, ...]:
     """Look for everything that Skerry can use; nothing heavy is imported."""
-    return (*_check_python(), *_check_packages(), *_check_hardware(), *_check_tools())
+    return (
+        *_check_python(),
+        *_check_packages(),
+        *_check_hardware(),
+        *_check_tools(),
+        *_check_toolchains(),
+    )
 
 
 def _check_python() -> Iterator[Check]:
@@ -80,6 +88,18 @@ def _check_tools() -> Iterator[Check]:
         where = shutil.which(program)
         install = "" if where else f"apt-get install {package}"
         yield Check(part=program, ok=bool(where), found=where or "", install=install)
+
+
+def _check_toolchains() -> Iterator[Check]:
+    installed = {there.name: there.versions for there in list_installed()}
+    for name in known_toolchains():
+        install = "" if name in installed else f"skerry toolchain install {name}"
+        yield Check(
+            part=f"toolchain {name}",
+            ok=name in installed,
+            found=installed.get(name, ""),
+            install=install,
+        )
 
 
 def read_cpu_flags(path: Path) -> frozenset[str]:

@@ -1,7 +1,7 @@
 """Figures as people read them, the same on a terminal and on a page.
 
-Sizes are decimal (1 MB is 10⁶ bytes), as flash and bandwidth are sold. A figure that
-was not measured is a dash.
+Sizes are binary (1 KiB is 1024 bytes), as memories are built. A figure that was not
+measured is a dash.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ FEW_TIMES = 2
 """Ratios below it show a second decimal."""
 MINUS = "\N{MINUS SIGN}"
 
-_BYTES = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
+_BYTES = ((2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"))
 _TIMES = ((1e3, "s"), (1.0, "ms"), (1e-3, "µs"))
 _COUNTS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
 def show_bytes(size_bytes: float | None) -> str:
-    """A number of bytes, three digits and a unit: `11.2 MB`."""
+    """A number of bytes, three digits and a unit: `10.4 MiB`."""
     if size_bytes is None:
         return NOT_MEASURED
     return _scale(size_bytes, _BYTES) or f"{size_bytes:.0f} B"
@@ -35,6 +35,11 @@ def show_count(count: float | None) -> str:
     if count is None:
         return NOT_MEASURED
     return _scale(count, _COUNTS) or f"{count:.0f}"
+
+
+def show_number(count: int, noun: str) -> str:
+    """A count and what is counted: `1 thread`, `1,000 samples`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def show_percent(fraction: float | None) -> str:
@@ -52,6 +57,11 @@ def show_ms(latency_ms: float | None) -> str:
     if latency_ms is None:
         return NOT_MEASURED
     return _scale(latency_ms, _TIMES) or "0 ms"
+
+
+def show_metric(metric: str) -> str:
+    """A metric's name as people write it: `lines_right` is `lines right`."""
+    return metric.replace("_", " ")
 
 
 def show_signed(value: float, *, digits: int) -> str:
@@ -81,8 +91,9 @@ def show_ratio(before: float, after: float, *, less: str, more: str) -> str:
 
 def _scale(value: float, units: Sequence[tuple[float, str]]) -> str:
     for size, unit in units:
-        # What would be rounded to 1000 of a unit is 1 of the next.
+        # What would be rounded to a whole larger unit is written as that.
         if abs(value) >= size * 0.9995:
-            whole = len(f"{abs(value / size):.3g}".partition(".")[0])
-            return f"{value / size:.{max(3 - whole, 0)}f} {unit}"
+            scaled = value / size
+            digits = next((n for n in (2, 1) if abs(scaled) < 10 ** (3 - n) - 0.05), 0)
+            return f"{scaled:.{digits}f} {unit}"
     return ""

@@ -24,9 +24,9 @@ import cyclopts
 from cyclopts import App
 from cyclopts.exceptions import CycloptsError, UnknownCommandError, UnusedCliTokensError
 
-import skerry
+from skerry import __version__
 from skerry.app.output import Output, make_console
-from skerry.app.table import COMMANDS, GROUPS, Command
+from skerry.app.table import COMMANDS, GROUPS, SUMMARY, Command
 from skerry.core.errors import SkerryError, StateError, UsageError
 from skerry.core.names import did_you_mean
 
@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def make_app() -> App:
     """Make the parser of the command line from the table; imports no command."""
-    app = _make_group("skerry", skerry.__doc__, version=skerry.__version__)
+    app = _make_group("skerry", SUMMARY, version=__version__)
     app.help_epilogue = f"{_JSON_LINE}\n\n{_EXIT_LINE}"
     groups = {group.name: _make_group(group.name, group.summary) for group in GROUPS}
     for group in groups.values():
@@ -181,3 +181,7 @@ def _take_json_flag(words: Sequence[str]) -> tuple[list[str], bool]:
 def _show_traceback() -> None:
     if os.environ.get(TRACEBACK_VARIABLE) == "1":
         traceback.print_exc()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

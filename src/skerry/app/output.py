@@ -7,14 +7,13 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 import msgspec
+from rich.console import Console, RenderableType
+from rich.text import Text
 
-if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
-
-    from skerry.core.errors import SkerryError
+from skerry.core.errors import SkerryError
 
 Progress = Callable[[str, int, int], None]
 """What long work calls: (what is being done, how much is done, of how much)."""
@@ -63,7 +62,7 @@ class Output:
         if self.as_json:
             self._write_json({"ok": True, "result": result})
         else:
-            make_console(self._stdout).print(render(result))
+            self._print(render(result))
         self._stdout.flush()
 
     def error(self, error: SkerryError) -> None:
@@ -85,8 +84,6 @@ class Output:
             self._write_json({"ok": False, "error": failure})
             self._stdout.flush()
             return
-        from rich.text import Text
-
         for word, style, line in ((label, "bold red", what), ("hint", "bold", hint)):
             text = Text.assemble((f"{word}:", style), " ", line)
             self.console.print(text, soft_wrap=True)
@@ -120,6 +117,17 @@ class Output:
 
             yield show
 
+    def _print(self, words: RenderableType) -> None:
+        console = make_console(self._stdout)
+        if console.is_terminal:
+            console.print(words)
+            return
+        # Rich fills lines up with spaces, which no file or pipe needs.
+        with console.capture() as capture:
+            console.print(words)
+        for line in capture.get().splitlines():
+            self._stdout.write(line.rstrip() + "\n")
+
     def _write_json(self, answer: dict[str, Any]) -> None:
         encoded = msgspec.json.encode(answer, enc_hook=_plain)
         self._stdout.write(encoded.decode() + "\n")
@@ -135,12 +143,18 @@ def make_console(stream: IO[str]) -> Console:
         stream: Where it prints; not a terminal means plain text, `PIPE_COLUMNS` wide
             unless the environment variable COLUMNS says otherwise.
     """
-    from rich.console import Console
-
-    console = Console(file=stream, highlight=False, emoji=False, markup=False)
+    console = _Console(file=stream, highlight=False, emoji=False, markup=False)
     if not console.is_terminal and not os.environ.get("COLUMNS", "").isdigit():
         console.width = PIPE_COLUMNS
     return console
+
+
+class _Console(Console):
+    """A console that leaves it to the caller what a reader's leaving means."""
+
+    def on_broken_pipe(self) -> None:
+        """Let the BrokenPipeError under way go on; rich would exit with 1."""
+        raise  # noqa: PLE0704 - rich calls this while it handles the error
 
 
 def _ignore(what: str, done: int, total: int) -> None:

@@ -69,7 +69,7 @@ def sum_up(report: Report) -> str:
     said = " and ".join(gains)
     if report.accuracy:
         delta = figures.show_points(report.accuracy.paired_delta)
-        said += f", at {delta} of {show_metric(report.accuracy.metric)}"
+        said += f", at {delta} of {figures.show_metric(report.accuracy.metric)}"
         said += f" on {report.accuracy.n:,} samples that no step had seen"
     verdict = "" if not report.breaches else " It misses the budget."
     return said[0].upper() + said[1:] + "." + verdict
@@ -85,7 +85,7 @@ def headline_cards(report: Report) -> Html:
         after = figures.show_percent(report.accuracy.after)
         items.append(
             Card(
-                label=f"Accuracy ({show_metric(report.accuracy.metric)})",
+                label=f"Accuracy ({figures.show_metric(report.accuracy.metric)})",
                 value=after,
                 detail=f"{before} before; {_points(report.accuracy.paired_delta)} "
                 f"points, 95 % interval {low} to {high}",
@@ -104,7 +104,7 @@ def headline_cards(report: Report) -> Html:
         )
     )
     if latency := report.latency_ms:
-        threads = "1 thread" if latency.threads == 1 else f"{latency.threads} threads"
+        threads = figures.show_number(latency.threads, "thread")
         items.append(
             Card(
                 label=f"Latency ({latency.runtime}, {threads})",
@@ -136,7 +136,7 @@ def compare_section(report: Report) -> Html:
     if accuracy := report.accuracy:
         pairs.append(
             charts.Pair(
-                label=show_metric(accuracy.metric).capitalize(),
+                label=figures.show_metric(accuracy.metric).capitalize(),
                 before=accuracy.before,
                 after=accuracy.after,
                 before_text=figures.show_percent(accuracy.before),
@@ -241,11 +241,6 @@ def notes_section(report: Report) -> Html:
     )
 
 
-def show_metric(metric: str) -> str:
-    """Write a metric's name as people do: `lines_right` is `lines right`."""
-    return metric.replace("_", " ")
-
-
 _CAPTION = "Up and to the left is better. The dashed line joins what nothing beats."
 _NEAR = "The same, closer: the candidates near the chosen one."
 _TIMED = f"{_CAPTION} Only candidates that hold the budget are timed."
@@ -260,7 +255,9 @@ def _pareto(
 ) -> Html | None:
     if len(points) <= 1:
         return None
-    metric = show_metric(report.accuracy.metric) if report.accuracy else "accuracy"
+    metric = (
+        figures.show_metric(report.accuracy.metric) if report.accuracy else "accuracy"
+    )
     chart = charts.pareto(
         points,
         title=f"{metric} against {x_label}, of everything tried",
@@ -291,7 +288,7 @@ def _budget(report: Report) -> Html | None:
         return None
     rows = [
         (
-            show_metric(breach.limit),
+            figures.show_metric(breach.limit),
             f"{breach.allowed:g}",
             "not measured" if breach.measured is None else f"{breach.measured:g}",
         )

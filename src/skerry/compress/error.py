@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from skerry.compress.samples import along_axis, as_floats, by_channel
+from skerry.compress.arrays import along_axis, as_floats, by_channel
 from skerry.compress.tensors import QuantizedTensor
 from skerry.core.errors import DataError
 from skerry.core.seams import Array
@@ -24,7 +24,7 @@ class QuantizationError:
     A number counts as clipped when it lies more than half a step outside the first or
     last code, where the error has no bound; all others are at most half a step off
     (the overload and granular regions of Gersho and Gray, "Vector Quantization and
-    Signal Compression", 1992, section 5.2).
+    Signal Compression", 1992, chapter 5).
 
     Attributes:
         total: The sum of squared errors: exactly `rounding + clipping`.

@@ -253,6 +253,8 @@ class _Proof:
                 why=_why_float(role(node), is_kept=node.name in kept),
             )
             for node in graph.nodes
+            # Nodes that only compute shapes are gone once the shapes are known.
+            if node.name in costs
         )
 
     def _profile(self) -> Profile:

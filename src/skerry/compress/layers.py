@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from skerry.compress.arrays import as_floats
 from skerry.compress.ranges import Range, choose_range, scale_and_zero_point
-from skerry.compress.samples import as_floats
 from skerry.compress.schemes import UINT8_ACTIVATIONS, Scheme
 from skerry.compress.tensors import QuantizedTensor, quantize_tensor
 from skerry.core.errors import DataError, UsageError
@@ -101,7 +101,7 @@ def _quantize_bias(
     bias: Array, weights: QuantizedTensor, activation_scale: Array
 ) -> Array:
     unit = (activation_scale * weights.scale).astype(np.float64)
-    return np.asarray(np.rint(bias / unit).astype(np.int32))
+    return np.asarray(np.rint(bias.astype(np.float64) / unit).astype(np.int32))
 
 
 def _hold_bias(

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from skerry.compress.arrays import as_floats, by_channel
 from skerry.compress.histograms import Histogram
-from skerry.compress.samples import as_floats, by_channel
 from skerry.compress.schemes import Scheme
 from skerry.core.errors import DataError
 from skerry.core.seams import Array
@@ -24,9 +24,10 @@ _FLOAT32 = np.finfo(np.float32)
 WIDEST = float(_FLOAT32.max) / 2
 """The largest magnitude of a range's ends: wider ones overflow when dequantized."""
 
-# The grid of the search for the least error: which ends move, and by which factors.
-_TOGETHER = (((1.0,), (1.0,)),)
-_ALONE = (((0.0,), (1.0,)), ((1.0,), (0.0,)))
+# The search for the least error: which of low and high move, and by which factors.
+_BOTH = np.array([[True], [True]])
+_LOW = np.array([[True], [False]])
+_HIGH = np.array([[False], [True]])
 _COARSE = 0.9 ** np.arange(1, 45)
 _FINE = np.linspace(0.9, 1 / 0.9, 17)
 
@@ -218,19 +219,23 @@ def _least_mse(
     symmetric) each alone. The search starts from the whole range and only ever
     improves on it, each channel for itself.
     """
-    best = np.stack([low, high]).astype(np.float64)
-    least = _mse(histogram, scheme, best)[0]
-    for move in _TOGETHER if scheme.symmetric else _TOGETHER + _ALONE:
-        for factors in (_COARSE, _FINE):
-            start = best
-            for factor in factors:
-                tried = np.clip(start * factor ** np.array(move), low, high)
-                error, rounding = _mse(histogram, scheme, tried)
-                best = np.where(error < least, tried, best)
-                least = np.minimum(error, least)
-                # Clipping only grows as the range shrinks on.
-                if factors is _COARSE and np.all(error - rounding > least):
-                    break
+    whole = np.stack([low, high]).astype(np.float64)
+    best, least = whole, _mse(histogram, scheme, whole)[0]
+    for moving in [_BOTH] if scheme.symmetric else [_BOTH, _HIGH, _LOW, _HIGH]:
+        for factor in _COARSE:
+            tried = np.where(moving, whole * factor, best)
+            error, rounding = _mse(histogram, scheme, tried)
+            best = np.where(error < least, tried, best)
+            least = np.minimum(error, least)
+            # Clipping only grows as the range shrinks on.
+            if np.all(error - rounding > least):
+                break
+        middle = best
+        for factor in _FINE:
+            tried = np.where(moving, np.clip(middle * factor, low, high), best)
+            error, _ = _mse(histogram, scheme, tried)
+            best = np.where(error < least, tried, best)
+            least = np.minimum(error, least)
     return best[0], best[1]
 
 

@@ -40,8 +40,8 @@ class Scheme:
         axis: The axis of the channels, each with its own scale and zero point;
             negative counts from the last; None for one scale for the whole tensor.
         narrow: Whether the lowest code is left out, so that signed symmetric codes
-            run from -127 to 127 (Jacob et al., section 3.1: the product of two such
-            codes never needs the whole int16, which kernels use).
+            run from -127 to 127 (Jacob et al., section 3.1 and appendix B: the sum of
+            two products of such weights then fits int16, which kernels use).
         method: How a range is chosen from samples.
         percentile: For the method `percentile`: the part of the samples kept within
             the range, over 50 and up to 100.

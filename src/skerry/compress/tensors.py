@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from skerry.compress.arrays import along_axis, as_floats, check_axis
 from skerry.compress.ranges import Range, choose_range, scale_and_zero_point
-from skerry.compress.samples import along_axis, as_floats, check_axis
 from skerry.compress.schemes import Scheme
 from skerry.core.errors import DataError
 from skerry.core.seams import Array

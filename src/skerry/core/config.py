@@ -6,12 +6,13 @@ One of `core`'s two doors to the disk: TOML files are read here.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec import inspect
 
 from skerry.core.errors import UsageError
 from skerry.core.names import did_you_mean
@@ -29,16 +30,16 @@ def read_toml(path: Path) -> dict[str, Any]:
         UsageError: The file is missing, larger than 1 MiB, or not TOML.
     """
     try:
-        size_bytes = path.stat().st_size
-        content = path.read_bytes() if size_bytes <= LARGEST_TOML_BYTES else b""
+        with path.open("rb") as file:
+            content = file.read(LARGEST_TOML_BYTES + 1)
     except OSError as error:
         raise UsageError(
             f"cannot read {path}: {error.strerror or error}",
             hint="Check the path and its permissions.",
         ) from error
-    if size_bytes > LARGEST_TOML_BYTES:
+    if len(content) > LARGEST_TOML_BYTES:
         raise UsageError(
-            f"{path} has {size_bytes} bytes, expected at most {LARGEST_TOML_BYTES}",
+            f"{path} is larger than the {LARGEST_TOML_BYTES} bytes expected at most",
             hint="Is this the right file?",
         )
     return parse_toml(content, name=str(path))
@@ -52,10 +53,10 @@ def parse_toml(content: bytes, *, name: str) -> dict[str, Any]:
     """
     try:
         return tomllib.loads(content.decode())
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
+        # ValueError: not UTF-8, not TOML, or a number of more than 4300 digits.
         raise UsageError(
-            f"{name} is not TOML: {error or 'nested too deep'}",
-            hint="See toml.io for the format.",
+            f"{name} is not TOML: {error}", hint="See toml.io for the format."
         ) from error
 
 
@@ -65,7 +66,7 @@ def from_table(
     """Make a dataclass from a table, refusing unknown keys and wrong types.
 
     Args:
-        settings: A dataclass; nested dataclasses are not checked for unknown keys.
+        settings: A dataclass, which may hold others.
         table: Values by field name.
         name: Whose table it is, for messages.
 
@@ -73,18 +74,12 @@ def from_table(
         UsageError: A key is unknown (the nearest known one is named), missing, or of
             the wrong type.
     """
-    known = [field.name for field in fields(settings)]  # type: ignore[arg-type]
-    for key in table:
-        if key not in known:
-            raise UsageError(
-                f"{name}: unknown key {key!r}", hint=did_you_mean(key, known)
-            )
+    _refuse_unknown_keys(settings, table, name=name)
     try:
-        return msgspec.convert(dict(table), settings)
+        return msgspec.convert(table, settings)
     except msgspec.ValidationError as error:
-        raise UsageError(
-            f"{name}: {error}", hint=f"Known keys: {', '.join(known)}."
-        ) from error
+        known = ", ".join(field.name for field in fields(settings))  # type: ignore[arg-type]
+        raise UsageError(f"{name}: {error}", hint=f"Known keys: {known}.") from error
 
 
 def load(
@@ -105,9 +100,8 @@ def load(
     Raises:
         UsageError: A key is unknown or of the wrong type; the error says where.
     """
-    merged = from_file = read_toml(path) if path else {}
-    from_table(settings, from_file, name=str(path))
-    merged = dict(from_file)
+    merged = read_toml(path) if path else {}
+    _refuse_unknown_keys(settings, merged, name=str(path))
     for field in fields(settings):  # type: ignore[arg-type]
         text = environment.get(ENVIRONMENT_PREFIX + field.name.upper())
         if text is not None:
@@ -120,3 +114,35 @@ def load(
             f"settings: {error}",
             hint="Check the file, the SKERRY_* environment and the flags.",
         ) from error
+
+
+def _refuse_unknown_keys(
+    settings: type[object], table: Mapping[str, Any], *, name: str
+) -> None:
+    for place, key, known in _unknown_keys(inspect.type_info(settings), table, ""):
+        raise UsageError(
+            f"{name}: unknown key {place + key!r}", hint=did_you_mean(key, known)
+        )
+
+
+def _unknown_keys(
+    kind: inspect.Type, value: object, place: str
+) -> Iterator[tuple[str, str, list[str]]]:
+    """List keys without a field, at any depth: where, which, and the known ones."""
+    match kind, value:
+        case inspect.DataclassType(fields=known_fields), Mapping():
+            kinds = {field.name: field.type for field in known_fields}
+            for key, part in value.items():
+                if key in kinds:
+                    yield from _unknown_keys(kinds[key], part, f"{place}{key}.")
+                else:
+                    yield place, key, list(kinds)
+        case inspect.DictType(value_type=part_kind), Mapping():
+            for key, part in value.items():
+                yield from _unknown_keys(part_kind, part, f"{place}{key}.")
+        case inspect.CollectionType(item_type=part_kind), list():
+            for index, part in enumerate(value):
+                yield from _unknown_keys(part_kind, part, f"{place}{index}.")
+        case inspect.UnionType(types=kinds_allowed), _:
+            for one in kinds_allowed:
+                yield from _unknown_keys(one, value, place)

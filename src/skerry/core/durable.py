@@ -90,7 +90,8 @@ def write_file(path: Path, content: bytes, *, disk: Disk = REAL_DISK) -> None:
         disk: The disk to write to.
 
     Raises:
-        StorageError: The disk refused; what stood at `path` still does.
+        StorageError: The disk refused; what stands at `path` is whole, the old one
+            unless the disk refused only to flush the folder.
     """
     write_files(path.parent, {path.name: content}, disk=disk)
 
@@ -131,13 +132,16 @@ def write_files(
 
 
 def make_folder(folder: Path) -> None:
-    """Create a folder and its parents if they are not there.
+    """Create a folder and its parents if they are not there, safe from a power cut.
 
     Raises:
         StorageError: The disk refused, or a file stands there.
     """
     with storage_errors(folder):
+        missing = [path for path in (folder, *folder.parents) if not path.exists()]
         folder.mkdir(parents=True, exist_ok=True)
+        for path in missing:
+            REAL_DISK.sync(path.parent)
 
 
 @contextmanager

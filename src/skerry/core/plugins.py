@@ -11,7 +11,7 @@ from collections.abc import Callable
 from importlib.metadata import entry_points
 from typing import Any
 
-from skerry.core.errors import UsageError
+from skerry.core.errors import StateError, UsageError
 from skerry.core.names import did_you_mean
 
 RUNTIMES = "skerry.runtimes"
@@ -35,11 +35,18 @@ def find(group: str, name: str) -> Callable[..., Any]:
 
     Raises:
         UsageError: No part of that name is registered.
+        StateError: The part is registered but cannot be imported.
     """
-    for point in entry_points(group=group, name=name):
-        part: Callable[..., Any] = point.load()
-        return part
     kind = group.rpartition(".")[2].removesuffix("s")
+    for point in entry_points(group=group, name=name):
+        try:
+            part: Callable[..., Any] = point.load()
+        except (ImportError, AttributeError) as error:
+            raise StateError(
+                f"the {kind} {name!r} cannot be imported from {point.value}: {error}",
+                hint="Install its package again, or remove it.",
+            ) from error
+        return part
     raise UsageError(
         f"there is no {kind} called {name!r}", hint=did_you_mean(name, names(group))
     )

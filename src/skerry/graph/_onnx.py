@@ -2,17 +2,20 @@
 
 The rest of Skerry speaks of nodes and values through the names below; protobuf stays
 behind this module, and so does each exception of the two libraries: what they raise
-comes out as a `ModelError` with one line of reason. Functions here take the *name* of
-the model for that line, and bytes or an `IrModel`; they know nothing of files.
+comes out as a `ModelError` with one line of reason.
+
+A file passes through here as bytes, then as a decoded `Proto` on which the checks of
+`skerry.graph.files` look, then as an `IrModel`, which `Graph` wraps.
 """
 
 from __future__ import annotations
 
+import graphlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -34,6 +37,7 @@ except ImportError as error:
 
 IrModel = ir.Model
 IrGraph = ir.Graph
+Proto = onnx.ModelProto
 Node = ir.Node
 Value = ir.Value
 Use = tuple[Node, int]
@@ -57,7 +61,6 @@ _SHAPE_BYTES = 4096
 AttributeT = TypeVar("AttributeT")
 
 NEWEST_OPSET: int = onnx.defs.onnx_opset_version()
-NEWEST_IR_VERSION = int(onnx.IR_VERSION)
 STANDARD_DOMAINS = frozenset({schema.domain for schema in onnx.defs.get_all_schemas()})
 """The domains whose operators the ONNX standard defines; empty is the main one."""
 
@@ -116,11 +119,9 @@ def constant_array(value: Value) -> Array | None:
         ModelError: The bytes of the tensor do not fit its dtype and shape, or the file
             that holds them cannot be read.
     """
-    tensor = convenience.get_const_tensor(value)
-    if tensor is None:
-        return None
     with foreign_errors(f"the tensor {value.name!r} cannot be read"):
-        return np.asarray(tensor.numpy())
+        tensor = convenience.get_const_tensor(value)
+        return None if tensor is None else np.asarray(tensor.numpy())
 
 
 def dtype_name(value: Value) -> str | None:
@@ -194,21 +195,157 @@ def operator_names() -> list[str]:
     return sorted({s.name for s in onnx.defs.get_all_schemas() if s.domain == ""})
 
 
-def decode(content: bytes, name: str) -> IrModel:
+def decode(content: bytes, name: str) -> Proto:
     """Decode the bytes of an ONNX file; nothing of its sense is checked.
 
     Raises:
         ModelError: The bytes are not an ONNX model, or end too early.
     """
     with foreign_errors(f"{name} is not an ONNX model, or is damaged or cut short"):
-        proto = onnx.ModelProto.FromString(content)
+        proto: Proto = onnx.ModelProto.FromString(content)
     if not proto.HasField("graph"):
         raise ModelError(
             f"{name} is not an ONNX model: no graph in it",
             hint="Give an .onnx file; other frameworks export to it.",
         )
+    if not _is_text(proto):
+        raise ModelError(
+            f"{name} is damaged: a name in it is not text",
+            hint="Export or download the model again.",
+        )
+    for named in (*proto.opset_import, *proto_nodes(proto.graph)):
+        # The standard allows both names; its own checker knows but the empty one.
+        if named.domain == "ai.onnx":
+            named.domain = ""
+    return proto
+
+
+def _is_text(message: Any) -> bool:
+    """Whether all text of a protobuf message is: other bytes come through as bytes."""
+    for field, value in message.ListFields():
+        if field.type == field.TYPE_STRING:
+            texts = [value] if isinstance(value, (str, bytes)) else value
+            if not all(isinstance(text, str) for text in texts):
+                return False
+        elif field.type == field.TYPE_MESSAGE:
+            messages = [value] if hasattr(value, "ListFields") else value
+            if not all(map(_is_text, messages)):
+                return False
+    return True
+
+
+def proto_opset(proto: Proto) -> int | None:
+    """The version of the standard's operators that a decoded file asks for."""
+    for entry in proto.opset_import:
+        if entry.domain == "":
+            return int(entry.version)
+    return None
+
+
+def proto_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """All nodes of a decoded graph and of the graphs inside it."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                yield from proto_nodes(inner)
+
+
+def external_extents(proto: Proto, name: str) -> dict[str, int]:
+    """The files that tensors lie in, and how many bytes each must have at least.
+
+    Raises:
+        ModelError: A position in a file is not a number.
+    """
+    nodes = list(proto_nodes(proto.graph))
+    attributes = [attribute for node in nodes for attribute in node.attribute]
+    graphs = [proto.graph, *(g for a in attributes for g in (a.g, *a.graphs))]
+    tensors = [tensor for graph in graphs for tensor in graph.initializer]
+    tensors += [tensor for a in attributes for tensor in (a.t, *a.tensors)]
+    extents: dict[str, int] = {}
     with foreign_errors(f"{name} is damaged"):
-        return serde.deserialize_model(proto)
+        for tensor in tensors:
+            if tensor.data_location == onnx.TensorProto.EXTERNAL:
+                entries = {entry.key: entry.value for entry in tensor.external_data}
+                location = str(entries.get("location", ""))
+                end = int(entries.get("offset", 0)) + int(entries.get("length", 0))
+                extents[location] = max(end, extents.get(location, 0))
+    return extents
+
+
+def sort_nodes(proto: Proto, name: str) -> None:
+    """Bring the nodes of a decoded file into topological order, in place.
+
+    Those that are in order already stay as they are.
+
+    Raises:
+        ModelError: A node reads what no node makes, or what it helps to make itself.
+    """
+    graph = proto.graph
+    makers = {out: i for i, node in enumerate(graph.node) for out in node.output if out}
+    given = {value.name for value in (*graph.input, *graph.initializer)}
+    given.update(sparse.values.name for sparse in graph.sparse_initializer)
+    needs: dict[int, list[int]] = {}
+    for index, node in enumerate(graph.node):
+        for value in node.input:
+            if value and value not in makers and value not in given:
+                raise ModelError(
+                    f"{name} is damaged: the {node.op_type} node {node.name!r} reads "
+                    f"{value!r}, which nothing makes",
+                    hint="Export or download the model again.",
+                )
+        inner = (
+            n for a in node.attribute for g in (a.g, *a.graphs) for n in proto_nodes(g)
+        )
+        reads = [*node.input, *(value for nested in inner for value in nested.input)]
+        needs[index] = [makers[value] for value in reads if value in makers]
+    if all(need < index for index, some in needs.items() for need in some):
+        return
+    try:
+        order = list(graphlib.TopologicalSorter(needs).static_order())
+    except graphlib.CycleError as cycle:
+        around = [graph.node[index] for index in reversed(cycle.args[1])]
+        names = " → ".join(node.name or node.op_type for node in around)
+        raise ModelError(
+            f"{name} has a cycle: {names}",
+            hint="Export the model again: a graph must not read its own results.",
+        ) from cycle
+    nodes = [graph.node[index] for index in order]
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def check(content: Proto | Path, name: str) -> None:
+    """Check a model against the ONNX standard, external tensors too when it is a path.
+
+    Raises:
+        ModelError: It breaks a rule of the standard.
+    """
+    with foreign_errors(f"{name} breaks the ONNX standard"):
+        onnx.checker.check_model(content)
+
+
+def to_ir(proto: Proto, name: str, folder: Path | None) -> IrModel:
+    """Turn a checked file into a model, in the one form that the rest expects.
+
+    Functions are inlined, and initializers are no inputs.
+
+    Args:
+        proto: The decoded file.
+        name: What messages call it.
+        folder: Where its external tensors lie; None if there are none.
+
+    Raises:
+        ModelError: It uses what onnx-ir cannot hold.
+    """
+    with foreign_errors(f"{name} cannot be handled"):
+        model = serde.deserialize_model(proto)
+        if folder is not None:
+            external_data.set_base_dir(model.graph, folder)
+        passes.InlinePass()(model)
+        passes.RemoveInitializersFromInputsPass()(model)
+    model.ir_version = max(model.ir_version, _IR_VERSION_OF_FREE_INITIALIZERS)
+    return model
 
 
 def encode(model: IrModel) -> bytes:
@@ -288,19 +425,9 @@ def has_external_tensors(model: IrModel) -> bool:
     return next(_external_tensors(model), None) is not None
 
 
-def locate_external_tensors(model: IrModel, folder: Path) -> None:
-    """Say in which folder the model lies, so that its external tensors are found."""
-    external_data.set_base_dir(model.graph, folder)
-
-
-def external_files(model: IrModel) -> dict[Path, int]:
-    """The files that external tensors lie in, and how many bytes each must have."""
-    files: dict[Path, int] = {}
-    for tensor in _external_tensors(model):
-        file = Path(tensor.path)
-        end = (tensor.offset or 0) + (tensor.length or tensor.nbytes)
-        files[file] = max(end, files.get(file, 0))
-    return files
+def external_files(model: IrModel) -> set[Path]:
+    """The files that external tensors lie in."""
+    return {Path(tensor.path) for tensor in _external_tensors(model)}
 
 
 def _external_tensors(model: IrModel) -> Iterator[ir.ExternalTensor]:
@@ -321,29 +448,6 @@ def is_tensor(value: Value) -> bool:
     return value.type is None or isinstance(value.type, ir.TensorType)
 
 
-def normalize(model: IrModel, name: str) -> None:
-    """Inline functions, and take initializers out of the inputs, in place.
-
-    Raises:
-        ModelError: A function cannot be inlined.
-    """
-    with foreign_errors(f"{name} has functions that cannot be inlined"):
-        passes.InlinePass()(model)
-    with foreign_errors(f"{name} cannot be brought into order"):
-        passes.RemoveInitializersFromInputsPass()(model)
-    model.ir_version = max(model.ir_version, _IR_VERSION_OF_FREE_INITIALIZERS)
-
-
-def check(model: bytes | Path, name: str) -> None:
-    """Check a model against the ONNX standard, external tensors too when it is a path.
-
-    Raises:
-        ModelError: It breaks a rule of the standard.
-    """
-    with foreign_errors(f"{name} breaks the ONNX standard"):
-        onnx.checker.check_model(model)
-
-
 def infer_value_shapes(model: IrModel, name: str) -> None:
     """Run ONNX shape inference with data propagation, in place.
 
@@ -355,13 +459,15 @@ def infer_value_shapes(model: IrModel, name: str) -> None:
     """
     light = model.clone()
     _leave_out_weights(light)
+    # Propagation lists each element of a Range: a large one would take for ever.
+    has_range = any(node.op_type == "Range" for node in walk(light.graph))
     for node in light.graph:
         if node.domain in STANDARD_DOMAINS:
             for value in node.outputs:
                 value.shape = None
     with foreign_errors(f"the shapes in {name} do not fit together"):
         proto = onnx.shape_inference.infer_shapes(
-            serde.serialize_model(light), strict_mode=True, data_prop=True
+            serde.serialize_model(light), strict_mode=True, data_prop=not has_range
         )
         inferred = serde.deserialize_model(proto)
     for graph, other in zip(model.graphs(), inferred.graphs(), strict=True):
@@ -373,10 +479,16 @@ def infer_value_shapes(model: IrModel, name: str) -> None:
 
 
 def _leave_out_weights(model: IrModel) -> None:
-    """Make inputs of all initializers that are too large to be about shapes."""
+    """Make inputs of all initializers that are too large to be about shapes.
+
+    Those that lie in another file too: ONNX's C++ would look for it.
+    """
     initializers = model.graph.initializers
     for name, value in list(initializers.items()):
-        if value.const_value is not None and value.const_value.nbytes > _SHAPE_BYTES:
+        tensor = value.const_value
+        if tensor is not None and (
+            tensor.nbytes > _SHAPE_BYTES or isinstance(tensor, ir.ExternalTensor)
+        ):
             del initializers[name]
             value.const_value = None
             model.graph.inputs.append(value)
@@ -456,6 +568,8 @@ def foreign_errors(what: str) -> Iterator[None]:
     """Turn whatever the two libraries raise into a `ModelError` of one line."""
     try:
         yield
+    except ModelError:
+        raise
     except MemoryError as error:
         raise ModelError(
             f"{what}: it asks for more memory than there is",

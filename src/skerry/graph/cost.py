@@ -27,12 +27,10 @@ from itertools import accumulate
 
 from skerry.core.errors import ModelError
 from skerry.graph import _onnx
-from skerry.graph._onnx import Node, Value
+from skerry.graph._onnx import Node, Value, attribute
 from skerry.graph.model_graph import Graph
 
-_VIEWS = frozenset(
-    {"DequantizeLinear", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"}
-)
+_VIEWS = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
 _CONVOLUTION_WEIGHTS = {"Conv": 1, "ConvInteger": 1, "QLinearConv": 3}
 _PRODUCTS = frozenset({"Gemm", "MatMul", "MatMulInteger", "QLinearMatMul"})
 
@@ -95,18 +93,22 @@ def count(graph: Graph) -> GraphCost:
     return GraphCost(
         nodes=costs,
         macs=sum(cost.macs for cost in costs),
-        weight_bytes=sum(weights.values()),
+        weight_bytes=sum(_size_bytes(graph, value) for value in _stored(graph)),
         peak_activation_bytes=_peak_bytes(graph, nodes, weights),
     )
 
 
+def _stored(graph: Graph) -> list[Value]:
+    """The weights that the model holds."""
+    constants = [node.outputs[0] for node in graph.nodes if node.op_type == "Constant"]
+    return [*graph.initializers, *constants]
+
+
 def _weights(graph: Graph) -> dict[Value, int]:
     """The values that never change, with the bytes of the weights they come from."""
-    weights = {value: _size_bytes(graph, value) for value in graph.initializers}
+    weights = {value: _size_bytes(graph, value) for value in _stored(graph)}
     for node in graph.nodes:
-        if node.op_type == "Constant":
-            weights |= {value: _size_bytes(graph, value) for value in node.outputs}
-        elif _is_constant(node, weights):
+        if _is_constant(node, weights):
             read = sum(weights[value] for value in node.inputs if value is not None)
             weights |= dict.fromkeys(node.outputs, read)
     return weights
@@ -146,7 +148,7 @@ def _macs(graph: Graph, node: Node) -> int:
             _sizes(graph, node.inputs[1])[1:]
         )
     if node.op_type in _PRODUCTS:
-        axis = -2 if node.attributes.get_int("transA", 0) else -1
+        axis = -2 if attribute(node, "transA", 0) else -1
         depth = _sizes(graph, node.inputs[0])[axis]
         return math.prod(_sizes(graph, node.outputs[0])) * depth
     return 0
@@ -182,21 +184,25 @@ def _peak_bytes(graph: Graph, nodes: list[Node], weights: dict[Value, int]) -> i
 def _place(value: Value) -> Value:
     """The value in whose memory a value lies: mostly itself."""
     while True:
-        consumers, producer = value.consumers(), value.producer()
-        if (
-            producer is not None
-            and not value.is_graph_output()
-            and [node.op_type for node in consumers] == ["QuantizeLinear"]
-        ):
-            value = consumers[0].outputs[0]
-        elif (
-            producer is not None
-            and producer.op_type in _VIEWS
-            and producer.inputs[0] is not None
-        ):
-            value = producer.inputs[0]
-        else:
+        producer, readers = value.producer(), value.consumers()
+        is_output = value.is_graph_output()
+        if producer is None:
             return value
+        if len(readers) == 1 and not is_output and _is_first(value, readers[0]):
+            value = readers[0].outputs[0]
+            continue
+        source = producer.inputs[0] if producer.inputs else None
+        is_view = producer.op_type in _VIEWS or (
+            producer.op_type == "DequantizeLinear" and not is_output
+        )
+        if source is None or not is_view:
+            return value
+        value = source
+
+
+def _is_first(value: Value, reader: Node) -> bool:
+    """Whether a node quantizes a value, rather than reads it as a scale."""
+    return reader.op_type == "QuantizeLinear" and reader.inputs[0] is value
 
 
 def _nested(node: Node) -> list[Node]:

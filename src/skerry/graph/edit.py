@@ -13,7 +13,14 @@ import numpy as np
 
 from skerry.core.seams import Array
 from skerry.graph import _onnx
-from skerry.graph._onnx import Node, Use, Value, make_initializer, make_node
+from skerry.graph._onnx import (
+    Node,
+    Use,
+    Value,
+    attribute,
+    make_initializer,
+    make_node,
+)
 from skerry.graph.match import chain, find
 from skerry.graph.model_graph import Graph
 from skerry.graph.shapes import infer_shapes
@@ -51,6 +58,25 @@ def insert_after(graph: Graph, value: Value, nodes: Sequence[Node]) -> None:
     uses = [use for use in value.uses() if use[0] not in nodes]
     place_after(graph, value, nodes)
     _move_uses(graph, value, nodes[-1].outputs[0], uses)
+
+
+def place_after(graph: Graph, value: Value, nodes: Sequence[Node]) -> None:
+    """Put nodes into the order right after what makes a value, in place.
+
+    Nothing else changes: what reads the value still does.
+
+    Args:
+        graph: The graph of the value.
+        value: An input, an initializer, or what a node makes.
+        nodes: In order; they are in no graph yet.
+    """
+    producer, first = value.producer(), next(iter(graph.nodes), None)
+    if producer is not None:
+        graph.ir.graph.insert_after(producer, nodes)
+    elif first is not None:
+        graph.ir.graph.insert_before(first, nodes)
+    else:
+        graph.ir.graph.extend(nodes)
 
 
 def remove_dead(graph: Graph) -> Graph:
@@ -145,43 +171,30 @@ def fold_batch_norm(graph: Graph) -> Graph:
 
 def _folded_weights(graph: Graph, conv: Node, norm: Node) -> tuple[Array, Array] | None:
     """The weights and bias of a convolution that does its batch norm's work."""
-    if norm.attributes.get_int("training_mode", 0):
+    if attribute(norm, "training_mode", 0):
         return None
     if any(value.uses() for value in norm.outputs[1:]):
         return None
-    bias = np.zeros(1) if conv.inputs[2] is None else graph.constant(conv.inputs[2])
     weight = graph.constant(conv.inputs[1])
-    parameters = [graph.constant(value) for value in norm.inputs[1:]]
-    arrays = [a.astype(np.float64) for a in parameters if a is not None]
-    if weight is None or bias is None or len(arrays) < len(parameters):
+    if weight is None:
         return None
-    scale, shift, mean, variance = arrays
-    epsilon = norm.attributes.get_float("epsilon", _BATCH_NORM_EPSILON)
-    factor = scale / np.sqrt(variance + epsilon)
-    per_channel = factor.reshape(-1, *[1] * (weight.ndim - 1))
-    return (
-        (weight * per_channel).astype(weight.dtype),
-        ((bias - mean) * factor + shift).astype(weight.dtype),
-    )
-
-
-def place_after(graph: Graph, value: Value, nodes: Sequence[Node]) -> None:
-    """Put nodes into the order right after what makes a value, in place.
-
-    Nothing else changes: what reads the value still does.
-
-    Args:
-        graph: The graph of the value.
-        value: An input, an initializer, or what a node makes.
-        nodes: In order; they are in no graph yet.
-    """
-    producer, first = value.producer(), next(iter(graph.nodes), None)
-    if producer is not None:
-        graph.ir.graph.insert_after(producer, nodes)
-    elif first is not None:
-        graph.ir.graph.insert_before(first, nodes)
+    operands = [graph.constant(value) for value in norm.inputs[1:]]
+    if conv.inputs[2] is None:
+        operands.append(np.zeros(weight.shape[:1]))
     else:
-        graph.ir.graph.extend(nodes)
+        operands.append(graph.constant(conv.inputs[2]))
+    if any(array is None or array.shape != weight.shape[:1] for array in operands):
+        return None
+    epsilon = attribute(norm, "epsilon", _BATCH_NORM_EPSILON)
+    with np.errstate(all="ignore"):
+        scale, shift, mean, variance, bias = np.array(operands, dtype=np.float64)
+        factor = scale / np.sqrt(variance + epsilon)
+        folded_weight = weight * factor.reshape(-1, *[1] * (weight.ndim - 1))
+        folded = (
+            folded_weight.astype(weight.dtype),
+            ((bias - mean) * factor + shift).astype(weight.dtype),
+        )
+    return folded if all(np.isfinite(array).all() for array in folded) else None
 
 
 def _move_uses(graph: Graph, old: Value, new: Value, uses: Iterable[Use]) -> None:

@@ -12,8 +12,8 @@ no longer inputs (models before ONNX 1.4, IR version 4, had to list them there).
 
 from __future__ import annotations
 
-import graphlib
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
 from skerry.core.durable import write_files
@@ -21,7 +21,7 @@ from skerry.core.errors import ModelError, UsageError
 from skerry.core.model import Model, ModelFormat
 from skerry.core.names import did_you_mean
 from skerry.graph import _onnx
-from skerry.graph._onnx import IrModel
+from skerry.graph._onnx import Proto
 from skerry.graph.model_graph import Graph
 
 MAX_FILE_BYTES = _onnx.MAX_PROTOBUF_BYTES
@@ -154,18 +154,14 @@ def _model(graph: Graph, path: Path, *, sha256: str, size_bytes: int) -> Model:
 
 def _parse(content: bytes, *, name: str, path: Path | None) -> Graph:
     _check_magic(content, name)
-    model = _onnx.decode(content, name)
-    _check_opset(model, name)
-    _check_operators(model, name)
-    if _onnx.has_external_tensors(model):
-        _check_external_tensors(model, name, path)
-    is_moved = _sort(model, name)
-    if path is not None and _onnx.has_external_tensors(model):
-        _onnx.check(path, name)
-    else:
-        _onnx.check(_onnx.encode(model) if is_moved else content, name)
-    _onnx.normalize(model, name)
-    graph = Graph(model, name=name)
+    proto = _onnx.decode(content, name)
+    _check_opset(proto, name)
+    _check_operators(proto, name)
+    extents = _onnx.external_extents(proto, name)
+    folder = _check_external_tensors(extents, name, path) if extents else None
+    _onnx.sort_nodes(proto, name)
+    _onnx.check(path if extents and path else proto, name)
+    graph = Graph(_onnx.to_ir(proto, name, folder), name=name)
     _check_signature(graph)
     return graph
 
@@ -178,8 +174,8 @@ def _check_magic(content: bytes, name: str) -> None:
             raise ModelError(f"{name} is {what}, not an ONNX model", hint=hint)
 
 
-def _check_opset(model: IrModel, name: str) -> None:
-    opset = model.graph.opset_imports.get("")
+def _check_opset(proto: Proto, name: str) -> None:
+    opset = _onnx.proto_opset(proto)
     if opset is None:
         raise ModelError(
             f"{name} does not say which ONNX opset it is written in",
@@ -193,9 +189,9 @@ def _check_opset(model: IrModel, name: str) -> None:
         )
 
 
-def _check_operators(model: IrModel, name: str) -> None:
-    opset = model.graph.opset_imports[""]
-    for node in _onnx.walk(model.graph):
+def _check_operators(proto: Proto, name: str) -> None:
+    opset = _onnx.proto_opset(proto) or _onnx.NEWEST_OPSET
+    for node in _onnx.proto_nodes(proto.graph):
         if node.domain == "" and not _onnx.known_operator(node.op_type, opset):
             raise ModelError(
                 f"{name} uses the operator {node.op_type!r}, which ONNX opset {opset} "
@@ -204,53 +200,35 @@ def _check_operators(model: IrModel, name: str) -> None:
             )
 
 
-def _check_external_tensors(model: IrModel, name: str, path: Path | None) -> None:
+def _check_external_tensors(
+    extents: Mapping[str, int], name: str, path: Path | None
+) -> Path:
+    """Check that the other files are what the model says; returns their folder."""
     if path is None:
         raise ModelError(
             f"{name} keeps weights in a file beside it, but was given as bytes",
             hint="Give the path of the model, with the other file beside it.",
         )
     folder = path.parent.resolve()
-    _onnx.locate_external_tensors(model, folder)
-    for file, end in _onnx.external_files(model).items():
+    for location, end in extents.items():
+        file = folder / location
         if not file.resolve().is_relative_to(folder):
             raise ModelError(
-                f"{name} refers to weights outside its folder: {file}",
+                f"{name} refers to weights outside its folder: {location}",
                 hint="Do not trust this file; ask whoever made it.",
             )
         if not file.is_file():
             raise ModelError(
-                f"{name} keeps weights in {file.name}, which is not beside it",
+                f"{name} keeps weights in {location}, which is not beside it",
                 hint="Copy that file into the folder of the model.",
             )
         if file.stat().st_size < end:
             raise ModelError(
-                f"{name} needs {end:,} bytes of weights from {file.name}, which has "
+                f"{name} needs {end:,} bytes of weights from {location}, which has "
                 f"{file.stat().st_size:,}",
                 hint="Copy that file again: it is cut short.",
             )
-
-
-def _sort(model: IrModel, name: str) -> bool:
-    """Bring nodes into topological order; tells whether any was moved."""
-    order = list(model.graph)
-    try:
-        with _onnx.foreign_errors(f"{name} has a cycle"):
-            model.graph.sort()
-    except ModelError as error:
-        sorter = graphlib.TopologicalSorter(
-            {node: list(node.predecessors()) for node in order}
-        )
-        try:
-            sorter.prepare()
-        except graphlib.CycleError as cycle:
-            nodes = [node.name or node.op_type for node in cycle.args[1]]
-            raise ModelError(
-                f"{name} has a cycle: {' → '.join(reversed(nodes))}",
-                hint=_EXPORT_AGAIN,
-            ) from error
-        raise
-    return order != list(model.graph)
+    return folder
 
 
 def _check_signature(graph: Graph) -> None:

@@ -172,6 +172,8 @@ class Graph:
     def add_outputs(self, names: Iterable[str]) -> None:
         """Make values inside the graph outputs too; those that are stay so once.
 
+        Their dtype and shape are known once `infer_shapes` has found them.
+
         Raises:
             UsageError: There is no value of one of the names.
         """

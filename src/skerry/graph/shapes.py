@@ -12,7 +12,7 @@ from skerry.core.model import TensorSpec
 from skerry.core.names import did_you_mean
 from skerry.core.seams import Array
 from skerry.graph import _onnx
-from skerry.graph._onnx import Node, Value
+from skerry.graph._onnx import Node, Value, attribute
 from skerry.graph.model_graph import Graph
 
 _NOT_FOLDED = frozenset(
@@ -28,6 +28,9 @@ _NOT_FOLDED = frozenset(
     }
 )
 """Random ones, and those that say how a constant is kept: folding would undo it."""
+
+_MAX_ROUNDS = 64
+"""Real models need a handful; this bounds the time that a hostile one can take."""
 
 
 def with_static_inputs(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> Graph:
@@ -75,11 +78,12 @@ def infer_shapes(graph: Graph, *, max_folded_bytes: int = 4096) -> Graph:
         ModelError: An operator's inputs do not fit it.
     """
     inferred = graph.copy()
-    while True:
+    for _ in range(_MAX_ROUNDS):
         _onnx.infer_value_shapes(inferred.ir, inferred.name)
         if not _fold(inferred, max_folded_bytes):
-            return inferred
+            break
         _onnx.remove_unused(inferred.ir)
+    return inferred
 
 
 def _check_fit(spec: TensorSpec, shape: tuple[int, ...], sizes: dict[str, int]) -> None:
@@ -158,8 +162,5 @@ def _shape_result(node: Node) -> list[Array] | None:
     sizes = [size for size in dims if isinstance(size, int)]
     if node.op_type == "Size":
         return [np.asarray(math.prod(sizes), dtype=np.int64)]
-    bounds = [
-        node.attributes[name].as_int() if name in node.attributes else None
-        for name in ("start", "end")
-    ]
-    return [np.asarray(sizes[slice(*bounds)], dtype=np.int64)]
+    start, end = attribute(node, "start", 0), attribute(node, "end", len(sizes))
+    return [np.asarray(sizes[start:end], dtype=np.int64)]

@@ -196,3 +196,21 @@ def _to_rgb(image: Image.Image) -> Picture:
         alpha = rgba[:, :, 3:] / 255
         return np.rint(rgba[:, :, :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
     return np.array(image.convert("RGB"), dtype=np.uint8)
+
+
+def rotate(picture: Picture, *, degrees: float, fill: int) -> Picture:
+    """Rotate a gray picture counter-clockwise about its centre, keeping its size.
+
+    Args:
+        picture: uint8, rows × columns.
+        degrees: The angle.
+        fill: Gray value of what comes in from outside.
+
+    Raises:
+        MissingExtraError: Pillow is not installed.
+    """
+    with _pillow():
+        from PIL import Image
+    image = Image.fromarray(np.ascontiguousarray(picture))
+    turned = image.rotate(degrees, Image.Resampling.BICUBIC, fillcolor=fill)
+    return np.array(turned, dtype=np.uint8)

@@ -12,7 +12,7 @@ from skerry.core.errors import DataError
 from skerry.core.seams import Session, Tensors
 from skerry.tasks.metrics import Label, aggregate
 from skerry.tasks.prediction import Prediction
-from skerry.tasks.samples import SampleSource
+from skerry.tasks.samples import Sample, SampleSource
 from skerry.tasks.task import Task
 
 Progress = Callable[[str, int, int], None]
@@ -65,20 +65,17 @@ def evaluate(
     """
     metric = task.scoring
     predictions, labels, names, scores = [], [], [], []
+    total = len(source)
     for sample in source:
-        if sample.label is None:
-            raise DataError(
-                f"sample {sample.name} has no label",
-                hint="Add an array called label, a labels.csv, or a sub-folder a "
-                "class.",
-            )
-        prediction = task.decode(session.run(sample.inputs))
+        outputs = session.run(sample.inputs)
+        label = _check_label(sample, task.read(outputs).size)
+        prediction = task.decode(outputs)
         predictions.append(prediction)
-        labels.append(sample.label)
+        labels.append(label)
         names.append(sample.name)
-        scores.append(metric.score(prediction, sample.label))
+        scores.append(metric.score(prediction, label))
         if progress is not None:
-            progress("evaluate", len(scores), len(source))
+            progress("evaluate", len(scores), total)
     table = np.array(scores, dtype=np.float64).reshape(-1, 2)
     return Scores(
         metric=metric.name,
@@ -89,6 +86,21 @@ def evaluate(
         labels=tuple(labels),
         names=tuple(names),
     )
+
+
+def _check_label(sample: Sample, classes: int) -> Label:
+    if sample.label is None:
+        raise DataError(
+            f"sample {sample.name} has no label",
+            hint="Add an array called label, a labels.csv, or a sub-folder a class.",
+        )
+    if isinstance(sample.label, int) and sample.label >= classes:
+        raise DataError(
+            f"the label of {sample.name} is {sample.label}, the model has {classes} "
+            "classes",
+            hint="Labels count the classes from 0, in the model's order.",
+        )
+    return sample.label
 
 
 def output_distance(reference_outputs: Tensors, outputs: Tensors) -> float:

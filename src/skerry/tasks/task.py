@@ -136,7 +136,7 @@ class Task:
             DataError: The output is missing, has another batch size than 1, or does
                 not fit the labels.
         """
-        scores = _without_batch(self._read(outputs))
+        scores = _without_batch(self.read(outputs))
         *steps, decoder = self.post
         # Infinities would be NaN after softmax; the decoder answers both alike.
         if np.isfinite(scores).all():
@@ -144,7 +144,12 @@ class Task:
                 scores = cast("PostStep", step).apply(scores)
         return cast("Decoder", decoder).decode(scores, self.labels)
 
-    def _read(self, outputs: Tensors) -> Array:
+    def read(self, outputs: Tensors) -> Array:
+        """Pick the output that the predictions are in, the batch axis included.
+
+        Raises:
+            DataError: The model has no such output; the nearest one is named.
+        """
         name = self.output or next(iter(outputs), "")
         if name not in outputs:
             raise DataError(

@@ -44,9 +44,10 @@ def test_representable_numbers_have_no_error() -> None:
 @pytest.mark.parametrize("scheme", [Scheme(), UINT8_ACTIVATIONS, Scheme(signed=False)])
 def test_minmax_clips_nothing(scheme: Scheme) -> None:
     """The range of all samples leaves only rounding, ties at its ends included."""
+    thirds = np.array([-1, 1 / 3, 1])
     for values in (
-        np.array([-1.0, 0.3, 1.0], np.float32),
         np.random.default_rng(0).normal(size=999).astype(np.float32),
+        *(thirds.astype(np.float32) * np.float32(size) for size in range(1, 300)),
     ):
         error = quantization_error(values, quantize_tensor(values, scheme))
         assert error.clipping == 0

@@ -91,6 +91,17 @@ def test_memory_does_not_grow_with_the_number_of_samples(method: Method) -> None
     assert peak(40) < 1.1 * peak(4)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_one_large_array_takes_little_memory_besides(method: Method) -> None:
+    """Eight megabytes of samples are not copied whole."""
+    values = normal(2_000_000)
+    tracemalloc.start()
+    choose_range(values, Scheme(method=method))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < values.nbytes
+
+
 @pytest.mark.parametrize("symmetric", [True, False])
 def test_percentile_leaves_out_the_outermost(*, symmetric: bool) -> None:
     """The part of the samples kept is the percentile, within a bin of the histogram."""
@@ -130,6 +141,19 @@ def test_mse_range_is_near_the_best_there_is(bits: int, *, symmetric: bool) -> N
     found = error(choose_range(values, scheme))
     assert found <= brute * 1.02
     assert found < 0.97 * error(whole)
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_mse_moves_the_end_that_has_the_outlier(sign: int) -> None:
+    """An outlier on one side is cut off; the other side, full to its end, is kept."""
+    values = np.random.default_rng(4).uniform(-1, 1, 20_000).astype(np.float32)
+    values[0] = 30
+    scheme = Scheme(bits=4, method="mse", symmetric=False)
+    chosen = choose_range(values * np.float32(sign), scheme)
+    far, near = sorted([-chosen.low, chosen.high], reverse=True)
+    assert far < 4
+    assert near > 0.6
+    assert (chosen.high > -chosen.low) == (sign > 0)
 
 
 def test_mse_chooses_for_each_channel_alone() -> None:

@@ -25,13 +25,16 @@ class FunctionSession:
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
+        """One row of four numbers."""
         return (TensorSpec(name="x", dtype="float32", shape=("N", 4)),)
 
     @property
     def outputs(self) -> tuple[TensorSpec, ...]:
+        """One row of four scores."""
         return (TensorSpec(name="y", dtype="float32", shape=("N", 4)),)
 
     def run(self, inputs: Tensors) -> dict[str, Array]:
+        """Apply the function."""
         return {"y": self.function(inputs["x"])}
 
     def close(self) -> None:

@@ -63,6 +63,17 @@ def test_evaluation_needs_labels(make_session: MakeSession, four_classes: Task) 
         )
 
 
+def test_a_label_beyond_the_classes_is_refused(
+    make_session: MakeSession, four_classes: Task
+) -> None:
+    """Labels that count from 1 are noticed, also where classes have no names."""
+    sample = Sample(inputs={"x": np.zeros((1, 4))}, label=4, name="s7")
+    with pytest.raises(DataError, match="label of s7 is 4, the model has 4 classes"):
+        evaluate(
+            make_session(lambda x: x), MemorySource(samples=(sample,)), four_classes
+        )
+
+
 def test_evaluation_needs_samples(
     make_session: MakeSession, four_classes: Task
 ) -> None:

@@ -171,6 +171,8 @@ def test_files_are_bounded(
     """A file that unpacks to more than allowed is refused before it is unpacked."""
     save_golden(make_golden(make_session(_twice), one_hot, 8), tmp_path / "g.npz")
     monkeypatch.setattr(golden_module, "LARGEST_FILE_BYTES", 100)
+    with pytest.raises(DataError, match="expected at most 100"):
+        parse_golden((tmp_path / "g.npz").read_bytes(), name="g")
     with pytest.raises(DataError):
         load_golden(tmp_path / "g.npz")
 

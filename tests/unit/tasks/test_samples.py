@@ -11,7 +11,7 @@ import pytest
 from skerry.core.errors import DataError, UsageError
 from skerry.core.model import TensorSpec
 from skerry.core.seams import Array
-from skerry.tasks import _image
+from skerry.tasks import _image, _npz
 from skerry.tasks.samples import (
     MemorySource,
     Sample,
@@ -321,6 +321,14 @@ def test_take_of_more_than_all_is_all() -> None:
     assert _labels(take(_numbered(3), 9)) == [0, 1, 2]
     with pytest.raises(UsageError, match="take 0"):
         take(_numbered(3), 0)
+
+
+def test_rows_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row too large to hold is refused by its header."""
+    monkeypatch.setattr(_npz, "LARGEST_ROW_BYTES", 20)
+    path = _save(tmp_path / "a.npz", x=_rows())
+    with pytest.raises(DataError, match="row of array 'x' has 24 bytes"):
+        open_samples(path, [SPEC], None)
 
 
 def _write_text(path: Path) -> None:

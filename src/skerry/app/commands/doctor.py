@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from skerry.app.checks import Check, check_machine
+from skerry.app.tables import plain_table
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -25,11 +26,10 @@ def doctor() -> Doctor:
 
 def render_doctor(found: Doctor) -> RenderableType:
     """Render as a table with one row a check."""
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table("", "part", "found", "to install", box=None, pad_edge=False)
+    table = plain_table("", "part", "found, or how to get it")
     for check in found.checks:
         mark = Text("ok", "green") if check.ok else Text("missing", "yellow")
-        table.add_row(mark, check.part, check.found, check.install)
+        table.add_row(mark, check.part, check.found or check.install)
     return table

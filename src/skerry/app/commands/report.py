@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from skerry.app import figures
+from skerry.app.report_page import report_page
 from skerry.app.reports import read_report
+from skerry.app.tables import indent, plain_table
+from skerry.core.durable import write_file
 from skerry.core.report import Change, Report
 
 if TYPE_CHECKING:
@@ -17,9 +20,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
-    """A report that was read."""
+    """A report that was read.
+
+    Attributes:
+        report: All of it.
+        html: The page that was written; None if none was asked for.
+    """
 
     report: Report
+    html: Path | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,13 +61,17 @@ class ReportDiff:
     operators: tuple[OperatorDiff, ...]
 
 
-def show(report: Path, /) -> Shown:
+def show(report: Path, /, *, html: Path | None = None) -> Shown:
     """Show a report: what was done to a model, what it cost and what it brought.
 
     Args:
-        report: The report.json that `skerry compress` wrote.
+        report: The report.json that skerry compress wrote.
+        html: Write it as a page too, to this file.
     """
-    return Shown(report=read_report(report))
+    read = read_report(report)
+    if html:
+        write_file(html, report_page(read).encode())
+    return Shown(report=read, html=html)
 
 
 def diff(first: Path, second: Path, /) -> ReportDiff:
@@ -118,19 +131,23 @@ def render_show(shown: Shown) -> RenderableType:
     kept = [layer for layer in report.layers if layer.why]
     if kept:
         parts.append(f"\n{len(kept)} of {len(report.layers)} operators kept float:")
-        parts += [f"  {layer.name} ({layer.op_type}): {layer.why}" for layer in kept]
+        parts += [
+            indent(f"{layer.name} ({layer.op_type}): {layer.why}") for layer in kept
+        ]
     parts += [Text(f"budget missed: {breach}", "red") for breach in report.breaches]
     parts += [f"note: {note}" for note in report.notes]
+    if shown.html:
+        parts.append(f"Written: {shown.html}")
     return Group(*parts)
 
 
 def _before_after(report: Report) -> Table:
-    table = _plain_table("", "before", "after", "")
+    table = plain_table("", "#before", "#after", "")
     accuracy, latency = report.accuracy, report.latency_ms
     if accuracy:
         low, high = (figures.show_signed(v * 100, digits=2) for v in accuracy.ci95)
         table.add_row(
-            accuracy.metric,
+            figures.show_metric(accuracy.metric),
             figures.show_percent(accuracy.before),
             figures.show_percent(accuracy.after),
             f"{figures.show_points(accuracy.paired_delta)} "
@@ -143,7 +160,8 @@ def _before_after(report: Report) -> Table:
             "latency",
             figures.show_ms(latency.before),
             figures.show_ms(latency.after),
-            f"{ratio} ({latency.runtime}, {latency.threads} threads)",
+            f"{ratio} ({latency.runtime}, "
+            f"{figures.show_number(latency.threads, 'thread')})",
         )
     if report.memory_bytes:
         _add_bytes(table, "memory", report.memory_bytes)
@@ -157,7 +175,7 @@ def _add_bytes(table: Table, name: str, change: Change) -> None:
 
 
 def _tried(report: Report) -> Table:
-    table = _plain_table("tried", "accuracy", "size", "latency", "")
+    table = plain_table("tried", "#accuracy", "#size", "#latency", "")
     for attempt in report.tried:
         ratio = attempt.latency_ratio
         table.add_row(
@@ -179,7 +197,7 @@ def render_diff(found: ReportDiff) -> RenderableType:
         "bytes": figures.show_bytes,
         "ms": figures.show_ms,
     }
-    table = _plain_table("", found.first, found.second)
+    table = plain_table("", f"#{found.first}", f"#{found.second}")
     for row in found.figures:
         show_it = shows[row.unit]
         table.add_row(row.name, show_it(row.first), show_it(row.second))
@@ -188,16 +206,10 @@ def render_diff(found: ReportDiff) -> RenderableType:
         parts.append("The two reports are of different source models.")
     if found.operators:
         parts.append("")
-        operators = _plain_table("operator", found.first, found.second)
+        operators = plain_table("operator", found.first, found.second)
         for operator in found.operators:
             operators.add_row(
                 operator.name, operator.first or "absent", operator.second or "absent"
             )
         parts.append(operators)
     return Group(*parts)
-
-
-def _plain_table(*columns: str) -> Table:
-    from rich.table import Table
-
-    return Table(*columns, box=None, pad_edge=False, padding=(0, 2, 0, 0))

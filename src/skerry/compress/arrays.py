@@ -1,4 +1,4 @@
-"""What values must be before they are quantized: finite floats, with channels."""
+"""What arrays must be before they are quantized: finite floats, with channels."""
 
 from __future__ import annotations
 

@@ -1,0 +1,229 @@
+"""Which processor of a target runs an operator, and why another does not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from skerry.adapt.operators import Operator, Tensor
+from skerry.core.target import Limit, OperatorRule, Processor, Take, Target
+
+Quantity = tuple[float | str, ...]
+
+
+def place(operator: Operator, target: Target) -> tuple[Processor | None, str]:
+    """Choose the processor that runs an operator.
+
+    Args:
+        operator: What is to be run.
+        target: The hardware, its processors most wanted first.
+
+    Returns:
+        The first processor that can, or None; and why the most wanted one cannot, or
+        an empty text if it can.
+    """
+    refused = ""
+    for processor in target.processors:
+        reason = refusal(operator, processor)
+        if not reason:
+            return processor, refused
+        refused = refused or reason
+    return None, refused
+
+
+def refusal(operator: Operator, processor: Processor) -> str:
+    """Say why a processor cannot run an operator; an empty text if it can.
+
+    Of several rules that all refuse, the one that comes nearest speaks.
+    """
+    if not operator.is_standard:
+        return f"of {operator.domain}, not of ONNX itself"
+    if processor.runs_everything:
+        return ""
+    rules = [one for one in processor.rules if operator.op_type in one.operators]
+    if not rules:
+        return "not in the operator table"
+    if any(tensor.shape is None for tensor in operator.activations):
+        return "a shape is known only when the model runs"
+    breaches = sorted((_breaches(operator, rule) for rule in rules), key=len)
+    return "; ".join(breaches[0])
+
+
+def _breaches(operator: Operator, rule: OperatorRule) -> list[str]:
+    """Say what of a rule does not hold."""
+    strange = {one.dtype for one in operator.activations} - rule.dtypes
+    breaches = [
+        f"{dtype or 'unknown'} activations (takes {_list(rule.dtypes)})"
+        for dtype in sorted(strange)
+    ]
+    breaches += _weight_breaches(operator, rule, strange)
+    rank = max((len(one.shape or ()) for one in operator.activations), default=0)
+    if rule.max_rank is not None and rank > rule.max_rank:
+        breaches.append(f"{rank} dimensions > {rule.max_rank}")
+    for limit in rule.limits:
+        breaches += _limit_breaches(quantity(operator, limit.quantity), limit)
+    return breaches
+
+
+def _weight_breaches(
+    operator: Operator, rule: OperatorRule, strange: set[str]
+) -> list[str]:
+    second = operator.inputs[1] if len(operator.inputs) > 1 else None
+    if second is None:
+        return []
+    if not second.is_constant:
+        return ["second input is no constant"] if rule.constant_weights else []
+    allowed = rule.weight_dtypes
+    if allowed is None or second.dtype in allowed | strange:
+        return []  # said already of the activations, if strange
+    return [f"{second.dtype} weights (takes {_list(allowed)})"]
+
+
+def _limit_breaches(values: Quantity, limit: Limit) -> list[str]:
+    shown = limit.quantity
+    if limit.take is Take.FIRST:
+        values, shown = values[:1], f"{shown}[0]"
+    elif limit.take is Take.PRODUCT and values:
+        numbers = [value for value in values if not isinstance(value, str)]
+        values, shown = (math.prod(numbers),), f"product of {shown}"
+    for value in values:
+        if limit.one_of is not None and value not in limit.one_of:
+            allowed = ", ".join(_show(one) for one in limit.one_of)
+            return [f"{shown} {_show(value)} (takes {allowed})"]
+        if isinstance(value, str):
+            continue
+        if limit.at_most is not None and value > limit.at_most:
+            return [f"{shown} {_show(value)} > {_show(limit.at_most)}"]
+        if limit.at_least is not None and value < limit.at_least:
+            return [f"{shown} {_show(value)} < {_show(limit.at_least)}"]
+    return []
+
+
+def _list(dtypes: Iterable[str]) -> str:
+    return ", ".join(sorted(dtypes, key=lambda dtype: (len(dtype), dtype)))
+
+
+def _show(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:.12g}"
+
+
+def quantity(operator: Operator, name: str) -> Quantity:
+    """Read what a limit is about from an operator.
+
+    Args:
+        operator: An operator whose shapes are known.
+        name: One of these, or the name of an attribute:
+
+            - `kernel_shape`: sizes of the kernel, of the weights where not given;
+            - `kernel_span`: sizes that the dilated kernel covers;
+            - `strides`, `dilations`, `pads`, `group`: with ONNX's defaults; automatic
+              padding counts as a padding of 1;
+            - `batch`: size of the first dimension of the first input;
+            - `reduced`: sizes of the dimensions that are reduced;
+            - `rows`: product of the sizes of all dimensions but that of `axis`;
+            - `scales`: output ÷ input size of the dimensions past the second;
+            - `scale_ratio`: the first of the scales ÷ the last;
+            - `mode`, `coordinate_transformation_mode`: with ONNX's defaults.
+
+    Returns:
+        Its values; none where the operator has no such thing.
+    """
+    if name in _DERIVED:
+        return _DERIVED[name](operator)
+    if name in _DEFAULTS and name not in operator.attributes:
+        return (_DEFAULTS[name],)
+    value = operator.attributes.get(name, ())
+    return value if isinstance(value, tuple) else (value,)
+
+
+def _first(operator: Operator) -> tuple[int, ...]:
+    first = next(iter(operator.inputs), None)
+    return () if first is None or first.shape is None else first.shape
+
+
+def _numbers(operator: Operator, name: str) -> list[float]:
+    values = operator.attributes.get(name, ())
+    entries = values if isinstance(values, tuple) else (values,)
+    return [one for one in entries if not isinstance(one, str)]
+
+
+def _kernel_shape(operator: Operator) -> Quantity:
+    given = _numbers(operator, "kernel_shape")
+    weights: Sequence[Tensor | None] = operator.inputs[1:2]
+    if given or not weights or weights[0] is None:
+        return tuple(given)
+    return (weights[0].shape or ())[2:]
+
+
+def _kernel_span(operator: Operator) -> Quantity:
+    kernel = [size for size in _kernel_shape(operator) if not isinstance(size, str)]
+    dilations = _numbers(operator, "dilations") or [1] * len(kernel)
+    return tuple(
+        (size - 1) * dilation + 1
+        for size, dilation in zip(kernel, dilations, strict=False)
+    )
+
+
+def _pads(operator: Operator) -> Quantity:
+    if str(operator.attributes.get("auto_pad", "")).startswith("SAME"):
+        return (1,)
+    return tuple(_numbers(operator, "pads"))
+
+
+def _batch(operator: Operator) -> Quantity:
+    return _first(operator)[:1]
+
+
+def _axes(operator: Operator) -> list[int]:
+    """The dimensions that are reduced, counted from the front."""
+    rank = len(_first(operator))
+    if operator.op_type.startswith("Global"):
+        return list(range(2, rank))
+    if operator.op_type.startswith("Arg"):
+        given = _numbers(operator, "axis") or [0]
+    else:
+        given = _numbers(operator, "axes") or list(range(rank))
+    return [int(axis) % rank for axis in given] if rank else []
+
+
+def _reduced(operator: Operator) -> Quantity:
+    shape = _first(operator)
+    return tuple(shape[axis] for axis in _axes(operator))
+
+
+def _rows(operator: Operator) -> Quantity:
+    shape = _first(operator)
+    if not shape:
+        return ()
+    axis = int((_numbers(operator, "axis") or [-1])[0]) % len(shape)
+    return (math.prod(shape[:axis]) * math.prod(shape[axis + 1 :]),)
+
+
+def _scales(operator: Operator) -> tuple[float, ...]:
+    before = _first(operator)[2:]
+    after = (operator.outputs[0].shape or ())[2:] if operator.outputs else ()
+    return tuple(new / old for new, old in zip(after, before, strict=False) if old)
+
+
+def _scale_ratio(operator: Operator) -> Quantity:
+    scales = _scales(operator)
+    return (scales[0] / scales[-1],) if scales and scales[-1] else ()
+
+
+_DERIVED: Mapping[str, Callable[[Operator], Quantity]] = {
+    "batch": _batch,
+    "kernel_shape": _kernel_shape,
+    "kernel_span": _kernel_span,
+    "pads": _pads,
+    "reduced": _reduced,
+    "rows": _rows,
+    "scale_ratio": _scale_ratio,
+    "scales": _scales,
+}
+_DEFAULTS: Mapping[str, float | str] = {
+    "coordinate_transformation_mode": "half_pixel",
+    "dilations": 1,
+    "group": 1,
+    "mode": "nearest",
+    "strides": 1,
+}

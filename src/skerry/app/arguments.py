@@ -1,0 +1,44 @@
+"""Values that people type: shapes, and what the project file supplies."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from skerry.core.errors import UsageError
+
+_SHAPE = re.compile(r"[0-9]{1,9}([x×,][0-9]{1,9})*", re.ASCII)
+
+
+def parse_shapes(
+    texts: Sequence[str], inputs: Sequence[str]
+) -> dict[str, tuple[int, ...]]:
+    """Read shapes typed as `NAME=1x3x48x320`.
+
+    Args:
+        texts: What was typed; the name may be left out where there is one input.
+        inputs: The names of the model's inputs.
+
+    Returns:
+        Shapes by name; whether there is such an input, and whether the shape fits it,
+        is for the graph to say.
+
+    Raises:
+        UsageError: A text is not a shape, or an input is given twice.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    for text in texts:
+        name, sign, sizes = text.rpartition("=")
+        if not sign and len(inputs) == 1:
+            name = inputs[0]
+        if not name or not _SHAPE.fullmatch(sizes):
+            raise UsageError(
+                f"{text!r} is not a shape of an input",
+                hint=f"Write it like {inputs[0] if inputs else 'x'}=1x3x48x320.",
+            )
+        if name in shapes:
+            raise UsageError(
+                f"the input {name!r} has two shapes", hint="Give each input one."
+            )
+        shapes[name] = tuple(int(size) for size in re.split("[x×,]", sizes))
+    return shapes

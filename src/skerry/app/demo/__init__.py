@@ -1,0 +1,1 @@
+"""What `skerry demo` shows: two real networks on real pictures."""

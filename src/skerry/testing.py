@@ -1,0 +1,8 @@
+"""The fakes that Skerry ships, for users' tests as for its own."""
+
+from __future__ import annotations
+
+from skerry.app.simulate.disk import PowerCut, SimulatedDisk
+from skerry.core.clock import FakeClock
+
+__all__ = ["FakeClock", "PowerCut", "SimulatedDisk"]

@@ -1,0 +1,67 @@
+"""For all tests: no setting of the caller's leaks in, and no skip goes unseen."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+
+import hypothesis
+import pytest
+
+REQUIRE_ALL = "SKERRY_REQUIRE_ALL"
+"""Set to 1, it makes a skipped test a failure that says why it was skipped."""
+
+_require_all = os.environ.get(REQUIRE_ALL) == "1"
+
+# A busy machine is no fault of the code. What CI finds can be found again at home.
+hypothesis.settings.register_profile(
+    "skerry",
+    deadline=None,
+    derandomize=os.environ.get("CI") == "true",
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("skerry")
+
+CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Iterator[None]:
+    """Turn the skip of a test into a failure where everything is required."""
+    report = yield
+    if not hasattr(report, "wasxfail"):
+        _fail_if_skipped(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Iterator[None]:
+    """Turn the skip of a whole file into a failure where everything is required."""
+    report = yield
+    _fail_if_skipped(report)
+    return report
+
+
+def _fail_if_skipped(report: pytest.TestReport | pytest.CollectReport) -> None:
+    if _require_all and report.skipped:
+        reason = report.longrepr[-1] if report.longrepr else "no reason given"
+        report.outcome = "failed"
+        report.longrepr = f"{report.nodeid} was left out, and {REQUIRE_ALL}=1: {reason}"
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in os.environ:
+        if name.startswith("SKERRY_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The path of a Chromium; a test that needs one is skipped where there is none."""
+    for name in CHROMIUMS:
+        found = shutil.which(name)
+        if found:
+            return found
+    pytest.skip(f"needs one of {', '.join(CHROMIUMS)}")

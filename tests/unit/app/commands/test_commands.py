@@ -1,0 +1,250 @@
+"""Each command on small real models: its result, and what people see of it."""
+
+from __future__ import annotations
+
+import errno
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from skerry.app.main import main
+from skerry.app.reports import write_report
+from skerry.core.durable import RealDisk
+from skerry.core.errors import DataError, ModelError, StorageError, UsageError
+from skerry.tasks.steps import TopK
+from skerry.tasks.task import Task, TaskKind, task_to_toml
+from tests import models
+from tests.reports import BARE, FULL
+
+Capture = pytest.CaptureFixture[str]
+Ask = Callable[..., Any]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder: two models, labelled samples and a task."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mlp.onnx").write_bytes(models.mlp())
+    (tmp_path / "open.onnx").write_bytes(models.dynamic_net())
+    rows = np.random.default_rng(0).normal(size=(12, 8)).astype(np.float32)
+    np.savez(tmp_path / "rows.npz", x=rows, label=np.arange(12) % 3)
+    task = Task(kind=TaskKind.CLASSIFICATION, metric="top1", post=(TopK(k=1),))
+    (tmp_path / "task.toml").write_text(task_to_toml(task))
+    return tmp_path
+
+
+@pytest.fixture
+def ask(folder: Path, capsys: Capture) -> Ask:
+    """Run a command with --json and give its result."""
+    assert folder
+
+    def run(*words: str) -> Any:
+        capsys.readouterr()
+        code = main([*words, "--json"])
+        answer = json.loads(capsys.readouterr().out)
+        assert answer["ok"] is (code == 0), answer
+        return answer["result"] if answer["ok"] else answer["error"]
+
+    return run
+
+
+def seen(capsys: Capture, *words: str) -> str:
+    """Run a command and give what a person sees."""
+    capsys.readouterr()
+    assert main(words) == 0
+    return capsys.readouterr().out
+
+
+def test_inspect(ask: Ask, capsys: Capture) -> None:
+    """A model's signature, operators and costs."""
+    found = ask("inspect", "mlp.onnx")
+    assert found["model"]["inputs"] == [
+        {"name": "x", "dtype": "float32", "shape": [1, 8]}
+    ]
+    assert {row["op_type"]: row["count"] for row in found["operators"]}["Gemm"] == 1
+    assert found["macs"] == sum(row["macs"] for row in found["operators"]) > 0
+    assert found["note"] == ""
+    assert "one inference:" in seen(capsys, "inspect", "mlp.onnx")
+
+
+def test_inspect_of_open_shapes(ask: Ask, capsys: Capture) -> None:
+    """Open shapes leave costs open, and the note says how to close them."""
+    found = ask("inspect", "open.onnx")
+    assert found["macs"] is None
+    assert found["note"].endswith("--shape x=?x3x?x?")
+    assert "--shape x=?x3x?x?" in seen(capsys, "inspect", "open.onnx")
+    assert ask("inspect", "open.onnx", "--shape", "x=1x3x16x16")["macs"] > 0
+    assert ask("inspect", "open.onnx", "--shape", "1x1x16x16")["code"] == "DataError"
+
+
+def test_audit(ask: Ask, capsys: Capture) -> None:
+    """Each target asked for is audited; a mistyped one is met with the nearest."""
+    found = ask("audit", "mlp.onnx", "--target", "ethos-u55-128")
+    assert [one["target"] for one in found["audits"]] == ["ethos-u55-128"]
+    assert len(ask("audit", "mlp.onnx")["audits"]) > 1
+    text = seen(capsys, "audit", "mlp.onnx", "--target", "ethos-u55-128")
+    assert "mlp.onnx on ethos-u55-128: runs" in text
+    assert "what would help:" in text
+    error = ask("audit", "mlp.onnx", "--target", "ethos-u55-129")
+    assert "ethos-u55-128" in error["hint"]
+
+
+def test_compare(ask: Ask, capsys: Capture) -> None:
+    """Runtimes are measured on samples, or on random numbers of a shape."""
+    words = ["compare", "mlp.onnx", "rows.npz", "--task", "task.toml", "--repeats", "2"]
+    found = ask(*words)
+    assert [row["runtime"] for row in found["rows"]] == ["onnxruntime", "openvino"]
+    assert found["rows"][1]["agreement"]["same_predictions"] == 12
+    assert "faster" in (text := seen(capsys, *words)) or "slower" in text
+    assert "12 of 12 the same" in text
+    shape = ["--shape", "x=1x3x16x16", "--repeats", "1"]
+    assert ask("compare", "open.onnx", *shape)["samples"] == 1
+    assert ask("compare", "open.onnx")["code"] == "UsageError"
+    assert ask("compare", "mlp.onnx", "--repeats", "0")["code"] == "UsageError"
+
+
+def test_compare_names_what_refuses(ask: Ask, capsys: Capture) -> None:
+    """A runtime that cannot run the model is a row with its reason."""
+    words = ["compare", "mlp.onnx", "--runtime", "onnxruntime", "--runtime", "nul"]
+    assert ask(*words)["hint"] == "Did you mean 'null'?"
+    assert "reference" in seen(capsys, "compare", "mlp.onnx", "--repeats", "1")
+
+
+def test_evaluate(ask: Ask, capsys: Capture) -> None:
+    """A model is scored; against another one with a paired interval."""
+    words = ["evaluate", "mlp.onnx", "rows.npz", "--task", "task.toml"]
+    found = ask(*words)
+    assert found["n"] == 12
+    assert found["metric"] == "top1"
+    assert found["against"] is None
+    both = ask(*words, "--against", "mlp.onnx")
+    assert both["against"]["value"] == both["value"]
+    assert both["against"]["differ"] == 0
+    low, high = both["against"]["ci95"]
+    assert low < 0 < high
+    assert "0.00 points" in seen(capsys, *words, "--against", "mlp.onnx")
+
+
+def test_init_then_evaluate(ask: Ask, folder: Path, capsys: Capture) -> None:
+    """A begun project needs no further words; its file is never written over."""
+    found = ask("init", "mlp.onnx", "rows.npz")
+    assert found["path"] == "skerry.toml"
+    assert len(found["shown"]) == 6
+    assert {row["label"] for row in found["shown"]} <= {"0", "1", "2"}
+    assert ask("evaluate")["n"] == 12
+    before = (folder / "skerry.toml").read_bytes()
+    assert "--force" in ask("init", "mlp.onnx", "rows.npz")["hint"]
+    assert (folder / "skerry.toml").read_bytes() == before
+    text = seen(capsys, "init", "mlp.onnx", "rows.npz", "--force")
+    assert "model → softmax → topk" in text
+    assert "Written: skerry.toml" in text
+
+
+def test_report_show_and_diff(ask: Ask, folder: Path, capsys: Capture) -> None:
+    """A report is shown, written as a page, and compared with another."""
+    write_report(FULL, folder / "full.json")
+    write_report(BARE, folder / "bare.json")
+    assert ask("report", "show", "full.json")["report"]["model"] == FULL.model
+    text = seen(capsys, "report", "show", "full.json", "--html", "page.html")
+    assert "3.5 × smaller" in text
+    assert "alone it costs 3.1 points" in text
+    assert "budget missed: size_bytes" in text
+    assert (folder / "page.html").read_text().startswith("<!doctype html>")
+    found = ask("report", "diff", "full.json", "bare.json")
+    assert found["same_source"] is False
+    assert {row["name"] for row in found["operators"]} == {
+        layer.name for layer in FULL.layers
+    }
+    assert "different source models" in seen(
+        capsys, "report", "diff", "full.json", "bare.json"
+    )
+    same = ask("report", "diff", "full.json", "full.json")
+    assert same["operators"] == []
+    assert all(row["first"] == row["second"] for row in same["figures"])
+
+
+BAD_ROWS = {
+    "shape": {"x": np.zeros((3, 7), np.float32), "label": np.zeros(3, np.int64)},
+    "dtype": {"x": np.zeros((3, 8), np.int32), "label": np.zeros(3, np.int64)},
+    "nan": {"x": np.full((3, 8), np.nan, np.float32), "label": np.zeros(3, np.int64)},
+    "name": {"y": np.zeros((3, 8), np.float32), "label": np.zeros(3, np.int64)},
+    "labels": {"x": np.zeros((3, 8), np.float32), "label": np.zeros(2, np.int64)},
+    "class": {"x": np.zeros((3, 8), np.float32), "label": np.full(3, 7)},
+    "no label": {"x": np.zeros((3, 8), np.float32)},
+}
+
+
+@pytest.mark.parametrize("kind", BAD_ROWS)
+def test_bad_samples(kind: str, ask: Ask, folder: Path) -> None:
+    """Samples that do not fit the model are an error that says what was expected."""
+    np.savez(folder / "bad.npz", **BAD_ROWS[kind])
+    error = ask("evaluate", "mlp.onnx", "bad.npz", "--task", "task.toml")
+    assert error["code"] == DataError.__name__
+    assert error["hint"]
+
+
+BAD_MODELS: dict[str, Callable[[], bytes]] = {
+    "no model": lambda: b"#!/bin/sh\n" * 9,
+    "empty": lambda: b"",
+    "cut short": lambda: models.mlp()[:-40],
+    "unknown operator": lambda: models.model_bytes(
+        "net (float[1] x) => (float[1] y) { y = Frobnicate(x) }"
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_MODELS)
+@pytest.mark.parametrize("command", ["inspect", "audit", "compare"])
+def test_bad_models(kind: str, command: str, ask: Ask, folder: Path) -> None:
+    """What is no model is an error of the model's, in one line."""
+    (folder / "bad.onnx").write_bytes(BAD_MODELS[kind]())
+    error = ask(command, "bad.onnx")
+    assert error["code"] == ModelError.__name__
+    assert "bad.onnx" in error["what"]
+
+
+def test_a_missing_file(ask: Ask) -> None:
+    """A file that is not there is the user's error, whatever was to be done with it."""
+    for words in (
+        ("inspect", "none.onnx"),
+        ("report", "show", "none.json"),
+        ("evaluate", "mlp.onnx", "rows.npz", "--task", "none.toml"),
+        ("init", "mlp.onnx", "none.npz"),
+    ):
+        assert ask(*words)["code"] in {UsageError.__name__, DataError.__name__}
+
+
+@pytest.mark.parametrize("reason", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("init", "mlp.onnx", "rows.npz", "--force"),
+        ("report", "show", "full.json", "--html", "page.html"),
+    ],
+)
+def test_a_disk_that_refuses(
+    words: tuple[str, ...],
+    reason: int,
+    ask: Ask,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A full or read-only disk is one error, and what was there is as it was."""
+    write_report(FULL, folder / "full.json")
+    (folder / "skerry.toml").write_text("old")
+    before = sorted(path.name for path in folder.iterdir())
+
+    def refuse(disk: RealDisk, path: Path, content: bytes) -> None:
+        del disk
+        path.write_bytes(content[: len(content) // 2])
+        raise OSError(reason, "no")
+
+    monkeypatch.setattr(RealDisk, "write", refuse)
+    error = ask(*words)
+    assert error["code"] == StorageError.__name__
+    assert sorted(path.name for path in folder.iterdir()) == before
+    assert (folder / "skerry.toml").read_text() == "old"

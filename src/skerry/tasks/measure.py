@@ -25,7 +25,7 @@ WARMUP = 2
 
 _TAIL = 0.025
 
-_PROCESS_MEMORY = Path("/proc/self/smaps_rollup")
+_MEMORY_FILE = Path("/proc/self/smaps_rollup")
 
 # Linux keeps the peak of a process over fork and exec: a child of a large process seems
 # large. So a small one starts it, whose few megabytes are the least that is ever found.
@@ -183,7 +183,7 @@ def pss_bytes() -> int:
         StateError: The system does not tell (it is not Linux).
     """
     try:
-        text = _PROCESS_MEMORY.read_text(encoding="ascii")
+        text = _MEMORY_FILE.read_text(encoding="ascii")
     except OSError:
         text = ""
     match = re.search(r"^Pss:\s+(\d+) kB", text, re.MULTILINE)

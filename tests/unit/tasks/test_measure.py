@@ -165,7 +165,7 @@ def test_a_system_that_does_not_tell_memory_is_an_error(
     if text is not None:
         path.write_text(text)
     with (
-        patch.object(measure, "_PROCESS_MEMORY", path),
+        patch.object(measure, "_MEMORY_FILE", path),
         pytest.raises(StateError, match="does not tell"),
     ):
         pss_bytes()

@@ -64,9 +64,7 @@ def _convolution(
     inner: int, outer: int, *, kernel: int, stride: int = 1, groups: int = 1
 ) -> list[nn.Module]:
     return [
-        nn.Conv2d(
-            inner, outer, kernel, stride, kernel // 2, groups=groups, bias=False
-        ),
+        nn.Conv2d(inner, outer, kernel, stride, kernel // 2, groups=groups, bias=False),
         nn.BatchNorm2d(outer),
         nn.ReLU(inplace=True),
     ]

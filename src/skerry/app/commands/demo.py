@@ -21,6 +21,7 @@ def demo(
 
     Args:
         out: The folder for the page, the models and their reports.
+        output: Where figures are told as they come.
     """
     return run_demo(out, output)
 

@@ -231,7 +231,7 @@ class _Teller:
         if report.accuracy:
             low, high = (value * 100 for value in report.accuracy.ci95)
             self._say(
-                f"  95 % interval of the change in {show_metric(report.accuracy.metric)}"
+                f"  95 % interval of the change in {figures.show_metric(report.accuracy.metric)}"
                 f": {low:+.1f} to {high:+.1f} points"
             )
         for breach in report.breaches:

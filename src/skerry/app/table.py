@@ -46,6 +46,16 @@ GROUPS = (
 
 COMMANDS = (
     Command(
+        name="compress",
+        run=f"{_ROOM}.compress:compress",
+        render=f"{_ROOM}.compress:render_compress",
+        summary="Quantize a model as far as a budget allows, and prove it.",
+        examples=(
+            "compress m.onnx --calibration a.npz --evaluation b.npz --task task.toml",
+            "compress m.onnx --calibration a --evaluation b --task t.toml --out small",
+        ),
+    ),
+    Command(
         name="demo",
         run=f"{_ROOM}.demo:demo",
         render=f"{_ROOM}.demo:render_demo",

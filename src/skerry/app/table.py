@@ -154,12 +154,3 @@ COMMANDS = (
         examples=("toolchain ls", "toolchain ls --json"),
     ),
 )
-
-
-def find_command(name: str) -> Command:
-    """Look a command up by its full name, such as `report show`.
-
-    Raises:
-        KeyError: There is none.
-    """
-    return {command.name: command for command in COMMANDS}[name]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from skerry.app.output import Output
+from skerry.app.project import complete, require
 from skerry.app.report_page import report_page
 from skerry.app.reports import encode_report
 from skerry.compress.evidence import compress as compress_model
@@ -20,7 +21,6 @@ from skerry.core.report import Report
 from skerry.graph import open_model
 from skerry.runtimes import get_runtime
 from skerry.tasks.samples import open_samples, split
-from skerry.tasks.task import load_task
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -47,12 +47,12 @@ class CompressResult:
 
 
 def compress(
-    model: Path,
+    model: Path | None = None,
     /,
     *,
-    calibration: Path,
-    evaluation: Path,
-    task: Path,
+    calibration: Path | None = None,
+    evaluation: Path | None = None,
+    task: Path | None = None,
     report: Path | None = None,
     out: Path = Path("out"),
     runtime: str = "onnxruntime",
@@ -68,10 +68,13 @@ def compress(
     Writes `model.onnx`, `report.json`, `report.html` and `recipe.toml`.
 
     Args:
-        model: The float model, an ONNX file.
-        calibration: Real inputs: an .npz, or a folder of pictures.
-        evaluation: Labelled samples; half of them choose, half report.
-        task: The task's TOML file: pre- and post-processing, labels, metric.
+        model: The float model, an ONNX file; that of skerry.toml by default.
+        calibration: Real inputs: an .npz, or a folder of pictures; by default the
+            half of the evaluation samples that chooses.
+        evaluation: Labelled samples; half of them choose, half report. Those of
+            skerry.toml by default.
+        task: The task's TOML file: pre- and post-processing, labels, metric; the
+            task of skerry.toml by default.
         report: Labelled samples to report on instead of that half.
         out: The folder to write to.
         runtime: What runs, and times, the models.
@@ -82,15 +85,16 @@ def compress(
         threads: CPU threads; latency is measured on one.
         output: Where progress is shown.
     """
-    source = open_model(model)
-    purpose = load_task(task)
+    asked = require(complete(model, evaluation, task, folder=Path()))
+    source = open_model(asked.model)
+    purpose = asked.task
     runner = get_runtime(runtime)
-    if out.resolve() == model.resolve().parent and model.name == "model.onnx":
+    if (out / "model.onnx").resolve() == asked.model.resolve():
         raise UsageError(
-            f"the compressed model would replace {model}",
+            f"the compressed model would replace {asked.model}",
             hint="Choose another folder with --out.",
         )
-    samples = open_samples(evaluation, source.inputs, purpose)
+    samples = open_samples(asked.samples, source.inputs, purpose)
     selection, reported = split(samples, SEED)
     if report is not None:
         selection, reported = samples, open_samples(report, source.inputs, purpose)
@@ -98,7 +102,9 @@ def compress(
     with output.progress() as progress:
         done = compress_model(
             source,
-            calibration=open_samples(calibration, source.inputs, purpose),
+            calibration=open_samples(calibration, source.inputs, purpose)
+            if calibration
+            else selection,
             selection=selection,
             report=reported,
             task=purpose,

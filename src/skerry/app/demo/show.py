@@ -12,7 +12,6 @@ from skerry.app import figures
 from skerry.app.demo import acts
 from skerry.app.demo.acts import MeterAct, Misread, TextAct, TextNet
 from skerry.app.demo.page import demo_page
-from skerry.app.figures import show_metric
 from skerry.app.output import Output
 from skerry.app.report_page import sum_up
 from skerry.app.reports import write_report

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import http.server
-import shutil
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -15,17 +14,14 @@ import pytest
 from skerry.app.report_page import report_page
 from tests.reports import FULL
 
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic"),
     *("--no-first-run", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync", "--hide-scrollbars"),
     *("--enable-logging=stderr", "--log-level=0"),
 )
-pytestmark = [
-    pytest.mark.system,
-    pytest.mark.skipif(BROWSER is None, reason="chromium is not installed"),
-]
+pytestmark = pytest.mark.system
+Browse = Callable[..., subprocess.CompletedProcess[str]]
 
 
 class Site(http.server.BaseHTTPRequestHandler):
@@ -74,24 +70,28 @@ class Words(HTMLParser):
         self.text += text
 
 
-def browse(tmp_path: Path, *words: str) -> subprocess.CompletedProcess[str]:
+@pytest.fixture
+def browse(chromium: str, tmp_path: Path) -> Browse:
     """Run the browser with a profile of its own."""
-    assert BROWSER is not None
-    return subprocess.run(
-        [BROWSER, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", *words],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [chromium, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", *words],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=True,
+        )
+
+    return run
 
 
 def test_a_page_shows_its_figures_and_asks_for_nothing(
-    site: tuple[str, list[str]], tmp_path: Path
+    site: tuple[str, list[str]], browse: Browse
 ) -> None:
     """The browser shows the text, logs no error, and asks for the page alone."""
     address, asked = site
-    seen = browse(tmp_path, "--dump-dom", address)
+    seen = browse("--dump-dom", address)
     text = Words(seen.stdout).text
     for words in ("3.5 × smaller", "lines <b>&.onnx", "alone it costs 3.1 points"):
         assert words in text
@@ -103,14 +103,17 @@ def test_a_page_shows_its_figures_and_asks_for_nothing(
     ("scheme", "brightness"), [("0", range(80)), ("1", range(200, 256))]
 )
 def test_both_colour_schemes(
-    scheme: str, brightness: range, site: tuple[str, list[str]], tmp_path: Path
+    scheme: str,
+    brightness: range,
+    site: tuple[str, list[str]],
+    browse: Browse,
+    tmp_path: Path,
 ) -> None:
     """The page is dark where the reader prefers dark, and light elsewhere."""
     from skerry.tasks._image import read_picture
 
     picture = tmp_path / "page.png"
     browse(
-        tmp_path,
         f"--blink-settings=preferredColorScheme={scheme}",
         f"--screenshot={picture}",
         "--window-size=1200,2000",

@@ -6,9 +6,8 @@ Coordinates are SVG user units; a chart is as wide as its place allows.
 from __future__ import annotations
 
 import math
-import re
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -27,6 +26,40 @@ _MOST_LABEL_WIDTH, _VALUE_WIDTH, _ROW_HEIGHT = 300.0, 90.0, 26.0
 
 
 Role = Literal["source", "tried", "chosen"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Axis:
+    """What an axis shows.
+
+    Attributes:
+        label: What its figures are.
+        unit: What stands behind a figure, such as ` %`.
+        scale: One of the unit, in the figures' own: 0.01 where they are fractions and
+            the unit is a percent. Ticks are round numbers of the unit.
+        begin: Where the axis begins; a little below the least figure if None.
+        end: Where it ends at the latest; None for no bound.
+    """
+
+    label: str
+    unit: str = ""
+    scale: float = 1.0
+    begin: float | None = None
+    end: float | None = None
+    shortest: float = 0.0
+
+    def show(self, value: float) -> str:
+        """Write a figure with its unit."""
+        return f"{value / self.scale:.4g}{self.unit}"
+
+    def span(self, values: Sequence[float]) -> tuple[float, float]:
+        """The interval that the axis shows: the values with some air around them."""
+        least, most = min(values, default=0.0), max(values, default=0.0)
+        air = (most - least) * 0.12 or abs(most) * 0.01 or self.scale
+        air = max(air, (self.shortest - (most - least)) / 2)
+        low = least - air if self.begin is None else min(self.begin, least)
+        high = most + air if self.end is None else max(most, min(most + air, self.end))
+        return (low, high) if low < high else (low, low + air)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,51 +100,47 @@ class Bar:
     kind: Literal["before", "after", "int8", "float"] = "after"
 
 
-def pareto(
-    points: Sequence[Point],
-    *,
-    title: str,
-    x_label: str,
-    y_label: str,
-    show_x: Callable[[float], str],
-    show_y: Callable[[float], str],
-    from_zero: bool = True,
-) -> Html:
+def pareto(points: Sequence[Point], *, title: str, x: Axis, y: Axis) -> Html:
     """Draw cost against achievement, the best of them joined by a dashed line.
 
     Args:
         points: What was tried; a point that has no place in a plane is left out.
         title: What the chart shows, read aloud by a screen reader.
-        x_label: The cost, less is better.
-        y_label: The achievement, more is better.
-        show_x: Writes a cost.
-        show_y: Writes an achievement.
-        from_zero: Whether the axis of costs begins at 0.
+        x: The cost, less is better.
+        y: The achievement, more is better.
     """
-    points = [point for point in points if max(abs(point.x), abs(point.y)) < FAR]
-    place = _Axes.around(points, from_zero=from_zero)
+    points = [p for p in points if abs(p.x) < FAR and abs(p.y) < FAR]
+    place = _Plane(
+        x_range=x.span([point.x for point in points]),
+        y_range=y.span([point.y for point in points]),
+    )
     order = sorted(points, key=lambda point: point.role != "tried")
     labels = _place_labels([*reversed(order)], place)
-    parts: list[Child] = [_draw_axes(place, x_label, y_label, show_x, show_y)]
+    parts: list[Child] = [_draw_axes(place, x, y)]
     front = [place.at(point) for point in pareto_front(points)]
     if len(front) > 1:
-        steps = "".join(f"H{x:.1f}V{y:.1f}" for x, y in front[1:])
+        steps = "".join(f"H{right:.1f}V{up:.1f}" for right, up in front[1:])
         start = f"M{front[0][0]:.1f},{front[0][1]:.1f}"
         parts.append(el("path", d=start + steps, class_="front"))
     parts += [label.leader for label in labels]
     for point in order:
-        x, y = place.at(point)
-        tip = f"{point.label}: {show_x(point.x)}, {show_y(point.y)}"
-        if point.role == "chosen":
-            parts.append(el("circle", cx=_n(x), cy=_n(y), r=13, class_="halo"))
-        circle = {"cx": _n(x), "cy": _n(y), "r": "6.5", "class_": f"point {point.role}"}
-        parts.append(el("circle", el("title", tip), **circle))
+        tip = f"{point.label}: {x.show(point.x)}, {y.show(point.y)}"
+        parts += _draw_point(point, place, tip)
     parts += [label.text for label in labels]
+    told = f"{len(points)} candidates by {x.label} and {y.label}."
     best = next((point for point in points if point.role == "chosen"), None)
-    told = f"{len(points)} candidates by {x_label} and {y_label}."
     if best:
-        told += f" Chosen: {best.label}, {show_x(best.x)}, {show_y(best.y)}."
+        told += f" Chosen: {best.label}, {x.show(best.x)}, {y.show(best.y)}."
     return _svg(title, told, _PARETO_HEIGHT, parts)
+
+
+def _draw_point(point: Point, place: _Plane, tip: str) -> list[Html]:
+    across, down = (_n(value) for value in place.at(point))
+    kind = f"point {point.role}"
+    mark = el("circle", el("title", tip), cx=across, cy=down, r=6.5, class_=kind)
+    if point.role != "chosen":
+        return [mark]
+    return [el("circle", cx=across, cy=down, r=13, class_="halo"), mark]
 
 
 def pareto_front(points: Iterable[Point]) -> list[Point]:
@@ -196,21 +225,11 @@ def ticks(low: float, high: float, *, most: int = 6) -> list[float]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Axes:
+class _Plane:
     """Maps figures to the plane of the chart."""
 
     x_range: tuple[float, float]
     y_range: tuple[float, float]
-
-    @classmethod
-    def around(cls, points: Sequence[Point], *, from_zero: bool) -> _Axes:
-        """Leave some air around the points; no axis is without length."""
-        costs = [point.x for point in points] or [0.0]
-        left, right = _with_air(min(costs), max(costs))
-        if from_zero and min(costs) >= 0:
-            left, right = 0.0, max(costs) * 1.08 or 1.0
-        heights = [point.y for point in points] or [0.0]
-        return cls(x_range=(left, right), y_range=_with_air(min(heights), max(heights)))
 
     def at(self, point: Point) -> tuple[float, float]:
         return self.x(point.x), self.y(point.y)
@@ -223,11 +242,6 @@ class _Axes:
         low, high = self.y_range
         share = (value - low) / (high - low)
         return _PARETO_HEIGHT - _BOTTOM - share * (_PARETO_HEIGHT - _TOP - _BOTTOM)
-
-
-def _with_air(low: float, high: float) -> tuple[float, float]:
-    air = (high - low) * 0.12 or abs(high) * 0.05 or 1.0
-    return low - air, high + air
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -274,7 +288,7 @@ _FAR = tuple(
 )
 
 
-def _place_labels(points: Sequence[Point], place: _Axes) -> list[_Label]:
+def _place_labels(points: Sequence[Point], place: _Plane) -> list[_Label]:
     """Put labels where none covers a point or another label; the first come first.
 
     Only the source and the chosen one get a label far off with a line to it. A label
@@ -329,43 +343,37 @@ def _draw_label(
     return _Label(text=text, leader=leader)
 
 
-def _draw_axes(
-    place: _Axes,
-    x_label: str,
-    y_label: str,
-    show_x: Callable[[float], str],
-    show_y: Callable[[float], str],
-) -> list[Html]:
+def _draw_axes(place: _Plane, x: Axis, y: Axis) -> list[Html]:
     floor, right = _PARETO_HEIGHT - _BOTTOM, WIDTH - _RIGHT
     parts = []
-    for value in ticks(*place.y_range):
-        y = place.y(value)
-        parts.append(
-            el("line", x1=_n(_LEFT), x2=_n(right), y1=_n(y), y2=_n(y), class_="grid")
-        )
-        parts.append(_text(_LEFT - 10, y + 4, _trim(show_y(value)), "tick", "end"))
-    for value in ticks(*place.x_range):
-        x = place.x(value)
-        parts.append(_text(x, floor + 20, _trim(show_x(value)), "tick", "middle"))
-    parts.append(
-        el(
-            "line",
-            x1=_n(_LEFT),
-            x2=_n(right),
-            y1=_n(floor),
-            y2=_n(floor),
-            class_="leader",
-        )
+    for value, words in _ticks(place.y_range, y):
+        down = place.y(value)
+        parts.append(_level(down, "grid"))
+        parts.append(_text(_LEFT - 10, down + 4, words, "tick", "end"))
+    for value, words in _ticks(place.x_range, x):
+        parts.append(_text(place.x(value), floor + 20, words, "tick", "middle"))
+    parts.append(_level(floor, "leader"))
+    middle = (_LEFT + right) / 2
+    parts.append(_text(middle, _PARETO_HEIGHT - 8, x.label, "axis", "middle"))
+    turn = f"translate(13,{_n((_TOP + floor) / 2)}) rotate(-90)"
+    words = el("text", y.label, transform=turn, class_="axis", text_anchor="middle")
+    return [*parts, words]
+
+
+def _ticks(span: tuple[float, float], axis: Axis) -> list[tuple[float, str]]:
+    rounds = ticks(span[0] / axis.scale, span[1] / axis.scale)
+    return [(value * axis.scale, f"{value:.10g}{axis.unit}") for value in rounds]
+
+
+def _level(down: float, kind: str) -> Html:
+    return el(
+        "line",
+        x1=_n(_LEFT),
+        x2=_n(WIDTH - _RIGHT),
+        y1=_n(down),
+        y2=_n(down),
+        class_=kind,
     )
-    parts.append(
-        _text((_LEFT + right) / 2, _PARETO_HEIGHT - 8, x_label, "axis", "middle")
-    )
-    middle = (_TOP + floor) / 2
-    turn = f"translate(13,{_n(middle)}) rotate(-90)"
-    parts.append(
-        el("text", y_label, transform=turn, class_="axis", text_anchor="middle")
-    )
-    return parts
 
 
 def _both(pair: Pair) -> tuple[Bar, Bar]:
@@ -410,11 +418,6 @@ def _text(
     x: float, y: float, words: str, kind: str | None = None, anchor: str | None = None
 ) -> Html:
     return el("text", words, x=_n(x), y=_n(y), class_=kind, text_anchor=anchor)
-
-
-def _trim(figure: str) -> str:
-    """Drop the zeros after the point: a tick is a round number."""
-    return re.sub(r"(\.\d*?)0+(?!\d)", r"\1", figure).replace(". ", " ").rstrip(".")
 
 
 def _label_width(labels: Iterable[str]) -> float:

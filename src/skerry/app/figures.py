@@ -30,6 +30,12 @@ def show_bytes(size_bytes: float | None) -> str:
     return _scale(size_bytes, _BYTES) or f"{size_bytes:.0f} B"
 
 
+def byte_unit(size_bytes: float) -> tuple[float, str]:
+    """The unit that suits a size: (its bytes, its name)."""
+    fitting = (unit for unit in _BYTES if size_bytes >= unit[0])
+    return next(fitting, (1.0, "B"))
+
+
 def show_count(count: float | None) -> str:
     """A large number, three digits and a letter: `1.53 G`."""
     if count is None:

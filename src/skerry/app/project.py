@@ -137,10 +137,10 @@ def require(given: Given) -> Project:
     """
     if given.model and given.samples and given.task:
         return Project(model=given.model, samples=given.samples, task=given.task)
-    wanted = {"MODEL": given.model, "SAMPLES": given.samples, "--task": given.task}
+    wanted = {"model": given.model, "samples": given.samples, "task": given.task}
     missing = " and ".join(name for name, value in wanted.items() if value is None)
     raise UsageError(
-        f"{missing} not given, and no {PROJECT_FILE} here says it",
+        f"no {missing} given, and no {PROJECT_FILE} here says it",
         hint=f"Give it, or write a {PROJECT_FILE}: skerry init MODEL SAMPLES",
     )
 
@@ -154,6 +154,6 @@ def require_model(model: Path | None, *, folder: Path) -> Path:
     if model or (model := complete(None, None, None, folder=folder).model):
         return model
     raise UsageError(
-        f"MODEL not given, and no {PROJECT_FILE} here says it",
+        f"no model given, and no {PROJECT_FILE} here says it",
         hint="Give the path of an ONNX file.",
     )

@@ -19,6 +19,7 @@ from skerry.app.html import (
     section,
     table,
 )
+from skerry.app.reports import kept_operators
 from skerry.core.report import Attempt, LayerRow, Report
 
 MOST_BARS = 20
@@ -27,11 +28,14 @@ MOST_BARS = 20
 NEAR = 0.2
 """Fraction of accuracy, and of size, within which a candidate is near the chosen."""
 
+HIDING = 0.25
+"""Fraction of a chart's height on which candidates are too close to be told apart."""
+
 FEWEST_NEAR = 3
 """Candidates that are worth a chart of their own."""
 
 MOST_NAMES = 4
-"""Names that a recipe's parameter shows; of more, their number."""
+"""Names that are shown at once; more are folded away, or only counted."""
 
 
 def report_page(report: Report) -> str:
@@ -168,20 +172,16 @@ def tried_section(report: Report) -> Html | None:
     """Make the Pareto charts and the table of everything that was tried."""
     if not report.tried:
         return None
-    before = report.size_bytes.before
     sizes, speeds = [], []
     for attempt in report.tried:
         is_source = _is_source(attempt, report)
-        size = before if is_source else attempt.size_bytes
-        sizes += _point(attempt, size, is_source=is_source)
+        sizes += _point(attempt, _size_of(attempt, report), is_source=is_source)
         speeds += _point(attempt, attempt.latency_ratio, is_source=is_source)
     near = _near_the_chosen(sizes)
     shown = [
-        _pareto(report, sizes, "size of the model file", figures.show_bytes, _CAPTION),
-        _pareto(report, near, "size of the model file", figures.show_bytes, _NEAR)
-        if near
-        else None,
-        _pareto(report, speeds, "latency ÷ source’s", _show_times, _TIMED),
+        _pareto(report, sizes, _size_axis(sizes, begin=0.0), _CAPTION),
+        _pareto(report, near, _size_axis(near, begin=None), _NEAR),
+        _pareto(report, speeds, _SPEED, _TIMED),
     ]
     lead = "Scored on the half of the evaluation data that the search may look at."
     return section("Everything that was tried", shown, _tried_table(report), lead=lead)
@@ -191,25 +191,29 @@ def operators_section(report: Report) -> Html | None:
     """Make the charts and the table of the model's operators."""
     if not report.layers:
         return None
-    kept = [layer for layer in report.layers if layer.why]
-    counted = el(
-        "p",
-        f"{len(report.layers)} operators, "
-        f"{sum(_is_int8(layer) for layer in report.layers)} of them in INT8.",
-        f" {len(kept)} stay in higher precision:" if kept else "",
-        class_="lead",
+    number = sum(_is_int8(layer) for layer in report.layers)
+    counted = (
+        f"{figures.show_number(len(report.layers), 'operator')}, {number} in INT8."
     )
-    reasons = [
-        el("li", el("code", layer.name), f" ({layer.op_type}): {layer.why}")
-        for layer in kept
-    ]
     return section(
         "Operator by operator",
-        counted,
-        el("ul", reasons) if reasons else None,
+        el("p", counted, class_="lead"),
+        _kept(report),
         _operator_chart(report.layers),
         folded("All operators", _operator_table(report.layers)),
     )
+
+
+def _kept(report: Report) -> Html | None:
+    """Say what stays in higher precision, and why; many names are folded away."""
+    entries = []
+    for kept in kept_operators(report):
+        names: list[Child] = [[el("code", name), " "] for name in kept.names]
+        shown = [": ", names] if len(names) <= MOST_NAMES else folded("which", names)
+        entries.append(el("li", f"{kept.operators}: {kept.why}", shown))
+    if not entries:
+        return None
+    return join(el("h3", "What stays in higher precision"), el("ul", entries))
 
 
 def notes_section(report: Report) -> Html:
@@ -246,32 +250,35 @@ _NEAR = "The same, closer: the candidates near the chosen one."
 _TIMED = f"{_CAPTION} Only candidates that hold the budget are timed."
 
 
+_SPEED = charts.Axis(label="latency ÷ source’s", unit=" ×", begin=0.0)
+
+
+def _size_axis(points: Sequence[charts.Point], *, begin: float | None) -> charts.Axis:
+    most = max((point.x for point in points), default=0.0)
+    scale, unit = figures.byte_unit(most)
+    return charts.Axis(
+        label="size of the model file", unit=f" {unit}", scale=scale, begin=begin
+    )
+
+
 def _pareto(
-    report: Report,
-    points: Sequence[charts.Point],
-    x_label: str,
-    show: Callable[[float], str],
-    caption: str,
+    report: Report, points: Sequence[charts.Point], x: charts.Axis, caption: str
 ) -> Html | None:
     if len(points) <= 1:
         return None
-    metric = (
-        figures.show_metric(report.accuracy.metric) if report.accuracy else "accuracy"
-    )
+    accuracy = report.accuracy
+    metric = figures.show_metric(accuracy.metric) if accuracy else "accuracy"
     chart = charts.pareto(
         points,
-        title=f"{metric} against {x_label}, of everything tried",
-        x_label=x_label,
-        y_label=metric,
-        show_x=show,
-        show_y=figures.show_percent,
-        from_zero=caption != _NEAR,
+        title=f"{metric} against {x.label}, of everything tried",
+        x=x,
+        y=charts.Axis(label=metric, unit=" %", scale=0.01, end=1.0, shortest=0.02),
     )
     return figure(chart, caption)
 
 
 def _near_the_chosen(points: Sequence[charts.Point]) -> list[charts.Point]:
-    """Keep those of about the chosen one's size and accuracy, if the rest is far."""
+    """Keep those of about the chosen one's size and accuracy, if others hide them."""
     chosen = next((point for point in points if point.role == "chosen"), None)
     if chosen is None:
         return []
@@ -280,7 +287,13 @@ def _near_the_chosen(points: Sequence[charts.Point]) -> list[charts.Point]:
         for point in points
         if abs(point.y - chosen.y) < NEAR and abs(point.x / chosen.x - 1) < NEAR
     ]
-    return near if FEWEST_NEAR <= len(near) < len(points) else []
+    spread, whole = (_spread([point.y for point in some]) for some in (near, points))
+    is_hidden = 0 < spread <= whole * HIDING
+    return near if is_hidden and len(near) >= FEWEST_NEAR else []
+
+
+def _spread(values: Sequence[float]) -> float:
+    return max(values) - min(values)
 
 
 def _budget(report: Report) -> Html | None:
@@ -308,6 +321,11 @@ def _is_source(attempt: Attempt, report: Report) -> bool:
     return attempt.latency_ratio == 1.0 and is_same_size
 
 
+def _size_of(attempt: Attempt, report: Report) -> float | None:
+    is_source = _is_source(attempt, report)
+    return report.size_bytes.before if is_source else attempt.size_bytes
+
+
 def _point(
     attempt: Attempt, cost: float | None, *, is_source: bool
 ) -> list[charts.Point]:
@@ -333,7 +351,7 @@ def _tried_table(report: Report) -> Html:
         (
             attempt.name,
             figures.show_percent(attempt.accuracy),
-            figures.show_bytes(attempt.size_bytes),
+            figures.show_bytes(_size_of(attempt, report)),
             figures.NOT_MEASURED
             if attempt.latency_ratio is None
             else _show_times(attempt.latency_ratio),

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from skerry.core.durable import write_file
 from skerry.core.errors import UsageError
-from skerry.core.report import REPORT_SCHEMA, Report
+from skerry.core.report import REPORT_SCHEMA, LayerRow, Report
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,6 +75,36 @@ def write_report(report: Report, path: Path) -> None:
         StorageError: The disk refused.
     """
     write_file(path, encode_report(report))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """Operators that stay in higher precision for one reason.
+
+    Attributes:
+        why: The reason.
+        operators: How many of which types, such as `3 Conv, 1 Div`.
+        names: The names of all.
+    """
+
+    why: str
+    operators: str
+    names: tuple[str, ...]
+
+
+def kept_operators(report: Report) -> list[Kept]:
+    """Group the operators that stay in higher precision by their reason."""
+    groups: dict[str, list[LayerRow]] = {}
+    for layer in report.layers:
+        if layer.why:
+            groups.setdefault(layer.why, []).append(layer)
+    kept = []
+    for why, layers in groups.items():
+        counts = Counter(layer.op_type for layer in layers).most_common()
+        operators = ", ".join(f"{number} {op_type}" for op_type, number in counts)
+        names = tuple(layer.name for layer in layers)
+        kept.append(Kept(why=why, operators=operators, names=names))
+    return kept
 
 
 class _Schema(msgspec.Struct):

@@ -46,6 +46,16 @@ GROUPS = (
 
 COMMANDS = (
     Command(
+        name="compress",
+        run=f"{_ROOM}.compress:compress",
+        render=f"{_ROOM}.compress:render_compress",
+        summary="Quantize a model as far as a budget allows, and prove it.",
+        examples=(
+            "compress m.onnx --calibration a.npz --evaluation b.npz --task task.toml",
+            "compress m.onnx --calibration a --evaluation b --task t.toml --out small",
+        ),
+    ),
+    Command(
         name="demo",
         run=f"{_ROOM}.demo:demo",
         render=f"{_ROOM}.demo:render_demo",
@@ -144,12 +154,3 @@ COMMANDS = (
         examples=("toolchain ls", "toolchain ls --json"),
     ),
 )
-
-
-def find_command(name: str) -> Command:
-    """Look a command up by its full name, such as `report show`.
-
-    Raises:
-        KeyError: There is none.
-    """
-    return {command.name: command for command in COMMANDS}[name]

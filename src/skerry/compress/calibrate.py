@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from skerry.compress.dead_zones import narrow
 from skerry.compress.ranges import Range, RangeObserver
 from skerry.compress.schemes import Method, Scheme
 from skerry.core.errors import DataError
@@ -51,7 +52,7 @@ def calibrate(
         progress: Told of each sample.
 
     Returns:
-        The range by name of value.
+        The range by name of value, without what makes no difference to its readers.
 
     Raises:
         DataError: There are no samples, they do not fit the graph, or a value
@@ -80,7 +81,8 @@ def calibrate(
             "there are no calibration samples",
             hint=f"Give {FEWEST_SAMPLES} or more real inputs of the model.",
         )
-    return {name: observer.range() for name, observer in observers.items()}
+    ranges = {name: observer.range() for name, observer in observers.items()}
+    return narrow(graph, ranges)
 
 
 def _observe(observer: RangeObserver, value: Array, name: str, method: Method) -> None:

@@ -43,7 +43,10 @@ METHODS: tuple[Method, ...] = ("minmax", "percentile", "mse")
 MOST_FLOAT = 0.5
 """Over this share of operators in float there is no point in going on."""
 
-LADDER = 1.5
+FEWEST_FLOAT = 2
+"""Operators kept float in the first trial that keeps any."""
+
+LADDER = 1.6
 """How much longer the list of operators kept float gets from trial to trial."""
 
 SELECTION_MARGIN = 0.5
@@ -194,13 +197,13 @@ class _Trials:
         weights_only = [one for one in self._candidates if one.step.operators != "all"]
         best = min(weights_only, key=lambda candidate: candidate.drop).step
         order = self._order(best)
-        count = 1
+        count = FEWEST_FLOAT
         while count <= len(order) * MOST_FLOAT:
             step = replace(best, keep_float=tuple(sorted(order[:count])))
             title = f"operators with weights, {best.method}, {count} kept float"
             if self._holds(self._try(title, step)):
                 return
-            count = max(count + 1, round(count * LADDER))
+            count = round(count * LADDER)
 
     def _order(self, step: Quantize) -> list[str]:
         """The step's operators, those whose quantization hurts most first."""

@@ -16,6 +16,7 @@ from skerry.core.seams import Runtime
 from skerry.graph import (
     Graph,
     constants_to_initializers,
+    fold_affine,
     fold_batch_norm,
     fold_constants,
     infer_shapes,
@@ -106,8 +107,8 @@ class Quantize:
 def prepare(graph: Graph) -> Graph:
     """Bring a float graph into the form that quantization works on.
 
-    Nodes are named, constants are initializers, batch normalization is folded into
-    convolutions (Jacob et al. 2018, section 3.2), value types are known.
+    Nodes are named, constants are initializers, batch normalization and other
+    scaling are folded into convolutions (Jacob et al. 2018, section 3.2), value types are known.
 
     Args:
         graph: Any float graph; it is left as it was.
@@ -118,5 +119,5 @@ def prepare(graph: Graph) -> Graph:
     ready = upgrade_opset(graph, QDQ_OPSET)
     ready = constants_to_initializers(ready)
     ready = fold_constants(ready)
-    ready = fold_batch_norm(ready)
+    ready = fold_affine(fold_batch_norm(ready))
     return infer_shapes(name_all_nodes(ready))

@@ -10,6 +10,7 @@ from skerry.graph._onnx import (
     make_node,
     make_value,
 )
+from skerry.graph.affine import fold_affine
 from skerry.graph.cost import GraphCost, NodeCost, count
 from skerry.graph.edit import (
     constants_to_initializers,
@@ -43,6 +44,7 @@ __all__ = [
     "dims",
     "dtype_name",
     "find",
+    "fold_affine",
     "fold_batch_norm",
     "fold_constants",
     "infer_shapes",

@@ -10,17 +10,42 @@ import math
 import os
 import re
 import subprocess
-import time
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from skerry.core.clock import Clock, SystemClock
-from skerry.core.errors import StateError
+from skerry.core.errors import StateError, UsageError
 
 WARMUP = 2
+
+_TAIL = 0.025
+
+_MEMORY_FILE = Path("/proc/self/smaps_rollup")
+
+# Linux keeps the peak of a process over fork and exec: a child of a large process seems
+# large. So a small one starts it, whose few megabytes are the least that is ever found.
+_LAUNCHER = """
+import json, os, sys, time
+started_s = time.perf_counter()
+try:
+    child = os.posix_spawnp(sys.argv[2], sys.argv[2:], os.environ)
+except OSError as error:
+    found = {"error": error.strerror}
+else:
+    _, status, usage = os.wait4(child, 0)
+    found = {
+        "exit_code": os.waitstatus_to_exitcode(status),
+        "cpu_s": usage.ru_utime + usage.ru_stime,
+        "wall_s": time.perf_counter() - started_s,
+        "peak_rss_bytes": usage.ru_maxrss * 1024,
+    }
+os.write(int(sys.argv[1]), json.dumps(found).encode())
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +93,8 @@ class ChildCost:
     Attributes:
         cpu_s: User and system time, its own children included.
         wall_s: Elapsed time.
-        peak_rss_bytes: The largest resident set that it reached.
+        peak_rss_bytes: The largest resident set that it, or one of its own children,
+            reached; at least the 10 MB or so of a bare Python.
     """
 
     cpu_s: float
@@ -85,12 +111,23 @@ def measure_latency(
 ) -> dict[str, Latency]:
     """Time subjects in turns; each round begins with another of them.
 
+    A turn is one call that is not timed and one that is: the first finds the caches as
+    the subject before left them, which is not how a model runs that runs alone.
+
     Args:
-        subjects: What to call, by name.
-        repeats: Number of rounds.
+        subjects: What to call, by name; at least one.
+        repeats: Number of rounds, at least one.
         warmup: Calls of each subject before the first round.
         clock: What measures time; this machine's clock by default.
+
+    Raises:
+        UsageError: There is nothing to time, or no round to time it in.
     """
+    if not subjects or repeats < 1:
+        raise UsageError(
+            f"got {len(subjects)} subjects and {repeats} rounds, expected at least 1",
+            hint="Name what to time, and how often.",
+        )
     clock = clock or SystemClock()
     for call in subjects.values():
         for _ in range(warmup):
@@ -101,8 +138,10 @@ def measure_latency(
     for round_ in range(repeats):
         first = round_ % len(names)
         for name in names[first:] + names[:first]:
+            call = subjects[name]
+            call()
             wall_s, cpu_s = clock.wall_s(), clock.cpu_s()
-            subjects[name]()
+            call()
             wall_ms[name].append((clock.wall_s() - wall_s) * 1000)
             cpu_ms[name].append((clock.cpu_s() - cpu_s) * 1000)
     return {
@@ -115,9 +154,9 @@ def ratio(after: Latency, before: Latency) -> Ratio:
     """Compare two subjects that were timed in turns.
 
     The interval is the distribution-free one of the median: the order statistics
-    between which it lies with 95 % probability by the binomial law (W. J. Conover,
-    "Practical Nonparametric Statistics", 3rd ed., section 3.2); with fewer than six
-    rounds it is the whole span.
+    between which it lies with at least 95 % probability by the binomial law (W. J.
+    Conover, "Practical Nonparametric Statistics", 3rd ed., section 3.2). Fewer than six
+    rounds cannot say as much: the interval is then the whole span.
 
     Raises:
         StateError: They were not timed in the same number of rounds, or in none.
@@ -144,18 +183,19 @@ def pss_bytes() -> int:
         StateError: The system does not tell (it is not Linux).
     """
     try:
-        text = Path("/proc/self/smaps_rollup").read_text(encoding="ascii")
-    except OSError as error:
-        raise StateError(
-            "this system does not tell a process's memory",
-            hint="Measure on Linux.",
-        ) from error
+        text = _MEMORY_FILE.read_text(encoding="ascii")
+    except OSError:
+        text = ""
     match = re.search(r"^Pss:\s+(\d+) kB", text, re.MULTILINE)
-    return int(match.group(1)) * 1024 if match else 0
+    if match is None:
+        raise StateError(
+            "this system does not tell a process's memory", hint="Measure on Linux."
+        )
+    return int(match.group(1)) * 1024
 
 
 def run_measured(argv: Sequence[str], *, environment: Mapping[str, str]) -> ChildCost:
-    """Run a program to its end and tell what it used.
+    """Run a program to its end and tell what it used; what it prints is dropped.
 
     Args:
         argv: The program and its arguments.
@@ -164,32 +204,39 @@ def run_measured(argv: Sequence[str], *, environment: Mapping[str, str]) -> Chil
     Raises:
         StateError: It cannot be started, or ends with an error.
     """
-    started_s = time.perf_counter()
-    try:
-        child = subprocess.Popen(argv, env=dict(environment))
-    except OSError as error:
+    reader, writer = os.pipe()
+    with os.fdopen(reader, "rb") as answer:
+        try:
+            launcher = subprocess.run(
+                [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(writer), *argv],
+                env=dict(environment),
+                pass_fds=[writer],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                check=False,
+            )
+        finally:
+            os.close(writer)
+        found = msgspec.json.decode(answer.read() or b'{"error": "it was stopped"}')
+    if "error" in found:
         raise StateError(
-            f"cannot start {argv[0]}: {error.strerror}", hint="Is it installed?"
-        ) from error
-    _, status, usage = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode:
-        raise StateError(
-            f"{argv[0]} ended with exit code {child.returncode}",
-            hint="Run it by hand to see why.",
+            f"cannot start {argv[0]}: {found['error']}", hint="Is it installed?"
         )
-    return ChildCost(
-        cpu_s=usage.ru_utime + usage.ru_stime,
-        wall_s=time.perf_counter() - started_s,
-        peak_rss_bytes=usage.ru_maxrss * 1024,
-    )
+    exit_code = found.pop("exit_code")
+    if exit_code:
+        said = launcher.stderr.decode(errors="replace").strip().splitlines()
+        raise StateError(
+            f"{argv[0]} ended with exit code {exit_code}",
+            hint=f"It said: {said[-1]}" if said else "Run it by hand to see why.",
+        )
+    return ChildCost(**found)
 
 
 def _rank_outside(n: int) -> int:
     """How many order statistics lie outside the median's 95 % interval, each side."""
-    outside, below = 0, 0.0
-    while True:
-        below += math.comb(n, outside) / 2**n
-        if below > 0.025 or outside >= n // 2:
-            return max(0, outside - 1) if below > 0.025 else outside
+    outside, below = 0, math.comb(n, 0) / 2**n
+    while below <= _TAIL:
         outside += 1
+        below += math.comb(n, outside) / 2**n
+    return max(0, outside - 1)

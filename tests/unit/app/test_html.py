@@ -120,6 +120,9 @@ def test_reading_card_shows_truth_and_mistakes() -> None:
     assert made.count('class="right"') == made.count('class="wrong"') == 1
     assert "<mark>b</mark>" in made
     assert 'title="missing"' in made
+    spaced = html.reading_card(PNG, "40.6 V", [Reading(model="a", text="40.6V")])
+    assert 'class="right"' in spaced
+    assert "<mark" not in spaced
     empty = html.reading_card(PNG, "x", [Reading(model="c", text="")])
     assert "nothing" in empty
 

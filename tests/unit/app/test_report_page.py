@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from skerry.app.report_page import report_page, sum_up
-from skerry.core.report import Change
+from skerry.core.report import Change, LayerRow
 from tests.reports import BARE, FULL
 
 
@@ -54,9 +54,21 @@ def test_the_crowd_near_the_chosen_one_gets_a_closer_look() -> None:
     assert "The same, closer" not in report_page(few)
 
 
+def test_reasons_are_told_once() -> None:
+    """Operators that stay float for one reason are one entry; many are folded."""
+    many = tuple(
+        LayerRow(name=f"Div_{n}", op_type="Div", dtype="float32", why="no integer Div")
+        for n in range(9)
+    )
+    page = report_page(replace(FULL, layers=(*FULL.layers, *many)))
+    assert page.count("no integer Div") == 1
+    assert "9 Div: no integer Div<details>" in page
+    assert "1 Softmax: alone it costs 3.1 points: <code>" in page
+
+
 def test_the_source_is_among_the_candidates() -> None:
     """The float model's file size is known from the report, wherever it stands."""
-    assert "source model, float32: 10.4 MiB, 95.1 %" in report_page(FULL)
+    assert "source model, float32: 10.35 MiB, 95.1 %" in report_page(FULL)
 
 
 def test_the_summary_follows_the_figures() -> None:

@@ -83,3 +83,9 @@ def test_a_reason_is_one_short_line(message: str) -> None:
 def test_a_long_reason_says_that_it_was_cut() -> None:
     """It ends in an ellipsis."""
     assert plain_reason("word " * 100).endswith("word…")
+
+
+@pytest.mark.timeout(5)
+def test_a_message_without_end_is_no_reason_to_wait() -> None:
+    """Only its beginning is read: here each start would be looked for an end."""
+    assert plain_reason("Load model from " * 60_000).startswith("Load model from")

@@ -243,6 +243,7 @@ def test_what_is_no_model_is_a_model_error(
     model.path.write_bytes(content)
     with pytest.raises(ModelError) as caught:
         real.load(model, OPTIONS)
+    assert type(caught.value) is ModelError
     assert_plain(caught.value)
     assert capfd.readouterr() == ("", "")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from skerry.app import figures
 from skerry.app.report_page import report_page
-from skerry.app.reports import read_report
+from skerry.app.reports import kept_operators, read_report
 from skerry.app.tables import indent, plain_table
 from skerry.core.durable import write_file
 from skerry.core.report import Change, Report
@@ -128,12 +128,9 @@ def render_show(shown: Shown) -> RenderableType:
     parts: list[RenderableType] = [Text(report.model, "bold"), _before_after(report)]
     if report.tried:
         parts += ["", _tried(report)]
-    kept = [layer for layer in report.layers if layer.why]
-    if kept:
-        parts.append(f"\n{len(kept)} of {len(report.layers)} operators kept float:")
-        parts += [
-            indent(f"{layer.name} ({layer.op_type}): {layer.why}") for layer in kept
-        ]
+    if kept := kept_operators(report):
+        parts += ["", "in higher precision:"]
+        parts += [indent(f"{group.operators}: {group.why}") for group in kept]
     parts += [Text(f"budget missed: {breach}", "red") for breach in report.breaches]
     parts += [f"note: {note}" for note in report.notes]
     if shown.html:

@@ -24,6 +24,7 @@ from skerry.app.html import (
 )
 from skerry.app.report_page import headline_cards, report_sections, sum_up
 from skerry.tasks._image import encode_png
+from skerry.tasks.evaluate import Scores
 
 MOST_MISREAD = 12
 MOST_FALLBACKS = 8
@@ -56,10 +57,10 @@ def demo_page(
             "Run fast: what plain INT8 does to it",
             gallery(_misread(net, text)),
             lead=(
-                f"MinMax INT8 of every operator reads "
-                f"{figures.show_percent(text.plain.value)} of the lines right; the "
-                f"float net {figures.show_percent(text.compressed.before.value)}. "
-                "Lines that only plain INT8 misreads:"
+                f"MinMax INT8 of every operator: {_right(text.per_tensor)} of the lines "
+                f"right with one scale a tensor, {_right(text.plain)} with one a "
+                f"channel; the float net: {_right(text.compressed.before)}. Lines that "
+                "only the better of the two misreads:"
             ),
         ),
         section(
@@ -81,6 +82,10 @@ def demo_page(
     )
 
 
+def _right(scores: Scores) -> str:
+    return figures.show_percent(scores.value)
+
+
 def _headline(comparison: Comparison, text: TextAct, meter: MeterAct) -> Html:
     fastest = max(
         (row for row in comparison.rows if row.ratio is not None),
@@ -92,8 +97,8 @@ def _headline(comparison: Comparison, text: TextAct, meter: MeterAct) -> Html:
         Card(
             label="Plain INT8",
             value=figures.show_percent(text.plain.value),
-            detail=f"of lines right; {figures.show_percent(text.compressed.before.value)}"
-            " before",
+            detail="of lines right; "
+            f"{figures.show_percent(text.compressed.before.value)} before",
             is_bad=True,
         ),
         Card(

@@ -77,7 +77,9 @@ class DemoResult:
         runtimes: The text net on each runtime.
         text_lines: Lines of the report half.
         text_fp32: Lines that the text net reads right.
-        text_plain_int8: Lines right after plain MinMax INT8 of every operator.
+        text_plain_per_tensor: Lines right after plain MinMax INT8 of every operator,
+            one scale a tensor.
+        text_plain_int8: The same with one scale a channel of the weights.
         text_int8: Lines right after Skerry's choice.
         text_kept_float: Operators that the choice keeps float.
         misread: Lines that only plain INT8 misreads.
@@ -97,6 +99,7 @@ class DemoResult:
     runtimes: tuple[RuntimeFigures, ...]
     text_lines: int
     text_fp32: float
+    text_plain_per_tensor: float
     text_plain_int8: float
     text_int8: float
     text_kept_float: int
@@ -200,9 +203,10 @@ class _Teller:
         report = act.compressed.report
         lines = len(act.plain.per_sample)
         self._say(
-            f"plain INT8 (MinMax, every operator): "
+            f"plain INT8 (MinMax, every operator), of {lines} lines right: "
             f"{figures.show_percent(act.compressed.before.value)} → "
-            f"{figures.show_percent(act.plain.value)} of {lines} lines right"
+            f"{figures.show_percent(act.per_tensor.value)} per tensor, the usual "
+            f"default; {figures.show_percent(act.plain.value)} per channel"
         )
         for wrong in act.misread[:SHOWN_MISREAD]:
             self._say(f"  {wrong.truth!r} is read as {wrong.plain!r}")
@@ -229,9 +233,10 @@ class _Teller:
         self._say(f"  {sum_up(report)}")
         if report.accuracy:
             low, high = (value * 100 for value in report.accuracy.ci95)
+            metric = figures.show_metric(report.accuracy.metric)
             self._say(
-                f"  95 % interval of the change in {figures.show_metric(report.accuracy.metric)}"
-                f": {low:+.1f} to {high:+.1f} points"
+                f"  95 % interval of the change in {metric}: "
+                f"{low:+.1f} to {high:+.1f} points"
             )
         for breach in report.breaches:
             self._say(f"  misses the budget: {breach}")
@@ -290,6 +295,7 @@ def _result(  # noqa: PLR0917 — one argument an act
         runtimes=_runtime_figures(comparison),
         text_lines=len(text.plain.per_sample),
         text_fp32=text.compressed.before.value,
+        text_plain_per_tensor=text.per_tensor.value,
         text_plain_int8=text.plain.value,
         text_int8=text.compressed.after.value,
         text_kept_float=len(chosen.step.keep_float) if chosen else 0,

@@ -144,6 +144,20 @@ def test_init_then_evaluate(ask: Ask, folder: Path, capsys: Capture) -> None:
     assert "Written: skerry.toml" in text
 
 
+def test_compress_from_the_project(ask: Ask, folder: Path, capsys: Capture) -> None:
+    """A begun project is compressed without further words, with its evidence."""
+    ask("init", "mlp.onnx", "rows.npz")
+    capsys.readouterr()
+    assert main(["compress", "--accuracy-drop", "1", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)["result"]
+    assert result["report"]["accuracy"]["n"] == 6
+    names = {"model.onnx", "recipe.toml", "report.html", "report.json"}
+    assert {path.name for path in (folder / "out").iterdir()} == names
+    (folder / "out" / "model.onnx").write_bytes(models.mlp())
+    error = ask("compress", "out/model.onnx")
+    assert "would replace" in error["what"]
+
+
 def test_report_show_and_diff(ask: Ask, folder: Path, capsys: Capture) -> None:
     """A report is shown, written as a page, and compared with another."""
     write_report(FULL, folder / "full.json")

@@ -1,0 +1,88 @@
+"""Recipes as TOML, schema `skerry.recipe/1`.
+
+A recipe file looks like this:
+
+schema = "skerry.recipe/1"
+
+[[step]]
+step = "quantize"
+operators = "weights"
+method = "percentile"
+keep_float = ["Conv_3"]
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from skerry.core.config import parse_toml, read_toml
+from skerry.core.errors import UsageError
+from skerry.core.names import did_you_mean
+from skerry.core.recipe import ParamValue, Recipe, StepSpec
+
+RECIPE_SCHEMA = "skerry.recipe/1"
+_KEYS = ("schema", "step")
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read a recipe file.
+
+    Raises:
+        UsageError: It cannot be read, is not TOML, or is no recipe.
+    """
+    return _from_table(read_toml(path), name=str(path))
+
+
+def parse_recipe(content: bytes, *, name: str) -> Recipe:
+    """Read a recipe from the bytes of a file.
+
+    Raises:
+        UsageError: It is not TOML, or no recipe; `name` says whose it is.
+    """
+    return _from_table(parse_toml(content, name=name), name=name)
+
+
+def recipe_to_toml(recipe: Recipe) -> str:
+    """Write a recipe as TOML."""
+    steps = [{"step": step.name, **step.params} for step in recipe.steps]
+    return tomli_w.dumps({"schema": RECIPE_SCHEMA, "step": steps})
+
+
+def _from_table(table: dict[str, Any], *, name: str) -> Recipe:
+    for key in table:
+        if key not in _KEYS:
+            raise UsageError(
+                f"{name}: unknown key {key!r}", hint=did_you_mean(key, _KEYS)
+            )
+    if table.get("schema") != RECIPE_SCHEMA:
+        raise UsageError(
+            f"{name} has schema {table.get('schema')!r}, expected {RECIPE_SCHEMA!r}",
+            hint="A newer recipe needs a newer Skerry.",
+        )
+    steps = table.get("step", [])
+    if not isinstance(steps, list):
+        raise UsageError(f"{name}: step is no list", hint="Begin each with [[step]].")
+    return Recipe(steps=tuple(_step(step, name) for step in steps))
+
+
+def _step(table: object, name: str) -> StepSpec:
+    if not isinstance(table, dict) or not isinstance(table.get("step"), str):
+        raise UsageError(
+            f'{name}: a step has no name, expected step = "…"',
+            hint='The first line after [[step]] is such as: step = "quantize".',
+        )
+    params: dict[str, ParamValue] = {}
+    for key, value in table.items():
+        if key == "step":
+            continue
+        is_names = isinstance(value, list) and all(isinstance(v, str) for v in value)
+        if not is_names and not isinstance(value, str | int | float | bool):
+            raise UsageError(
+                f"{name}: the parameter {key!r} is {type(value).__name__}",
+                hint="Parameters are numbers, words, true or false, or lists of words.",
+            )
+        params[key] = value
+    return StepSpec(name=table["step"], params=params)

@@ -1,0 +1,86 @@
+"""Fold multiplications and additions by constants into the convolutions before them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from skerry.core.seams import Array
+from skerry.graph import _onnx
+from skerry.graph._onnx import Node, Value, make_initializer
+from skerry.graph.edit import replace_all_uses
+from skerry.graph.model_graph import Graph
+
+
+def fold_affine(graph: Graph) -> Graph:
+    """Return a copy in which convolutions do the scaling and shifting behind them.
+
+    A `Mul` or `Add` with a constant, one number or one a channel, that alone reads a
+    convolution's result becomes part of its weights and bias: a·(W∗x + b) + c is
+    (a·W)∗x + (a·b + c). Computed in float64. Networks with learnable affine blocks
+    (PP-LCNetV3) and unfused normalization have them by the dozen.
+    """
+    folded = graph.copy()
+    for conv in folded.nodes:
+        if conv.op_type == "Conv" and conv.domain in _onnx.STANDARD_DOMAINS:
+            while (operation := _affine_reader(folded, conv)) is not None:
+                if not _fold(folded, conv, *operation):
+                    break
+    _onnx.remove_unused(folded.ir)
+    return folded
+
+
+def _affine_reader(graph: Graph, conv: Node) -> tuple[Node, Array] | None:
+    """The Mul or Add that alone reads a convolution, and its constant a channel."""
+    output = conv.outputs[0]
+    uses = list(output.uses())
+    if len(uses) != 1 or output.is_graph_output():
+        return None
+    node, index = uses[0]
+    if node.op_type not in ("Mul", "Add") or len(node.inputs) != 2:
+        return None
+    constant = graph.constant(node.inputs[1 - index])
+    weight = graph.constant(conv.inputs[1])
+    if constant is None or weight is None:
+        return None
+    per_channel = _per_channel(constant, channels=weight.shape[0], rank=weight.ndim)
+    return None if per_channel is None else (node, per_channel)
+
+
+def _per_channel(constant: Array, *, channels: int, rank: int) -> Array | None:
+    """A constant as one number a channel, None where it differs within a channel."""
+    if constant.size == 1 and constant.ndim <= rank:
+        return np.full(channels, constant.reshape(-1)[0], np.float64)
+    shape = (1,) * (rank - constant.ndim) + constant.shape
+    if len(shape) != rank or shape != (1, channels, *(1,) * (rank - 2)):
+        return None
+    return constant.reshape(-1).astype(np.float64)
+
+
+def _fold(graph: Graph, conv: Node, node: Node, constant: Array) -> bool:
+    conv.resize_inputs(3)
+    weight = graph.constant(conv.inputs[1])
+    bias = graph.constant(conv.inputs[2])
+    if weight is None or (conv.inputs[2] is not None and bias is None):
+        return False
+    wide, shift = weight.astype(np.float64), np.zeros(len(weight))
+    if bias is not None:
+        shift = bias.astype(np.float64)
+    if node.op_type == "Mul":
+        wide = wide * constant.reshape(-1, *(1,) * (weight.ndim - 1))
+        shift = shift * constant
+    else:
+        shift = shift + constant
+    made = (wide.astype(weight.dtype), shift.astype(weight.dtype))
+    if not all(np.isfinite(array).all() for array in made):
+        return False
+    for index, array in enumerate(made, start=1):
+        conv.replace_input_with(index, _stored(graph, conv, array, index))
+    replace_all_uses(graph, node.outputs[0], conv.outputs[0])
+    graph.ir.graph.remove(node, safe=True)
+    return True
+
+
+def _stored(graph: Graph, conv: Node, array: Array, index: int) -> Value:
+    part = "weight" if index == 1 else "bias"
+    name = graph.unique_name(f"{conv.outputs[0].name}.{part}")
+    return graph.add_initializer(make_initializer(array, name))

@@ -15,11 +15,13 @@ from typing import Any
 from benchmarks._ptq_cases import Case
 from skerry.compress.evidence import compress
 from skerry.compress.quantize import Quantize, StepContext
-
 from skerry.graph import read_graph, upgrade_opset, write_graph
 from skerry.runtimes import get_runtime
 
 RUNTIME = "onnxruntime"
+PEER = "onnxruntime"
+"""How the names of the other quantizer's rows begin; its package."""
+
 WEIGHTED_OPERATORS = ("Conv", "Gemm", "MatMul")
 PER_CHANNEL_OPSET = 13
 
@@ -43,7 +45,7 @@ class OrtSettings:
 
         The one thing added is the opset, which per-channel weights need.
         """
-        get_runtime(RUNTIME)
+        get_runtime(RUNTIME)  # imports the library as we do, without its telemetry
         from onnxruntime.quantization import (
             CalibrationMethod,
             quant_pre_process,

@@ -24,6 +24,9 @@ what it is divided by afterwards does not matter here."""
 _HARD_SWISH_LOW = -3.0
 _INFINITE = float("inf")
 
+FEWEST_STEPS = 254
+"""Steps of an 8-bit range, less the one by which it is widened."""
+
 
 def narrow(graph: Graph, ranges: Mapping[str, Range]) -> dict[str, Range]:
     """Cut from each range what makes no difference to those who read the value.
@@ -36,12 +39,23 @@ def narrow(graph: Graph, ranges: Mapping[str, Range]) -> dict[str, Range]:
     narrowed = dict(ranges)
     for name, (low, high) in bounds.items():
         if name in narrowed:
-            found = narrowed[name]
-            narrowed[name] = Range(
-                low=np.maximum(found.low, np.float32(low)),
-                high=np.minimum(found.high, np.float32(high)),
-            )
+            narrowed[name] = _cut(narrowed[name], low, high)
     return narrowed
+
+
+def _cut(found: Range, low: float, high: float) -> Range:
+    """Cut a range at bounds, which the outermost codes must not fall short of.
+
+    The zero point is rounded, so the codes may cover half a step less than was asked
+    for; what would then be left of an activation that should be 0 is a bias on all
+    values that are off.
+    """
+    kept_low, kept_high = max(float(found.low), low), min(float(found.high), high)
+    step = (kept_high - kept_low) / FEWEST_STEPS
+    return Range(
+        low=np.asarray(max(float(found.low), kept_low - step), np.float32),
+        high=np.asarray(min(float(found.high), kept_high + step), np.float32),
+    )
 
 
 def _bounds(graph: Graph) -> dict[str, tuple[float, float]]:

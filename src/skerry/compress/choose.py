@@ -49,7 +49,7 @@ FEWEST_FLOAT = 2
 LADDER = 1.6
 """How much longer the list of operators kept float gets from trial to trial."""
 
-SELECTION_MARGIN = 0.5
+SELECTION_MARGIN = 0.75
 """Share of the allowed loss that may be used up on the selection half: whoever picks
 the best of many on some samples does a little worse on others."""
 

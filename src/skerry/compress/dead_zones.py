@@ -66,15 +66,15 @@ def _bounds(graph: Graph) -> dict[str, tuple[float, float]]:
         if _is_read_by_all_of(value, readers=2):
             found[str(value.name)] = (_HARD_SWISH_LOW, _INFINITE)
     for node in graph.nodes:
-        value = node.inputs[0] if node.inputs else None
-        if value is None or not _is_read_by_all_of(value, readers=1):
+        source = node.inputs[0] if node.inputs else None
+        if source is None or not _is_read_by_all_of(source, readers=1):
             continue
         if node.op_type == "HardSwish":
-            found[str(value.name)] = (_HARD_SWISH_LOW, _INFINITE)
+            found[str(source.name)] = (_HARD_SWISH_LOW, _INFINITE)
         elif node.op_type == "HardSigmoid":
             alpha, beta = attribute(node, "alpha", 0.2), attribute(node, "beta", 0.5)
             if alpha > 0:
-                found[str(value.name)] = (-beta / alpha, (1 - beta) / alpha)
+                found[str(source.name)] = (-beta / alpha, (1 - beta) / alpha)
     return found
 
 

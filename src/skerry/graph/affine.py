@@ -15,8 +15,8 @@ def fold_affine(graph: Graph) -> Graph:
     """Return a copy in which convolutions do the scaling and shifting behind them.
 
     A `Mul` or `Add` with a constant, one number or one a channel, that alone reads a
-    convolution's result becomes part of its weights and bias: a·(W∗x + b) + c is
-    (a·W)∗x + (a·b + c). Computed in float64. Networks with learnable affine blocks
+    convolution's result becomes part of its weights and bias: a·(W x + b) + c is
+    (a·W) x + (a·b + c). Computed in float64. Networks with learnable affine blocks
     (PP-LCNetV3) and unfused normalization have them by the dozen.
     """
     folded = graph.copy()

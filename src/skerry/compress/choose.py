@@ -88,6 +88,7 @@ class Candidate:
         size_bytes: Of its file.
         accuracy: The task's metric on the selection half.
         drop: Loss against the source, as a fraction; below 0 is a gain.
+        refusal: Why it does not hold the budget, or empty.
         latency: Its latency ÷ the source's on the runtime; None where not measured.
     """
 
@@ -97,6 +98,7 @@ class Candidate:
     size_bytes: int
     accuracy: float
     drop: float
+    refusal: str = ""
     latency: Ratio | None = None
 
 
@@ -137,7 +139,7 @@ class Choice:
             latency_ratio=candidate.latency.median if candidate.latency else None,
             kept_float=len(candidate.step.keep_float),
             chosen=candidate is self.chosen,
-            note="" if candidate.latency else "refused: loses too much",
+            note=candidate.refusal,
         )
 
 
@@ -201,7 +203,7 @@ class _Trials:
         while count <= len(order) * MOST_FLOAT:
             step = replace(best, keep_float=tuple(sorted(order[:count])))
             title = f"operators with weights, {best.method}, {count} kept float"
-            if self._holds(self._try(title, step)):
+            if not self._try(title, step).refusal:
                 return
             count = round(count * LADDER)
 
@@ -230,24 +232,31 @@ class _Trials:
         model = write_graph(graph, self._file(len(self._candidates)))
         scores = self._score(model, title)
         better = find_metric(scores.metric).higher_is_better
-        drop = self._baseline.value - scores.value
+        loss = self._baseline.value - scores.value
+        drop = loss if better else -loss
         candidate = Candidate(
             title=title,
             step=step,
             graph=graph,
             size_bytes=model.size_bytes,
             accuracy=scores.value,
-            drop=drop if better else -drop,
+            drop=drop,
+            refusal=self._refusal(drop, model.size_bytes),
         )
         self._candidates.append(candidate)
         return candidate
 
     def _ranges_for(self, step: Quantize) -> Mapping[str, Range]:
-        """Calibrate for a step, unless a step before needed those ranges and more."""
-        for (operators, method), ranges in self._ranges.items():
-            if method == step.method and operators in ("all", step.operators):
-                return ranges
-        self._ranges[step.operators, step.method] = calibrate(
+        """Calibrate for a step, unless a step before needed the same ranges.
+
+        Ranges of a wider choice of operators would do but for the last bit: a runtime
+        that is watched in more places fuses less, and the recipe must give the same
+        bytes.
+        """
+        key = (step.operators, step.method)
+        if key in self._ranges:
+            return self._ranges[key]
+        self._ranges[key] = calibrate(
             self._prepared,
             observable(self._prepared, step.operators),
             (sample.inputs for sample in self._search.calibration),
@@ -256,22 +265,23 @@ class _Trials:
             threads=self._search.threads,
             progress=self._search.progress,
         )
-        return self._ranges[step.operators, step.method]
+        return self._ranges[key]
 
     def _holding(self) -> list[int]:
         return [
             index
             for index, candidate in enumerate(self._candidates)
-            if self._holds(candidate)
+            if not candidate.refusal
         ]
 
-    def _holds(self, candidate: Candidate) -> bool:
+    def _refusal(self, drop: float, size_bytes: int) -> str:
         budget = self._search.budget
         allowed = budget.accuracy_drop
-        small = budget.size_bytes is None or candidate.size_bytes <= budget.size_bytes
-        return small and (
-            allowed is None or candidate.drop <= allowed * SELECTION_MARGIN
-        )
+        if allowed is not None and not drop <= allowed * SELECTION_MARGIN:
+            return "refused: loses too much"
+        if budget.size_bytes is not None and size_bytes > budget.size_bytes:
+            return "refused: too large"
+        return ""
 
     def _choice(self) -> Choice:
         ratios = self._latencies()

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from skerry.compress.calibrate import Progress
+from skerry.compress.calibrate import FEWEST_SAMPLES, Progress
 from skerry.compress.choose import DEFAULT_BUDGET, Choice, Search, choose
 from skerry.compress.operators import Role, role
 from skerry.compress.plan import plan_quantization
@@ -275,6 +275,12 @@ class _Proof:
             )
         if self._choice.chosen is not None and not self._choice.sensitivity:
             notes.append("Operators were not measured one by one: none had to be kept.")
+        samples = len(self._search.calibration)
+        if samples < FEWEST_SAMPLES:
+            notes.append(
+                f"The ranges come from {samples} calibration samples only; give "
+                f"{FEWEST_SAMPLES} or more."
+            )
         return notes
 
 

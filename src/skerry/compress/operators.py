@@ -55,6 +55,7 @@ _ROLES = {
 }
 _ROLE_OF = {op_type: role for role, names in _ROLES.items() for op_type in names}
 _FUSED_ACTIVATIONS = frozenset({"Clip", "Relu"})
+_TWO_OPERANDS = frozenset({"Add", "Mul", *_ROLES[Role.WEIGHTS]})
 
 
 def role(node: Node) -> Role:
@@ -69,11 +70,21 @@ def is_float(value: Value | None) -> bool:
     return value is not None and dtype_name(value) == "float32"
 
 
+def operands(node: Node) -> tuple[Value | None, ...]:
+    """The inputs that are computed with; scales of Resize, limits of Clip are none.
+
+    The bias is none either: it is stored as int32, or it stays float.
+    """
+    if node.op_type == "Concat":
+        return tuple(node.inputs)
+    return tuple(node.inputs[: 2 if node.op_type in _TWO_OPERANDS else 1])
+
+
 def activations(graph: Graph, node: Node) -> list[Value]:
-    """The float inputs of a node that change from sample to sample."""
+    """The float operands of a node that change from sample to sample."""
     return [
         value
-        for value in node.inputs
+        for value in operands(node)
         if value is not None and is_float(value) and graph.constant(value) is None
     ]
 
@@ -124,16 +135,19 @@ def quantizable(graph: Graph, operators: Operators) -> list[Node]:
     ]
 
 
-def fused_output(node: Node) -> Value:
-    """The value that a runtime writes once it has fused the activation behind.
+def fused_activation(node: Node) -> Node | None:
+    """The activation behind a node that a runtime fuses into it, or None.
 
     A `Relu` or `Clip` that is the only consumer of a node with weights disappears into
     the requantization, whose range it narrows (Jacob et al. 2018, section 2.4).
     """
     output = node.outputs[0]
     if role(node) is not Role.WEIGHTS or output.is_graph_output():
-        return output
+        return None
     uses = list(output.uses())
-    if len(uses) == 1 and uses[0].node.op_type in _FUSED_ACTIVATIONS:
-        return uses[0].node.outputs[0]
-    return output
+    if len(uses) != 1 or uses[0].idx != 0:
+        return None
+    reader = uses[0].node
+    # A reader inside If or Loop belongs to another graph.
+    is_fused = reader.op_type in _FUSED_ACTIVATIONS and reader.graph is node.graph
+    return reader if is_fused else None

@@ -9,12 +9,13 @@ from skerry.compress.operators import (
     Operators,
     Role,
     activations,
-    fused_output,
+    fused_activation,
     is_float,
     quantizable,
     role,
-    weight,
 )
+from skerry.core.errors import UsageError
+from skerry.core.names import did_you_mean
 from skerry.graph import Graph, Node, Value
 
 
@@ -25,24 +26,28 @@ class Plan:
     Attributes:
         nodes: Nodes computed in integers, in topological order.
         carries: Nodes that only carry quantized values on, with their scale.
-        reads: Values quantized where the nodes above read them, by the name of the
-            value whose range they take (their own, or that which they carry).
+        reads: Values quantized where the nodes above read them; each with the name
+            of the value whose range it takes (its own, or that which it carries).
         writes: Values quantized where they are written, for every reader; likewise.
+        outputs: What each of the nodes above writes in integers, by the node's name:
+            its own output, or that of the activation fused into it. A node that
+            writes floats has no entry.
     """
 
     nodes: tuple[str, ...]
     carries: tuple[str, ...]
     reads: Mapping[str, str] = field(default_factory=dict)
     writes: Mapping[str, str] = field(default_factory=dict)
+    outputs: Mapping[str, str] = field(default_factory=dict)
 
 
 def observable(graph: Graph, operators: Operators) -> frozenset[str]:
     """Names of all values whose range a plan may need, whatever stays float."""
-    nodes = [node for node in graph.nodes if role(node) is Role.CARRY]
     found: set[str] = set()
-    for node in [*quantizable(graph, operators), *nodes]:
+    for node in quantizable(graph, operators):
         found.update(_name(value) for value in activations(graph, node))
-        found.update(_name(value) for value in node.outputs if is_float(value))
+        fused = fused_activation(node)
+        found.update(_name(one.outputs[0]) for one in (node, fused) if one is not None)
     return frozenset(found)
 
 
@@ -59,23 +64,29 @@ def plan_quantization(
     Args:
         graph: Its values' types are known; its nodes are named.
         operators: Which operators to quantize.
-        keep_float: Names of nodes to leave alone.
+        keep_float: Names of nodes to leave alone. What they read from a quantized
+            node has passed through integers all the same.
+
+    Raises:
+        UsageError: There is no node of a name to keep float.
     """
+    _check_names(graph, keep_float)
     chosen = [
         node for node in quantizable(graph, operators) if node.name not in keep_float
     ]
     names = frozenset(_name(node) for node in chosen)
-    fused = {
-        _name(use.node)
-        for node in chosen
-        if fused_output(node) is not node.outputs[0]
-        for use in node.outputs[0].uses()
-    }
-    writes: dict[str, str] = {}
+    fused: set[str] = set()
+    outputs: dict[str, str] = {}
     for node in chosen:
-        output = fused_output(node)
-        if _name(node) not in fused and _writes_integers(node, output, names):
-            writes[_name(output)] = _name(output)
+        if _name(node) in fused:
+            continue
+        activation, output = fused_activation(node), node.outputs[0]
+        if activation is not None and activation.name not in keep_float:
+            fused.add(_name(activation))
+            output = activation.outputs[0]
+        if _writes_integers(node, output, names):
+            outputs[_name(node)] = _name(output)
+    writes = {output: output for output in outputs.values()}
     carries = _carry(graph, writes, keep_float)
     reads = {
         _name(value): _name(value)
@@ -89,13 +100,17 @@ def plan_quantization(
         carries=carries,
         reads=reads,
         writes=writes,
+        outputs=outputs,
     )
 
 
-def weights_covered(graph: Graph, plan: Plan) -> tuple[int, int]:
-    """How many of the graph's nodes with constant weights a plan quantizes, of all."""
-    names = [node.name for node in graph.nodes if weight(graph, node) is not None]
-    return sum(name in plan.nodes for name in names), len(names)
+def _check_names(graph: Graph, keep_float: frozenset[str]) -> None:
+    names = [_name(node) for node in graph.nodes]
+    for name in sorted(keep_float - frozenset(names)):
+        raise UsageError(
+            f"{graph.name} has no operator {name!r} to keep float",
+            hint=did_you_mean(name, names),
+        )
 
 
 def _writes_integers(node: Node, output: Value, names: frozenset[str]) -> bool:
@@ -123,7 +138,7 @@ def _carry(
         if any(output.is_graph_output() for output in node.outputs):
             continue
         carries.append(_name(node))
-        for output in node.outputs:
+        for output in filter(is_float, node.outputs):
             writes[_name(output)] = writes[_name(source)]
     return tuple(carries)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from skerry.compress.operators import Role, role, weight, weight_axis
+from skerry.compress.operators import Role, operands, role, weight, weight_axis
 from skerry.compress.plan import Plan
 from skerry.compress.ranges import Range, scale_and_zero_point
 from skerry.compress.schemes import INT8_WEIGHTS, UINT8_ACTIVATIONS, Scheme
@@ -66,7 +66,10 @@ def insert_qdq(
         schemes: How.
 
     Returns:
-        A graph of the same signature, opset 13 or later.
+        A graph of the same signature and opset.
+
+    Raises:
+        DataError: Weights are NaN or infinite.
     """
     writer = _Writer(graph.copy(), plan, ranges, schemes)
     writer.quantize_weights()
@@ -104,17 +107,20 @@ class _Writer:
 
     def quantize_activations(self) -> None:
         """Pass each planned value through a pair, for those who read it so."""
-        readers = self._quantized | frozenset(self._plan.carries)
         for name, source in {**self._plan.reads, **self._plan.writes}.items():
             value = self.graph.value(name)
             uses = [
                 use
                 for use in value.uses()
-                if name in self._plan.writes or use.node.name in readers
+                if name in self._plan.writes or self._computes_with(use.node, use.idx)
             ]
             pair = self._pair(value, source)
             for use in uses:
                 use.node.replace_input_with(use.idx, pair)
+
+    def _computes_with(self, node: Node, index: int) -> bool:
+        """Whether a node of the plan takes its input of this index as an operand."""
+        return node.name in self._quantized and index < len(operands(node))
 
     def _weights_of(self, node: Node) -> None:
         value = weight(self.graph, node)
@@ -146,20 +152,20 @@ class _Writer:
         )
         if bias is None or bias.ndim != 1 or source is None or not scaled_alike:
             return
-        scale = self._input_scale(source) * weight_scale
-        codes = np.rint(bias.astype(np.float64) / scale)
-        if scale.min() <= np.finfo(np.float32).tiny or np.abs(codes).max() > _INT32.max:
+        scale = np.asarray(self._input_scale(source) * weight_scale)
+        if scale.min() <= np.finfo(np.float32).tiny:
             return
-        axis = 0 if scale.ndim else None
-        key = (str(value.name), f"bias of {node.name}")
-        self._shared[key] = self._dequantized(
+        codes = np.rint(bias.astype(np.float64) / scale)
+        if not np.abs(codes).max() <= _INT32.max:
+            return
+        stored = self._dequantized(
             f"{node.name}.bias",
             codes.astype(np.int32),
             scale.astype(np.float32),
             np.zeros(scale.shape, np.int32),
-            axis,
+            0 if scale.ndim else None,
         )
-        node.replace_input_with(2, self._shared[key])
+        node.replace_input_with(2, stored)
 
     def _operands_of(self, node: Node) -> None:
         """Quantize the constant float operands of arithmetic (`Add`, `Mul`, …)."""
@@ -206,14 +212,14 @@ class _Writer:
         quantize = make_node(
             "QuantizeLinear",
             [value, scale_value, zero_value],
-            outputs=[f"{name}.q"],
-            name=f"{name}.QuantizeLinear",
+            outputs=[self.graph.unique_name(f"{name}.q")],
+            name=self.graph.unique_name(f"{name}.QuantizeLinear"),
         )
         dequantize = make_node(
             "DequantizeLinear",
             [quantize.outputs[0], scale_value, zero_value],
-            outputs=[f"{name}.dq"],
-            name=f"{name}.DequantizeLinear",
+            outputs=[self.graph.unique_name(f"{name}.dq")],
+            name=self.graph.unique_name(f"{name}.DequantizeLinear"),
         )
         place_after(self.graph, value, [quantize, dequantize])
         return dequantize.outputs[0]
@@ -230,11 +236,12 @@ class _Writer:
                 self._constant_value(f"{name}.codes.zero_point", zero_point),
             ],
             {} if axis is None else {"axis": axis},
-            outputs=[f"{name}.dequantized"],
-            name=f"{name}.DequantizeLinear",
+            outputs=[self.graph.unique_name(f"{name}.dequantized")],
+            name=self.graph.unique_name(f"{name}.DequantizeLinear"),
         )
         place_after(self.graph, stored, [node])
         return node.outputs[0]
 
     def _constant_value(self, name: str, array: Array) -> Value:
-        return self.graph.add_initializer(make_initializer(array, name))
+        unique = self.graph.unique_name(name)
+        return self.graph.add_initializer(make_initializer(array, unique))

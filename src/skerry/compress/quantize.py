@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import get_args
+
+import numpy as np
 
 from skerry.compress.calibrate import Progress, calibrate
-from skerry.compress.operators import Operators
+from skerry.compress.operators import (
+    Operators,
+    quantizable,
+)
 from skerry.compress.plan import observable, plan_quantization
 from skerry.compress.qdq import DEFAULT_SCHEMES, Schemes, insert_qdq
 from skerry.compress.ranges import Range
 from skerry.compress.schemes import Method
+from skerry.core.errors import ModelError, UsageError
+from skerry.core.names import did_you_mean
 from skerry.core.recipe import ParamValue, StepSpec
 from skerry.core.seams import Runtime
 from skerry.graph import (
@@ -27,6 +35,19 @@ from skerry.tasks.samples import SampleSource
 
 QDQ_OPSET = 17
 """Pairs per channel need opset 13; 17 is what every runtime of today reads."""
+
+
+_QUANTIZED_ALREADY = frozenset(
+    {
+        "ConvInteger",
+        "DequantizeLinear",
+        "DynamicQuantizeLinear",
+        "MatMulInteger",
+        "QLinearConv",
+        "QLinearMatMul",
+        "QuantizeLinear",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,13 +75,25 @@ class Quantize:
         operators: `weights` for operators with weights, `all` for all that can be.
         method: How ranges of activations are chosen.
         per_channel: Whether weights have one scale an output channel.
-        keep_float: Names of nodes that stay float.
+        keep_float: Names of nodes that stay float; as they are called after `prepare`.
+
+    Raises:
+        UsageError: There is no such choice of operators.
     """
 
     operators: Operators = "weights"
     method: Method = "minmax"
     per_channel: bool = True
     keep_float: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.operators not in get_args(Operators):
+            raise UsageError(
+                f"cannot quantize the operators {self.operators!r}",
+                hint=did_you_mean(str(self.operators), get_args(Operators)),
+            )
+        # A recipe file knows lists only.
+        object.__setattr__(self, "keep_float", tuple(self.keep_float))
 
     @property
     def schemes(self) -> Schemes:
@@ -72,7 +105,9 @@ class Quantize:
 
         Raises:
             DataError: The calibration samples do not fit, or there are none.
-            ModelError: The graph cannot be brought to an opset with per-channel pairs.
+            ModelError: The graph cannot be quantized; see `prepare`.
+            RuntimeFailure: The runtime cannot run it.
+            UsageError: There is no node of a name to keep float, or no such method.
         """
         ready = prepare(graph)
         ranges = calibrate(
@@ -87,7 +122,15 @@ class Quantize:
         return self.write(ready, ranges)
 
     def write(self, prepared: Graph, ranges: Mapping[str, Range]) -> Graph:
-        """Quantize a prepared graph with ranges already known."""
+        """Quantize a prepared graph with ranges already known.
+
+        Args:
+            prepared: What `prepare` returned; it is left as it was.
+            ranges: Of each value that is `observable` with this step's operators.
+
+        Raises:
+            UsageError: There is no node of a name to keep float.
+        """
         plan = plan_quantization(
             prepared, operators=self.operators, keep_float=frozenset(self.keep_float)
         )
@@ -115,10 +158,44 @@ def prepare(graph: Graph) -> Graph:
         graph: Any float graph; it is left as it was.
 
     Raises:
-        ModelError: It cannot be brought to the opset that quantization needs.
+        ModelError: It cannot be brought to the opset that quantization needs, is
+            quantized already, has no weights to quantize, or has NaN among them.
     """
+    _check_float(graph)
     ready = upgrade_opset(graph, QDQ_OPSET)
     ready = constants_to_initializers(ready)
     ready = fold_constants(ready)
     ready = fold_affine(fold_batch_norm(ready))
-    return infer_shapes(name_all_nodes(ready))
+    ready = infer_shapes(name_all_nodes(ready))
+    _check_weights(ready)
+    return ready
+
+
+def _check_float(graph: Graph) -> None:
+    for node in graph.all_nodes:
+        if node.op_type in _QUANTIZED_ALREADY:
+            raise ModelError(
+                f"{graph.name} is quantized already: it has a {node.op_type} node "
+                f"{node.name!r}",
+                hint="Give the float model that it was made from.",
+            )
+
+
+def _check_weights(graph: Graph) -> None:
+    """Refuse what leaves nothing to do, or has weights that no scale fits."""
+    nodes = quantizable(graph, "weights")
+    if not nodes:
+        raise ModelError(
+            f"{graph.name} has nothing to quantize: no Conv, Gemm or MatMul with "
+            "constant float32 weights",
+            hint="Give a float32 model; float16 ones must be converted first.",
+        )
+    for node in nodes:
+        for value in filter(None, node.inputs[1:]):
+            array = graph.constant(value)
+            if array is not None and not np.isfinite(array).all():
+                raise ModelError(
+                    f"{graph.name}: the tensor {value.name!r} of the {node.op_type} "
+                    f"node {node.name!r} holds NaN or infinity",
+                    hint="Train or export the model again.",
+                )

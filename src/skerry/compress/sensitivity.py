@@ -18,11 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skerry.compress.calibrate import Progress
-from skerry.compress.operators import (
-    fused_output,
-    weight,
-    weight_axis,
-)
+from skerry.compress.operators import operands, weight, weight_axis
 from skerry.compress.plan import Plan
 from skerry.compress.qdq import DEFAULT_SCHEMES, Schemes
 from skerry.compress.ranges import Range, scale_and_zero_point
@@ -72,10 +68,9 @@ def measure_sensitivity(
         samples) when the values that this node reads and writes are quantized; 0 is
         none, 1 is as large as the outputs themselves.
     """
-    written = _written_by(graph, plan)
-    switched = _Switched(graph.copy(), ranges, schemes, switches=len(plan.nodes))
+    switched = _Switched(graph.copy(), plan, ranges, schemes)
     for index, name in enumerate(plan.nodes):
-        switched.add(name, index, written=written.get(name))
+        switched.add(name, index)
     compared = _compared(switched.graph)
     switched.graph.add_outputs(compared)
     with tempfile.TemporaryDirectory(prefix="skerry-") as folder:
@@ -131,50 +126,41 @@ def _compared(graph: Graph) -> list[str]:
     return names
 
 
-def _written_by(graph: Graph, plan: Plan) -> dict[str, str]:
-    """The value that each node of the plan writes in integers, by the node's name."""
-    by_name = {node.name: node for node in graph.nodes}
-    found = {}
-    for name in plan.nodes:
-        output = fused_output(by_name[name])
-        if output.name in plan.writes:
-            found[name] = str(output.name)
-    return found
-
-
 class _Switched:
     """A graph in which each operator can be quantized by a switch."""
 
     def __init__(
         self,
         graph: Graph,
+        plan: Plan,
         ranges: Mapping[str, Range],
         schemes: Schemes,
-        *,
-        switches: int,
     ) -> None:
         self.graph = graph
-        self._ranges = ranges
+        self._outputs = plan.outputs
+        self._ranges = {
+            name: ranges[source]
+            for name, source in {**plan.reads, **plan.writes}.items()
+        }
         self._schemes = schemes
         self._nodes = {node.name: node for node in graph.nodes}
         self._origin: dict[str, str] = {}
         self._switches = graph.add_input(
-            TensorSpec(name=SWITCHES, dtype="bool", shape=(switches,))
+            TensorSpec(name=SWITCHES, dtype="bool", shape=(len(plan.nodes),))
         )
 
-    def add(self, name: str, index: int, *, written: str | None) -> None:
+    def add(self, name: str, index: int) -> None:
         """Put one node, and what it writes, behind the switch of this index."""
         node = self._nodes[name]
         self._round_weights(node)
-        switch = self._switch(index)
-        for position, value in enumerate(node.inputs):
+        for position, value in enumerate(operands(node)):
             if value is not None and self._origin_of(value) in self._ranges:
-                choice = self._choice(value, switch, f"{name}.{position}")
+                choice = self._choice(value, index, f"{name}.{position}")
                 node.replace_input_with(position, choice)
-        if written is not None:
-            value = self.graph.value(written)
+        if name in self._outputs:
+            value = self.graph.value(self._outputs[name])
             uses = list(value.uses())
-            choice = self._choice(value, switch, f"{name}.out")
+            choice = self._choice(value, index, f"{name}.out")
             for use in uses:
                 use.node.replace_input_with(use.idx, choice)
 
@@ -182,16 +168,8 @@ class _Switched:
         name = str(value.name)
         return self._origin.get(name, name)
 
-    def _switch(self, index: int) -> Value:
-        position = self._constant(f"{SWITCHES}.{index}", np.array(index, np.int64))
-        gather = make_node(
-            "Gather", [self._switches, position], outputs=[f"{SWITCHES}.{index}.on"]
-        )
-        place_after(self.graph, self._switches, [gather])
-        return gather.outputs[0]
-
-    def _choice(self, value: Value, switch: Value, name: str) -> Value:
-        """The value, rounded where the switch is on."""
+    def _choice(self, value: Value, index: int, name: str) -> Value:
+        """The value, rounded where the switch of this index is on."""
         origin = self._origin_of(value)
         scale, zero_point = scale_and_zero_point(
             self._ranges[origin], self._schemes.activations
@@ -200,16 +178,18 @@ class _Switched:
             self._constant(f"{name}.scale", scale),
             self._constant(f"{name}.zero_point", zero_point),
         ]
-        codes = make_node("QuantizeLinear", [value, *parameters], outputs=[f"{name}.q"])
-        rounded = make_node(
-            "DequantizeLinear", [codes.outputs[0], *parameters], outputs=[f"{name}.dq"]
+        position = self._constant(f"{name}.switch", np.array(index, np.int64))
+        switch = self._node("Gather", [self._switches, position], f"{name}.on")
+        codes = self._node("QuantizeLinear", [value, *parameters], f"{name}.q")
+        rounded = self._node(
+            "DequantizeLinear", [codes.outputs[0], *parameters], f"{name}.dq"
         )
-        where = make_node(
-            "Where", [switch, rounded.outputs[0], value], outputs=[f"{name}.choice"]
+        choice = self._node(
+            "Where", [switch.outputs[0], rounded.outputs[0], value], f"{name}.choice"
         )
-        place_after(self.graph, value, [codes, rounded, where])
-        self._origin[f"{name}.choice"] = origin
-        return where.outputs[0]
+        place_after(self.graph, value, [switch, codes, rounded, choice])
+        self._origin[str(choice.outputs[0].name)] = origin
+        return choice.outputs[0]
 
     def _round_weights(self, node: Node) -> None:
         value = weight(self.graph, node)
@@ -222,4 +202,8 @@ class _Switched:
         node.replace_input_with(1, rounded)
 
     def _constant(self, name: str, array: Array) -> Value:
-        return self.graph.add_initializer(make_initializer(array, name))
+        unique = self.graph.unique_name(name)
+        return self.graph.add_initializer(make_initializer(array, unique))
+
+    def _node(self, op_type: str, inputs: Sequence[Value], output: str) -> Node:
+        return make_node(op_type, inputs, outputs=[self.graph.unique_name(output)])

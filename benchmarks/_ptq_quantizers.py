@@ -15,7 +15,6 @@ from typing import Any
 from benchmarks._ptq_cases import Case
 from skerry.compress.evidence import compress
 from skerry.compress.quantize import Quantize, StepContext
-
 from skerry.graph import read_graph, upgrade_opset, write_graph
 from skerry.runtimes import get_runtime
 

@@ -96,9 +96,9 @@ def _headline(comparison: Comparison, text: TextAct, meter: MeterAct) -> Html:
     items = [
         Card(
             label="Plain INT8",
-            value=figures.show_percent(text.plain.value),
-            detail="of lines right; "
-            f"{figures.show_percent(text.compressed.before.value)} before",
+            value=_right(text.per_tensor),
+            detail=f"of lines right per tensor, {_right(text.plain)} per channel; "
+            f"{_right(text.compressed.before)} before",
             is_bad=True,
         ),
         Card(

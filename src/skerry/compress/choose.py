@@ -169,6 +169,9 @@ class _Trials:
         self._source = source
         self._search = search
         self._folder = folder
+        # What the runtime refuses is told as that: values behind an operator that it
+        # does not know have no type, and would seem to leave nothing to quantize.
+        search.runtime.load(source, LoadOptions(threads=search.threads)).close()
         self._prepared = prepare(graph)
         self._ranges: dict[tuple[Operators, Method], dict[str, Range]] = {}
         self._candidates: list[Candidate] = []

@@ -50,7 +50,9 @@ def _cut(found: Range, low: float, high: float) -> Range:
     for; what would then be left of an activation that should be 0 is a bias on all
     values that are off.
     """
-    kept_low, kept_high = max(float(found.low), low), min(float(found.high), high)
+    # A range holds zero, even where all that matters lies on one side of it.
+    kept_low = max(float(found.low), min(low, 0.0))
+    kept_high = min(float(found.high), max(high, 0.0))
     step = (kept_high - kept_low) / FEWEST_STEPS
     return Range(
         low=np.asarray(max(float(found.low), kept_low - step), np.float32),

@@ -75,7 +75,8 @@ def test_memory_is_flat_in_the_number_of_samples(runtime: Runtime, method: str) 
 
     peak_bytes(2)
     few, many = peak_bytes(10), peak_bytes(200)
-    assert many < few + 16 * 1024
+    # Were they kept, the 190 more would take 1.5 MB; coverage itself takes a little.
+    assert many < few + 256 * 1024
 
 
 def test_no_samples_are_an_error(runtime: Runtime) -> None:

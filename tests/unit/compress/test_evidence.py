@@ -227,6 +227,7 @@ def test_the_character_error_counts_the_other_way(
     metric: str,
     drop: float,
     compressed: Callable[..., Compressed],
+    *,
     workplace: Any,
     fixed_latency: FixLatency,
     monkeypatch: pytest.MonkeyPatch,

@@ -61,7 +61,7 @@ def nets(draw: st.DrawFn) -> Graph:
     return prepare(parse_graph(content))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(nets(), st.sampled_from(["weights", "all"]), st.data())
 def test_any_net_is_quantized(
     graph: Graph, operators: Operators, choices: st.DataObject

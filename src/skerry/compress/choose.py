@@ -43,9 +43,6 @@ METHODS: tuple[Method, ...] = ("minmax", "percentile", "mse")
 MOST_FLOAT = 0.5
 """Over this share of operators in float there is no point in going on."""
 
-FEWEST_FLOAT = 2
-"""Operators kept float in the first trial that keeps any."""
-
 LADDER = 1.6
 """How much longer the list of operators kept float gets from trial to trial."""
 
@@ -202,7 +199,7 @@ class _Trials:
         weights_only = [one for one in self._candidates if one.step.operators != "all"]
         best = min(weights_only, key=lambda candidate: candidate.drop).step
         order = self._order(best)
-        count = FEWEST_FLOAT
+        count = 1
         while count <= len(order) * MOST_FLOAT:
             step = replace(best, keep_float=tuple(sorted(order[:count])))
             title = f"operators with weights, {best.method}, {count} kept float"

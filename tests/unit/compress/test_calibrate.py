@@ -9,8 +9,10 @@ import pytest
 
 from skerry.compress import UINT8_ACTIVATIONS
 from skerry.compress.calibrate import LARGEST_SLICE, calibrate
+from skerry.compress.dead_zones import narrow
 from skerry.compress.plan import observable
 from skerry.compress.quantize import prepare
+from skerry.compress.ranges import Range
 from skerry.core.errors import DataError
 from skerry.core.seams import Array, Runtime
 from skerry.graph import Graph, parse_graph
@@ -41,7 +43,7 @@ def pictures(count: int, size: int = 8) -> Iterator[dict[str, Array]]:
 def test_ranges_are_minimum_and_maximum(
     build: models.Builder, runtime: Runtime
 ) -> None:
-    """Each value's range is that of numpy over all samples, zero included."""
+    """Each value's range is that of numpy over all samples, less its dead zones."""
     graph = prepare(parse_graph(build()))
     names = observable(graph, "all")
     samples = [running.random_inputs(graph, seed) for seed in range(5)]
@@ -51,10 +53,16 @@ def test_ranges_are_minimum_and_maximum(
     watched.add_outputs(names - inputs)
     seen = [{**running.run(watched, sample), **sample} for sample in samples]
     assert ranges.keys() == names
+    values = {
+        name: np.concatenate([arrays[name].reshape(-1) for arrays in seen])
+        for name in ranges
+    }
+    expected = narrow(
+        graph, {name: Range(low=v.min(), high=v.max()) for name, v in values.items()}
+    )
     for name, found in ranges.items():
-        values = np.concatenate([arrays[name].reshape(-1) for arrays in seen])
-        assert found.low == pytest.approx(min(values.min(), 0), rel=1e-4, abs=1e-6)
-        assert found.high == pytest.approx(max(values.max(), 0), rel=1e-4, abs=1e-6)
+        assert found.low == pytest.approx(expected[name].low, rel=1e-4, abs=1e-6)
+        assert found.high == pytest.approx(expected[name].high, rel=1e-4, abs=1e-6)
 
 
 @pytest.mark.parametrize("method", ["minmax", "mse"])

@@ -43,13 +43,10 @@ METHODS: tuple[Method, ...] = ("minmax", "percentile", "mse")
 MOST_FLOAT = 0.5
 """Over this share of operators in float there is no point in going on."""
 
-FEWEST_FLOAT = 2
-"""Operators kept float in the first trial that keeps any."""
-
 LADDER = 1.6
 """How much longer the list of operators kept float gets from trial to trial."""
 
-SELECTION_MARGIN = 0.5
+SELECTION_MARGIN = 0.75
 """Share of the allowed loss that may be used up on the selection half: whoever picks
 the best of many on some samples does a little worse on others."""
 
@@ -169,6 +166,9 @@ class _Trials:
         self._source = source
         self._search = search
         self._folder = folder
+        # What the runtime refuses is told as that: values behind an operator that it
+        # does not know have no type, and would seem to leave nothing to quantize.
+        search.runtime.load(source, LoadOptions(threads=search.threads)).close()
         self._prepared = prepare(graph)
         self._ranges: dict[tuple[Operators, Method], dict[str, Range]] = {}
         self._candidates: list[Candidate] = []
@@ -199,7 +199,7 @@ class _Trials:
         weights_only = [one for one in self._candidates if one.step.operators != "all"]
         best = min(weights_only, key=lambda candidate: candidate.drop).step
         order = self._order(best)
-        count = FEWEST_FLOAT
+        count = 1
         while count <= len(order) * MOST_FLOAT:
             step = replace(best, keep_float=tuple(sorted(order[:count])))
             title = f"operators with weights, {best.method}, {count} kept float"

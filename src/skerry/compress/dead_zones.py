@@ -24,6 +24,9 @@ what it is divided by afterwards does not matter here."""
 _HARD_SWISH_LOW = -3.0
 _INFINITE = float("inf")
 
+FEWEST_STEPS = 254
+"""Steps of an 8-bit range, less the one by which it is widened."""
+
 
 def narrow(graph: Graph, ranges: Mapping[str, Range]) -> dict[str, Range]:
     """Cut from each range what makes no difference to those who read the value.
@@ -36,12 +39,25 @@ def narrow(graph: Graph, ranges: Mapping[str, Range]) -> dict[str, Range]:
     narrowed = dict(ranges)
     for name, (low, high) in bounds.items():
         if name in narrowed:
-            found = narrowed[name]
-            narrowed[name] = Range(
-                low=np.maximum(found.low, np.float32(low)),
-                high=np.minimum(found.high, np.float32(high)),
-            )
+            narrowed[name] = _cut(narrowed[name], low, high)
     return narrowed
+
+
+def _cut(found: Range, low: float, high: float) -> Range:
+    """Cut a range at bounds, which the outermost codes must not fall short of.
+
+    The zero point is rounded, so the codes may cover half a step less than was asked
+    for; what would then be left of an activation that should be 0 is a bias on all
+    values that are off.
+    """
+    # A range holds zero, even where all that matters lies on one side of it.
+    kept_low = max(float(found.low), min(low, 0.0))
+    kept_high = min(float(found.high), max(high, 0.0))
+    step = (kept_high - kept_low) / FEWEST_STEPS
+    return Range(
+        low=np.asarray(max(float(found.low), kept_low - step), np.float32),
+        high=np.asarray(min(float(found.high), kept_high + step), np.float32),
+    )
 
 
 def _bounds(graph: Graph) -> dict[str, tuple[float, float]]:
@@ -52,15 +68,15 @@ def _bounds(graph: Graph) -> dict[str, tuple[float, float]]:
         if _is_read_by_all_of(value, readers=2):
             found[str(value.name)] = (_HARD_SWISH_LOW, _INFINITE)
     for node in graph.nodes:
-        value = node.inputs[0] if node.inputs else None
-        if value is None or not _is_read_by_all_of(value, readers=1):
+        source = node.inputs[0] if node.inputs else None
+        if source is None or not _is_read_by_all_of(source, readers=1):
             continue
         if node.op_type == "HardSwish":
-            found[str(value.name)] = (_HARD_SWISH_LOW, _INFINITE)
+            found[str(source.name)] = (_HARD_SWISH_LOW, _INFINITE)
         elif node.op_type == "HardSigmoid":
             alpha, beta = attribute(node, "alpha", 0.2), attribute(node, "beta", 0.5)
             if alpha > 0:
-                found[str(value.name)] = (-beta / alpha, (1 - beta) / alpha)
+                found[str(source.name)] = (-beta / alpha, (1 - beta) / alpha)
     return found
 
 

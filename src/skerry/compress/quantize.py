@@ -150,8 +150,9 @@ class Quantize:
 def prepare(graph: Graph) -> Graph:
     """Bring a float graph into the form that quantization works on.
 
-    Nodes are named, constants are initializers, batch normalization and other
-    scaling are folded into convolutions (Jacob et al. 2018, section 3.2), value types are known.
+    Nodes are named, constants are initializers, batch normalization and other scaling
+    are folded into convolutions (Jacob et al. 2018, section 3.2), value types are
+    known.
 
     Args:
         graph: Any float graph; it is left as it was.

@@ -71,11 +71,13 @@ def measure_sensitivity(
     switched = _Switched(graph.copy(), plan, ranges, schemes)
     for index, name in enumerate(plan.nodes):
         switched.add(name, index)
+    compared = _compared(switched.graph)
+    switched.graph.add_outputs(compared)
     with tempfile.TemporaryDirectory(prefix="skerry-") as folder:
         model = write_graph(switched.graph, Path(folder) / "switched.onnx")
         session = runtime.load(model, LoadOptions(threads=threads, precision="float32"))
         try:
-            return _distances(session, plan.nodes, samples, progress)
+            return _distances(session, plan.nodes, compared, samples, progress)
         finally:
             session.close()
 
@@ -83,11 +85,16 @@ def measure_sensitivity(
 def _distances(
     session: Session,
     names: Sequence[str],
+    compared: Sequence[str],
     samples: Sequence[Tensors],
     progress: Progress | None,
 ) -> dict[str, float]:
+    def outputs(sample: Tensors, switches: NDArray[np.bool_]) -> dict[str, Array]:
+        found = session.run({**sample, SWITCHES: switches})
+        return {name: found[name] for name in compared}
+
     off = np.zeros(len(names), np.bool_)
-    references = [session.run({**sample, SWITCHES: off}) for sample in samples]
+    references = [outputs(sample, off) for sample in samples]
     found = {}
     for index, name in enumerate(names):
         on: NDArray[np.bool_] = off.copy()
@@ -95,7 +102,7 @@ def _distances(
         found[name] = float(
             np.mean(
                 [
-                    output_distance(reference, session.run({**sample, SWITCHES: on}))
+                    output_distance(reference, outputs(sample, on))
                     for sample, reference in zip(samples, references, strict=True)
                 ]
             )
@@ -103,6 +110,20 @@ def _distances(
         if progress is not None:
             progress("sensitivity", index + 1, len(names))
     return found
+
+
+def _compared(graph: Graph) -> list[str]:
+    """The outputs, or what goes into a softmax that makes one.
+
+    A softmax hides errors until they change the answer, and then shows them whole.
+    """
+    names = []
+    for output in graph.output_values:
+        node = output.producer()
+        is_softmax = node is not None and node.op_type in ("Softmax", "LogSoftmax")
+        source = node.inputs[0] if node is not None and is_softmax else output
+        names.append(str((source or output).name))
+    return names
 
 
 class _Switched:

@@ -15,8 +15,8 @@ def fold_affine(graph: Graph) -> Graph:
     """Return a copy in which convolutions do the scaling and shifting behind them.
 
     A `Mul` or `Add` with a constant, one number or one a channel, that alone reads a
-    convolution's result becomes part of its weights and bias: a·(W∗x + b) + c is
-    (a·W)∗x + (a·b + c). Computed in float64. Networks with learnable affine blocks
+    convolution's result becomes part of its weights and bias: a·(W x + b) + c is
+    (a·W) x + (a·b + c). Computed in float64. Networks with learnable affine blocks
     (PP-LCNetV3) and unfused normalization have them by the dozen.
     """
     folded = graph.copy()
@@ -36,7 +36,7 @@ def _affine_reader(graph: Graph, conv: Node) -> tuple[Node, Array] | None:
     if len(uses) != 1 or output.is_graph_output():
         return None
     node, index = uses[0]
-    if node.op_type not in ("Mul", "Add") or len(node.inputs) != 2:
+    if node.op_type not in ("Mul", "Add") or node.domain not in _onnx.STANDARD_DOMAINS:
         return None
     constant = graph.constant(node.inputs[1 - index])
     weight = graph.constant(conv.inputs[1])
@@ -57,10 +57,9 @@ def _per_channel(constant: Array, *, channels: int, rank: int) -> Array | None:
 
 
 def _fold(graph: Graph, conv: Node, node: Node, constant: Array) -> bool:
-    conv.resize_inputs(3)
-    weight = graph.constant(conv.inputs[1])
-    bias = graph.constant(conv.inputs[2])
-    if weight is None or (conv.inputs[2] is not None and bias is None):
+    given_bias = conv.inputs[2] if len(conv.inputs) > 2 else None
+    weight, bias = graph.constant(conv.inputs[1]), graph.constant(given_bias)
+    if weight is None or (given_bias is not None and bias is None):
         return False
     wide, shift = weight.astype(np.float64), np.zeros(len(weight))
     if bias is not None:
@@ -70,9 +69,12 @@ def _fold(graph: Graph, conv: Node, node: Node, constant: Array) -> bool:
         shift = shift * constant
     else:
         shift = shift + constant
-    made = (wide.astype(weight.dtype), shift.astype(weight.dtype))
+    # What a narrower dtype cannot hold becomes infinite, and is left as it was.
+    with np.errstate(over="ignore"):
+        made = (wide.astype(weight.dtype), shift.astype(weight.dtype))
     if not all(np.isfinite(array).all() for array in made):
         return False
+    conv.resize_inputs(3)
     for index, array in enumerate(made, start=1):
         conv.replace_input_with(index, _stored(graph, conv, array, index))
     replace_all_uses(graph, node.outputs[0], conv.outputs[0])

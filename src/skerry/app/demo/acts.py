@@ -32,7 +32,8 @@ CALIBRATION_LINES = 32
 EVALUATION_LINES = 500
 COMPARED_LINES = 60
 COMPARE_REPEATS = 15
-BUDGET = Budget(accuracy_drop=0.01)
+TEXT_BUDGET = Budget(accuracy_drop=0.02)
+METER_BUDGET = Budget(accuracy_drop=0.01)
 THREADS = 2
 
 
@@ -168,7 +169,7 @@ def squeeze_text(net: TextNet, progress: Progress | None) -> TextAct:
         report=net.report,
         task=net.task,
         runtime=runtime,
-        budget=BUDGET,
+        budget=TEXT_BUDGET,
         threads=THREADS,
         progress=progress,
     )
@@ -197,7 +198,7 @@ def squeeze_meter(progress: Progress | None) -> MeterAct:
         report=report,
         task=networks.meter_task(),
         runtime=get_runtime("onnxruntime"),
-        budget=BUDGET,
+        budget=METER_BUDGET,
         threads=1,
         progress=progress,
     )

@@ -57,8 +57,8 @@ def demo_page(
             "Run fast: what plain INT8 does to it",
             gallery(_misread(net, text)),
             lead=(
-                f"MinMax INT8 of every operator: {_right(text.per_tensor)} of the lines "
-                f"right with one scale a tensor, {_right(text.plain)} with one a "
+                f"MinMax INT8 of every operator: {_right(text.per_tensor)} of the "
+                f"lines right with one scale a tensor, {_right(text.plain)} with one a "
                 f"channel; the float net: {_right(text.compressed.before)}. Lines that "
                 "only the better of the two misreads:"
             ),
@@ -96,9 +96,9 @@ def _headline(comparison: Comparison, text: TextAct, meter: MeterAct) -> Html:
     items = [
         Card(
             label="Plain INT8",
-            value=figures.show_percent(text.plain.value),
-            detail="of lines right; "
-            f"{figures.show_percent(text.compressed.before.value)} before",
+            value=_right(text.per_tensor),
+            detail=f"of lines right per tensor, {_right(text.plain)} per channel; "
+            f"{_right(text.compressed.before)} before",
             is_bad=True,
         ),
         Card(

@@ -98,12 +98,12 @@ class Camera:
         read_noise: Standard deviation of the sensor's own noise, of full scale.
     """
 
-    height_px: tuple[float, float] = (20, 42)
+    height_px: tuple[float, float] = (21, 43)
     rotation_deg: float = 1.5
     paper: tuple[float, float] = (0.5, 0.95)
-    contrast: tuple[float, float] = (0.4, 0.88)
-    photons: tuple[float, float] = (50, 300)
-    read_noise: tuple[float, float] = (0.015, 0.07)
+    contrast: tuple[float, float] = (0.42, 0.89)
+    photons: tuple[float, float] = (55, 320)
+    read_noise: tuple[float, float] = (0.012, 0.065)
 
 
 def read_lines(

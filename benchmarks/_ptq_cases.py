@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -25,8 +25,8 @@ from skerry.graph import open_model
 from skerry.tasks.samples import SampleSource, open_samples, split, take
 from skerry.tasks.task import Task, load_task, task_to_toml
 
-QUICK_CALIBRATION_LINES = 8
-QUICK_EVALUATION_LINES = 48
+QUICK_CALIBRATION_LINES = 4
+QUICK_EVALUATION_LINES = 24
 QUICK_DIGITS = 400
 
 
@@ -85,7 +85,7 @@ def write_case(
 
 def _write_samples(path: Path, samples: SampleSource) -> None:
     kept = list(samples)
-    arrays = {
+    arrays: dict[str, Any] = {
         name: np.concatenate([sample.inputs[name] for sample in kept])
         for name in kept[0].inputs
     }

@@ -104,17 +104,16 @@ def skerry_compress(case: Case, path: Path) -> None:
     write_graph(done.graph, path)
 
 
-ORT_DEFAULT = "onnxruntime, defaults (MinMax per tensor)"
-ORT_PERCENTILE = "onnxruntime, Percentile per channel"
-SKERRY = "skerry compress (search and report)"
+ORT_DEFAULTS = f"{PEER} defaults"
+ORT_PERCENTILE = f"{PEER} percentile"
+SKERRY_PLAIN = "skerry, no search"
+SKERRY = "skerry compress"
 QUANTIZERS: Mapping[str, Callable[[Case, Path], None]] = {
-    ORT_DEFAULT: OrtSettings(per_channel=False).quantize,
-    "onnxruntime, MinMax per channel": OrtSettings().quantize,
+    ORT_DEFAULTS: OrtSettings(per_channel=False).quantize,
+    f"{PEER} per channel": OrtSettings().quantize,
     ORT_PERCENTILE: OrtSettings(method="Percentile").quantize,
-    "onnxruntime, MinMax per channel, operators with weights": OrtSettings(
-        operators=WEIGHTED_OPERATORS
-    ).quantize,
-    "skerry quantize (no search)": skerry_plain,
+    f"{PEER} with weights": OrtSettings(operators=WEIGHTED_OPERATORS).quantize,
+    SKERRY_PLAIN: skerry_plain,
     SKERRY: skerry_compress,
 }
 """What turns a case into a model file, by the name in the table."""

@@ -51,6 +51,8 @@ LEFT_OUT: Mapping[tuple[str, str], str] = {
 }
 """What is not run, and why; the table says so."""
 
+GAVE_UP = "nothing held the budget: the source model"
+
 REPEATS = 101
 QUICK_REPEATS = 11
 ONE_THREAD = LoadOptions(threads=1)
@@ -104,15 +106,16 @@ def measure(quick: bool) -> Outcome:  # noqa: FBT001 — as the harness calls it
 
 def _prepare(net: str, folder: Path, *, quick: bool) -> dict[str, ChildCost]:
     _run("benchmarks._ptq_cases", net, str(folder), *(["--quick"] if quick else []))
-    return make_models(net, folder)
+    names = [name for name in QUANTIZERS if (net, name) not in LEFT_OUT]
+    return make_models(folder, names)
 
 
-def make_models(net: str, folder: Path) -> dict[str, ChildCost]:
-    """Quantize a case in every way.
+def make_models(folder: Path, names: Sequence[str]) -> dict[str, ChildCost]:
+    """Quantize a case, each time in a process of its own.
 
     Args:
-        net: The case's name.
-        folder: Its files; each model is put beside them.
+        folder: The case's files; each model is put beside them.
+        names: Of the quantizers.
 
     Returns:
         What each quantizer used, by its name.
@@ -121,8 +124,7 @@ def make_models(net: str, folder: Path) -> dict[str, ChildCost]:
         name: _run(
             "benchmarks._ptq_quantizers", name, str(folder), str(_path(folder, name))
         )
-        for name in QUANTIZERS
-        if (net, name) not in LEFT_OUT
+        for name in names
     }
 
 
@@ -191,8 +193,7 @@ def _time(models: Mapping[str, Model], case: Case, repeats: int) -> dict[str, La
 
 def rows(net: str, entries: Sequence[Entry]) -> list[Row]:
     """Write a net's part of the table, what was left out last."""
-    before = entries[0].model.size_bytes
-    found = [_row(entry, before) for entry in entries]
+    found = [_row(entry, entries[0]) for entry in entries]
     found += [
         {"net": of, "by": name, "note": why}
         for (of, name), why in LEFT_OUT.items()
@@ -201,32 +202,32 @@ def rows(net: str, entries: Sequence[Entry]) -> list[Row]:
     return found
 
 
-def _row(entry: Entry, size_before: int) -> Row:
-    size, change, latency, cost = (
-        entry.model.size_bytes,
-        entry.change,
-        entry.latency,
-        entry.cost,
-    )
-    is_source = entry.by == FLOAT
-    unchanged = entry.by == SKERRY and size == size_before
-    return {
+def _row(entry: Entry, source: Entry) -> Row:
+    change, latency, cost = entry.change, entry.latency, entry.cost
+    row: Row = {
         "net": entry.net,
         "by": entry.by,
-        "right": entry.scores.value,
+        "right, %": 100 * entry.scores.value,
         "n": change.n,
-        "change": None if is_source else change.delta,
-        "change, 95 %": None
-        if is_source
-        else f"{change.low:+.3f} … {change.high:+.3f}",
-        "size, KB": size / 1000,
-        "times smaller": size_before / size,
-        "time ÷ float32": latency.median,
-        "time, 95 %": None if is_source else f"{latency.low:.3f} … {latency.high:.3f}",
-        "CPU to make, s": cost.cpu_s if cost else None,
-        "peak to make, MB": cost.peak_rss_bytes / 1e6 if cost else None,
-        "note": "nothing held the budget: the source model" if unchanged else None,
+        "KB": entry.model.size_bytes / 1000,
     }
+    if cost is None:
+        return row
+    gave_up = entry.model.sha256 == source.model.sha256
+    low, high = _points_lost(change.high), _points_lost(change.low)
+    return row | {
+        "points lost": _points_lost(change.delta),
+        "lost, 95 %": f"{low:.2f} … {high:.2f}",
+        "time ÷ float32": latency.median,
+        "time, 95 %": f"{latency.low:.2f} … {latency.high:.2f}",
+        "CPU s": cost.cpu_s,
+        "peak MB": cost.peak_rss_bytes / 1e6,
+        "note": GAVE_UP if gave_up else None,
+    }
+
+
+def _points_lost(change: float) -> float:
+    return 0.0 - 100 * change
 
 
 def figures(ocr: Sequence[Entry], meter: Sequence[Entry]) -> list[Measured]:
@@ -246,8 +247,9 @@ def figures(ocr: Sequence[Entry], meter: Sequence[Entry]) -> list[Measured]:
             interval=(-against.high * n, -against.low * n),
             peer=f"{PEER} {version(PEER)}{best.by.removeprefix(PEER)}",
         ),
-        _points_lost("ocr_lost", text),
-        _points_lost("meter_lost", digits),
+        _lost("ocr_lost", text),
+        _times_smaller("ocr_times_smaller", ocr),
+        _lost("meter_lost", digits),
         _times_smaller("meter_times_smaller", meter),
     ]
 
@@ -256,13 +258,13 @@ def _ours(entries: Sequence[Entry]) -> Entry:
     return next(entry for entry in entries if entry.by == SKERRY)
 
 
-def _points_lost(name: str, entry: Entry) -> Measured:
+def _lost(name: str, entry: Entry) -> Measured:
     change = entry.change
     return Measured(
         id=name,
-        figure=-100 * change.delta,
+        figure=_points_lost(change.delta),
         n=change.n,
-        interval=(-100 * change.high, -100 * change.low),
+        interval=(_points_lost(change.high), _points_lost(change.low)),
     )
 
 
@@ -289,6 +291,7 @@ def draw(entries: Sequence[Entry], axes: Axes) -> None:
         )
     # Losses range from a tenth of a point to most of what float32 gets right.
     axes.set_yscale("symlog", linthresh=1)
+    axes.yaxis.set_major_formatter("{x:g}")
     axes.axhline(0, color="0.8", linewidth=1, zorder=0)
     axes.set_xlabel("time ÷ float32 (onnxruntime, 1 thread)")
     axes.set_ylabel("change of the share right, points")

@@ -25,14 +25,29 @@ ALLOWED_ROOMS = {
 """The table of DESIGN, section 2; each room may also import itself and the root."""
 
 DOORS = {
-    "onnx": "skerry.graph._onnx",
-    "onnx_ir": "skerry.graph._onnx",
-    "onnxruntime": "skerry.runtimes.onnxruntime",
-    "openvino": "skerry.runtimes.openvino",
-    "torch": "skerry.runtimes.torch",
-    "PIL": "skerry.tasks._image",
+    "onnx": {"skerry.graph._onnx"},
+    "onnx_ir": {"skerry.graph._onnx"},
+    "onnxruntime": {"skerry.runtimes.onnxruntime"},
+    "openvino": {"skerry.runtimes.openvino"},
+    "torch": {"skerry.runtimes.torch"},
+    "PIL": {"skerry.tasks._image"},
+    "gmqtt": {"skerry.comms.mqtt"},
+    "mqtt5": {"skerry.comms.broker"},
+    "httpx": {"skerry.comms.http"},
+    "uvicorn": {"skerry.comms.asgi"},
+    "tuf.api": {"skerry.evolve.trust", "skerry.edge.trust"},
+    "tuf.ngclient": {"skerry.edge.trust"},
+    "securesystemslib": {"skerry.evolve.trust"},
+    "cryptography": {"skerry.evolve.trust"},
+    "zstandard": {"skerry.evolve.delta"},
+    "sqlalchemy": {"skerry.cloud"},
+    "alembic": {"skerry.cloud"},
+    "fastapi": {"skerry.cloud"},
+    "starlette": {"skerry.cloud"},
+    "pydantic": {"skerry.cloud"},
+    "jinja2": {"skerry.cloud.pages"},
 }
-"""The one module through which each heavy library enters."""
+"""The modules, or the room, through which each heavy library enters."""
 
 QUIET_ROOMS = {"core", "evolve"}
 LOUD_LIBRARIES = {
@@ -67,9 +82,16 @@ def doors(modules: Iterable[Module]) -> Iterator[str]:
     """Each import of a heavy library elsewhere than through its door."""
     for module in modules:
         for found in imports_of(module):
-            door = DOORS.get(found.target.partition(".")[0], module.name)
-            if door != module.name:
-                yield f"{module.place}:{found.line}: {found.target}, door {door}"
+            for library, allowed in DOORS.items():
+                if not _is_within(found.target, library):
+                    continue
+                if not any(_is_within(module.name, door) for door in allowed):
+                    where = f"{module.place}:{found.line}"
+                    yield f"{where}: {found.target}, door {' or '.join(allowed)}"
+
+
+def _is_within(name: str, package: str) -> bool:
+    return name == package or name.startswith(f"{package}.")
 
 
 def quiet(modules: Iterable[Module]) -> Iterator[str]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import time
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import asyncio
 
 
 class Clock(Protocol):
@@ -15,6 +18,14 @@ class Clock(Protocol):
 
     def cpu_s(self) -> float:
         """CPU seconds used by this process, all threads, user and system."""
+        ...
+
+    def unix_ms(self) -> int:
+        """Milliseconds since 1970 as this machine believes; may jump either way."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Let the event loop go on for this long."""
         ...
 
 
@@ -29,9 +40,22 @@ class SystemClock:
         """Read the CPU time of this process, in seconds."""
         return time.process_time()
 
+    def unix_ms(self) -> int:
+        """Read the wall clock, in milliseconds since 1970."""
+        return time.time_ns() // 1_000_000
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep on the running event loop."""
+        import asyncio
+
+        await asyncio.sleep(seconds)
+
 
 class FakeClock:
     """A clock that a test moves by hand.
+
+    Args:
+        unix_ms: What it says of the date at the start.
 
     Example:
         >>> clock = FakeClock()
@@ -40,9 +64,11 @@ class FakeClock:
         (1.5, 0.5)
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, unix_ms: int = 1_767_225_600_000) -> None:
         self._wall_s = 0.0
         self._cpu_s = 0.0
+        self._unix_ms = unix_ms
+        self._sleepers: list[tuple[float, asyncio.Future[None]]] = []
 
     def wall_s(self) -> float:
         """Seconds that the test has let pass."""
@@ -52,7 +78,37 @@ class FakeClock:
         """CPU seconds that the test has let pass."""
         return self._cpu_s
 
+    def unix_ms(self) -> int:
+        """The date: it follows `advance`, and `set_unix_ms` sets it."""
+        return self._unix_ms
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait until the test has let this much time pass."""
+        import asyncio
+
+        if seconds <= 0:
+            await asyncio.sleep(0)
+            return
+        woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._sleepers.append((self._wall_s + seconds, woken))
+        await woken
+
+    def next_wake_s(self) -> float | None:
+        """When the first of those asleep wakes, on `wall_s`; None if nobody sleeps."""
+        due = [due_s for due_s, woken in self._sleepers if not woken.done()]
+        return min(due, default=None)
+
+    def set_unix_ms(self, unix_ms: int) -> None:
+        """Set the date, as a power cut or a time server does; nobody wakes."""
+        self._unix_ms = unix_ms
+
     def advance(self, *, wall_s: float, cpu_s: float | None = None) -> None:
-        """Let time pass; CPU time follows wall time unless given."""
+        """Let time pass and wake who is due; CPU time follows unless given."""
         self._wall_s += wall_s
         self._cpu_s += wall_s if cpu_s is None else cpu_s
+        self._unix_ms += round(wall_s * 1000)
+        due = [entry for entry in self._sleepers if entry[0] <= self._wall_s]
+        self._sleepers = [entry for entry in self._sleepers if entry not in due]
+        for _, woken in sorted(due, key=lambda entry: entry[0]):
+            if not woken.done():
+                woken.set_result(None)

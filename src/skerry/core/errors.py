@@ -4,14 +4,19 @@
 SkerryError
 ├── UsageError            2   you: a flag, a file name, a setting
 │   └── DataError         3   you: samples or labels that do not fit the model
+│       └── NewerSchemaError 4  you: a document that only a newer Skerry reads
 ├── ModelError           10   the model: not one, damaged, or beyond what we handle
 │   └── RuntimeFailure   11   the model, on one runtime: it refused or failed to run it
 ├── TargetError          20   the hardware: it cannot run or hold the model
 ├── BudgetError          21   the result: it misses what the budget demands
 ├── StateError           30   the machine we run on, or a bug of ours
 │   ├── StorageError     31   the disk: full, read-only, not permitted
-│   └── ToolchainError   32   an isolated environment: not installed, or its tool failed
-└── MissingExtraError    40   the installation: an optional part is not there
+│   ├── ToolchainError   32   an isolated environment: not installed, or its tool failed
+│   └── ConflictError    33   what was changed has changed since it was read
+├── MissingExtraError    40   the installation: an optional part is not there
+├── RefusedError         50   the release: this device does not run it
+│   └── TrustError       51   the release: it must not be believed
+└── LinkError            60   the network: later it may work
 ```
 
 Each error says *what* happened (with got and expected) and carries a *hint*: what to
@@ -64,6 +69,12 @@ class DataError(UsageError):
     exit_code = 3
 
 
+class NewerSchemaError(DataError):
+    """A document is of a newer schema than this version of Skerry reads."""
+
+    exit_code = 4
+
+
 class ModelError(SkerryError):
     """The model is not one, is damaged, or uses what is not handled."""
 
@@ -106,6 +117,12 @@ class ToolchainError(StateError):
     exit_code = 32
 
 
+class ConflictError(StateError):
+    """Something changed since it was read: read it again, then change it."""
+
+    exit_code = 33
+
+
 class MissingExtraError(SkerryError):
     """An optional part of Skerry is not installed.
 
@@ -123,3 +140,46 @@ class MissingExtraError(SkerryError):
         )
         self.module = module
         self.extra = extra
+
+
+class RefusedError(SkerryError):
+    """A device does not run a release.
+
+    Args:
+        what: One line: what was found, what was expected.
+        hint: One line: what the publisher can do about it.
+        reason: The value of a `skerry.core.release.Reason`.
+        measured: The figure that broke the budget, or None.
+        allowed: What the budget allows, or None.
+    """
+
+    exit_code = 50
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        hint: str,
+        reason: str = "unfit",
+        measured: float | None = None,
+        allowed: float | None = None,
+    ) -> None:
+        super().__init__(what, hint=hint)
+        self.reason = reason
+        self.measured = measured
+        self.allowed = allowed
+
+
+class TrustError(RefusedError):
+    """Something is not signed, not whole, or not of its time: it is refused."""
+
+    exit_code = 51
+
+    def __init__(self, what: str, *, hint: str, reason: str = "untrusted") -> None:
+        super().__init__(what, hint=hint, reason=reason)
+
+
+class LinkError(SkerryError):
+    """The other side cannot be reached, or did not answer; later it may."""
+
+    exit_code = 60

@@ -1,9 +1,41 @@
-"""Names that a person typed: find what was meant."""
+"""Names: what may be one, and what was meant by a mistyped one."""
 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+from skerry.core.errors import UsageError
+
+LONGEST_NAME = 63
+"""Most characters of the name of a device, a tenant, a release or a rollout."""
+
+_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
+
+
+def check_name(name: str, *, kind: str) -> str:
+    """Check the name of a device, a tenant, a release or a rollout.
+
+    A name stands in topics, in paths and in the names of files, so it is a host label
+    of RFC 1123, section 2.1: lower-case letters, digits and inner hyphens.
+
+    Args:
+        name: What is to be a name.
+        kind: What it names, for the message.
+
+    Returns:
+        The name.
+
+    Raises:
+        UsageError: It is not a name.
+    """
+    if len(name) > LONGEST_NAME or not _NAME.fullmatch(name):
+        raise UsageError(
+            f"{name[:80]!r} cannot be the name of a {kind}",
+            hint=f"At most {LONGEST_NAME} of: a-z, 0-9, and hyphens within.",
+        )
+    return name
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeVar
 
 from numpy.typing import NDArray
@@ -109,4 +109,128 @@ class Step(Protocol[GraphT, ContextT_contra]):
 
     def apply(self, graph: GraphT, context: ContextT_contra) -> GraphT:
         """Return a changed copy; the graph given is left as it was."""
+        ...
+
+
+Receive = Callable[[str, bytes], Awaitable[None]]
+"""Takes the topic and the payload of one message; it must not raise."""
+
+
+class Link(Protocol):
+    """A connection to a broker that comes back by itself when it breaks."""
+
+    async def publish(
+        self, topic: str, payload: bytes, *, retain: bool = False
+    ) -> None:
+        """Hand one message to the broker, at least once.
+
+        Returns once the broker has it.
+
+        Raises:
+            LinkError: There is no connection, or the broker did not take it in time.
+            TrustError: The broker forbids it.
+        """
+        ...
+
+    async def subscribe(self, pattern: str, receive: Receive) -> None:
+        """Have messages given to `receive`, one after the other.
+
+        It holds after each reconnection too. In the pattern, `+` stands for one level
+        and a last `#` for all that follow.
+
+        Raises:
+            TrustError: The broker forbids it.
+        """
+        ...
+
+    async def wait_connected(self) -> None:
+        """Return as soon as the connection stands."""
+        ...
+
+    async def close(self) -> None:
+        """Leave, quietly; the last will is not sent."""
+        ...
+
+
+class BlobStore(Protocol):
+    """Bytes by their SHA-256."""
+
+    def open(self, sha256: str, *, offset: int = 0) -> AsyncIterator[bytes]:
+        """Give a blob in pieces, from an offset on.
+
+        Raises:
+            LinkError: The store cannot be reached, or the stream broke.
+            DataError: There is no such blob.
+        """
+        ...
+
+    async def put(self, sha256: str, content: bytes) -> None:
+        """Keep a blob; keeping it twice is no fault.
+
+        Raises:
+            DataError: The content has another hash.
+            StorageError: The disk refused.
+            LinkError: The store cannot be reached.
+        """
+        ...
+
+    async def stat(self, sha256: str) -> int | None:
+        """The blob's size in bytes, or None where there is none.
+
+        Raises:
+            LinkError: The store cannot be reached.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Frame:
+    """One picture, or one window of a signal, from a source.
+
+    Attributes:
+        source: The source's name.
+        number: Counts from 0 in its source.
+        captured_at_ms: When it was taken, milliseconds since 1970.
+        inputs: What a model takes, by the name of the input, with a batch axis of 1.
+        notes: What the source knows of it, such as the place in a recording.
+    """
+
+    source: str
+    number: int
+    captured_at_ms: int
+    inputs: Tensors
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+
+class Source(Protocol):
+    """What senses: a camera, a sensor, a replayed recording."""
+
+    def frames(self) -> AsyncIterator[Frame]:
+        """Give frames as they come, for as long as there are any."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What a detector makes of what it has seen so far.
+
+    Attributes:
+        is_drift: Whether it raises an alarm.
+        statistic: Its statistic, in units of its own.
+        limit: The value of the statistic that raises the alarm.
+    """
+
+    is_drift: bool
+    statistic: float
+    limit: float
+
+
+ObservedT_contra = TypeVar("ObservedT_contra", contravariant=True)
+
+
+class Detector(Protocol[ObservedT_contra]):
+    """Watches a stream for a change."""
+
+    def update(self, observed: ObservedT_contra, /) -> Verdict:
+        """Take one observation."""
         ...

@@ -1,0 +1,1 @@
+"""The hub: registry, shadows, releases, rollouts, samples, its HTTP API."""

@@ -1,0 +1,1 @@
+"""What carries: links, codec, outbox, blobs, the embedded broker."""

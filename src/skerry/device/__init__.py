@@ -1,0 +1,1 @@
+"""What senses: cameras, sensors, replayed recordings."""

@@ -1,0 +1,1 @@
+"""The gateway: an engine that serves, an agent that updates, a field watch."""

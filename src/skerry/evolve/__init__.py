@@ -1,0 +1,1 @@
+"""Run continuously: machines (event to actions) and codecs, all of them pure."""

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from skerry.app.tables import plain_table
+from skerry.core.target import Target
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from skerry.core.target import Figure, OperatorRule, Target
+    from skerry.core.target import Figure, OperatorRule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -152,9 +152,7 @@ def render_ls(found: DeviceList) -> RenderableType:
         link = "online" if device.is_online else "offline"
         if device.enrolled_at_ms is None:
             link = "not enrolled"
-        table.add_row(
-            device.name, link, figures.show_time(device.last_seen_ms), labels
-        )
+        table.add_row(device.name, link, figures.show_time(device.last_seen_ms), labels)
     return table
 
 

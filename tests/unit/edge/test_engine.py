@@ -459,14 +459,14 @@ def test_threads_end_with_their_release(tmp_path: Path) -> None:
     """An engine that is closed leaves no thread behind."""
 
     async def story(bench: _Bench) -> None:
-        bench.switch(1)
-        bench.switch(2)
+        bench.switch(1, name="leaver")
+        bench.switch(2, name="leaver")
         bench.engine.close()
         await bench.wait_open()
 
     _run(tmp_path, story, threads=3)
     for thread in threading.enumerate():
-        if thread.name.startswith("skerry-meter"):
+        if thread.name.startswith("skerry-leaver"):
             thread.join(timeout=5)
             assert not thread.is_alive()
 

@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import msgspec
 import numpy as np
@@ -529,7 +529,7 @@ def _read_want(name: str, asked: Any) -> Want:
     )
 
 
-def _is_number(value: object, least: int, most: int) -> bool:
+def _is_number(value: object, least: int, most: int) -> TypeGuard[int]:
     return (
         isinstance(value, int)
         and not isinstance(value, bool)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from skerry.core.errors import SkerryError, StorageError
-from skerry.core.release import Reason, Refusal, ReleaseId
+from skerry.core.release import Reason, Refusal
 from skerry.edge.installed import Installed
 from skerry.edge.slots import MOST_STRIKES, Slots
 from skerry.edge.update_steps import InThread, Serving, refusal_of, without_limits
@@ -27,74 +27,86 @@ async def start_serving(
     Returns:
         What went wrong, a sentence each.
     """
-    troubles: list[str] = []
+    start = _Start(engine, slots, now_ms, in_thread)
     for name in slots.names():
         try:
-            await _start_name(name, engine, slots, now_ms, in_thread, troubles)
+            await start.serve(name)
         except Exception as error:  # One bad release must not stop the others.
             log.exception("start.failed", extra={"release": name})
-            troubles.append(f"{name}: {error}")
-    return tuple(troubles)
+            start.troubles.append(f"{name}: {error}")
+    return tuple(start.troubles)
 
 
-async def _start_name(
-    name: str,
-    engine: Serving,
-    slots: Slots,
-    now_ms: int,
-    in_thread: InThread,
-    troubles: list[str],
-) -> None:
-    strikes = await _strike(name, slots, in_thread, troubles)
-    trial = slots.facts(name).trial
-    active, standby = slots.active(name), slots.standby(name)
-    if active is None:
-        return
-    if trial is None:
-        if await _load(without_limits(active), engine, in_thread, troubles) is None:
-            return
+class _Start:
+    def __init__(
+        self, engine: Serving, slots: Slots, now_ms: int, in_thread: InThread
+    ) -> None:
+        self._engine = engine
+        self._slots = slots
+        self._now_ms = now_ms
+        self._in_thread = in_thread
+        self.troubles: list[str] = []
+
+    async def serve(self, name: str) -> None:
+        slots = self._slots
+        strikes = await self._strike(name)
+        trial = slots.facts(name).trial
+        active, standby = slots.active(name), slots.standby(name)
+        if active is not None and trial is not None:
+            await self._serve_trial(active, standby, trial.rollout, strikes)
+        elif active is not None:
+            failed = await self._load(without_limits(active))
+            if failed is not None and standby is not None:
+                # It is kept: the agent tries it again, as it tries any release.
+                await self._roll_back(name, keep=True, refused=None)
+                await self._load(without_limits(standby))
+
+    async def _serve_trial(
+        self, active: Installed, standby: Installed | None, rollout: str, strikes: int
+    ) -> None:
         if standby is not None:
-            # It is kept: the agent tries it again, as it tries any release.
-            await in_thread(lambda: slots.roll_back(name, keep=True, refused=None))
-            await _load(without_limits(standby), engine, in_thread, troubles)
-        return
-    refusal: Refusal | None = None
-    if standby is not None:
-        await _load(without_limits(standby), engine, in_thread, troubles)
-    if strikes >= MOST_STRIKES:
-        what = f"the gateway died {strikes} times while {active.id} was on probation"
-        refusal = _refusal(active.id, Reason.PROBATION, what, now_ms)
-        troubles.append(what)
-    else:
-        tried = active if standby is not None else without_limits(active)
-        error = await _load(tried, engine, in_thread, troubles)
-        if error is not None:
-            refusal, _ = refusal_of(error, str(active.id), Step.LOAD, at_ms=now_ms)
-    if refusal is not None:
-        refused = Refused(refusal=refusal, rollout=trial.rollout)
-        await in_thread(lambda: slots.roll_back(name, keep=False, refused=refused))
+            await self._load(without_limits(standby))
+        if strikes >= MOST_STRIKES:
+            refusal = Refusal(
+                release=str(active.id),
+                reason=Reason.PROBATION,
+                what=f"the gateway died {strikes} times while {active.id} was on "
+                f"probation",
+                at_ms=self._now_ms,
+            )
+            self.troubles.append(refusal.what)
+        else:
+            tried = active if standby is not None else without_limits(active)
+            failed = await self._load(tried)
+            if failed is None:
+                return
+            refusal, _ = refusal_of(
+                failed, str(active.id), Step.LOAD, at_ms=self._now_ms
+            )
+        refused = Refused(refusal=refusal, rollout=rollout)
+        await self._roll_back(active.id.name, keep=False, refused=refused)
 
+    async def _roll_back(
+        self, name: str, *, keep: bool, refused: Refused | None
+    ) -> None:
+        roll_back = self._slots.roll_back
+        try:
+            await self._in_thread(lambda: roll_back(name, keep=keep, refused=refused))
+        except StorageError as error:
+            self.troubles.append(error.what)
 
-async def _strike(
-    name: str, slots: Slots, in_thread: InThread, troubles: list[str]
-) -> int:
-    try:
-        return await in_thread(slots.strike, name)
-    except StorageError as error:
-        troubles.append(error.what)
-        return 0
+    async def _strike(self, name: str) -> int:
+        try:
+            return await self._in_thread(self._slots.strike, name)
+        except StorageError as error:
+            self.troubles.append(error.what)
+            return 0
 
-
-async def _load(
-    installed: Installed, engine: Serving, in_thread: InThread, troubles: list[str]
-) -> Exception | None:
-    try:
-        engine.switch(await in_thread(engine.prepare, installed))
-    except (SkerryError, OSError, MemoryError) as error:
-        troubles.append(f"{installed.id} cannot be loaded: {error}")
-        return error
-    return None
-
-
-def _refusal(release: ReleaseId, reason: Reason, what: str, at_ms: int) -> Refusal:
-    return Refusal(release=str(release), reason=reason, what=what, at_ms=at_ms)
+    async def _load(self, installed: Installed) -> Exception | None:
+        try:
+            prepared = await self._in_thread(self._engine.prepare, installed)
+        except (SkerryError, OSError, MemoryError) as error:
+            self.troubles.append(f"{installed.id} cannot be loaded: {error}")
+            return error
+        self._engine.switch(prepared)
+        return None

@@ -308,7 +308,10 @@ class UpdateSteps:
         parts = self._parts
         if await parts.in_thread(self._look, blob) is None:
             await parts.in_thread(make_folder, parts.folder)
-            await download(parts.blobs, blob, self._part(blob))
+            try:
+                await download(parts.blobs, blob, self._part(blob))
+            except DataError as error:  # What the store does not have may yet come.
+                raise LinkError(error.what, hint=error.hint) from error
 
     def _look(self, blob: Blob) -> bytes | None:
         found = self._parts.slots.find(self._name, blob)
@@ -350,9 +353,13 @@ class UpdateSteps:
         slots = self._parts.slots
         olds = [blob for blob in self._models() if blob.sha256 == origin]
         old = slots.find(self._name, olds[0]) if olds else None
+        if old is None:
+            raise TrustError(
+                f"the model {origin} is not here any more",
+                hint="It is fetched in full.",
+                reason=Reason.CORRUPT,
+            )
         try:
-            if old is None:
-                raise DataError(f"the model {origin} is gone", hint="Fetch in full.")
             new = patch(old, self._bytes_of(delta), largest_bytes=model.size_bytes)
         except DataError as error:
             raise TrustError(
@@ -458,14 +465,15 @@ def _reason(error: Exception, step: Step) -> Reason | None:
         (NewerSchemaError, Reason.TOO_NEW),
         (MissingExtraError, Reason.UNFIT),
         (ModelError, Reason.LOAD),
+        (DataError, Reason.CORRUPT),
     )
     for kind, reason in fixed:
         if isinstance(error, kind):
             return reason
-    if isinstance(error, DataError):
-        # A blob that the store does not have may yet come; a bad one stays bad.
-        return Reason.UNREACHABLE if step is Step.BLOBS else Reason.CORRUPT
-    return None
+    # A hub that answers nonsense is as good as none.
+    is_remote = step in {Step.REFRESH, Step.MANIFEST, Step.BLOBS}
+    is_ours = isinstance(error, SkerryError)
+    return Reason.UNREACHABLE if is_remote and is_ours else None
 
 
 def _transfer(run: Run) -> Transfer:

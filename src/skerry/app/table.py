@@ -196,7 +196,7 @@ COMMANDS = (
         name="why",
         run=f"{_ROOM}.device:why",
         render=f"{_ROOM}.device:render_why",
-        summary="Say what a device runs, what it should, why not yet, and what is next.",
+        summary="Say what a device runs, what it should, and why not yet.",
         examples=("why gw-1",),
     ),
     Command(
@@ -226,7 +226,7 @@ COMMANDS = (
         render=f"{_ROOM}.release:render_create",
         summary="Pack a model with what proves it, sign it, and publish it.",
         examples=(
-            "release create meter meter.int8.onnx digits.npz --golden-from meter.onnx --latency-ms 5",
+            "release create meter small.onnx digits.npz --golden-from meter.onnx",
         ),
     ),
     Command(

@@ -178,9 +178,7 @@ class Hub:
 
     async def _start_broker(self) -> None:
         settings = self.settings
-        broker = Broker(
-            self._authenticate, host=settings.host, port=settings.mqtt_port
-        )
+        broker = Broker(self._authenticate, host=settings.host, port=settings.mqtt_port)
         await broker.start()
         self._broker = broker
         self._started.push_async_callback(broker.stop)

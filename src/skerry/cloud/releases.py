@@ -405,9 +405,7 @@ def _has_targets(repository: Repository) -> bool:
 
 def _listed(files: Mapping[str, bytes], tenant: str, now_ms: int) -> Mapping[str, Blob]:
     versions = [
-        split[1]
-        for name in files
-        if (split := split_name(name)) and split[0] == tenant
+        split[1] for name in files if (split := split_name(name)) and split[0] == tenant
     ]
     if not versions:
         return {}

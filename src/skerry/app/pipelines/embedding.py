@@ -85,7 +85,10 @@ class Answers:
     def classes(self) -> Array:
         """The predicted classes, int64 [N]; -1 where there are none."""
         return np.array(
-            [one.label if isinstance(one.label, int) else -1 for one in self.predictions]
+            [
+                one.label if isinstance(one.label, int) else -1
+                for one in self.predictions
+            ]
         )
 
 

@@ -156,9 +156,7 @@ class Devices:
         """All devices, by name."""
         table = tables.devices
         of_tenant = (
-            select(table)
-            .where(table.c.tenant == self._tenant)
-            .order_by(table.c.name)
+            select(table).where(table.c.tenant == self._tenant).order_by(table.c.name)
         )
         return await self._database.run(
             lambda connection: tuple(
@@ -282,9 +280,7 @@ class Devices:
             )
             add_shadow(connection, self._tenant, name)
         elif labels is not None:
-            connection.execute(
-                update(table).where(this).values(labels=to_text(labels))
-            )
+            connection.execute(update(table).where(this).values(labels=to_text(labels)))
         tokens = tables.enrolments
         of_device = (tokens.c.tenant == self._tenant) & (tokens.c.device == name)
         connection.execute(delete(tokens).where(of_device))

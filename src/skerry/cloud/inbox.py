@@ -246,7 +246,9 @@ class Inbox:
         self._connection.execute(
             update(table).where(these).values(last_seen_ms=self._now_ms)
         )
-        return set(self._connection.execute(select(table.c.name).where(these)).scalars())
+        return set(
+            self._connection.execute(select(table.c.name).where(these)).scalars()
+        )
 
     def _read_seq(self, source: Source) -> int | None:
         table = tables.inbox

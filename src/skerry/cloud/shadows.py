@@ -189,7 +189,9 @@ class Shadows:
                 try:
                     await listener(new.device, old, new)
                 except Exception:  # the fault of one must not stop the hub
-                    log.exception("shadow.listener_failed", extra={"device": new.device})
+                    log.exception(
+                        "shadow.listener_failed", extra={"device": new.device}
+                    )
 
     def tell_again(self, devices: Iterable[str]) -> None:
         """Have what these devices should be published once more, soon."""

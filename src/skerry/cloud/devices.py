@@ -144,7 +144,7 @@ class Devices:
         Raises:
             UsageError: There is no such device.
         """
-        found = {device.name: device for device in await self.list()}
+        found = {device.name: device for device in await self.all()}
         if name not in found:
             raise UsageError(
                 f"there is no device {name!r:.80}",
@@ -152,7 +152,7 @@ class Devices:
             )
         return found[name]
 
-    async def list(self) -> tuple[Device, ...]:
+    async def all(self) -> tuple[Device, ...]:
         """All devices, by name."""
         table = tables.devices
         of_tenant = (

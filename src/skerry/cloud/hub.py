@@ -10,6 +10,7 @@ from collections import Counter
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from skerry.cloud.blobs import Blobs
 from skerry.cloud.database import Database, sqlite_url
@@ -17,10 +18,12 @@ from skerry.cloud.devices import Devices
 from skerry.cloud.events import Events
 from skerry.cloud.ingest import Ingest
 from skerry.cloud.presence import PING_TIMEOUT_S, Presence
+from skerry.cloud.releases import Releases
+from skerry.cloud.retraining import Retrainings, Trainer
+from skerry.cloud.rollouts import Rollouts
+from skerry.cloud.samples import Samples
 from skerry.cloud.shadows import Shadows
-from skerry.comms.broker import Broker
 from skerry.comms.links import ALL_GRANTED, Grant
-from skerry.comms.mqtt import MqttSettings, open_mqtt
 from skerry.core.clock import Clock, SystemClock
 from skerry.core.durable import make_folder
 from skerry.core.errors import StateError
@@ -28,6 +31,9 @@ from skerry.core.fleet import DEFAULT_TENANT
 from skerry.core.messages import Up
 from skerry.core.names import check_name
 from skerry.core.seams import Link
+
+if TYPE_CHECKING:
+    from skerry.comms.broker import Broker
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +73,7 @@ class Hub:
         clock: What it reads time from and waits on.
         link: Its connection to a broker that others run; None starts the embedded
             broker.
+        trainer: What makes a candidate of labelled samples; None where it cannot.
 
     Attributes:
         settings: What it was told.
@@ -79,6 +86,10 @@ class Hub:
         presence: Who is online.
         ingest: What comes up from the fleet.
         blobs: Bytes by their hash.
+        releases: What was published.
+        rollouts: What is being delivered to whom.
+        samples: What gateways found worth a label.
+        retrainings: Jobs that learn from them.
 
     Raises:
         UsageError: The tenant's name or the database's URL cannot be one.
@@ -90,6 +101,7 @@ class Hub:
         *,
         clock: Clock | None = None,
         link: Link | None = None,
+        trainer: Trainer | None = None,
     ) -> None:
         tenant = check_name(settings.tenant, kind="tenant")
         self.settings = settings
@@ -112,8 +124,29 @@ class Hub:
             counts=self.counts,
         )
         self.blobs = Blobs(settings.folder)
+        self.releases = Releases(
+            store, self.blobs, settings.folder, tenant=tenant, clock=clock
+        )
+        self.rollouts = Rollouts(
+            store,
+            self.shadows,
+            self.devices,
+            self.releases,
+            tenant=tenant,
+            clock=clock,
+        )
+        self.samples = Samples(store, tenant=tenant, clock=clock)
+        self.retrainings = Retrainings(
+            store,
+            samples=self.samples,
+            blobs=self.blobs,
+            trainer=trainer,
+            tenant=tenant,
+            clock=clock,
+        )
         self.ingest.take(Up.REPORTED, self.shadows.take)
         self.ingest.take(Up.EVENT, self.events.take)
+        self.ingest.take(Up.SAMPLE, self.samples.take)
         self.ingest.take(Up.STATUS, self.presence.take_status, is_sequenced=False)
         self.presence.on_online(lambda device: self.shadows.tell_again([device]))
         self._link = link
@@ -151,6 +184,9 @@ class Hub:
             make_folder(self.settings.folder)
             await self.database.migrate()
             await self.blobs.start()
+            await self.releases.start()
+            await self.retrainings.recover()
+            self._started.push_async_callback(self.retrainings.close)
             await self.devices.set_all_offline()
             if self._link is None:
                 await self._start_broker()
@@ -177,6 +213,10 @@ class Hub:
         return await self.presence.ping(self.link, device, timeout_s=timeout_s)
 
     async def _start_broker(self) -> None:
+        # A hub on a link of others needs no broker and no client.
+        from skerry.comms.broker import Broker
+        from skerry.comms.mqtt import MqttSettings, open_mqtt
+
         settings = self.settings
         broker = Broker(self._authenticate, host=settings.host, port=settings.mqtt_port)
         await broker.start()
@@ -202,6 +242,8 @@ class Hub:
             for name, part in (
                 ("ingest", self.ingest.run(self.link)),
                 ("shadows", self.shadows.run(self.link)),
+                ("releases", self.releases.run()),
+                ("rollouts", self.rollouts.run()),
             )
         ]
         self._started.push_async_callback(_cancel, self._running)

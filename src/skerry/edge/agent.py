@@ -96,14 +96,14 @@ class AgentSettings:
     figures_s: float = 10.0
 
 
-@dataclass(slots=True, eq=False)
 class _Worker:
     """One release name: its machine's state, and what is being done for it."""
 
-    state: UpdateState
-    steps: UpdateSteps
-    task: asyncio.Task[None] | None = None
-    keeping: asyncio.Task[None] | None = None
+    def __init__(self, state: UpdateState, steps: UpdateSteps) -> None:
+        self.state = state
+        self.steps = steps
+        self.task: asyncio.Task[None] | None = None
+        self.keeping: asyncio.Task[None] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,8 +228,11 @@ class Agent:
         reporter.tell("gateway.started", {"address": settings.address})
         for trouble in self._troubles:
             reporter.tell("gateway.trouble", {"what": trouble})
-        for name in self._slots.names():
-            self._worker(name)
+        wants = {name: worker.state.desired for name, worker in self._workers.items()}
+        self._workers.clear()
+        for name in sorted({*self._slots.names(), *wants}):
+            worker = self._worker(name)
+            self._feed(worker, Desired(want=wants.get(name)))
 
     def _worker(self, name: str) -> _Worker:
         """The worker of a release name; made where there is none."""

@@ -137,6 +137,8 @@ def test_without_a_token_nothing_is_open_but_health_and_enrolling(
 
     async def case(api: Api) -> None:
         described = (await api.ask("GET", "/v1/openapi.json")).json()
+        schemes = described["components"]["securitySchemes"]
+        assert {one["scheme"] for one in schemes.values()} == {"bearer", "basic"}
         for token in (None, "wrong", "x" * 1000):
             async with api.client(token) as stranger:
                 for path, methods in described["paths"].items():
@@ -173,6 +175,8 @@ def test_devices_and_shadows(tmp_path: Path) -> None:
         assert _error(stale)["code"] == "ConflictError"
         big = {"desired": {"x": "y" * 40_000}}
         assert (await api.ask("PATCH", path, json=big)).status_code == 422
+        huge = b'{"desired": {"x": 1' + b"0" * 400 + b"}}"
+        assert (await api.ask("PATCH", path, content=huge)).status_code == 422
         assert (await api.ask("GET", path)).json()["version"] == 1
         logs = (await api.ask("GET", "/v1/devices/gw-1/logs")).json()
         assert logs == {"events": []}

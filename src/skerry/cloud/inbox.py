@@ -13,8 +13,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from sqlalchemy import ColumnElement, Connection, delete, insert, select, update
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy import ColumnElement, Connection, delete, exc, insert, select, update
 
 from skerry.cloud import tables
 from skerry.core.errors import StorageError, UsageError
@@ -29,6 +28,9 @@ what is to be called after its commit. It raises a UsageError to reject the mess
 
 KEPT_EPOCHS = 16
 """How many outboxes of a device are remembered, the last used."""
+
+_REFUSED_ROW = (exc.IntegrityError, exc.DataError, exc.ProgrammingError)
+"""What a database raises at one row; all else says that the database itself fails."""
 
 LONGEST_EPOCH = 64
 LARGEST_SEQ = 1 << 53
@@ -197,9 +199,13 @@ class Inbox:
                 call = taker(self._connection, self._tenant, arrival.device, message)
         except UsageError as error:
             return error
-        except (StorageError, OperationalError, InterfaceError):
+        except StorageError:
             raise
-        except Exception:  # a bug of ours must not block a device's queue for ever
+        except Exception as error:  # a bug must not block a device's queue for ever
+            if isinstance(error, exc.DBAPIError) and not isinstance(
+                error, _REFUSED_ROW
+            ):
+                raise
             log.exception("message.failed", extra={"kind": message.kind})
             self._counts["failed"] += 1
             return UsageError("the hub failed to take it", hint="See the hub's log.")

@@ -23,8 +23,8 @@ from skerry.cloud.inbox import (
     LONGEST_EPOCH,
     Arrival,
     Inbox,
-    Outcome,
     OutboxId,
+    Outcome,
     Take,
 )
 from skerry.cloud.presence import Presence

@@ -19,12 +19,12 @@ ifneq ($(origin NAME),command line)
 NAME :=
 endif
 
-.PHONY: run test check bench clean chromium FORCE
+.PHONY: run test check bench clean apt FORCE
 
 run: $(VENV)/.demo  ## show what Skerry does, on a real model
 	@$(VENV)/bin/skerry demo
 
-test: chromium check  ## every gate, then every test
+test: apt check  ## every gate, then every test
 	@echo "== pytest"
 	@$(PYTHON) -m pytest --cov --cov-report=term:skip-covered </dev/null
 	@core=$$($(PYTHON) -m coverage report --include='src/skerry/core/*' \
@@ -82,17 +82,20 @@ $(VENV)/.dev: $(VENV)/.place pyproject.toml
 	@$(INSTALL) --no-deps $(CARRIERS)
 	@touch $(VENV)/.demo $@
 
-# Not from a package index: installed where root or sudo allows. Without it the tests that
-# look at pages are skipped by name.
-chromium:
-	@if command -v chromium chromium-browser google-chrome >/dev/null; then exit 0; fi; \
-	sudo=; \
+# Not from a package index: installed where root or sudo allows. Without them the tests
+# that look at pages, or speak to a broker of others, are skipped by name.
+apt:
+	@sudo=; wanted=; \
+	PATH=$$PATH:/usr/sbin; \
+	command -v chromium chromium-browser google-chrome >/dev/null || wanted+=" chromium"; \
+	command -v mosquitto >/dev/null || wanted+=" mosquitto"; \
+	if [ -z "$$wanted" ]; then exit 0; fi; \
 	if [ "$$(id -u)" != 0 ]; then sudo="sudo -n"; fi; \
 	if ! command -v apt-get >/dev/null || ! $$sudo true 2>/dev/null; then \
-	  echo "== no chromium, and no right to install it"; exit 0; \
+	  echo "== missing, and no right to install:$$wanted"; exit 0; \
 	fi; \
-	echo "== installing chromium"; \
-	export DEBIAN_FRONTEND=noninteractive; \
+	echo "== installing$$wanted"; \
+	export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1; \
 	{ $$sudo apt-get -qq update && \
-	  $$sudo apt-get -qq install --yes --no-install-recommends chromium; \
-	} </dev/null >/dev/null || echo "== could not install chromium"
+	  $$sudo apt-get -qq install --yes --no-install-recommends $$wanted; \
+	} </dev/null >/dev/null || echo "== could not install$$wanted"

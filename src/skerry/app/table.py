@@ -41,6 +41,8 @@ class Group:
 
 GROUPS = (
     Group(name="report", summary="Read the evidence of a compression."),
+    Group(name="runtime", summary="See what runs models here."),
+    Group(name="target", summary="See what pieces of hardware can do."),
     Group(name="toolchain", summary="Install and run vendors' tools in isolation."),
 )
 
@@ -128,6 +130,27 @@ COMMANDS = (
         render=f"{_ROOM}.report:render_diff",
         summary="Say how the compressed models of two reports differ.",
         examples=("report diff out/a/report.json out/b/report.json",),
+    ),
+    Command(
+        name="runtime ls",
+        run=f"{_ROOM}.runtime:ls",
+        render=f"{_ROOM}.runtime:render_ls",
+        summary="List the runtimes, and what installs those that are missing.",
+        examples=("runtime ls", "runtime ls --json"),
+    ),
+    Command(
+        name="target ls",
+        run=f"{_ROOM}.target:ls",
+        render=f"{_ROOM}.target:render_ls",
+        summary="List the targets that come with Skerry.",
+        examples=("target ls",),
+    ),
+    Command(
+        name="target show",
+        run=f"{_ROOM}.target:show",
+        render=f"{_ROOM}.target:render_show",
+        summary="Show what a target can do, with the source of each figure.",
+        examples=("target show ethos-u55-128", "target show my-board.toml"),
     ),
     Command(
         name="toolchain install",

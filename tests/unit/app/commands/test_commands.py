@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -262,3 +263,40 @@ def test_a_disk_that_refuses(
     assert error["code"] == StorageError.__name__
     assert sorted(path.name for path in folder.iterdir()) == before
     assert (folder / "skerry.toml").read_text() == "old"
+
+
+def test_runtimes_are_listed(ask: Ask, capsys: Capture) -> None:
+    """Each registered one, with its version, for people too."""
+    rows = {row["name"]: row for row in ask("runtime", "ls")["runtimes"]}
+    assert {"null", "onnxruntime", "openvino"} <= set(rows)
+    assert rows["onnxruntime"]["version"]
+    assert "onnxruntime" in seen(capsys, "runtime", "ls")
+
+
+def test_a_missing_runtime_says_how_to_get_it(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is listed with the pip line, and nothing fails."""
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    monkeypatch.delitem(sys.modules, "skerry.runtimes.openvino", raising=False)
+    rows = {row["name"]: row for row in ask("runtime", "ls")["runtimes"]}
+    assert rows["openvino"]["version"] == ""
+    assert "skerry[openvino]" in rows["openvino"]["install"]
+
+
+def test_targets_are_listed_and_shown(ask: Ask, capsys: Capture) -> None:
+    """Each with its processors, and each figure with its source."""
+    names = [row["name"] for row in ask("target", "ls")["targets"]]
+    assert "ethos-u55-128" in names
+    assert "ethos-u55-128" in seen(capsys, "target", "ls")
+    shown = ask("target", "show", "ethos-u55-128")
+    figure = shown["processors"][0]["peak_gops"]
+    text = seen(capsys, "target", "show", "ethos-u55-128")
+    assert f"{figure['value']:g}" in text
+    assert figure["source"].split()[0] in text
+    assert "everything" in seen(capsys, "target", "show", "x86-64")
+
+
+def test_a_mistyped_target_is_a_usage_error(ask: Ask) -> None:
+    """The nearest known name is in the hint."""
+    assert "x86-64" in ask("target", "show", "x86_64")["hint"]

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from skerry.comms.codec import decode
 from skerry.comms.memory import MemoryBroker
 from skerry.core.budget import Budget
 from skerry.core.clock import SystemClock
+from skerry.core.documents import Json
 from skerry.core.errors import (
     DataError,
     LinkError,
@@ -49,7 +50,7 @@ def test_a_desired_release_is_fetched_and_serves(tmp_path: Path) -> None:
     assert names[:2] == ["gateway.started", "update.started"]
     assert names[-1] == "release.accepted"
     assert bench.slots.facts(NAME).active == 1
-    assert list((tmp_path / "downloads").iterdir()) == []
+    assert list((tmp_path / "downloads").rglob("*.part")) == []
 
 
 def test_only_what_changed_is_reported(tmp_path: Path) -> None:
@@ -290,6 +291,52 @@ def test_a_delta_is_fetched_instead_of_the_model(tmp_path: Path) -> None:
 
     bench = play(tmp_path, script)
     assert [event["reason"] for event in bench.outbox.failures] == ["corrupt"]
+
+
+def test_a_delta_that_the_hub_has_lost_costs_a_full_download(tmp_path: Path) -> None:
+    """It only saves bytes: the release comes without it."""
+
+    async def script(bench: Bench) -> None:
+        await bench.get(1)
+        old, new = (small_release(n).contents["model"] for n in (1, 2))
+        delta = bench.hub.publish_delta(old, new, diff(old, new))
+        del bench.hub.blobs[delta.sha256]
+        await bench.get(2)
+        assert delta.sha256 in bench.hub.opened
+
+    bench = play(tmp_path, script)
+    assert not bench.outbox.told("release.refused")
+
+
+def test_names_that_share_a_blob_do_not_spoil_each_others(tmp_path: Path) -> None:
+    """Two releases with the same task and golden samples come at the same time."""
+    names = ("meter", "clock", "valve")
+
+    async def script(bench: Bench) -> None:
+        opened = bench.hub.open
+
+        async def slow(sha256: str, *, offset: int = 0) -> AsyncIterator[bytes]:
+            async for content in opened(sha256, offset=offset):
+                for index in range(0, len(content), 16):
+                    await asyncio.sleep(0)
+                    yield content[index : index + 16]
+
+        bench.hub.open = slow  # type: ignore[method-assign]
+        for name in names:
+            bench.hub.publish(small_release(1, name=name))
+        wanted: Json = {name: {"version": 1, "rollout": "r1"} for name in names}
+        bench.send("desired", {"version": 1, "desired": {"releases": wanted}})
+        running = bench.outbox.reported
+        await bench.until(
+            lambda: (
+                set(running.get("releases", {})) | set(running.get("refused", {}))
+                == set(names)
+            )
+        )
+        assert not running.get("refused")
+
+    bench = play(tmp_path, script)
+    assert bench.outbox.failures == []
 
 
 def test_what_is_here_is_not_fetched_again(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from skerry.cloud.samples import Samples
 from skerry.cloud.shadows import Shadows
 from skerry.comms.links import ALL_GRANTED, Grant
 from skerry.core.clock import Clock, SystemClock
-from skerry.core.durable import make_folder
+from skerry.core.durable import hold, make_folder
 from skerry.core.errors import StateError
 from skerry.core.fleet import DEFAULT_TENANT
 from skerry.core.messages import Up
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DATABASE_FILE = "hub.sqlite"
+LOCK_FILE = "hub.lock"
 HUB_USER = "hub"
 """The hub's own name at its broker; a device's has a slash in it."""
 
@@ -181,10 +182,13 @@ class Hub:
             StorageError: The disk or the database refused.
             NewerSchemaError: A newer Skerry has changed the database.
             StateError: The broker's port is in use.
+            ConflictError: Another hub runs in the folder.
         """
-        self._started.push_async_callback(self.database.close)
         try:
             make_folder(self.settings.folder)
+            lock = hold(self.settings.folder / LOCK_FILE, who="hub")
+            self._started.enter_context(lock)
+            self._started.push_async_callback(self.database.close)
             await self.database.migrate()
             await self.blobs.start()
             await self.releases.start()

@@ -66,11 +66,14 @@ _LOWEST = 3.0
 _MOST_CONFIDENCE_SUM = 4.0
 """Times the limit: the sum stops there, so that it comes down again after a change."""
 _STREAMS, _STREAM_FRAMES = 64, 1000
+_SPARE = 1.25
+"""Limits are this much wider than the few hundred samples behind them say."""
 _EULER = 0.5772156649015329
 _TINY = 1e-30
 _ABOVE_0 = (
     "residual_deviation",
     "confidence_deviation",
+    "allowance",
     "input_limit",
     "confidence_limit",
     "false_alarm_frames",
@@ -91,8 +94,9 @@ class Reference:
         deviations: The standard deviations along the axes, float32 [K].
         residual_mean: Mean of the logarithm of the squared distance across the axes.
         residual_deviation: Its standard deviation.
-        confidence_mean: Mean confidence.
-        confidence_deviation: Its standard deviation.
+        confidence_mean: Mean confidence, under the condition where it is lowest.
+        confidence_deviation: Its standard deviation there.
+        allowance: How many standard deviations of confidence are no fall.
         input_limit: The input chart's statistic that raises an alarm.
         confidence_limit: The confidence chart's.
         false_alarm_frames: Clean, independent frames between two false alarms of one
@@ -106,6 +110,7 @@ class Reference:
     residual_deviation: float
     confidence_mean: float
     confidence_deviation: float
+    allowance: float
     input_limit: float
     confidence_limit: float
     false_alarm_frames: int
@@ -154,6 +159,7 @@ class _Header(msgspec.Struct, frozen=True, kw_only=True):
     residual_deviation: float
     confidence_mean: float
     confidence_deviation: float
+    allowance: float
     input_limit: float
     confidence_limit: float
     false_alarm_frames: int
@@ -165,6 +171,7 @@ def make_reference(
     *,
     rng: np.random.Generator,
     labels: Array | None = None,
+    conditions: Array | None = None,
     false_alarm_frames: int = FALSE_ALARM_FRAMES,
 ) -> Reference:
     """Learn what is usual, and set the limits so that false alarms are rare.
@@ -172,13 +179,16 @@ def make_reference(
     One half of the samples, drawn at random, gives means and axes. The other half has
     not been looked at, so streams drawn from it behave as clean frames will: the
     maxima of 64 streams of 1,000 frames are fitted by a Gumbel distribution, whose
-    tail gives the limit for the false alarm run length that is asked for.
+    tail gives the limit for the false alarm run length that is asked for. Each stream
+    is of one condition, since a lens that is fogged stays so for a while.
 
     Args:
         embeddings: float [N, …], N ≥ 50.
         confidences: float [N], 0–1.
         rng: Chance.
         labels: Predicted classes, int [N]; None where there are no classes.
+        conditions: Under which of several usual conditions each was taken, int [N];
+            None where there is but one.
         false_alarm_frames: Mean run length between false alarms of one chart.
 
     Raises:
@@ -186,16 +196,18 @@ def make_reference(
             all are finite.
     """
     flat, sure, classes = _check_samples(embeddings, confidences, labels)
+    groups = _groups(conditions, len(flat))
     order = rng.permutation(len(flat))
     fit, rest = order[: len(flat) // 2], order[len(flat) // 2 :]
     means = _class_means(flat[fit], classes[fit])
     axes, deviations = _main_axes(flat[fit] - means[classes[fit]])
     along, across = _project(flat[rest] - means[classes[rest]], axes, deviations)
     residual_mean, residual_deviation = _moments(across)
-    confidence_mean, confidence_deviation = _moments(sure)
+    lowest = min(groups, key=lambda group: float(sure[group].mean()))
+    confidence_mean, confidence_deviation = _moments(sure[lowest])
     z = np.c_[along, (across - residual_mean) / residual_deviation]
     falls = (confidence_mean - sure[rest]) / confidence_deviation
-    draws = rng.integers(0, len(rest), (_STREAM_FRAMES, _STREAMS))
+    draws = _draw_streams(groups, rest, rng)
     return Reference(
         means=means.astype(np.float32),
         axes=np.ascontiguousarray(axes, dtype=np.float32),
@@ -204,6 +216,8 @@ def make_reference(
         residual_deviation=residual_deviation,
         confidence_mean=confidence_mean,
         confidence_deviation=confidence_deviation,
+        # The mean is known to about one standard deviation / √n only.
+        allowance=ALLOWANCE + 2 / math.sqrt(len(lowest)),
         input_limit=_limit(_input_maxima(z, draws), false_alarm_frames),
         confidence_limit=_limit(_fall_maxima(falls, draws), false_alarm_frames),
         false_alarm_frames=false_alarm_frames,
@@ -287,7 +301,7 @@ class DriftWatch:
         if not math.isfinite(confidence):
             confidence = 0.0
         z = (reference.confidence_mean - confidence) / reference.confidence_deviation
-        fall = self._fall + min(max(z, -_LOWEST), _LOWEST) - ALLOWANCE
+        fall = self._fall + min(max(z, -_LOWEST), _LOWEST) - reference.allowance
         most = _MOST_CONFIDENCE_SUM * reference.confidence_limit
         self._fall = min(max(fall, 0.0), most)
         return self._fall
@@ -300,6 +314,7 @@ def write_reference(reference: Reference) -> bytes:
         residual_deviation=reference.residual_deviation,
         confidence_mean=reference.confidence_mean,
         confidence_deviation=reference.confidence_deviation,
+        allowance=reference.allowance,
         input_limit=reference.input_limit,
         confidence_limit=reference.confidence_limit,
         false_alarm_frames=reference.false_alarm_frames,
@@ -368,6 +383,33 @@ def _check_samples(
     return flat, sure, np.where(classes < 0, -1, classes)
 
 
+def _groups(conditions: Array | None, n: int) -> list[NDArray[np.int64]]:
+    """The samples of each condition."""
+    if conditions is None:
+        return [np.arange(n)]
+    if conditions.shape != (n,):
+        raise DataError(
+            f"got {conditions.size} conditions for {n} samples",
+            hint="Give one a sample.",
+        )
+    return [np.flatnonzero(conditions == which) for which in np.unique(conditions)]
+
+
+def _draw_streams(
+    groups: list[NDArray[np.int64]],
+    rest: NDArray[np.int64],
+    rng: np.random.Generator,
+) -> NDArray[np.int64]:
+    """Rows of `rest` for each frame of each stream, int [frames, streams]."""
+    rows = [np.flatnonzero(np.isin(rest, group)) for group in groups]
+    rows = [group for group in rows if len(group)]
+    streams = [
+        rng.choice(rows[stream % len(rows)], _STREAM_FRAMES)
+        for stream in range(_STREAMS)
+    ]
+    return np.stack(streams, axis=1)
+
+
 def _class_means(flat: Floats, classes: NDArray[np.int64]) -> Floats:
     means = np.tile(flat.mean(0), (int(classes.max()) + 2, 1))
     for label in range(len(means) - 1):
@@ -424,7 +466,8 @@ def _limit(maxima: Floats, false_alarm_frames: int) -> float:
     """The level that a stream exceeds once in so many frames, by a Gumbel tail."""
     scale = max(float(maxima.std()) * math.sqrt(6) / math.pi, 1e-3)
     location = float(maxima.mean()) - _EULER * scale
-    return location + scale * math.log(max(false_alarm_frames / _STREAM_FRAMES, 1.0))
+    rarer = max(false_alarm_frames / _STREAM_FRAMES, 1.0)
+    return _SPARE * (location + scale * math.log(rarer))
 
 
 def _verdict(statistic: float, limit: float) -> Verdict:

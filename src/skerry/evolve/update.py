@@ -163,9 +163,12 @@ def judge(figures: Figures, policy: UpdatePolicy) -> str:
     """Say what is wrong with a release on probation; empty if nothing is."""
     if figures.not_finite:
         return f"{figures.not_finite} answers had NaN or infinities"
-    allowed = policy.failed_ratio * figures.requests
-    if figures.failed >= policy.least_failed and figures.failed > allowed:
-        return f"{figures.failed} of {figures.requests} requests failed"
+    for n, ratio, what in (
+        (figures.failed, policy.failed_ratio, "failed"),
+        (figures.late, policy.late_ratio, "had no answer in time"),
+    ):
+        if n >= policy.least_failed and n > ratio * figures.requests:
+            return f"{n} of {figures.requests} requests {what}"
     return ""
 
 
@@ -209,7 +212,7 @@ def _turn(state: UpdateState, now_ms: int) -> Stepped:
     if state.phase is Phase.PROBATION:
         is_undo = want and facts.trial and want.version == facts.standby
         if is_undo and state.due is None:
-            return _run(replace(state, cause=None), Step.ROLL_BACK, is_undo=True)
+            return _run(replace(state, cause=None), Step.ROLL_BACK)
         return state, (Report(),)
     if want is None or want.version == facts.active:
         forget: tuple[Action, ...] = (Keep(refused=None),) if state.refused else ()
@@ -343,8 +346,7 @@ def _tick(state: UpdateState, figures: Figures, now_ms: int) -> Stepped:
 
 def _watch(state: UpdateState, figures: Figures, now_ms: int) -> Stepped:
     if state.due is not None:
-        is_undo = state.due is Step.ROLL_BACK and state.cause is None
-        return _run(state, state.due, is_undo=is_undo)
+        return _run(state, state.due)
     # Nothing to go back to: a release that fails now and then is better than none.
     wrong = judge(figures, state.policy) if state.facts.standby is not None else ""
     if wrong:
@@ -357,8 +359,8 @@ def _watch(state: UpdateState, figures: Figures, now_ms: int) -> Stepped:
     return state, ()
 
 
-def _run(state: UpdateState, next_step: Step, *, is_undo: bool = False) -> Stepped:
-    want = state.working or state.desired or Want(version=0, rollout="")
+def _run(state: UpdateState, next_step: Step) -> Stepped:
+    want = _want(state)
     state = replace(
         state,
         running=next_step,
@@ -367,20 +369,22 @@ def _run(state: UpdateState, next_step: Step, *, is_undo: bool = False) -> Stepp
         retry_at_ms=None,
         due=None,
     )
+    refused = None
+    if next_step is Step.ROLL_BACK and state.cause is not None:
+        refused = Refused(refusal=state.cause, rollout=want.rollout)
     run = Run(
         step=next_step,
         serial=state.serial,
         want=want,
         transfer=state.transfer,
-        is_undo=is_undo,
+        refused=refused,
     )
     fields: dict[str, Json] = {"release": _release(state), "step": next_step.value}
     return state, (Tell(name="update.phase", fields=fields), run, Report())
 
 
 def _refuse(state: UpdateState, refusal: Refusal) -> Stepped:
-    want = state.working or state.desired or Want(version=0, rollout="")
-    refused = Refused(refusal=refusal, rollout=want.rollout)
+    refused = Refused(refusal=refusal, rollout=_want(state).rollout)
     fields: dict[str, Json] = {
         "release": refusal.release,
         "reason": refusal.reason.value,
@@ -427,9 +431,12 @@ def _on_probation(state: UpdateState, now_ms: int) -> UpdateState:
     )
 
 
+def _want(state: UpdateState) -> Want:
+    return state.working or state.desired or Want(version=0, rollout="")
+
+
 def _release(state: UpdateState) -> str:
-    want = state.working or state.desired
-    return f"{state.name}/{want.version if want else 0}"
+    return f"{state.name}/{_want(state).version}"
 
 
 def _is_of(refused: Refused, want: Want | None, name: str) -> bool:

@@ -55,6 +55,8 @@ class UpdatePolicy:
         runtimes: What it has installed, or None where only loading will tell.
         probation_s: How long a release serves before it is accepted for good.
         failed_ratio: Largest fraction of requests that may fail on probation.
+        late_ratio: Largest fraction that may miss their deadline; a busy machine
+            makes some of them late whatever the release.
         least_failed: Fewer failures than this prove nothing.
         backoff_s: The first wait after a failure that may pass; it doubles.
         longest_wait_s: The longest wait.
@@ -66,6 +68,7 @@ class UpdatePolicy:
     runtimes: frozenset[str] | None = None
     probation_s: float = 5.0
     failed_ratio: float = 0.02
+    late_ratio: float = 0.5
     least_failed: int = 3
     backoff_s: float = 1.0
     longest_wait_s: float = 300.0
@@ -144,6 +147,7 @@ class Figures:
 
     requests: int = 0
     failed: int = 0
+    late: int = 0
     not_finite: int = 0
 
 
@@ -213,14 +217,15 @@ class Run:
         serial: To be named in `Done` or `Failed`.
         want: What it is for.
         transfer: What to download, rebuild and install; None where nothing is.
-        is_undo: For `ROLL_BACK`: nothing is wrong with what serves now.
+        refused: For `ROLL_BACK`: what serves now and what is wrong with it, or None
+            where its switch is only undone.
     """
 
     step: Step
     serial: int
     want: Want
     transfer: Transfer | None = None
-    is_undo: bool = False
+    refused: Refused | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,6 +20,7 @@ import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -124,7 +125,7 @@ def prepare(
         try:
             prepared = check.run()
         except Exception as error:  # noqa: BLE001 (it is raised where it is awaited)
-            if not ended.cancelled():
+            with suppress(InvalidStateError):
                 ended.set_exception(error)
             return
         try:

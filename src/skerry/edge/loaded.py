@@ -72,14 +72,14 @@ class ServingFigures:
     before: ServingFigures | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Request:
     inputs: Tensors
     due_s: float | None
     answered: asyncio.Future[Answer]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Outcome:
     answer: Answer | None = None
     error: SkerryError | None = None
@@ -149,7 +149,7 @@ class Loaded:
         answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._requests += 1
         self._pending += 1
-        self._waiting.put(_Request(inputs, due_s, answered))
+        self._waiting.put(_Request(inputs=inputs, due_s=due_s, answered=answered))
         if due_s is None:
             return await answered
         return await self._await_until(due_s, answered)
@@ -203,8 +203,8 @@ class Loaded:
                 request.answered.get_loop().call_soon_threadsafe(
                     self._finish, request, outcome
                 )
-            except RuntimeError:  # the loop was closed: nobody waits any more
-                log.debug("request.abandoned")
+            except RuntimeError:  # the loop was closed: nobody asks any more
+                break
             del request, outcome  # their arrays must not wait for the next request
         self._waiting.put(None)  # for the next thread
         if self._closing.acquire(blocking=False):

@@ -39,8 +39,8 @@ from skerry.core.errors import (
     SkerryError,
     UsageError,
 )
+from skerry.core.release import ReleaseId
 from skerry.edge.engine import Engine
-from skerry.edge.installed import Installed
 from skerry.edge.tensors import decode_request, describe, encode_answer
 
 log = logging.getLogger(__name__)
@@ -185,7 +185,7 @@ class _Service:
 
     def _tell(self, route: _Route) -> _Reply:
         if route.kind == "server":
-            told = {
+            told: dict[str, Any] = {
                 "name": "skerry",
                 "version": __version__,
                 "extensions": _EXTENSIONS,
@@ -202,8 +202,8 @@ class _Service:
         installed = self._engine.find(route.name, version=route.version)
         if route.kind == "model_ready":
             return _Reply(body=_encode({"name": route.name, "ready": True}))
-        told: dict[str, Any] = {
-            **_name(installed),
+        told = {
+            **_name(installed.id, installed.model.blob.sha256),
             "versions": [str(v) for v in self._engine.versions(route.name)],
             "platform": installed.model.runtime,
             "inputs": describe(installed.model.inputs),
@@ -239,7 +239,7 @@ class _Service:
             version=route.version,
             deadline_s=self._read_timeout_s(headers, request.timeout_ms),
         )
-        head = _name(installed)
+        head = _name(answer.release, answer.blob)
         if request.id is not None:
             head["id"] = request.id
         written, head_length = encode_answer(head, answer.outputs, request.outputs)
@@ -302,15 +302,12 @@ class _Service:
         return timeout_ms / 1000
 
 
-def _name(installed: Installed) -> dict[str, Any]:
+def _name(release: ReleaseId, blob: str) -> dict[str, Any]:
     """What each answer says of the release that gave it."""
     return {
-        "model_name": installed.id.name,
-        "model_version": str(installed.id.version),
-        "parameters": {
-            "release": str(installed.id),
-            "blob": installed.model.blob.sha256,
-        },
+        "model_name": release.name,
+        "model_version": str(release.version),
+        "parameters": {"release": str(release), "blob": blob},
     }
 
 

@@ -176,7 +176,7 @@ def encode_answer(
         }
         if is_binary:
             entry["parameters"] = {"binary_data_size": flat.nbytes}
-            tail.append(memoryview(flat.view(np.uint8)))
+            tail.append(flat.view(np.uint8).data)
         else:
             entry["data"] = flat.tolist()
         described.append(entry)
@@ -262,7 +262,8 @@ def _read_bytes(
             hint="The tensors' bytes follow the JSON in the order of the inputs.",
         )
     if dtype == np.bool_:  # any other byte than 0 is true, but 1 is how numpy says it
-        return (np.frombuffer(piece, np.uint8) != 0).reshape(entry.shape)
+        truth: Array = np.frombuffer(piece, np.uint8) != 0
+        return truth.reshape(entry.shape)
     array: Array = np.frombuffer(piece, dtype).reshape(entry.shape)
     return array if array.flags.aligned else array.copy()
 
@@ -290,7 +291,7 @@ def _read_json(entry: _Input, dtype: np.dtype[Any]) -> Array:
         UnicodeDecodeError,
         ValueError,
     ) as error:
-        raise _misshapen(entry, str(error)[:_SHOWN]) from error
+        raise _misshapen(entry, f"data that cannot be read: {error}") from error
     shape = tuple(entry.shape)
     if array.shape != shape and (depth != 1 or array.size != math.prod(shape)):
         raise _misshapen(entry, f"numbers of shape {list(array.shape)}")

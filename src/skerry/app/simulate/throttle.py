@@ -49,7 +49,7 @@ class CpuLimit:
         self._stopped_s = period_s - self._running_s
         self._ending = threading.Event()
         self._thread: threading.Thread | None = None
-        self._process = -1
+        self._pidfd = -1
 
     def start(self) -> None:
         """Begin; to begin twice changes nothing.
@@ -61,8 +61,8 @@ class CpuLimit:
             return
         try:
             # A descriptor, for the number may be another process's by and by.
-            self._process = os.pidfd_open(self._pid)
-            signal.pidfd_send_signal(self._process, signal.SIGCONT)
+            self._pidfd = os.pidfd_open(self._pid)
+            signal.pidfd_send_signal(self._pidfd, signal.SIGCONT)
         except OSError as error:
             self._forget()
             raise StateError(
@@ -93,15 +93,15 @@ class CpuLimit:
     def _run(self) -> None:
         try:
             while not self._ending.wait(self._running_s):
-                signal.pidfd_send_signal(self._process, signal.SIGSTOP)
+                signal.pidfd_send_signal(self._pidfd, signal.SIGSTOP)
                 is_ending = self._ending.wait(self._stopped_s)
-                signal.pidfd_send_signal(self._process, signal.SIGCONT)
+                signal.pidfd_send_signal(self._pidfd, signal.SIGCONT)
                 if is_ending:
                     return
         except ProcessLookupError:
             return  # it has ended: there is nothing left to limit
 
     def _forget(self) -> None:
-        if self._process >= 0:
-            os.close(self._process)
-            self._process = -1
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+            self._pidfd = -1

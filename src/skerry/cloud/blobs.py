@@ -7,7 +7,7 @@ import hashlib
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO
 
 from skerry.core.durable import REAL_DISK, make_folder, storage_errors
 from skerry.core.errors import DataError
@@ -18,14 +18,6 @@ PIECE_BYTES = 1 << 18
 """How much of a blob is read at once."""
 
 PART_SUFFIX = ".part"
-
-
-class Digest(Protocol):
-    """What `hashlib` gives; it does not name the type."""
-
-    def update(self, content: bytes, /) -> None:
-        """Take more bytes."""
-        ...
 
 
 class Blobs:
@@ -77,14 +69,12 @@ class Blobs:
                 if size_bytes is None
                 else "Ask for bytes within it.",
             )
-        path = self.path(sha256)
-        with storage_errors(path):
-            file = await asyncio.to_thread(_open_at, path, offset)
-            try:
-                while piece := await asyncio.to_thread(file.read, PIECE_BYTES):
-                    yield piece
-            finally:
-                file.close()
+        file = await asyncio.to_thread(_open_at, self.path(sha256), offset)
+        try:
+            while piece := await asyncio.to_thread(_read, file):
+                yield piece
+        finally:
+            file.close()
 
     async def put(self, sha256: str, content: bytes) -> None:
         """Keep a blob; keeping it twice is no fault.
@@ -122,16 +112,14 @@ class Blobs:
         """
         path = self.path(sha256)
         part = path.with_name(f".{sha256}.{uuid.uuid4().hex[:8]}{PART_SUFFIX}")
-        await asyncio.to_thread(make_folder, path.parent)
         try:
-            with storage_errors(path):
-                found, size_bytes = await _write(part, pieces, largest_bytes)
-                if found != sha256:
-                    raise DataError(
-                        f"the content of blob {sha256} has the hash {found}",
-                        hint="Send it again: it was damaged, or is another one.",
-                    )
-                await asyncio.to_thread(_put_in_place, part, path)
+            found, size_bytes = await _write(part, pieces, largest_bytes)
+            if found != sha256:
+                raise DataError(
+                    f"the content of blob {sha256} has the hash {found}",
+                    hint="Send it again: it was damaged, or is another one.",
+                )
+            await asyncio.to_thread(_put_in_place, part, path)
         finally:
             part.unlink(missing_ok=True)
         return size_bytes
@@ -159,7 +147,7 @@ async def _write(
     part: Path, pieces: AsyncIterator[bytes], largest_bytes: int
 ) -> tuple[str, int]:
     digest, size_bytes = hashlib.sha256(), 0
-    file = await asyncio.to_thread(part.open, "xb")
+    file = await asyncio.to_thread(_create, part)
     try:
         async for piece in pieces:
             size_bytes += len(piece)
@@ -168,24 +156,41 @@ async def _write(
                     f"a blob has more than {largest_bytes} bytes",
                     hint="Make the model smaller, or split the release.",
                 )
-            await asyncio.to_thread(_append, file, digest, piece)
+            digest.update(piece)
+            await asyncio.to_thread(_append, file, piece)
     finally:
-        await asyncio.to_thread(file.close)
+        file.close()
     return digest.hexdigest(), size_bytes
 
 
-def _append(file: IO[bytes], digest: Digest, piece: bytes) -> None:
-    digest.update(piece)
-    file.write(piece)
+def _create(part: Path) -> IO[bytes]:
+    make_folder(part.parent)
+    with storage_errors(part):
+        return part.open("xb", buffering=0)
+
+
+def _append(file: IO[bytes], piece: bytes) -> None:
+    # The sender's own trouble, an OSError too, must not be taken for the disk's.
+    with storage_errors(Path(file.name)):
+        left = memoryview(piece)
+        while left:
+            left = left[file.write(left) :]
 
 
 def _put_in_place(part: Path, path: Path) -> None:
-    REAL_DISK.sync(part)
-    REAL_DISK.replace(part, path)
-    REAL_DISK.sync(path.parent)
+    with storage_errors(path):
+        REAL_DISK.sync(part)
+        REAL_DISK.replace(part, path)
+        REAL_DISK.sync(path.parent)
 
 
 def _open_at(path: Path, offset: int) -> IO[bytes]:
-    file = path.open("rb")
-    file.seek(offset)
-    return file
+    with storage_errors(path):
+        file = path.open("rb")
+        file.seek(offset)
+        return file
+
+
+def _read(file: IO[bytes]) -> bytes:
+    with storage_errors(Path(file.name)):
+        return file.read(PIECE_BYTES)

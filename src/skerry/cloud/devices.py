@@ -144,7 +144,7 @@ class Devices:
         Raises:
             UsageError: There is no such device.
         """
-        found = {device.name: device for device in await self.list()}
+        found = {device.name: device for device in await self.all()}
         if name not in found:
             raise UsageError(
                 f"there is no device {name!r:.80}",
@@ -152,13 +152,11 @@ class Devices:
             )
         return found[name]
 
-    async def list(self) -> tuple[Device, ...]:
+    async def all(self) -> tuple[Device, ...]:
         """All devices, by name."""
         table = tables.devices
         of_tenant = (
-            select(table)
-            .where(table.c.tenant == self._tenant)
-            .order_by(table.c.name)
+            select(table).where(table.c.tenant == self._tenant).order_by(table.c.name)
         )
         return await self._database.run(
             lambda connection: tuple(
@@ -282,9 +280,7 @@ class Devices:
             )
             add_shadow(connection, self._tenant, name)
         elif labels is not None:
-            connection.execute(
-                update(table).where(this).values(labels=to_text(labels))
-            )
+            connection.execute(update(table).where(this).values(labels=to_text(labels)))
         tokens = tables.enrolments
         of_device = (tokens.c.tenant == self._tenant) & (tokens.c.device == name)
         connection.execute(delete(tokens).where(of_device))

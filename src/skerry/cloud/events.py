@@ -164,6 +164,4 @@ def _forget_oldest(connection: Connection, tenant: str, device: str) -> None:
     )
     last_forgotten = connection.execute(oldest_kept).scalar()
     if last_forgotten is not None:
-        connection.execute(
-            delete(table).where(of_device, table.c.id <= last_forgotten)
-        )
+        connection.execute(delete(table).where(of_device, table.c.id <= last_forgotten))

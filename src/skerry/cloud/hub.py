@@ -10,6 +10,7 @@ from collections import Counter
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from skerry.cloud.blobs import Blobs
 from skerry.cloud.database import Database, sqlite_url
@@ -18,9 +19,7 @@ from skerry.cloud.events import Events
 from skerry.cloud.ingest import Ingest
 from skerry.cloud.presence import PING_TIMEOUT_S, Presence
 from skerry.cloud.shadows import Shadows
-from skerry.comms.broker import Broker
 from skerry.comms.links import ALL_GRANTED, Grant
-from skerry.comms.mqtt import MqttSettings, open_mqtt
 from skerry.core.clock import Clock, SystemClock
 from skerry.core.durable import make_folder
 from skerry.core.errors import StateError
@@ -28,6 +27,9 @@ from skerry.core.fleet import DEFAULT_TENANT
 from skerry.core.messages import Up
 from skerry.core.names import check_name
 from skerry.core.seams import Link
+
+if TYPE_CHECKING:
+    from skerry.comms.broker import Broker
 
 log = logging.getLogger(__name__)
 
@@ -177,10 +179,12 @@ class Hub:
         return await self.presence.ping(self.link, device, timeout_s=timeout_s)
 
     async def _start_broker(self) -> None:
+        # A hub on a link of others needs no broker and no client.
+        from skerry.comms.broker import Broker
+        from skerry.comms.mqtt import MqttSettings, open_mqtt
+
         settings = self.settings
-        broker = Broker(
-            self._authenticate, host=settings.host, port=settings.mqtt_port
-        )
+        broker = Broker(self._authenticate, host=settings.host, port=settings.mqtt_port)
         await broker.start()
         self._broker = broker
         self._started.push_async_callback(broker.stop)

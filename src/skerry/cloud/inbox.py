@@ -112,7 +112,6 @@ class Inbox:
         takers: What takes each kind; True beside it if the kind is sequenced.
         note: Adds a line to a device's log: (connection, device, name, fields).
         now_ms: The time, milliseconds since 1970.
-        lost: Gaps that are never going to be filled: what lies beyond is taken.
     """
 
     def __init__(
@@ -123,14 +122,12 @@ class Inbox:
         takers: Mapping[str, tuple[Take, bool]],
         note: Callable[[Connection, str, str, dict[str, int | str]], None],
         now_ms: int,
-        lost: Mapping[Source, int],
     ) -> None:
         self._connection = connection
         self._tenant = tenant
         self._takers = takers
         self._note = note
         self._now_ms = now_ms
-        self._lost = lost
         self._before: dict[Source, int | None] = {}
         self._seqs: dict[Source, int] = {}
         self._gaps: dict[Source, int] = {}
@@ -169,14 +166,6 @@ class Inbox:
             self._before[source] = self._read_seq(source)
             self._seqs[source] = self._before[source] or 0
         last = self._seqs[source]
-        if seq > last + 1 and self._lost.get(source) == last:
-            self._note(
-                self._connection,
-                source.device,
-                "messages.lost",
-                {"epoch": source.epoch, "after": last, "before": seq},
-            )
-            last = seq - 1
         if seq <= last:
             self._counts["duplicate"] += 1
         elif seq > last + 1:
@@ -246,7 +235,9 @@ class Inbox:
         self._connection.execute(
             update(table).where(these).values(last_seen_ms=self._now_ms)
         )
-        return set(self._connection.execute(select(table.c.name).where(these)).scalars())
+        return set(
+            self._connection.execute(select(table.c.name).where(these)).scalars()
+        )
 
     def _read_seq(self, source: Source) -> int | None:
         table = tables.inbox

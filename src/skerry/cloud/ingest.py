@@ -50,15 +50,11 @@ LONGEST_PAUSE_S = 30.0
 RESEND_PAUSE_S = 5.0
 """How long a device has to fill a gap before it is asked again."""
 
-MOST_RESENDS = 5
-"""How often it is asked. What it still does not send then it no longer has."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Gap:
     after: int
     asked_at_s: float
-    n_asked: int
 
 
 class Ingest:
@@ -147,12 +143,6 @@ class Ingest:
                 self._counts["overrun"] += 1
 
     async def _commit(self, batch: list[Arrival]) -> Outcome:
-        lost = {
-            source: gap.after
-            for source, gap in self._gaps.items()
-            if gap.n_asked >= MOST_RESENDS and self._is_due(gap)
-        }
-
         def work(connection: Connection) -> Outcome:
             return Inbox(
                 connection,
@@ -160,7 +150,6 @@ class Ingest:
                 takers=self._takers,
                 note=self._events.add,
                 now_ms=self._clock.unix_ms(),
-                lost=lost,
             ).take(batch)
 
         pause_s = FIRST_PAUSE_S
@@ -206,19 +195,13 @@ class Ingest:
                 raise failure
 
     def _ask(self, source: Source, after: int) -> bool:
-        gap = self._gaps.get(source)
-        is_new = gap is None or gap.after != after
-        if gap is not None and not is_new and not self._is_due(gap):
+        """Whether to ask for what is missing: once a gap, again if nothing comes."""
+        now_s, gap = self._clock.wall_s(), self._gaps.get(source)
+        is_asked = gap is not None and gap.after == after
+        if is_asked and gap and now_s - gap.asked_at_s < RESEND_PAUSE_S:
             return False
-        self._gaps[source] = _Gap(
-            after=after,
-            asked_at_s=self._clock.wall_s(),
-            n_asked=1 if gap is None or is_new else gap.n_asked + 1,
-        )
+        self._gaps[source] = _Gap(after=after, asked_at_s=now_s)
         return True
-
-    def _is_due(self, gap: _Gap) -> bool:
-        return self._clock.wall_s() - gap.asked_at_s >= RESEND_PAUSE_S
 
     def _message(
         self, source: Source, kind: Down, body: Mapping[str, Json]

@@ -68,9 +68,7 @@ class Presence:
         )
 
         async def tell() -> None:
-            log.info(
-                "device.status", extra={"device": device, "is_online": is_online}
-            )
+            log.info("device.status", extra={"device": device, "is_online": is_online})
             if is_online:
                 for listener in self._online:
                     listener(device)
@@ -108,9 +106,7 @@ class Presence:
         self._pings[device, name] = answered
         late = asyncio.ensure_future(self._clock.sleep(timeout_s))
         began_s = self._clock.wall_s()
-        asked = asyncio.ensure_future(
-            link.publish(*self._ping_message(device, name))
-        )
+        asked = asyncio.ensure_future(link.publish(*self._ping_message(device, name)))
         try:
             await asyncio.wait({asked, late}, return_when=asyncio.FIRST_COMPLETED)
             if asked.done():

@@ -76,7 +76,7 @@ class Shadows:
             lambda connection: read_shadow(connection, self._tenant, device)
         )
 
-    async def list(self) -> tuple[Shadow, ...]:
+    async def all(self) -> tuple[Shadow, ...]:
         """The shadows of all devices, by name."""
         return await self._database.run(
             lambda connection: _read_shadows(connection, self._tenant)
@@ -189,7 +189,9 @@ class Shadows:
                 try:
                     await listener(new.device, old, new)
                 except Exception:  # the fault of one must not stop the hub
-                    log.exception("shadow.listener_failed", extra={"device": new.device})
+                    log.exception(
+                        "shadow.listener_failed", extra={"device": new.device}
+                    )
 
     def tell_again(self, devices: Iterable[str]) -> None:
         """Have what these devices should be published once more, soon."""
@@ -199,7 +201,7 @@ class Shadows:
 
     async def run(self, link: Link) -> None:
         """Publish for ever what has not been told; all of it, to begin with."""
-        self.tell_again(shadow.device for shadow in await self.list())
+        self.tell_again(shadow.device for shadow in await self.all())
         while True:
             await self._has_untold.wait()
             await link.wait_connected()

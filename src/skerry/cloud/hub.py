@@ -18,6 +18,8 @@ from skerry.cloud.devices import Devices
 from skerry.cloud.events import Events
 from skerry.cloud.ingest import Ingest
 from skerry.cloud.presence import PING_TIMEOUT_S, Presence
+from skerry.cloud.releases import Releases
+from skerry.cloud.rollouts import Rollouts
 from skerry.cloud.shadows import Shadows
 from skerry.comms.links import ALL_GRANTED, Grant
 from skerry.core.clock import Clock, SystemClock
@@ -81,6 +83,8 @@ class Hub:
         presence: Who is online.
         ingest: What comes up from the fleet.
         blobs: Bytes by their hash.
+        releases: What was published.
+        rollouts: What is being delivered to whom.
 
     Raises:
         UsageError: The tenant's name or the database's URL cannot be one.
@@ -114,6 +118,17 @@ class Hub:
             counts=self.counts,
         )
         self.blobs = Blobs(settings.folder)
+        self.releases = Releases(
+            store, self.blobs, settings.folder, tenant=tenant, clock=clock
+        )
+        self.rollouts = Rollouts(
+            store,
+            self.shadows,
+            self.devices,
+            self.releases,
+            tenant=tenant,
+            clock=clock,
+        )
         self.ingest.take(Up.REPORTED, self.shadows.take)
         self.ingest.take(Up.EVENT, self.events.take)
         self.ingest.take(Up.STATUS, self.presence.take_status, is_sequenced=False)
@@ -153,6 +168,7 @@ class Hub:
             make_folder(self.settings.folder)
             await self.database.migrate()
             await self.blobs.start()
+            await self.releases.start()
             await self.devices.set_all_offline()
             if self._link is None:
                 await self._start_broker()
@@ -208,6 +224,8 @@ class Hub:
             for name, part in (
                 ("ingest", self.ingest.run(self.link)),
                 ("shadows", self.shadows.run(self.link)),
+                ("releases", self.releases.run()),
+                ("rollouts", self.rollouts.run()),
             )
         ]
         self._started.push_async_callback(_cancel, self._running)

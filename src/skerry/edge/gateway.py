@@ -184,12 +184,14 @@ class _Gateway:
         )
         app = make_app(self._engine, token=settings.serve_token, facts=self._facts)
         try:
-            async with serve(app, host=settings.host, port=settings.port) as server:
-                async with self._connected(slots, server.address, troubles):
-                    await asyncio.to_thread(self._write_address, server.address)
-                    if ready is not None:
-                        ready(server.address)
-                    await stop.wait()
+            async with (
+                serve(app, host=settings.host, port=settings.port) as server,
+                self._connected(slots, server.address, troubles),
+            ):
+                await asyncio.to_thread(self._write_address, server.address)
+                if ready is not None:
+                    ready(server.address)
+                await stop.wait()
         finally:
             self._engine.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -227,7 +228,7 @@ async def _wait_samples(stage: Stage, running: Made) -> list[Any]:
     samples: list[Any] = []
 
     async def are_there() -> bool:
-        samples[:] = await stage.api.samples(release=str(running.id))
+        samples[:] = await stage.api.samples(release=running.id)
         return len(samples) >= MOST_SAMPLES
 
     await stage.until(are_there, "the samples", timeout_s=SAMPLES_TIMEOUT_S)
@@ -241,12 +242,15 @@ async def _events(stage: Stage, name: str) -> list[dict[str, Any]]:
 
 async def _retrain(stage: Stage, running: Made) -> tuple[Made, str]:
     """Have the hub refit the head, and make a release of its candidate."""
-    begun = await stage.api.create_retraining(running.id)
+    replay = stage.workshop.replay()
+    sha256 = hashlib.sha256(replay).hexdigest()
+    await stage.api.blobs.put(sha256, replay)
+    begun = await stage.api.start_retraining(running.id, replay=sha256)
     found: dict[str, Any] = {}
 
     async def has_ended() -> bool:
         found.update(await stage.api.retraining(begun))
-        return found["state"] in {"passed", "failed", "refused"}
+        return found["state"] in {"passed", "failed"}
 
     await stage.until(has_ended, "the retraining")
     if found["state"] != "passed":
@@ -254,8 +258,22 @@ async def _retrain(stage: Stage, running: Made) -> tuple[Made, str]:
             f"the retraining did not pass its gates: {found.get('reason')}",
             hint=f"Look at {stage.fleet.log('hub')}.",
         )
-    content = await stage.api.blob(str(found["blob"]))
-    return stage.workshop.adopt(running, content), str(found.get("evidence"))
+    parts = {
+        role: b"".join([part async for part in stage.api.blobs.open(blob["sha256"])])
+        for role, blob in found["candidate"].items()
+    }
+    healed = stage.workshop.adopt(running, parts["model"], parts["drift"])
+    return healed, tell_evidence(found["evidence"])
+
+
+def tell_evidence(evidence: dict[str, Any]) -> str:
+    """Say what the gates of a retraining found, in a line."""
+    return (
+        f"{evidence['field_before']:.0%} → {evidence['field_after']:.0%} of "
+        f"{evidence['n_field']} field samples (each fold on a head that has not seen "
+        f"it), {evidence['old_before']:.1%} → {evidence['old_after']:.1%} of "
+        f"{evidence['n_old']} old ones"
+    )
 
 
 def _count_frames(alarm: dict[str, Any], samples: Sequence[Any]) -> tuple[int, int]:

@@ -22,6 +22,9 @@ from skerry.core.errors import DataError, StateError
 HUB = "hub"
 START_TIMEOUT_S = 40.0
 STOP_TIMEOUT_S = 6.0
+PROBATION_S = 1.0
+"""How long a new release serves on probation: the demo has no patience."""
+
 POLL_S = 0.05
 KEPT = "pids"
 """The file in the fleet's folder that lists its processes, one a line."""
@@ -71,15 +74,22 @@ class Fleet:
         return {name: child.pid for name, child in self._children.items()}
 
     async def start_hub(self) -> HubPlace:
-        """Start the hub and wait until it answers.
+        """Start the hub, for the first time or again, and wait until it answers.
+
+        Once it has ports it keeps them.
 
         Raises:
             StateError: It ended, or did not come up in time; the hint names its log.
         """
         folder = self.folder / HUB
         make_folder(folder)
-        self._start(HUB, ["hub", "up", "--folder", str(folder)])
+        words = ["hub", "up", "--folder", str(folder)]
+        for flag in ("--port", "--mqtt-port"):
+            words += [flag, str(self._ports.get(flag, 0))]
+        self._start(HUB, words)
         told = await self._wait(HUB, folder / "hub.json")
+        self._ports["--port"] = urlsplit(str(told["address"])).port or 0
+        self._ports["--mqtt-port"] = int(str(told["mqtt_port"]))
         credentials = folder / "operator.json"
         token = _read(credentials).get("token")
         return HubPlace(
@@ -114,6 +124,7 @@ class Fleet:
         make_folder(folder)
         words = ["gateway", "run", "--folder", str(folder), "--hub", hub.address]
         words += ["--port", str(self._ports.get(name, 0))]
+        words += ["--probation-s", str(PROBATION_S)]
         words += ["--token", token] if token else []
         if recording is not None:
             words += ["--recording", str(recording)]

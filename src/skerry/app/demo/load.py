@@ -8,7 +8,7 @@ should meet is nobody's to say: during a swap both are right, each with its own 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
@@ -224,8 +224,8 @@ class Load:
             client.close()
 
 
-async def _finish(work: object) -> None:
-    task = asyncio.ensure_future(work)  # type: ignore[call-overload]
+async def _finish(work: Coroutine[object, object, None]) -> None:
+    task = asyncio.create_task(work)
     try:
         await asyncio.shield(task)
     except asyncio.CancelledError:

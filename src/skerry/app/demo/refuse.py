@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
-from skerry.app.demo.stage import CANARY_FIRST, GATEWAYS, Refused, Stage
-from skerry.app.demo.workshop import Made
-from skerry.app.publish.publisher import Publisher
+from skerry.app.demo.captured import CapturedHub
+from skerry.app.demo.fleet import HUB
+from skerry.app.demo.stage import GATEWAYS, Refused, Stage
+from skerry.app.demo.workshop import Made, renumbered
 from skerry.app.simulate.throttle import CpuLimit
-from skerry.core.durable import write_file, write_files
+from skerry.core.durable import write_file
 from skerry.core.errors import StateError
 from skerry.core.fleet import RolloutState
-from skerry.core.release import ReleaseId
-from skerry.evolve.trust import Repository, public_key
+from skerry.core.release import ReleaseId, write_manifest
 
 CPU_SHARE = 0.3
-LIMITED = GATEWAYS[2]
-FORGED = GATEWAYS[1]
 KILLED = GATEWAYS[1]
-ROTTEN = GATEWAYS[0]
-REPLAYED = GATEWAYS[2]
+DECEIVED = GATEWAYS[1]
+LIMITED = REPLAYED = GATEWAYS[2]
 ENDED_BADLY = (RolloutState.STOPPED, RolloutState.UNDONE)
+KILLABLE = frozenset({"fetching", "downloading", "checking"})
+"""Phases of an update in which the new release does not serve yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,17 +56,16 @@ async def refuse(
         good: Nothing is wrong with it; its bytes rot on the hub for a while.
         first: What all ran before all this, to be replayed.
     """
-    trust = Trust(stage.fleet.folder / "hub")
-    before = trust.files()
+    hub = CapturedHub(stage.fleet.folder / HUB)
+    yesterday = hub.files()
     await refuse_broken(stage, broken)
     await refuse_slow(stage, slow)
-    await refuse_forged(stage, trust, good)
-    await refuse_rotten(stage, good)
-    await refuse_replayed(stage, trust, before, first)
+    await refuse_forged_and_replayed(stage, hub, good, first, yesterday)
+    await refuse_rotten(stage, hub, good)
     phase, converged_s = await kill_in_update(stage, good)
     stage.say(
-        f"{KILLED} was killed (SIGKILL) while {phase} {good.id}; restarted, it runs "
-        f"it {converged_s:.1f} s later"
+        f"{KILLED} is killed (SIGKILL) while {phase} {good.id}; restarted, it runs it "
+        f"{converged_s:.1f} s later"
     )
     return RefuseFigures(
         refused=tuple(stage.refused),
@@ -80,7 +79,7 @@ async def refuse(
 async def refuse_broken(stage: Stage, broken: Made) -> None:
     """Act 2's model, broken by plain INT8; its golden samples are the source's."""
     await stage.publish(broken)
-    stage.mark("fault", f"{broken.id}: broken by plain INT8 per tensor")
+    stage.mark("fault", f"{broken.id}, broken by plain INT8 per tensor")
     rollout = await stage.roll_out(broken.id)
     ended = await stage.wait_rollout(rollout, *ENDED_BADLY)
     await stage.refusal(
@@ -89,90 +88,85 @@ async def refuse_broken(stage: Stage, broken: Made) -> None:
 
 
 async def refuse_slow(stage: Stage, slow: Made) -> None:
-    """A budget that holds on the bench, and not where 70 % of the CPU are taken."""
+    """A budget that holds on the bench, and not where 70 % of a CPU are taken."""
     await stage.publish(slow)
-    pid = stage.fleet.pids()[LIMITED]
     stage.mark("fault", f"{LIMITED} is limited to {CPU_SHARE:.0%} of a CPU")
-    with CpuLimit(pid, CPU_SHARE):
+    with CpuLimit(stage.fleet.pids()[LIMITED], CPU_SHARE):
         rollout = await stage.roll_out(slow.id, [[name] for name in GATEWAYS])
         ended = await stage.wait_rollout(rollout, *ENDED_BADLY)
-    accepted = [
-        name
-        for name, progress in ended.progress.items()
-        if progress.previous is not None and name != LIMITED
-    ]
-    stage.say(f"{slow.id}: {', '.join(accepted)} accept it and are taken back")
     await stage.refusal(
         LIMITED, slow.id, fault=f"{CPU_SHARE:.0%} of a CPU", ended=ended
     )
 
 
-async def refuse_forged(stage: Stage, trust: Trust, good: Made) -> None:
-    """Who owns the hub signs a list of his own, and what is current with its key."""
-    forged = ReleaseId(name=good.id.name, version=good.id.version + 1)
-    forger = Publisher.create(
-        stage.folder / "forger", hub_key=public_key(trust.online_key())
+async def refuse_forged_and_replayed(
+    stage: Stage,
+    hub: CapturedHub,
+    good: Made,
+    first: Made,
+    yesterday: Mapping[str, bytes],
+) -> None:
+    """Who owns the hub signs a list of his own, then brings yesterday's back."""
+    name = good.id.name
+    today = hub.files()
+    runs = {g: await _running(stage, g, name) for g in (DECEIVED, REPLAYED)}
+    manifest = renumbered(good, good.id.version + 1)
+    content = write_manifest(manifest)
+    blobs = {**good.blobs, hashlib.sha256(content).hexdigest(): content}
+    for sha256, part in blobs.items():
+        await stage.api.blobs.put(sha256, part)
+    stage.mark("fault", f"the hub is captured: {manifest.id}, signed by an unknown key")
+    await _restart(
+        stage, lambda: hub.forge(manifest, now_ms=stage.clock.unix_ms())
     )
-    manifest = stage.workshop.renamed(good, forged.version)
-    bundle = forger.release(manifest, good.blobs)
-    for sha256, content in bundle.blobs.items():
-        await stage.api.put_blob(sha256, content)
-    before = trust.files()
-    stage.mark("fault", f"{forged}: signed with an unknown key on a captured hub")
-    trust.forge(bundle.metadata, tenant=forger.tenant, now_ms=stage.clock.unix_ms())
-    await _want(stage, FORGED, forged)
-    await stage.refusal(FORGED, forged, fault="signed by an unknown key", ended=None)
-    trust.put_back(before)
-    await _want(stage, FORGED, await _runs(stage, FORGED, good.id.name))
+    await _want(stage, DECEIVED, manifest.id, "forged")
+    await stage.refusal(
+        DECEIVED, manifest.id, fault="signed by an unknown key", ended=None
+    )
+    stage.mark("fault", f"{first.id} and the signed lists of its day are replayed")
+    await _restart(stage, lambda: hub.put(yesterday))
+    await _want(stage, REPLAYED, first.id, "replayed")
+    await stage.refusal(REPLAYED, first.id, fault="an older release", ended=None)
+    await _restart(stage, lambda: hub.put(today))
+    for gateway, version in runs.items():
+        await _want(stage, gateway, ReleaseId(name=name, version=version), "restored")
 
 
-async def refuse_rotten(stage: Stage, good: Made) -> None:
+async def refuse_rotten(stage: Stage, hub: CapturedHub, good: Made) -> None:
     """One bit of the model flips on the hub's disk."""
     await stage.publish(good)
-    blob = blob_file(stage.fleet.folder / "hub", good.blob)
-    content = bytearray(good.content)
-    content[len(content) // 2] ^= 1
-    write_file(blob, bytes(content))
-    stage.mark("fault", f"{good.id}: one bit of it flips on the hub's disk")
+    rotten = bytearray(good.content)
+    rotten[len(rotten) // 2] ^= 1
+    write_file(hub.blob(good.blob), bytes(rotten))
+    stage.mark("fault", f"one bit of {good.id} flips on the hub's disk")
     ended = await stage.wait_rollout(await stage.roll_out(good.id), *ENDED_BADLY)
-    await stage.refusal(ROTTEN, good.id, fault="one flipped bit", ended=ended)
-    write_file(blob, good.content)
-
-
-async def refuse_replayed(
-    stage: Stage, trust: Trust, before: Mapping[str, bytes], first: Made
-) -> None:
-    """Signed lists of yesterday, and the wish for yesterday's release."""
-    today = trust.files()
-    stage.mark("fault", f"{first.id} and its signed lists are replayed")
-    trust.put_back(before)
-    was = await _runs(stage, REPLAYED, first.id.name)
-    await _want(stage, REPLAYED, first.id)
-    await stage.refusal(REPLAYED, first.id, fault="an older release", ended=None)
-    trust.put_back(today)
-    await _want(stage, REPLAYED, was)
+    await stage.refusal(GATEWAYS[0], good.id, fault="one flipped bit", ended=ended)
+    write_file(hub.blob(good.blob), good.content)
 
 
 async def kill_in_update(stage: Stage, good: Made) -> tuple[str, float]:
-    """Cut the power of a gateway in the middle of an update; returns what it did."""
-    waves = [[name] for name in (KILLED, *(g for g in GATEWAYS if g != KILLED))]
-    rollout = await stage.roll_out(good.id, waves)
+    """Cut the power of a gateway in the middle of an update.
+
+    Returns:
+        What it was doing, and how long after its restart it ran what it should.
+    """
+    others = [name for name in GATEWAYS if name != KILLED]
+    rollout = await stage.roll_out(good.id, [[KILLED], others])
     phase = ""
 
     async def is_updating() -> bool:
         nonlocal phase
         phase = await stage.phase(KILLED, good.id)
-        version, _ = await stage.running(KILLED, good.id.name)
-        if version == good.id.version:
+        if await _running(stage, KILLED, good.id.name) == good.id.version:
             raise StateError(
-                f"{KILLED} was faster than the hand that was to cut its power",
-                hint="Try again.",
+                f"{KILLED} was quicker than the hand that was to cut its power",
+                hint="Run the demo again.",
             )
-        return phase in {"fetching", "downloading", "checking"}
+        return phase in KILLABLE
 
-    await stage.until(is_updating, f"{KILLED} to begin its update")
-    await stage.load.hold(KILLED)
+    await stage.until(is_updating, f"{KILLED} to begin its update", poll_s=0.005)
     stage.fleet.kill(KILLED)
+    await stage.load.hold(KILLED)
     stage.mark("fault", f"{KILLED} is killed while {phase} {good.id}")
     started_s = stage.clock.wall_s()
     await stage.fleet.start_gateway(KILLED, stage.hub)
@@ -187,3 +181,21 @@ async def kill_in_update(stage: Stage, good: Made) -> tuple[str, float]:
     await stage.wait_rollout(rollout, RolloutState.SUCCEEDED)
     stage.mark("swap", f"{good.id} runs on all gateways")
     return phase, converged_s
+
+
+async def _restart(stage: Stage, change: Callable[[], None]) -> None:
+    """Stop the hub, change what it keeps, start it; the gateways serve on."""
+    await stage.fleet.end(HUB)
+    change()
+    await stage.fleet.start_hub()
+
+
+async def _want(stage: Stage, gateway: str, release: ReleaseId, why: str) -> None:
+    await stage.api.set_desired(
+        gateway,
+        {"releases": {release.name: {"version": release.version, "rollout": why}}},
+    )
+
+
+async def _running(stage: Stage, gateway: str, name: str) -> int:
+    return (await stage.running(gateway, name))[0]

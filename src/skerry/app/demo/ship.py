@@ -64,7 +64,7 @@ async def start_gateways(
     make_folder(camera)
 
     async def start(name: str) -> tuple[str, str]:
-        token = await api.create_device(name, {"demo": "yes"})
+        token = await api.create_device(name, labels={"demo": "yes"})
         recording = camera if name == GATEWAYS[0] else None
         address = await fleet.start_gateway(
             name,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +11,7 @@ from skerry.app.demo.fleet import Fleet, HubPlace
 from skerry.app.demo.infer import Client
 from skerry.app.demo.load import Load
 from skerry.app.demo.timeline import Mark
-from skerry.app.demo.workshop import INPUT, OUTPUT, Made, Workshop
+from skerry.app.demo.workshop import OUTPUT, Made, Workshop
 from skerry.app.hub_api import HubApi
 from skerry.app.publish.publisher import Bundle, Publisher
 from skerry.core.clock import Clock
@@ -151,10 +151,11 @@ class Stage:
 
     async def until(
         self,
-        holds: Callable[[], Any],
+        holds: Callable[[], Awaitable[bool]],
         what: str,
         *,
         timeout_s: float = ROLLOUT_TIMEOUT_S,
+        poll_s: float = POLL_S,
     ) -> None:
         """Wait until something holds.
 
@@ -162,6 +163,7 @@ class Stage:
             holds: Asked again and again; awaited.
             what: What is waited for, for the message.
             timeout_s: How long.
+            poll_s: How long from asking to asking.
 
         Raises:
             StateError: It did not happen in time.
@@ -173,7 +175,7 @@ class Stage:
                     f"waited {timeout_s:.0f} s in vain for {what}",
                     hint=f"Look at {self.fleet.folder}/*.log.",
                 )
-            await self.clock.sleep(POLL_S)
+            await self.clock.sleep(poll_s)
 
     async def refusal(
         self, gateway: str, release: ReleaseId, *, fault: str, ended: Rollout | None
@@ -208,6 +210,11 @@ class Stage:
         if refused.rollout:
             self.say(f"  {refused.rollout}")
         return refused
+
+    async def phase(self, gateway: str, release: ReleaseId) -> str:
+        """What a gateway reports that it does for a release; empty for nothing."""
+        found = _part(await self.api.shadow(gateway), "update", release.name)
+        return str(found["phase"]) if found.get("version") == release.version else ""
 
     async def running(self, gateway: str, name: str) -> tuple[int, bool]:
         """The version that a gateway reports, 0 for none, and if it is on probation."""

@@ -8,12 +8,20 @@ from fastapi import Depends, FastAPI
 from fastapi.openapi.utils import get_openapi
 
 import skerry
-from skerry.cloud.api import answers, blobs, fleet, published, rollouts, status
+from skerry.cloud.api import (
+    answers,
+    blobs,
+    fleet,
+    learning,
+    published,
+    rollouts,
+    status,
+)
 from skerry.cloud.api.access import device_or_operator, operator
 from skerry.cloud.api.bodies import schemas
 from skerry.cloud.hub import Hub
 
-_FOR_OPERATORS = (fleet, published, rollouts)
+_FOR_OPERATORS = (fleet, published, rollouts, learning)
 _FOR_DEVICES = (blobs, published)
 
 

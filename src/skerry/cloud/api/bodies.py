@@ -87,9 +87,10 @@ class Labelled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewRetraining:
-    """A release to learn on from."""
+    """A release to learn on from, and the hash of the blob with old samples."""
 
     release: Annotated[str, Meta(min_length=3, max_length=80)]
+    replay: Hash
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Small releases for the null runtime, and where a gateway gets them from, in memory."""
+"""Small releases for the null runtime, and a hub in memory to get them from."""
 
 from __future__ import annotations
 

@@ -20,7 +20,6 @@ CPU_SHARE = 0.3
 KILLED = GATEWAYS[1]
 DECEIVED = GATEWAYS[1]
 LIMITED = REPLAYED = GATEWAYS[2]
-ENDED_BADLY = (RolloutState.STOPPED, RolloutState.UNDONE)
 KILLABLE = frozenset({"fetching", "downloading", "checking"})
 """Phases of an update in which the new release does not serve yet."""
 
@@ -81,10 +80,11 @@ async def refuse_broken(stage: Stage, broken: Made) -> None:
     await stage.publish(broken)
     stage.mark("fault", f"{broken.id}, broken by plain INT8 per tensor")
     rollout = await stage.roll_out(broken.id)
-    ended = await stage.wait_rollout(rollout, *ENDED_BADLY)
+    ended = await stage.wait_rollout(rollout, RolloutState.STOPPED)
     await stage.refusal(
         GATEWAYS[0], broken.id, fault="broken by plain INT8", ended=ended
     )
+    await stage.undo(ended)
 
 
 async def refuse_slow(stage: Stage, slow: Made) -> None:
@@ -93,10 +93,12 @@ async def refuse_slow(stage: Stage, slow: Made) -> None:
     stage.mark("fault", f"{LIMITED} is limited to {CPU_SHARE:.0%} of a CPU")
     with CpuLimit(stage.fleet.pids()[LIMITED], CPU_SHARE):
         rollout = await stage.roll_out(slow.id, [[name] for name in GATEWAYS])
-        ended = await stage.wait_rollout(rollout, *ENDED_BADLY)
+        ended = await stage.wait_rollout(rollout, RolloutState.STOPPED)
     await stage.refusal(
         LIMITED, slow.id, fault=f"{CPU_SHARE:.0%} of a CPU", ended=ended
     )
+    await stage.undo(ended)
+    stage.mark("swap", f"{slow.id} is undone on all gateways")
 
 
 async def refuse_forged_and_replayed(
@@ -139,8 +141,9 @@ async def refuse_rotten(stage: Stage, hub: CapturedHub, good: Made) -> None:
     rotten[len(rotten) // 2] ^= 1
     write_file(hub.blob(good.blob), bytes(rotten))
     stage.mark("fault", f"one bit of {good.id} flips on the hub's disk")
-    ended = await stage.wait_rollout(await stage.roll_out(good.id), *ENDED_BADLY)
+    ended = await stage.wait_rollout(await stage.roll_out(good.id), RolloutState.STOPPED)
     await stage.refusal(GATEWAYS[0], good.id, fault="one flipped bit", ended=ended)
+    await stage.undo(ended)
     write_file(hub.blob(good.blob), good.content)
 
 

@@ -115,15 +115,13 @@ class Stage:
         self,
         release: ReleaseId,
         waves: Sequence[Sequence[str]] = CANARY_FIRST,
-        *,
-        on_failure: Literal["stop", "undo"] = "undo",
     ) -> Rollout:
-        """Start a rollout and return at once."""
+        """Start a rollout that stops where a gate does not hold; return at once."""
         return await self.api.create_rollout(
             release,
             waves=[list(wave) for wave in waves],
             gate=GATE,
-            on_failure=on_failure,
+            on_failure="stop",
         )
 
     async def wait_rollout(self, rollout: Rollout, *wanted: RolloutState) -> Rollout:
@@ -148,6 +146,11 @@ class Stage:
                 hint=f"Look at {self.fleet.folder}/*.log.",
             )
         return ended
+
+    async def undo(self, stopped: Rollout) -> None:
+        """Take who was updated back, and wait until they are."""
+        undoing = await self.api.undo_rollout(stopped.id)
+        await self.wait_rollout(undoing, RolloutState.UNDONE)
 
     async def until(
         self,
@@ -233,4 +236,4 @@ def _tell(ended: Rollout) -> str:
     for progress in ended.progress.values():
         counts[progress.outcome.value] = counts.get(progress.outcome.value, 0) + 1
     said = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items()))
-    return f"the rollout is {ended.state.value} by itself: {said}"
+    return f"the rollout has {ended.state.value} by itself: {said}"

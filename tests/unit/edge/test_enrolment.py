@@ -90,7 +90,7 @@ def test_another_root_than_the_tokens_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("token", ["", "secret", ".", "s.abc", TOKEN[:-1], TOKEN[6:]])
 def test_what_is_no_token_is_not_sent(tmp_path: Path, token: str) -> None:
     """The hub is not even asked."""
-    with pytest.raises(UsageError, match="not SECRET.ROOTSHA256"):
+    with pytest.raises(UsageError, match="enrolment token"):
         asyncio.run(
             enrol(tmp_path, hub="http://h", token=token, version="1", target="any")
         )
@@ -111,7 +111,6 @@ def test_a_wrong_token_is_the_hubs_to_refuse(tmp_path: Path) -> None:
         {"mqtt": {}},
         {"mqtt": {**ANSWER["mqtt"], "port": 0}},
         {"root": 3},
-        {"root": "\ud800"},
     ],
 )
 def test_an_answer_that_makes_no_sense(tmp_path: Path, change: dict[str, Any]) -> None:

@@ -73,7 +73,7 @@ def ls(*, hub: str | None = None) -> DeviceList:
     Args:
         hub: The hub's folder or URL; SKERRY_HUB, else ./skerry-hub, by default.
     """
-    return DeviceList(devices=tuple(ask(hub, lambda api: api.devices())))
+    return DeviceList(devices=ask(hub, lambda api: api.devices()))
 
 
 def show(name: str, /, *, hub: str | None = None) -> DeviceView:
@@ -100,7 +100,7 @@ def create(
         hub: The hub's folder or URL; SKERRY_HUB, else ./skerry-hub, by default.
     """
     labels = dict(_label(text) for text in label)
-    token = ask(hub, lambda api: api.create_device(name, labels))
+    token = ask(hub, lambda api: api.create_device(name, labels=labels or None))
     return Created(device=name, token=token)
 
 
@@ -113,7 +113,7 @@ def logs(name: str, /, *, last: int = 50, hub: str | None = None) -> Logs:
         hub: The hub's folder or URL; SKERRY_HUB, else ./skerry-hub, by default.
     """
     events = ask(hub, lambda api: api.logs(name, limit=last))
-    return Logs(device=name, events=tuple(events))
+    return Logs(device=name, events=events)
 
 
 def ping(name: str, /, *, hub: str | None = None) -> Pinged:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from skerry.app.connection import HUB_FILE, HUB_FOLDER, OPERATOR_FILE
+from skerry.app.connection import HUB_FOLDER
 from skerry.app.output import Output
 
 
@@ -39,19 +39,21 @@ def up(
         mqtt_port: The port of the MQTT broker; 0 takes a free one.
         output: Where to say that it is up.
     """
-    from skerry.app.serving import hub_trainer
+    from skerry.app.pipelines.heal import make_trainer
     from skerry.cloud.hub import HubSettings
-    from skerry.cloud.serve import run_hub
+    from skerry.cloud.serve import OPERATOR_FILE, HubAddress, run_hub
 
     settings = HubSettings(
         folder=folder, database=database, host=host, port=port, mqtt_port=mqtt_port
     )
 
-    def tell() -> None:
-        output.talk(f"The hub is up: see {folder / HUB_FILE} for its address,")
-        output.talk(f"and {folder / OPERATOR_FILE} for the operator's token.")
+    def tell(at: HubAddress) -> None:
+        output.talk(
+            f"The hub is up at {at.address}, its broker on port {at.mqtt_port}."
+        )
+        output.talk(f"The operator's token is in {folder / OPERATOR_FILE}.")
 
-    asyncio.run(run_hub(settings, trainer=hub_trainer, ready=tell))
+    asyncio.run(run_hub(settings, trainer=make_trainer(), ready=tell))
     return HubStopped(folder=folder)
 
 

@@ -83,9 +83,9 @@ def init(
     from skerry.app.publish.publisher import Publisher
 
     async def begin(api: HubApi) -> Publisher:
-        key = await api.hub_key()
+        key = await api.online_key()
         made = Publisher.create(publisher, tenant=tenant, hub_key=key)
-        await api.trust(made.metadata())
+        await api.put_trust(made.metadata())
         return made
 
     made = ask(hub, begin)
@@ -190,7 +190,11 @@ async def _models_before(api: HubApi, manifest: Manifest) -> dict[str, bytes]:
         return {}
     latest = max(earlier, key=lambda one: one.version)
     hashes = {one.blob.sha256 for one in latest.models}
-    return {sha256: await api.blob(sha256) for sha256 in sorted(hashes)}
+    return {sha256: await _fetch(api, sha256) for sha256 in sorted(hashes)}
+
+
+async def _fetch(api: HubApi, sha256: str) -> bytes:
+    return b"".join([piece async for piece in api.blobs.open(sha256)])
 
 
 def ls(*, hub: str | None = None) -> ReleaseList:
@@ -199,7 +203,7 @@ def ls(*, hub: str | None = None) -> ReleaseList:
     Args:
         hub: The hub's folder or URL; SKERRY_HUB, else ./skerry-hub, by default.
     """
-    return ReleaseList(releases=tuple(ask(hub, lambda api: api.releases())))
+    return ReleaseList(releases=ask(hub, lambda api: api.releases()))
 
 
 def show(release: str, /, *, hub: str | None = None) -> Manifest:

@@ -45,7 +45,7 @@ def ls(*, hub: str | None = None) -> RolloutList:
     Args:
         hub: The hub's folder or URL; SKERRY_HUB, else ./skerry-hub, by default.
     """
-    return RolloutList(rollouts=tuple(ask(hub, lambda api: api.rollouts())))
+    return RolloutList(rollouts=ask(hub, lambda api: api.rollouts()))
 
 
 def show(name: str, /, *, hub: str | None = None) -> Rollout:
@@ -67,6 +67,7 @@ def create(
     timeout_s: float = 600.0,
     soak_s: float = 0.0,
     on_failure: Literal["stop", "undo"] = "undo",
+    supersede: bool = False,
     hub: str | None = None,
 ) -> Rollout:
     """Deliver a release: one device first, then the rest, unless waves are given.
@@ -79,25 +80,23 @@ def create(
         timeout_s: How long a device may take to answer.
         soak_s: How long a wave must run before the next begins.
         on_failure: What happens to the updated devices when a gate does not hold.
+        supersede: Rollouts under way on these devices give way.
         hub: The hub's folder or URL; SKERRY_HUB, else ./skerry-hub, by default.
     """
     wanted = ReleaseId.parse(release)
     gate = Gate(success_ratio=success_ratio, timeout_s=timeout_s, soak_s=soak_s)
 
-    async def begin(api: HubApi) -> Rollout:
-        names = list(devices)
-        if not names and not wave:
-            found = await api.devices()
-            names = [one.name for one in found if one.enrolled_at_ms is not None]
-        return await api.create_rollout(
+    return ask(
+        hub,
+        lambda api: api.create_rollout(
             wanted,
-            devices=names,
+            devices=devices,
             waves=[entry.split(",") for entry in wave],
             gate=gate,
             on_failure=on_failure,
-        )
-
-    return ask(hub, begin)
+            supersede=supersede,
+        ),
+    )
 
 
 def watch(

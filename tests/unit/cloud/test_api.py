@@ -173,6 +173,8 @@ def test_devices_and_shadows(tmp_path: Path) -> None:
         assert _error(stale)["code"] == "ConflictError"
         big = {"desired": {"x": "y" * 40_000}}
         assert (await api.ask("PATCH", path, json=big)).status_code == 422
+        huge = b'{"desired": {"x": 1' + b"0" * 400 + b"}}"
+        assert (await api.ask("PATCH", path, content=huge)).status_code == 422
         assert (await api.ask("GET", path)).json()["version"] == 1
         logs = (await api.ask("GET", "/v1/devices/gw-1/logs")).json()
         assert logs == {"events": []}

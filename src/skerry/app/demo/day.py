@@ -32,7 +32,7 @@ RATE_PER_S = 25.0
 """Requests a second to each gateway."""
 
 SEED = 0
-FLEET_FOLDER = "fleet"
+FLEET_FOLDER, RELEASES_FOLDER = "fleet", "releases"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,11 +121,10 @@ def run_day(
         is_kept = day.kept is not None
         return day
     except SkerryError as error:
-        if str(fleet.folder) in error.hint:
-            raise
-        raise StateError(
-            error.what, hint=f"{error.hint} The fleet's logs: {fleet.folder}/*.log"
-        ) from error
+        told = [f"{name} ended with exit code {c}." for name, c in fleet.ended().items()]
+        if str(fleet.folder) not in error.hint:
+            told.append(f"The fleet's logs: {fleet.folder}/*.log")
+        raise StateError(error.what, hint=" ".join([error.hint, *told])) from error
     finally:
         if is_kept:
             fleet.keep()
@@ -147,10 +146,11 @@ class _Day:
     ) -> Day:
         with _stopped_by_sigterm():
             self._talk("\n3. Ship: three gateways, one signed release after another")
+            workshop, pictures, first = await asyncio.to_thread(self._begin, meter)
             # Whoever makes releases needs a CPU, and so does who starts processes:
             # there are two.
-            (workshop, pictures, releases), hub = await asyncio.gather(
-                asyncio.to_thread(self._make_releases, net, text, meter),
+            releases, hub = await asyncio.gather(
+                asyncio.to_thread(self._make_releases, workshop, first, net, text),
                 self._fleet.start_hub(),
             )
             async with HubApi(hub.address, hub.token) as api:
@@ -201,26 +201,24 @@ class _Day:
     def _camera(self) -> Path:
         return self._fleet.folder / "camera"
 
-    def _make_releases(
-        self, net: TextNet, text: TextAct, meter: MeterAct
-    ) -> tuple[Workshop, bench.Pictures, Releases]:
+    def _begin(self, meter: MeterAct) -> tuple[Workshop, bench.Pictures, Made]:
+        """Make release 1, on a quiet machine: the budgets follow from its bench."""
         parts = split_digits(read_digits())
         pictures = bench.deal_out(parts, np.random.default_rng(SEED))
-        folder = self._fleet.folder / "releases"
-        workshop = Workshop(
-            folder, parts, pictures, self._expected, clock=self._clock
-        )
-        first = workshop.first(meter)
-        return (
-            workshop,
-            pictures,
-            Releases(
-                first=first,
-                second=workshop.refitted(2, first, seed=2),
-                slow=workshop.refitted(3, first, seed=3, budget=workshop.tight()),
-                good=workshop.refitted(4, first, seed=4),
-                broken=bench.broken_text(folder, net, text),
-            ),
+        folder = self._fleet.folder / RELEASES_FOLDER
+        workshop = Workshop(folder, parts, pictures, self._expected, clock=self._clock)
+        return workshop, pictures, workshop.first(meter)
+
+    def _make_releases(
+        self, workshop: Workshop, first: Made, net: TextNet, text: TextAct
+    ) -> Releases:
+        folder = self._fleet.folder / RELEASES_FOLDER
+        return Releases(
+            first=first,
+            second=workshop.refitted(2, first, seed=2),
+            slow=workshop.refitted(3, first, seed=3, budget=workshop.tight()),
+            good=workshop.refitted(4, first, seed=4),
+            broken=bench.broken_text(folder, net, text),
         )
 
     async def _set_up(

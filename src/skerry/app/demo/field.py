@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from skerry.core.errors import StateError
 from skerry.core.fleet import RolloutState
 
 CAMERA = GATEWAYS[0]
+CLEAR_FILE, FOGGED_FILE = "1-clear.npz", "2-fogged.npz"
 CLEAR_S = 3.0
 """How long the camera sees clearly while it is watched: no alarm may come."""
 
@@ -105,25 +106,20 @@ async def heal(stage: Stage, lens: Lens, running: Made, camera: Path) -> FieldFi
         running: The release that all gateways run.
         camera: The folder that stands for the first gateway's camera.
     """
-    await stage.api.set_desired(CAMERA, {"collect": COLLECT})
     stage.load.show(lens.clear)
-    write_recording(camera / "1-clear.npz", lens.clear_recording)
+    write_recording(camera / CLEAR_FILE, lens.clear_recording)
     before = await measure(stage, lens.clear)
     stage.say(f"the field, through a clear lens: {before:.1%} of digits read right")
     await stage.clock.sleep(CLEAR_S)
-    if await _events(stage, "drift.alarm"):
-        raise StateError(
-            "the drift watch alarmed on a clear lens", hint="That is a false alarm."
-        )
     fog_s = stage.clock.wall_s()
-    write_recording(camera / "2-fogged.npz", lens.fogged_recording)
+    write_recording(camera / FOGGED_FILE, lens.fogged_recording)
     stage.load.show(lens.fogged)
     stage.mark("field", "the lens fogs")
     drifted = await measure(stage, lens.fogged)
     stage.say(f"the lens fogs (blur, gain, noise): {drifted:.1%} read right")
     alarm = await _wait_alarm(stage)
     samples = await _wait_samples(stage, running)
-    found_after, clear_frames = _count_frames(alarm, samples)
+    found_after, clear_frames = _count_frames(alarm)
     stage.say(
         f"{CAMERA} raises the alarm after {found_after} fogged frames; none on "
         f"{clear_frames} clear ones"
@@ -202,8 +198,8 @@ def share_right(replies: Sequence[Reply]) -> float:
 async def label(stage: Stage, samples: Sequence[Any], lens: Lens) -> int:
     """Label samples by the recordings' truth; returns how many."""
     truth = {
-        "1-clear.npz": lens.clear_recording.labels,
-        "2-fogged.npz": lens.fogged_recording.labels,
+        CLEAR_FILE: lens.clear_recording.labels,
+        FOGGED_FILE: lens.fogged_recording.labels,
     }
     for sample in samples:
         notes = sample["notes"]
@@ -276,11 +272,20 @@ def tell_evidence(evidence: dict[str, Any]) -> str:
     )
 
 
-def _count_frames(alarm: dict[str, Any], samples: Sequence[Any]) -> tuple[int, int]:
-    """Fogged frames until the alarm, and clear ones before them."""
-    fogged = next(s for s in samples if s["notes"]["recording"] == "2-fogged.npz")
-    first = int(fogged["frame"]) - int(fogged["notes"]["index"])
-    return int(alarm["frame"]) - first + 1, first
+def _count_frames(alarm: Mapping[str, Any]) -> tuple[int, int]:
+    """Fogged frames until the alarm, and clear ones before them.
+
+    Raises:
+        StateError: The alarm was raised on a clear frame.
+    """
+    fields = alarm["fields"]
+    if fields["notes"]["recording"] != FOGGED_FILE:
+        raise StateError(
+            "the drift watch raised the alarm on a clear lens",
+            hint="That is a false alarm.",
+        )
+    found_after = int(fields["notes"]["index"]) + 1
+    return found_after, int(fields["frame"]) + 1 - found_after
 
 
 def _kind(sample: Any) -> str:

@@ -145,6 +145,11 @@ class Fleet:
         self._start(name, words, module=module)
         return await self._wait(name, told)
 
+    def ended(self) -> dict[str, int]:
+        """The exit codes of those that ended by themselves, by name."""
+        codes = {name: child.poll() for name, child in self._children.items()}
+        return {name: code for name, code in codes.items() if code is not None}
+
     def kill(self, name: str) -> None:
         """Cut its power: SIGKILL, no farewell."""
         child = self._children.pop(name)

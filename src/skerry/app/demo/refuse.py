@@ -13,10 +13,11 @@ from skerry.app.demo.workshop import Made, renumbered
 from skerry.app.simulate.throttle import CpuLimit
 from skerry.core.durable import write_file
 from skerry.core.errors import StateError
-from skerry.core.fleet import RolloutState
+from skerry.core.fleet import Outcome, RolloutState
 from skerry.core.release import ReleaseId, write_manifest
 
 CPU_SHARE = 0.3
+SLOW_TRIES, SLOW_PAUSE_S = 4, 2.0
 KILLED = GATEWAYS[1]
 DECEIVED = GATEWAYS[1]
 LIMITED = REPLAYED = GATEWAYS[2]
@@ -88,12 +89,32 @@ async def refuse_broken(stage: Stage, broken: Made) -> None:
 
 
 async def refuse_slow(stage: Stage, slow: Made) -> None:
-    """A budget that holds on the bench, and not where 70 % of a CPU are taken."""
+    """A budget that holds on the bench, and not where 70 % of a CPU are taken.
+
+    Raises:
+        StateError: The machine is so busy that healthy gateways are as slow.
+    """
     await stage.publish(slow)
     stage.mark("fault", f"{LIMITED} is limited to {CPU_SHARE:.0%} of a CPU")
-    with CpuLimit(stage.fleet.pids()[LIMITED], CPU_SHARE):
-        rollout = await stage.roll_out(slow.id, [[name] for name in GATEWAYS])
-        ended = await stage.wait_rollout(rollout, RolloutState.STOPPED)
+    pid = stage.fleet.pids()[LIMITED]
+    for _ in range(SLOW_TRIES):
+        with CpuLimit(pid, CPU_SHARE):
+            rollout = await stage.roll_out(slow.id, [[name] for name in GATEWAYS])
+            ended = await stage.wait_rollout(
+                rollout, RolloutState.STOPPED, RolloutState.SUCCEEDED
+            )
+        outcomes = {name: ended.progress[name].outcome for name in GATEWAYS}
+        healthy = {outcomes[name] for name in GATEWAYS if name != LIMITED}
+        if healthy == {Outcome.UPDATED} and outcomes[LIMITED] is Outcome.REFUSED:
+            break
+        stage.say(f"this machine is too busy to tell {LIMITED} from the others: again")
+        await stage.undo(ended)
+        await stage.clock.sleep(SLOW_PAUSE_S)
+    else:
+        raise StateError(
+            f"{slow.id} was judged alike by all gateways {SLOW_TRIES} times",
+            hint="Run the demo on a machine that has less to do.",
+        )
     await stage.refusal(
         LIMITED, slow.id, fault=f"{CPU_SHARE:.0%} of a CPU", ended=ended
     )

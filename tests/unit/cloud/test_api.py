@@ -137,6 +137,8 @@ def test_without_a_token_nothing_is_open_but_health_and_enrolling(
 
     async def case(api: Api) -> None:
         described = (await api.ask("GET", "/v1/openapi.json")).json()
+        schemes = described["components"]["securitySchemes"]
+        assert {one["scheme"] for one in schemes.values()} == {"bearer", "basic"}
         for token in (None, "wrong", "x" * 1000):
             async with api.client(token) as stranger:
                 for path, methods in described["paths"].items():

@@ -184,15 +184,14 @@ def render_logs(logs: Logs) -> RenderableType:
     """Render as a table with one row an event."""
     table = plain_table("at", "event", "")
     for event in logs.events:
-        rest = {key: value for key, value in event.items() if key not in _SHOWN}
-        words = " ".join(f"{key}={value}" for key, value in rest.items())
+        fields = event.get("fields")
+        words = [f"{key}={value}" for key, value in fields.items()] if fields else []
         table.add_row(
-            figures.show_time(event.get("at_ms")), str(event.get("name", "")), words
+            figures.show_time(event.get("at_ms")),
+            str(event.get("name", "")),
+            " ".join(words),
         )
     return table
-
-
-_SHOWN = {"at_ms", "name"}
 
 
 def render_ping(pinged: Pinged) -> str:

@@ -66,7 +66,7 @@ class Fleet:
     async def wanted(self) -> dict[str, Any]:
         """Which version each device should run, and by which rollout."""
         found = {}
-        for shadow in await self.hub.shadows.all():
+        for shadow in await self.hub.shadows.list():
             releases: Any = shadow.desired.get("releases", {})
             entry = releases.get("meter", {})
             found[shadow.device] = (entry.get("version"), entry.get("rollout"))
@@ -304,7 +304,7 @@ def test_what_cannot_be_rolled_out_is_refused(
     async def case(fleet: Fleet) -> None:
         with pytest.raises(UsageError, match=message):
             await fleet.hub.rollouts.create(plan)
-        assert await fleet.hub.rollouts.all() == ()
+        assert await fleet.hub.rollouts.list() == ()
 
     _on_fleet(tmp_path, case)
 

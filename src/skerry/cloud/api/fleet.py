@@ -77,7 +77,7 @@ async def create_device(request: Request, hub: HubOf) -> Response:
 @router.get("/v1/devices")
 async def list_devices(hub: HubOf) -> Response:
     """List the devices."""
-    return answer({"devices": await hub.devices.all()})
+    return answer({"devices": await hub.devices.list()})
 
 
 @router.get("/v1/devices/{device}")
@@ -153,7 +153,7 @@ async def _manifests(
 ) -> dict[ReleaseId, Manifest]:
     names = {rollout.release.name for rollout in rollouts}
     wanted = {release_in(shadow.desired, name) for name in names}
-    return {one.id: one for one in await hub.releases.all() if one.id in wanted}
+    return {one.id: one for one in await hub.releases.list() if one.id in wanted}
 
 
 def _with_delta(shadow: Shadow) -> dict[str, object]:

@@ -91,9 +91,7 @@ class CapturedHub:
         repository = Repository(
             {**files, f"{listed.version + 1}.{self._tenant}.json": forged}
         )
-        repository.sign_online(
-            (self._folder / _KEY_FILE).read_bytes(), now_ms=now_ms
-        )
+        repository.sign_online((self._folder / _KEY_FILE).read_bytes(), now_ms=now_ms)
         self.put(repository.files())
 
     def blob(self, sha256: str) -> Path:

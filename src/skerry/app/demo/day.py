@@ -121,7 +121,9 @@ def run_day(
         is_kept = day.kept is not None
         return day
     except SkerryError as error:
-        told = [f"{name} ended with exit code {c}." for name, c in fleet.ended().items()]
+        told = [
+            f"{name} ended with exit code {c}." for name, c in fleet.ended().items()
+        ]
         if str(fleet.folder) not in error.hint:
             told.append(f"The fleet's logs: {fleet.folder}/*.log")
         raise StateError(error.what, hint=" ".join([error.hint, *told])) from error

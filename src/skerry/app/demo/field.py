@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from skerry.app.demo.load import Reply, Scene, ask_all
 from skerry.app.demo.stage import CANARY_FIRST, GATEWAYS, Stage
-from skerry.app.demo.workshop import INPUT, Made, Workshop
+from skerry.app.demo.workshop import Made, pack
 from skerry.core.durable import write_file
 from skerry.core.errors import StateError
 from skerry.core.fleet import RolloutState
@@ -107,12 +104,12 @@ async def heal(stage: Stage, lens: Lens, running: Made, camera: Path) -> FieldFi
         camera: The folder that stands for the first gateway's camera.
     """
     stage.load.show(lens.clear)
-    write_recording(camera / CLEAR_FILE, lens.clear_recording)
+    write_file(camera / CLEAR_FILE, pack(lens.clear_recording))
     before = await measure(stage, lens.clear)
     stage.say(f"the field, through a clear lens: {before:.1%} of digits read right")
     await stage.clock.sleep(CLEAR_S)
     fog_s = stage.clock.wall_s()
-    write_recording(camera / FOGGED_FILE, lens.fogged_recording)
+    write_file(camera / FOGGED_FILE, pack(lens.fogged_recording))
     stage.load.show(lens.fogged)
     stage.mark("field", "the lens fogs")
     drifted = await measure(stage, lens.fogged)
@@ -159,13 +156,6 @@ async def heal(stage: Stage, lens: Lens, running: Made, camera: Path) -> FieldFi
     )
     _tell(stage, figures)
     return figures
-
-
-def write_recording(path: Path, scene: Scene) -> None:
-    """Put a recording where the camera finds it."""
-    stream = io.BytesIO()
-    np.savez(stream, **{INPUT: scene.pictures, "label": scene.labels})
-    write_file(path, stream.getvalue())
 
 
 async def measure(stage: Stage, scene: Scene) -> float:
@@ -300,8 +290,7 @@ def _tell(stage: Stage, figures: FieldFigures) -> None:
         f"{accuracy.before:.1%} → {accuracy.drifted:.1%} → {accuracy.after:.1%} of "
         f"{figures.pictures} digits, {figures.samples} samples sent, "
         + (
-            f"{delta:,} bytes shipped to each gateway instead of "
-            f"{figures.full_bytes:,}"
+            f"{delta:,} bytes shipped to each gateway instead of {figures.full_bytes:,}"
             if delta is not None
             else f"{figures.full_bytes:,} bytes shipped to each gateway"
         )

@@ -22,10 +22,13 @@ from skerry.core.errors import DataError, StateError
 HUB = "hub"
 START_TIMEOUT_S = 40.0
 STOP_TIMEOUT_S = 6.0
-PROBATION_S = 1.0
+PROBATION_S = 0.6
 """How long a new release serves on probation: the demo has no patience."""
 
 POLL_S = 0.05
+_ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+"""Four processes on two cores: numpy's own threads would wait for each other."""
+
 KEPT = "pids"
 """The file in the fleet's folder that lists its processes, one a line."""
 
@@ -189,6 +192,7 @@ class Fleet:
             self._children[name] = subprocess.Popen(
                 [sys.executable, "-m", module, *words],
                 stdin=subprocess.DEVNULL,
+                env={**os.environ, **_ONE_THREAD},
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,

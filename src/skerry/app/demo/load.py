@@ -22,7 +22,7 @@ from skerry.core.clock import Clock, SystemClock
 from skerry.core.errors import DataError, LinkError
 
 TOLERANCE = 1e-3
-"""Largest difference of a logit that still counts as the same: one runtime, one file."""
+"""Largest difference of a logit that counts as the same: one runtime, one file."""
 
 LATEST_S = 1.0
 """A worker that is later than this skips ahead instead of catching up."""
@@ -184,9 +184,7 @@ class Load:
         """Send one request and keep what became of it."""
         started_s = self._clock.wall_s()
         try:
-            answer = await client.infer(
-                self._input, scene.pictures[index : index + 1]
-            )
+            answer = await client.infer(self._input, scene.pictures[index : index + 1])
             what = self._expected.fault(answer, scene.name, index)
             outcome: Outcome = "wrong" if what else "ok"
             release = answer.release
@@ -260,7 +258,9 @@ async def ask_all(
     return tuple(r for r in load.replies[before:] if r.scene == scene.name)
 
 
-def connect(addresses: Mapping[str, str], *, model: str, output: str) -> dict[str, Client]:
+def connect(
+    addresses: Mapping[str, str], *, model: str, output: str
+) -> dict[str, Client]:
     """Make a connection to each gateway."""
     return {
         name: Client(address, model=model, output=output)

@@ -50,6 +50,7 @@ class NaiveServer:
     async def __call__(
         self, scope: MutableMapping[str, Any], receive: Receive, send: Send
     ) -> None:
+        """Answer one request."""
         if scope["type"] != "http":
             return
         body = b""
@@ -92,11 +93,17 @@ class NaiveServer:
         return content, head_bytes or len(content)
 
 
-async def run(manifest: Path, model: Path, port: int, told: Path) -> None:
-    """Load, then serve until told to stop."""
+async def run(release: Manifest, model: Path, port: int, told: Path) -> None:
+    """Load, then serve until told to stop.
+
+    Args:
+        release: What the model is of.
+        model: Its file.
+        port: Where to serve; 0 takes a free one.
+        told: The file that says where it serves.
+    """
     ending = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ending.set)
-    release = read_manifest(manifest.read_bytes())
     chosen = release.model_for(ANY_TARGET) or release.models[0]
     file = Model(
         path=model,
@@ -116,6 +123,7 @@ async def run(manifest: Path, model: Path, port: int, told: Path) -> None:
 
 if __name__ == "__main__":
     manifest_file, model_file, port_text, told_file = sys.argv[1:]
+    content = Path(manifest_file).read_bytes()
     asyncio.run(
-        run(Path(manifest_file), Path(model_file), int(port_text), Path(told_file))
+        run(read_manifest(content), Path(model_file), int(port_text), Path(told_file))
     )

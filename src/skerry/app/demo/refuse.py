@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from skerry.app.demo.captured import CapturedHub
@@ -20,6 +20,7 @@ CPU_SHARE = 0.3
 SLOW_TRIES, SLOW_PAUSE_S = 4, 2.0
 KILLED = GATEWAYS[1]
 DECEIVED = GATEWAYS[1]
+FORGED_VERSION = 99
 LIMITED = REPLAYED = GATEWAYS[2]
 KILLABLE = frozenset({"fetching", "downloading", "checking"})
 """Phases of an update in which the new release does not serve yet."""
@@ -57,16 +58,15 @@ async def refuse(
         first: What all ran before all this, to be replayed.
     """
     hub = CapturedHub(stage.fleet.folder / HUB)
-    yesterday = hub.files()
     await refuse_broken(stage, broken)
     await refuse_slow(stage, slow)
-    await refuse_forged_and_replayed(stage, hub, good, first, yesterday)
     await refuse_rotten(stage, hub, good)
     phase, converged_s = await kill_in_update(stage, good)
     stage.say(
         f"{KILLED} is killed (SIGKILL) while {phase} {good.id}; restarted, it runs it "
         f"{converged_s:.1f} s later"
     )
+    await refuse_forged_and_replayed(stage, hub, good, first)
     return RefuseFigures(
         refused=tuple(stage.refused),
         killed=KILLED,
@@ -123,36 +123,32 @@ async def refuse_slow(stage: Stage, slow: Made) -> None:
 
 
 async def refuse_forged_and_replayed(
-    stage: Stage,
-    hub: CapturedHub,
-    good: Made,
-    first: Made,
-    yesterday: Mapping[str, bytes],
+    stage: Stage, hub: CapturedHub, good: Made, first: Made
 ) -> None:
-    """Who owns the hub signs a list of his own, then brings yesterday's back."""
-    name = good.id.name
+    """Who owns the hub signs a list of his own, and wishes for an old release.
+
+    The hub goes down twice for it; the gateways serve on.
+    """
     today = hub.files()
-    runs = {g: await _running(stage, g, name) for g in (DECEIVED, REPLAYED)}
-    manifest = renumbered(good, good.id.version + 1)
+    manifest = renumbered(good, FORGED_VERSION)
     content = write_manifest(manifest)
-    blobs = {**good.blobs, hashlib.sha256(content).hexdigest(): content}
-    for sha256, part in blobs.items():
+    for sha256, part in {
+        **good.blobs,
+        hashlib.sha256(content).hexdigest(): content,
+    }.items():
         await stage.api.blobs.put(sha256, part)
     stage.mark("fault", f"the hub is captured: {manifest.id}, signed by an unknown key")
-    await _restart(
-        stage, lambda: hub.forge(manifest, now_ms=stage.clock.unix_ms())
-    )
+    await _restart(stage, lambda: hub.forge(manifest, now_ms=stage.clock.unix_ms()))
     await _want(stage, DECEIVED, manifest.id, "forged")
     await stage.refusal(
         DECEIVED, manifest.id, fault="signed by an unknown key", ended=None
     )
-    stage.mark("fault", f"{first.id} and the signed lists of its day are replayed")
-    await _restart(stage, lambda: hub.put(yesterday))
+    stage.mark("fault", f"{first.id} is replayed")
     await _want(stage, REPLAYED, first.id, "replayed")
     await stage.refusal(REPLAYED, first.id, fault="an older release", ended=None)
     await _restart(stage, lambda: hub.put(today))
-    for gateway, version in runs.items():
-        await _want(stage, gateway, ReleaseId(name=name, version=version), "restored")
+    for gateway in (DECEIVED, REPLAYED):
+        await _want(stage, gateway, good.id, "restored")
 
 
 async def refuse_rotten(stage: Stage, hub: CapturedHub, good: Made) -> None:
@@ -162,7 +158,9 @@ async def refuse_rotten(stage: Stage, hub: CapturedHub, good: Made) -> None:
     rotten[len(rotten) // 2] ^= 1
     write_file(hub.blob(good.blob), bytes(rotten))
     stage.mark("fault", f"one bit of {good.id} flips on the hub's disk")
-    ended = await stage.wait_rollout(await stage.roll_out(good.id), RolloutState.STOPPED)
+    ended = await stage.wait_rollout(
+        await stage.roll_out(good.id), RolloutState.STOPPED
+    )
     await stage.refusal(GATEWAYS[0], good.id, fault="one flipped bit", ended=ended)
     await stage.undo(ended)
     write_file(hub.blob(good.blob), good.content)
@@ -189,8 +187,9 @@ async def kill_in_update(stage: Stage, good: Made) -> tuple[str, float]:
         return phase in KILLABLE
 
     await stage.until(is_updating, f"{KILLED} to begin its update", poll_s=0.005)
-    stage.fleet.kill(KILLED)
+    # Nobody answers without power: its load is held, milliseconds before.
     await stage.load.hold(KILLED)
+    stage.fleet.kill(KILLED)
     stage.mark("fault", f"{KILLED} is killed while {phase} {good.id}")
     started_s = stage.clock.wall_s()
     await stage.fleet.start_gateway(KILLED, stage.hub)

@@ -1,4 +1,4 @@
-"""Act 3: a release goes to three gateways, and the next one is swapped in under load."""
+"""Act 3: a release goes to three gateways, the next is swapped in under load."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from skerry.app.demo.fleet import Fleet, HubPlace
 from skerry.app.demo.infer import Client
-from skerry.app.demo.load import Expected, Load, Scene
+from skerry.app.demo.load import Load, Reply, Scene
 from skerry.app.demo.stage import GATEWAYS, Stage
 from skerry.app.demo.workshop import INPUT, OUTPUT, Made, Workshop
 from skerry.app.hub_api import HubApi
@@ -16,7 +16,7 @@ from skerry.core.durable import make_folder, write_file
 from skerry.core.fleet import RolloutState
 from skerry.core.release import write_manifest
 
-STEADY_S = 2.0
+STEADY_S = 1.5
 """How long the load runs before the swap and after it."""
 
 NAIVE_S = 1.2
@@ -25,7 +25,7 @@ NAIVE_S = 1.2
 NAIVE_RATE_PER_S = 75.0
 """As many requests as go to the three gateways together."""
 
-CAMERA_FRAMES_PER_S = 40.0
+CAMERA_FRAMES_PER_S = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,9 +81,7 @@ async def start_gateways(
 async def ship(stage: Stage, first: Made, second: Made, scene: Scene) -> ShipFigures:
     """Release 1 to an idle fleet, then release 2 under load; then the naive way."""
     await stage.publish(first)
-    await stage.wait_rollout(
-        await stage.roll_out(first.id), RolloutState.SUCCEEDED
-    )
+    await stage.wait_rollout(await stage.roll_out(first.id), RolloutState.SUCCEEDED)
     stage.say(f"{first.id} runs on {len(GATEWAYS)} gateways, each enrolled by a token")
     begun = len(stage.load.replies)
     for gateway in GATEWAYS:
@@ -92,9 +90,7 @@ async def ship(stage: Stage, first: Made, second: Made, scene: Scene) -> ShipFig
     bundle = await stage.publish(second, deltas_from=[first])
     stage.mark("swap", f"rollout of {second.id}, canary first")
     started_s = stage.clock.wall_s()
-    await stage.wait_rollout(
-        await stage.roll_out(second.id), RolloutState.SUCCEEDED
-    )
+    await stage.wait_rollout(await stage.roll_out(second.id), RolloutState.SUCCEEDED)
     swap_s = stage.clock.wall_s() - started_s
     stage.mark("swap", f"{second.id} runs on all gateways")
     await stage.clock.sleep(STEADY_S)
@@ -118,7 +114,9 @@ async def ship(stage: Stage, first: Made, second: Made, scene: Scene) -> ShipFig
     return figures
 
 
-async def swap_naively(stage: Stage, first: Made, second: Made, scene: Scene) -> list:
+async def swap_naively(
+    stage: Stage, first: Made, second: Made, scene: Scene
+) -> list[Reply]:
     """Stop a server, start it with the new file; the same pictures, the same checks."""
     load = Load(
         stage.workshop.expected,
@@ -146,11 +144,6 @@ async def swap_naively(stage: Stage, first: Made, second: Made, scene: Scene) ->
     await load.stop()
     await stage.fleet.end(name)
     return load.replies
-
-
-def make_load(expected: Expected, scene: Scene, rate_per_s: float) -> Load:
-    """Make the load that runs through all that follows."""
-    return Load(expected, scene, input_name=INPUT, rate_per_s=rate_per_s)
 
 
 def _tell(stage: Stage, figures: ShipFigures) -> None:

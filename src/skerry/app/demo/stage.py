@@ -99,9 +99,7 @@ class Stage:
         """Make a connection for inferences by the meter reader."""
         return Client(self.addresses[gateway], model=Workshop.NAME, output=OUTPUT)
 
-    async def publish(
-        self, made: Made, *, deltas_from: Sequence[Made] = ()
-    ) -> Bundle:
+    async def publish(self, made: Made, *, deltas_from: Sequence[Made] = ()) -> Bundle:
         """Sign a release and give it to the hub."""
         bundle = self.publisher.release(
             made.manifest,

@@ -5,6 +5,7 @@ Pure functions from what the load saw to inline SVG; colours come from the page'
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -110,7 +111,7 @@ def accuracy_chart(
         if inside.sum() >= 5:
             points.append((float(centre), float(right[inside].mean())))
     lowest = min((value for _, value in points), default=0.0)
-    low = max(0.0, np.floor(lowest * 10 - 0.5) / 10)
+    low = max(0.0, math.floor(lowest * 10 - 0.5) / 10)
 
     def down(value: float) -> float:
         return floor - (value - low) / (1 - low) * _ACCURACY_HEIGHT
@@ -186,8 +187,7 @@ def _rates(
         / np.diff(edges)
         for kind in kinds
     }
-    most = float(max(sum(counts.values()))) or 1.0
-    most *= 1.1
+    most = float(np.sum(list(counts.values()), axis=0).max()) * 1.1 or 1.0
 
     def down(value: float) -> float:
         return floor - value / most * _RATE_HEIGHT
@@ -324,14 +324,26 @@ def _marks(marks: Sequence[Mark], axis: _Time, floor: float) -> Html:
 
 def _bottom(axis: _Time, height: float) -> Html:
     parts: list[Child] = [
-        el("text", f"{value:.10g} s", x=_n(axis.x(value)), y=_n(height - 24),
-           class_="tick", text_anchor="middle")
+        el(
+            "text",
+            f"{value:.10g} s",
+            x=_n(axis.x(value)),
+            y=_n(height - 24),
+            class_="tick",
+            text_anchor="middle",
+        )
         for value in ticks(axis.begin_s, axis.end_s, most=10)
     ]
     middle = (_LEFT + WIDTH - _RIGHT) / 2
     parts.append(
-        el("text", "since the load began", x=_n(middle), y=_n(height - 5),
-           class_="axis", text_anchor="middle")
+        el(
+            "text",
+            "since the load began",
+            x=_n(middle),
+            y=_n(height - 5),
+            class_="axis",
+            text_anchor="middle",
+        )
     )
     return join(parts)
 
@@ -359,8 +371,14 @@ def _grid(
         )
         words = show(value)
         parts.append(
-            el("text", words, x=_n(_LEFT - 10), y=_n(y + 4), class_="tick",
-               text_anchor="end")
+            el(
+                "text",
+                words,
+                x=_n(_LEFT - 10),
+                y=_n(y + 4),
+                class_="tick",
+                text_anchor="end",
+            )
         )
     return join(parts)
 

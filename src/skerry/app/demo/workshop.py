@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,7 @@ from skerry.core.seams import LoadOptions
 from skerry.evolve.refit import Labelled, refit_head
 from skerry.graph import Graph, open_model, read_graph, write_graph
 from skerry.runtimes import get_runtime
-from skerry.tasks.samples import MemorySource, take
+from skerry.tasks.samples import LABEL, MemorySource, take
 
 INPUT = "picture"
 OUTPUT = "logits"
@@ -133,8 +134,7 @@ def deal_out(parts: DigitSplit, rng: np.random.Generator) -> Pictures:
     """Deal the held-out digits out."""
     edges = (0, 400, 800, 1000, 1700, 2000)
     night, field, clear, fogged, usual = (
-        parts.held_out.take(np.arange(first, last))
-        for first, last in zip(edges, edges[1:], strict=False)
+        parts.held_out.take(np.arange(first, last)) for first, last in pairwise(edges)
     )
     seen = fog(field.pictures, FOG_LEVEL, rng)
     return Pictures(
@@ -263,10 +263,7 @@ class Workshop:
     def replay(self) -> bytes:
         """Old samples, `.npz`: what the hub's refit must not forget."""
         digits = self._parts.training.take(np.arange(REPLAYED_DIGITS))
-        scene = _scene("replay", digits.pictures, digits.labels)
-        stream = io.BytesIO()
-        np.savez_compressed(stream, **{INPUT: scene.pictures, "label": scene.labels})
-        return stream.getvalue()
+        return pack(_scene("replay", digits.pictures, digits.labels))
 
     def _make(
         self,
@@ -364,6 +361,14 @@ class Workshop:
 
     def _write(self, graph: Graph, version: int) -> Model:
         return write_graph(graph, self._folder / f"{self.NAME}-{version}.onnx")
+
+
+def pack(scene: Scene) -> bytes:
+    """Write pictures and labels as an `.npz` that the meter reader's tools read."""
+    stream = io.BytesIO()
+    arrays = {INPUT: scene.pictures, LABEL: scene.labels}
+    np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
+    return stream.getvalue()
 
 
 def renumbered(made: Made, version: int) -> Manifest:

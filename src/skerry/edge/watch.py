@@ -133,7 +133,8 @@ class FieldWatch:
     def configure(self, collect: Mapping[str, Json]) -> None:
         """Take the settings `collect` of the shadow.
 
-        They hold for each release that has not raised an alarm yet. Settings that make no sense are logged, and those that hold stay.
+        They hold for each release that has not raised an alarm yet. Settings that make
+        no sense are logged, and those before stay.
         """
         try:
             self._settings = read_settings(dict(collect))

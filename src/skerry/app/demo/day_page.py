@@ -32,8 +32,8 @@ from skerry.app.html import (
 
 _TIMELINE_WORDS = (
     "Answers a second by release; latency, median and 99th percentile; which release "
-    "answered on each gateway. A gap is a gateway without power; a peak of answers is "
-    "the measuring of the field's accuracy."
+    "answered on each gateway. A gap is a gateway without power. The bursts that "
+    "measured the field's accuracy are left out of the rate."
 )
 BEFORE_FOG_S = 6.0
 """How much of the clear time the accuracy's chart shows."""
@@ -100,7 +100,7 @@ def _lead(day: Day) -> str:
     span_s = max(reply.at_s for reply in day.replies)
     return (
         f"A hub and three gateways ran as processes on this machine for {span_s:.0f} s "
-        f"under steady load, and this is each of the {len(day.replies):,} requests."
+        f"under steady load and answered {len(day.replies):,} requests."
     )
 
 

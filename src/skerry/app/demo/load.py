@@ -17,7 +17,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from skerry.app.demo.infer import Answer, Client, Floats
+from skerry.app.demo.infer import Answer, Floats
 from skerry.core.clock import Clock, SystemClock
 from skerry.core.errors import DataError, LinkError
 
@@ -61,6 +61,7 @@ class Reply:
         latency_ms: Until the answer was read.
         release: `NAME/VERSION` of what answered, or empty.
         is_right: Whether the digit was read right; None where nothing was read.
+        is_steady: Whether it belongs to the steady load, not to a measurement.
         what: Why it failed or is wrong, or empty.
     """
 
@@ -72,6 +73,7 @@ class Reply:
     latency_ms: float
     release: str = ""
     is_right: bool | None = None
+    is_steady: bool = True
     what: str = ""
 
 
@@ -180,8 +182,16 @@ class Load:
         for gateway in list(self._tasks):
             await self.hold(gateway)
 
-    async def ask(self, gateway: str, client: Infers, scene: Scene, index: int) -> None:
-        """Send one request and keep what became of it."""
+    async def ask(
+        self,
+        gateway: str,
+        client: Infers,
+        scene: Scene,
+        index: int,
+        *,
+        is_steady: bool = False,
+    ) -> Reply:
+        """Send one request, and keep and return what became of it."""
         started_s = self._clock.wall_s()
         try:
             answer = await client.infer(self._input, scene.pictures[index : index + 1])
@@ -191,19 +201,20 @@ class Load:
             is_right = int(answer.outputs.argmax()) == int(scene.labels[index])
         except (LinkError, DataError) as error:
             outcome, what, release, is_right = "failed", error.what, "", None
-        self.replies.append(
-            Reply(
-                at_s=started_s - self._started_s,
-                gateway=gateway,
-                scene=scene.name,
-                index=index,
-                outcome=outcome,
-                latency_ms=(self._clock.wall_s() - started_s) * 1000,
-                release=release,
-                is_right=is_right,
-                what=what,
-            )
+        reply = Reply(
+            at_s=started_s - self._started_s,
+            gateway=gateway,
+            scene=scene.name,
+            index=index,
+            outcome=outcome,
+            latency_ms=(self._clock.wall_s() - started_s) * 1000,
+            release=release,
+            is_right=is_right,
+            is_steady=is_steady,
+            what=what,
         )
+        self.replies.append(reply)
+        return reply
 
     async def _ask_on(self, gateway: str, client: Infers) -> None:
         due_s = self._clock.wall_s()
@@ -211,8 +222,9 @@ class Load:
             while True:
                 scene = self._scene
                 # A request under way is finished even when the load is held.
+                index = next(self._numbers) % len(scene)
                 await _finish(
-                    self.ask(gateway, client, scene, next(self._numbers) % len(scene))
+                    self.ask(gateway, client, scene, index, is_steady=True)
                 )
                 due_s += self._interval_s
                 now_s = self._clock.wall_s()
@@ -222,7 +234,7 @@ class Load:
             client.close()
 
 
-async def _finish(work: Coroutine[object, object, None]) -> None:
+async def _finish(work: Coroutine[object, object, object]) -> None:
     task = asyncio.create_task(work)
     try:
         await asyncio.shield(task)
@@ -244,25 +256,18 @@ async def ask_all(
     Returns:
         A reply a picture.
     """
-    before = len(load.replies)
     share = len(clients)
 
-    async def ask_share(first: int, gateway: str, client: Infers) -> None:
-        for index in range(first, len(scene), share):
-            await load.ask(gateway, client, scene, index)
-        client.close()
+    async def ask_share(first: int, gateway: str, client: Infers) -> list[Reply]:
+        try:
+            return [
+                await load.ask(gateway, client, scene, index)
+                for index in range(first, len(scene), share)
+            ]
+        finally:
+            client.close()
 
-    await asyncio.gather(
+    shares = await asyncio.gather(
         *(ask_share(i, name, clients[name]) for i, name in enumerate(clients))
     )
-    return tuple(r for r in load.replies[before:] if r.scene == scene.name)
-
-
-def connect(
-    addresses: Mapping[str, str], *, model: str, output: str
-) -> dict[str, Client]:
-    """Make a connection to each gateway."""
-    return {
-        name: Client(address, model=model, output=output)
-        for name, address in addresses.items()
-    }
+    return tuple(reply for replies in shares for reply in replies)

@@ -66,9 +66,10 @@ def timeline(replies: Sequence[Reply], marks: Sequence[Mark], *, title: str) -> 
     latency_floor = rate_floor + _GAP + _LATENCY_HEIGHT
     rows_top = latency_floor + _GAP
     height = rows_top + len(gateways) * _ROW_HEIGHT + 44
+    steady = [reply for reply in replies if reply.is_steady]
     parts: list[Child] = [
-        _rates(replies, classes, axis, rate_floor),
-        _latencies(replies, axis, latency_floor),
+        _rates(steady, classes, axis, rate_floor),
+        _latencies(steady, axis, latency_floor),
         [
             _row(replies, gateway, classes, axis, rows_top + index * _ROW_HEIGHT)
             for index, gateway in enumerate(gateways)

@@ -60,6 +60,7 @@ def _left_up(kept: Kept) -> str:
         f"\nStill up: the hub at {kept.hub} (a status page too; the operator's token, "
         f"also its password, is in {kept.credentials});\n"
         f"gateways: {gateways}, all serving /v2/models/{kept.model};\n"
-        f"releases: {', '.join(kept.releases)}.\n"
+        f"releases: {', '.join(kept.releases)}; {kept.running} runs, {kept.spare} is "
+        "good and waits for a rollout.\n"
         f"Stop them: {kept.stop}\n\n"
     )

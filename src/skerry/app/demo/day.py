@@ -27,11 +27,12 @@ from skerry.app.hub_api import HubApi
 from skerry.app.publish.publisher import Publisher
 from skerry.core.clock import Clock, SystemClock
 from skerry.core.errors import SkerryError, StateError
+from skerry.core.release import ReleaseId
 
 RATE_PER_S = 25.0
 """Requests a second to each gateway."""
 
-SEED = 0
+SEED, SPARE_SEED = 0, 6
 FLEET_FOLDER, RELEASES_FOLDER = "fleet", "releases"
 
 
@@ -43,7 +44,9 @@ class Kept:
         hub: The hub's URL; its status page is at `/`.
         gateways: URL by name of gateway.
         credentials: The file with the operator's token.
-        releases: What is published, `NAME/VERSION`.
+        releases: What is published, `NAME/VERSION`, the oldest first.
+        running: What the gateways run.
+        spare: A good release that no gateway has seen yet, to be rolled out.
         model: The name under which the gateways serve.
         pids: Process number by name.
         stop: A command line that stops them all.
@@ -53,6 +56,8 @@ class Kept:
     gateways: dict[str, str]
     credentials: Path
     releases: tuple[str, ...]
+    running: str
+    spare: str
     model: str
     pids: dict[str, int]
     stop: str
@@ -93,7 +98,7 @@ class Releases:
 
 
 def run_day(
-    folder: Path,
+    fleet: Fleet,
     net: TextNet,
     text: TextAct,
     meter: MeterAct,
@@ -104,7 +109,7 @@ def run_day(
     """Run acts 3 to 5.
 
     Args:
-        folder: The demo's folder; the fleet gets one in it.
+        fleet: Nobody is in it yet; it is stopped at the end unless kept.
         net: Act 1's net.
         text: Act 2's outcome for it.
         meter: Act 2's outcome for the meter reader.
@@ -114,7 +119,6 @@ def run_day(
     Raises:
         StateError: Something did not go as it should; the hint names the logs.
     """
-    fleet = Fleet(folder / FLEET_FOLDER)
     is_kept = False
     try:
         day = asyncio.run(_Day(fleet, talk).run(net, text, meter, keep=keep))
@@ -146,7 +150,7 @@ class _Day:
     async def run(
         self, net: TextNet, text: TextAct, meter: MeterAct, *, keep: bool
     ) -> Day:
-        with _stopped_by_sigterm():
+        with stopped_by_sigterm():
             self._talk("\n3. Ship: three gateways, one signed release after another")
             workshop, pictures, first = await asyncio.to_thread(self._begin, meter)
             # Whoever makes releases needs a CPU, and so does who starts processes:
@@ -196,7 +200,7 @@ class _Day:
             replies=tuple(stage.load.replies),
             marks=tuple(stage.marks),
             logs=self._fleet.folder,
-            kept=await self._keep(stage) if keep else None,
+            kept=await self._keep(stage, releases.good, field) if keep else None,
         )
 
     @property
@@ -261,13 +265,20 @@ class _Day:
             f"{wrong} answered wrongly"
         )
 
-    async def _keep(self, stage: Stage) -> Kept:
+    async def _keep(self, stage: Stage, good: Made, field: FieldFigures) -> Kept:
+        running = ReleaseId.parse(field.release)
+        spare = await asyncio.to_thread(
+            stage.workshop.refitted, running.version + 1, good, seed=SPARE_SEED
+        )
+        await stage.publish(spare, deltas_from=[good])
         published = await stage.api.releases()
         return Kept(
             hub=stage.hub.address,
             gateways=dict(stage.addresses),
             credentials=stage.hub.credentials,
             releases=tuple(str(manifest.id) for manifest in reversed(published)),
+            running=field.release,
+            spare=str(spare.id),
             model=Workshop.NAME,
             pids=self._fleet.pids(),
             stop=f"kill $(cat {self._fleet.folder / KEPT})",
@@ -275,7 +286,7 @@ class _Day:
 
 
 @contextmanager
-def _stopped_by_sigterm() -> Iterator[None]:
+def stopped_by_sigterm() -> Iterator[None]:
     """Let SIGTERM do what Ctrl-C does, so that nothing is left behind."""
     loop = asyncio.get_running_loop()
     try:

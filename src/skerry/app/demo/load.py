@@ -223,9 +223,7 @@ class Load:
                 scene = self._scene
                 # A request under way is finished even when the load is held.
                 index = next(self._numbers) % len(scene)
-                await _finish(
-                    self.ask(gateway, client, scene, index, is_steady=True)
-                )
+                await _finish(self.ask(gateway, client, scene, index, is_steady=True))
                 due_s += self._interval_s
                 now_s = self._clock.wall_s()
                 due_s = max(due_s, now_s - LATEST_S)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +40,7 @@ class ShipFigures:
         swap_s: From the start of the rollout to its end.
         swap_requests: Requests in that time and just before and after.
         swap_failed: How many of them failed or were wrong.
+        both: Gateways that answered from both releases.
         naive_requests: Requests to the naive server around its swap.
         naive_failed: How many of those failed.
         delta_bytes: The second release as a delta.
@@ -51,6 +53,7 @@ class ShipFigures:
     swap_s: float
     swap_requests: int
     swap_failed: int
+    both: tuple[str, ...]
     naive_requests: int
     naive_failed: int
     delta_bytes: int | None
@@ -105,6 +108,7 @@ async def ship(stage: Stage, first: Made, second: Made, scene: Scene) -> ShipFig
         swap_s=swap_s,
         swap_requests=len(seen),
         swap_failed=sum(reply.outcome != "ok" for reply in seen),
+        both=answered_from_both(seen, first, second),
         naive_requests=len(naive),
         naive_failed=sum(reply.outcome == "failed" for reply in naive),
         delta_bytes=bundle.delta_bytes.get(first.blob),
@@ -146,11 +150,24 @@ async def swap_naively(
     return load.replies
 
 
+def answered_from_both(
+    replies: Sequence[Reply], first: Made, second: Made
+) -> tuple[str, ...]:
+    """The gateways that answered from both releases."""
+    seen = {(reply.gateway, reply.release) for reply in replies}
+    return tuple(
+        gateway
+        for gateway in GATEWAYS
+        if {(gateway, str(first.id)), (gateway, str(second.id))} <= seen
+    )
+
+
 def _tell(stage: Stage, figures: ShipFigures) -> None:
     stage.say(
         f"{figures.second} swapped in under load in {figures.swap_s:.1f} s: "
         f"{figures.swap_requests} requests, {figures.swap_failed} failed or wrong; "
-        f"the two releases disagree on {figures.disagreement:.1%} of the pictures"
+        f"{len(figures.both)} gateways answered from both releases, which disagree on "
+        f"{figures.disagreement:.1%} of the pictures"
     )
     if figures.delta_bytes is not None:
         stage.say(

@@ -11,8 +11,9 @@ from skerry.adapt.compare import Comparison
 from skerry.app import figures
 from skerry.app.demo import acts
 from skerry.app.demo.acts import MeterAct, Misread, TextAct, TextNet
-from skerry.app.demo.day import Day, Kept, run_day
+from skerry.app.demo.day import FLEET_FOLDER, Day, Kept, run_day
 from skerry.app.demo.field import FieldAccuracy
+from skerry.app.demo.fleet import Fleet
 from skerry.app.demo.page import demo_page
 from skerry.app.demo.ship import ShipFigures
 from skerry.app.demo.stage import Refused
@@ -162,6 +163,7 @@ def run_demo(folder: Path, output: Output, *, keep: bool = False) -> DemoResult:
     """
     started_s = time.monotonic()
     make_folder(folder)
+    fleet = Fleet(folder / FLEET_FOLDER)
     tell = _Teller(output)
     tell.act("1. Run: will it run there, and where fastest?")
     net = acts.prepare_text()
@@ -178,7 +180,7 @@ def run_demo(folder: Path, output: Output, *, keep: bool = False) -> DemoResult:
     with output.progress() as progress:
         meter = acts.squeeze_meter(progress)
     tell.meter(meter)
-    day = run_day(folder, net, text, meter, output.talk, keep=keep)
+    day = run_day(fleet, net, text, meter, output.talk, keep=keep)
     page = folder / "demo.html"
     write_file(page, demo_page(net, audits, comparison, text, meter, day).encode())
     for name, act in (("text", text), ("meter", meter)):

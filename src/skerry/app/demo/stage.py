@@ -53,7 +53,7 @@ class Refused:
     rollout: str
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Stage:
     """The fleet on stage.
 

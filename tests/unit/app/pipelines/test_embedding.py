@@ -107,13 +107,23 @@ def test_an_embedding_that_is_shown_already_stays() -> None:
 _Q = "QuantizeLinear({0}, one, nil) d = DequantizeLinear(q, one, nil)"
 
 
+def test_what_the_head_reads_may_have_been_through_int8() -> None:
+    """Its weights are float all the same, and can be fitted again."""
+    graph = _net(
+        f"q = {_Q.format('x')} y = Gemm<transB=1>(d, w, b)",
+        one=np.array(0.1, np.float32),
+        nil=np.array(0, np.int8),
+    )
+    np.testing.assert_array_equal(read_head(graph, find_head(graph)).weight, WEIGHT)
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [
         ("y = Slice(x, s, e, a)", "no Gemm or MatMul"),
         ("h = Relu(x) m = MatMul(h, wt) y = Relu(m)", "no Gemm or MatMul"),
         ("h = Relu(x) y = Gemm<alpha=2.0, transB=1>(h, w, b)", "no plain float"),
-        (f"q = {_Q.format('x')} y = Gemm<transB=1>(d, w, b)", "quantized"),
+        (f"q = {_Q.format('w')} y = Gemm<transB=1>(x, d, b)", "quantized"),
         (
             f"g = Gemm<transB=1>(x, w, b) q = {_Q.format('g')} y = Identity(d)",
             "quantized",

@@ -12,7 +12,9 @@ SkerryError
 ├── StateError           30   the machine we run on, or a bug of ours
 │   ├── StorageError     31   the disk: full, read-only, not permitted
 │   ├── ToolchainError   32   an isolated environment: not installed, or its tool failed
-│   └── ConflictError    33   what was changed has changed since it was read
+│   ├── ConflictError    33   what was changed has changed since it was read
+│   ├── BusyError        34   more was asked at once than is taken in: later it may work
+│   └── LateError        35   no answer within the time that it was of use
 ├── MissingExtraError    40   the installation: an optional part is not there
 ├── RefusedError         50   the release: this device does not run it
 │   └── TrustError       51   the release: it must not be believed
@@ -121,6 +123,18 @@ class ConflictError(StateError):
     """Something changed since it was read: read it again, then change it."""
 
     exit_code = 33
+
+
+class BusyError(StateError):
+    """More is asked at once than is taken in; a little later it may work."""
+
+    exit_code = 34
+
+
+class LateError(StateError):
+    """There is no answer within the time in which it was of use."""
+
+    exit_code = 35
 
 
 class MissingExtraError(SkerryError):

@@ -1,0 +1,383 @@
+"""What a release must show on this gateway before it serves.
+
+It is checked beside the one that serves: its size, that it loads and runs, that it
+gives the golden outputs, and that it keeps the limits of its budget that can be
+measured here: latency, memory and size. The accuracy drop needs labelled data and the
+energy a meter: both are proven on the bench.
+
+- **Latency** is a rate over a window, not one time: a CPU quota is spent and refilled
+  in periods of about 0.1 s, so each window of 0.15 s has some of the waiting in it,
+  while a neighbour's burst spoils one window and not the best of five.
+- **Memory** is the growth of this process's share of physical memory over loading and
+  the first inference. It is a lower bound: what the runtime shares between sessions,
+  and what other releases freed in the meantime, is not in it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from dataclasses import dataclass
+
+import numpy as np
+
+from skerry.core.clock import Clock
+from skerry.core.errors import (
+    DataError,
+    MissingExtraError,
+    RefusedError,
+    SkerryError,
+    StateError,
+    UsageError,
+)
+from skerry.core.model import Model, ModelFormat
+from skerry.core.release import Reason
+from skerry.core.seams import Array, LoadOptions, Runtime, Session, Tensors
+from skerry.edge.installed import Installed
+from skerry.tasks.evaluate import output_distance
+from skerry.tasks.golden import Golden, load_golden
+from skerry.tasks.measure import pss_bytes
+
+log = logging.getLogger(__name__)
+
+LIMIT_S = 120.0
+"""Most seconds that one release is checked for."""
+
+WINDOWS = 5
+"""Most windows in which latency is measured; the best counts."""
+
+WINDOW_S = 0.15
+"""Shortest window, longer than the period of a CPU quota."""
+
+WINDOW_RUNS = (3, 10_000)
+"""Fewest and most inferences in a window."""
+
+GetRuntime = Callable[[str], Runtime]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    """What the check of a release measured here.
+
+    Attributes:
+        golden_error: Largest relative squared error of a golden sample.
+        size_bytes: Of the model file.
+        latency_ms: Mean time of one inference in the best window, or None where the
+            budget says nothing of it.
+        memory_bytes: Growth of this process over loading and the first inference, or
+            None where the budget says nothing of it.
+    """
+
+    golden_error: float
+    size_bytes: int
+    latency_ms: float | None
+    memory_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Prepared:
+    """A release that is loaded, warm and checked, but does not serve yet.
+
+    Attributes:
+        installed: The release.
+        session: Its model, loaded.
+        findings: What was measured.
+    """
+
+    installed: Installed
+    session: Session
+    findings: Findings
+
+    def close(self) -> None:
+        """Give the session back: the release will not serve after all."""
+        self.session.close()
+
+
+def prepare(
+    installed: Installed,
+    *,
+    runtimes: GetRuntime,
+    clock: Clock,
+    limit_s: float = LIMIT_S,
+) -> Prepared:
+    """Load a release and check it, in a thread of its own.
+
+    Nothing interrupts a runtime that hangs: past the limit it is left alone, and what
+    it loaded is closed should it ever come back.
+
+    Args:
+        installed: The release, whose files have been verified.
+        runtimes: Finds a runtime by name.
+        clock: What measures latency.
+        limit_s: Most seconds that all of it may take, by this machine's clock.
+
+    Raises:
+        RefusedError: It does not hold here what it promises; `reason` says which.
+    """
+    check = _Check(installed, runtimes, clock)
+    ended: Future[Prepared] = Future()
+
+    def run() -> None:
+        try:
+            prepared = check.run()
+        except Exception as error:  # noqa: BLE001 (it is raised where it is awaited)
+            with suppress(InvalidStateError):
+                ended.set_exception(error)
+            return
+        try:
+            ended.set_result(prepared)
+        except InvalidStateError:
+            prepared.close()
+
+    threading.Thread(target=run, name="skerry-check", daemon=True).start()
+    try:
+        return ended.result(timeout=limit_s)
+    except TimeoutError:
+        if not ended.cancel():
+            return ended.result()
+    reason = Reason.LATENCY if check.is_loaded else Reason.LOAD
+    verb = "checked" if check.is_loaded else "loaded"
+    raise RefusedError(
+        f"{installed.id} was not {verb} within {limit_s:g} s",
+        hint="Try a smaller model, or fewer golden samples.",
+        reason=reason,
+    )
+
+
+class _Check:
+    """The check of one release, from its size to its latency."""
+
+    def __init__(
+        self, installed: Installed, runtimes: GetRuntime, clock: Clock
+    ) -> None:
+        self.is_loaded = False
+        self._installed = installed
+        self._runtimes = runtimes
+        self._clock = clock
+        self._budget = installed.manifest.budget
+
+    def run(self) -> Prepared:
+        size_bytes = self._check_size()
+        golden = self._read_golden()
+        wants_memory = self._budget.memory_bytes is not None
+        before_bytes = self._memory_bytes() if wants_memory else 0
+        session = self._load(size_bytes)
+        self.is_loaded = True
+        try:
+            self._run(session, golden.samples[0].inputs)
+            memory_bytes = self._check_memory(before_bytes) if wants_memory else None
+            error = self._check_golden(session, golden)
+            latency_ms = self._check_latency(session, golden)
+        except BaseException:
+            session.close()
+            raise
+        findings = Findings(
+            golden_error=error,
+            size_bytes=size_bytes,
+            latency_ms=latency_ms,
+            memory_bytes=memory_bytes,
+        )
+        log.info("release.prepared", extra={"release": str(self._installed.id)})
+        return Prepared(installed=self._installed, session=session, findings=findings)
+
+    def _refuse(
+        self,
+        what: str,
+        reason: Reason,
+        *,
+        hint: str,
+        measured: float | None = None,
+        allowed: float | None = None,
+    ) -> RefusedError:
+        return RefusedError(
+            f"{self._installed.id} {what}",
+            hint=hint,
+            reason=reason,
+            measured=measured,
+            allowed=allowed,
+        )
+
+    def _check_size(self) -> int:
+        path = self._installed.files["model"]
+        try:
+            size_bytes = path.stat().st_size
+        except OSError as error:
+            raise self._refuse(
+                f"cannot be read here: {error.strerror or error}",
+                Reason.STORAGE,
+                hint="Look after the gateway's disk.",
+            ) from error
+        allowed = self._budget.size_bytes
+        if allowed is not None and size_bytes > allowed:
+            raise self._refuse(
+                f"has a model of {size_bytes} bytes, its budget allows {allowed}",
+                Reason.SIZE,
+                hint="Compress it further, or raise the budget.",
+                measured=size_bytes,
+                allowed=allowed,
+            )
+        return size_bytes
+
+    def _read_golden(self) -> Golden:
+        try:
+            golden = load_golden(self._installed.files["golden"])
+        except (KeyError, UsageError) as error:
+            raise self._refuse(
+                f"has no golden samples that can be read: {error}",
+                Reason.GOLDEN,
+                hint="Make the release again.",
+            ) from error
+        for sample in golden.samples:
+            for name, output in sample.outputs.items():
+                if output.dtype.kind == "U" or not np.isfinite(output).all():
+                    raise self._refuse(
+                        f"has a golden sample {sample.name[:80]!r} whose output "
+                        f"{name[:80]!r} is not of finite numbers",
+                        Reason.GOLDEN,
+                        hint="Make the release again.",
+                    )
+        return golden
+
+    def _load(self, size_bytes: int) -> Session:
+        chosen = self._installed.model
+        try:
+            runtime = self._runtimes(chosen.runtime)
+        except (MissingExtraError, UsageError, StateError) as error:
+            raise self._refuse(
+                f"needs the runtime {chosen.runtime[:80]!r}, which is not here: "
+                f"{error}",
+                Reason.UNFIT,
+                hint=error.hint,
+            ) from error
+        model = Model(
+            path=self._installed.files["model"],
+            format=ModelFormat.ONNX,
+            inputs=chosen.inputs,
+            outputs=chosen.outputs,
+            sha256=chosen.blob.sha256,
+            size_bytes=size_bytes,
+        )
+        try:
+            return runtime.load(model, LoadOptions(threads=1))
+        except Exception as error:
+            raise self._broken("cannot be loaded here", error) from error
+
+    def _run(self, session: Session, inputs: Tensors) -> dict[str, Array]:
+        try:
+            return session.run(inputs)
+        except DataError as error:
+            raise self._refuse(
+                f"has golden samples that do not fit its model: {error}",
+                Reason.GOLDEN,
+                hint="Make the release again.",
+            ) from error
+        except Exception as error:
+            raise self._broken("cannot be run here", error) from error
+
+    def _broken(self, what: str, error: Exception) -> RefusedError:
+        # A runtime of a third party may raise anything: then its kind says enough.
+        said = str(error) if isinstance(error, SkerryError) else type(error).__name__
+        return self._refuse(
+            f"{what}: {said}",
+            Reason.LOAD,
+            hint="Try the model on this runtime: skerry compare lists what runs it.",
+        )
+
+    def _memory_bytes(self) -> int:
+        try:
+            return pss_bytes()
+        except StateError as error:
+            raise self._refuse(
+                f"has a budget for memory, which cannot be measured here: {error}",
+                Reason.MEMORY,
+                hint=error.hint,
+                allowed=self._budget.memory_bytes,
+            ) from error
+
+    def _check_memory(self, before_bytes: int) -> int:
+        grown_bytes = max(0, self._memory_bytes() - before_bytes)
+        allowed = self._budget.memory_bytes
+        if allowed is not None and grown_bytes > allowed:
+            raise self._refuse(
+                f"takes {grown_bytes} bytes of memory here, its budget allows "
+                f"{allowed}",
+                Reason.MEMORY,
+                hint="Take a smaller model, or raise the budget.",
+                measured=grown_bytes,
+                allowed=allowed,
+            )
+        return grown_bytes
+
+    def _check_golden(self, session: Session, golden: Golden) -> float:
+        worst, which, n_beyond = 0.0, "", 0
+        for sample in golden.samples:
+            outputs = self._run(session, sample.inputs)
+            self._check_outputs(session, outputs)
+            # Numbers near the end of float64 overflow when squared: then they differ.
+            with np.errstate(all="ignore"):
+                error = output_distance(sample.outputs, outputs)
+            n_beyond += not error <= golden.tolerance
+            if not error <= worst:
+                worst, which = error, sample.name
+        if n_beyond:
+            raise self._refuse(
+                f"differs from {n_beyond} of {len(golden.samples)} golden samples, by "
+                f"{worst:.3g} for {which[:80]!r}, its tolerance is "
+                f"{golden.tolerance:g}",
+                Reason.GOLDEN,
+                hint="Compare the model with its source on this runtime.",
+                measured=worst,
+                allowed=golden.tolerance,
+            )
+        return worst
+
+    def _check_outputs(self, session: Session, outputs: Tensors) -> None:
+        for spec in session.outputs:
+            output = outputs[spec.name]
+            if output.dtype.name != spec.dtype or not spec.accepts(output.shape):
+                raise self._refuse(
+                    f"gives {output.dtype}{list(output.shape)} for its output {spec}",
+                    Reason.LOAD,
+                    hint="The manifest's signature is not the model's: release again.",
+                )
+            if output.dtype.kind == "f" and not np.isfinite(output).all():
+                raise self._refuse(
+                    f"gives NaN or infinities in its output {spec.name!r}",
+                    Reason.NOT_FINITE,
+                    hint="Look for an overflow: skerry compare shows where it begins.",
+                )
+
+    def _check_latency(self, session: Session, golden: Golden) -> float | None:
+        allowed = self._budget.latency_ms
+        if allowed is None:
+            return None
+        best_ms = float("inf")
+        inputs = itertools.cycle([sample.inputs for sample in golden.samples])
+        for _ in range(WINDOWS):
+            best_ms = min(best_ms, self._window_ms(session, inputs))
+            if best_ms <= allowed:  # the best of all of them holds, too
+                return best_ms
+        raise self._refuse(
+            f"takes {best_ms:.3g} ms for one inference here, its budget allows "
+            f"{allowed:g} ms",
+            Reason.LATENCY,
+            hint="Give the gateway more CPU, compress further, or raise the budget.",
+            measured=best_ms,
+            allowed=allowed,
+        )
+
+    def _window_ms(
+        self, session: Session, inputs: itertools.cycle[dict[str, Array]]
+    ) -> float:
+        fewest, most = WINDOW_RUNS
+        began_s = self._clock.wall_s()
+        for count in itertools.count(1):
+            self._run(session, next(inputs))
+            elapsed_s = self._clock.wall_s() - began_s
+            if count >= most or (count >= fewest and elapsed_s >= WINDOW_S):
+                break
+        return elapsed_s * 1000 / count

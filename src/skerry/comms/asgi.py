@@ -1,0 +1,123 @@
+"""The only door to uvicorn: an ASGI application on a socket, in this event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
+from typing import Any
+
+from skerry.comms.ports import listen
+from skerry.core.errors import MissingExtraError, StateError
+
+try:
+    import uvicorn
+except ImportError as error:
+    raise MissingExtraError("uvicorn", extra="gateway") from error
+
+Scope = MutableMapping[str, Any]
+AsgiReceive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+AsgiSend = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+AsgiApp = Callable[[Scope, AsgiReceive, AsgiSend], Awaitable[None]]
+"""An application of ASGI 3 (https://asgi.readthedocs.io)."""
+
+
+class Server:
+    """A listening application; `serve` makes it.
+
+    Attributes:
+        host: Where it listens.
+        port: The port, chosen by the system where 0 was asked for.
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        self.host = host
+        self.port = port
+
+    @property
+    def address(self) -> str:
+        """The URL of its root."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
+
+
+class _Uvicorn(uvicorn.Server):
+    """One that leaves signals alone and tells when it is ready."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ready = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.ready.set()
+
+
+@contextlib.asynccontextmanager
+async def serve(
+    app: AsgiApp,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    keep_alive_s: int = 30,
+    stop_s: int = 5,
+    most_connections: int = 1024,
+) -> AsyncIterator[Server]:
+    """Serve an application for as long as the context is open.
+
+    Args:
+        app: The application.
+        host: Where to listen; only this machine unless told otherwise.
+        port: The port, or 0 for any free one.
+        keep_alive_s: How long an idle connection is kept, in seconds.
+        stop_s: How long requests in flight may take once the context is left.
+        most_connections: Beyond these, a request is answered with 503.
+
+    Raises:
+        StateError: The port is in use or not permitted, or the application did not
+            start.
+    """
+    listener = listen(host, port)
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        ws="none",
+        timeout_keep_alive=keep_alive_s,
+        timeout_graceful_shutdown=stop_s,
+        limit_concurrency=most_connections,
+    )
+    server = _Uvicorn(config)
+    running = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        await _wait_ready(server, running)
+        yield Server(host, listener.getsockname()[1])
+    finally:
+        server.should_exit = True
+        await _wait_stopped(running, timeout_s=stop_s + 2)
+        listener.close()
+
+
+async def _wait_ready(server: _Uvicorn, running: asyncio.Task[None]) -> None:
+    ready = asyncio.ensure_future(server.ready.wait())
+    await asyncio.wait({ready, running}, return_when=asyncio.FIRST_COMPLETED)
+    ready.cancel()
+    if running.done() or not server.started:
+        raise StateError(
+            "the application did not start", hint="The log says what went wrong."
+        )
+
+
+async def _wait_stopped(running: asyncio.Task[None], *, timeout_s: float) -> None:
+    done, _ = await asyncio.wait({running}, timeout=timeout_s)
+    if not done:
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running

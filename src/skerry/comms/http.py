@@ -1,0 +1,417 @@
+"""The only door to httpx: the hub's HTTP API, blobs by range, small signed files."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import inspect
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+import msgspec
+
+from skerry.core import durable, errors
+from skerry.core.documents import Json, parse_object
+from skerry.core.errors import (
+    DataError,
+    LinkError,
+    MissingExtraError,
+    SkerryError,
+    StateError,
+    TrustError,
+)
+from skerry.core.release import Blob
+from skerry.core.seams import BlobStore
+
+try:
+    import httpx
+except ImportError as error:
+    raise MissingExtraError("httpx", extra="gateway") from error
+
+LARGEST_ANSWER_BYTES = 16 << 20
+"""Most bytes of a JSON answer."""
+
+CHUNK_BYTES = 1 << 18
+"""Bytes of a blob that are read, hashed and written at a time."""
+
+_TIMEOUT = httpx.Timeout(30.0, connect=10.0)
+_PASSING_STATUSES = {429, 502, 503, 504}
+_LARGEST_ERROR_BYTES = 64 << 10
+
+_ERRORS = {
+    name: kind
+    for name, kind in inspect.getmembers(errors, inspect.isclass)
+    # One with arguments of its own speaks of the machine that raised it.
+    if issubclass(kind, SkerryError) and kind is not MissingExtraError
+}
+
+
+class _Client:
+    """One pool of connections to one hub."""
+
+    def __init__(self, url: str, token: str | None) -> None:
+        self.url = url.rstrip("/")
+        self._client = httpx.AsyncClient(
+            base_url=self.url,
+            headers=_headers(token),
+            timeout=_TIMEOUT,
+            trust_env=False,
+        )
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    @asynccontextmanager
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        content: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> AsyncIterator[httpx.Response]:
+        with _link_errors(self.url):
+            async with self._client.stream(
+                method, path, content=content, headers=headers
+            ) as response:
+                yield response
+
+
+class HubHttp(_Client):
+    """The hub's HTTP API.
+
+    Args:
+        url: The hub's root, such as `http://127.0.0.1:8080`.
+        token: Who asks, or None.
+
+    Each method raises the error of our tree that the hub names, `LinkError` when the
+    hub cannot be reached or is busy, and `StateError` when its answer makes no sense.
+    """
+
+    async def get(self, path: str) -> dict[str, Json]:
+        """Ask for a document."""
+        return await self._exchange("GET", path, None)
+
+    async def put(self, path: str, body: Json = None) -> dict[str, Json]:
+        """Put a document in its place."""
+        return await self._exchange("PUT", path, body)
+
+    async def post(self, path: str, body: Json = None) -> dict[str, Json]:
+        """Have something made or done."""
+        return await self._exchange("POST", path, body)
+
+    async def patch(self, path: str, body: Json = None) -> dict[str, Json]:
+        """Change a part of a document."""
+        return await self._exchange("PATCH", path, body)
+
+    async def delete(self, path: str) -> dict[str, Json]:
+        """Take something away."""
+        return await self._exchange("DELETE", path, None)
+
+    async def _exchange(self, method: str, path: str, body: Json) -> dict[str, Json]:
+        content = None if body is None else msgspec.json.encode(body)
+        headers = {} if content is None else {"Content-Type": "application/json"}
+        async with self._ask(method, path, content=content, headers=headers) as answer:
+            if not answer.is_success:
+                raise await _refusal(answer)
+            read = await _read(answer, LARGEST_ANSWER_BYTES)
+        if not read:
+            return {}
+        try:
+            return parse_object(
+                read, name=f"the answer to {path}", largest_bytes=LARGEST_ANSWER_BYTES
+            )
+        except DataError as error:
+            raise StateError(error.what, hint="Is this a hub of Skerry?") from error
+
+
+class HttpBlobs(_Client):
+    """The hub's blobs; a `skerry.core.seams.BlobStore`."""
+
+    async def open(self, sha256: str, *, offset: int = 0) -> AsyncGenerator[bytes]:
+        """Give a blob in pieces, from an offset on.
+
+        A server that knows no ranges sends all of it; what comes before the offset is
+        dropped here.
+
+        Raises:
+            LinkError: The hub cannot be reached, or the stream broke.
+            DataError: There is no such blob.
+        """
+        headers = {"Range": f"bytes={offset}-"} if offset else {}
+        async with self._ask("GET", _blob(sha256), headers=headers) as answer:
+            if answer.status_code == 416:
+                return
+            if answer.status_code == 404:
+                raise _no_blob(sha256)
+            if not answer.is_success:
+                raise await _refusal(answer)
+            _check_encoding(answer)
+            skip = 0 if answer.status_code == 206 else offset
+            if answer.status_code == 206:
+                _check_range(answer, offset)
+            async for piece in answer.aiter_raw(CHUNK_BYTES):
+                kept = piece[skip:]
+                skip -= len(piece) - len(kept)
+                if kept:
+                    yield kept
+
+    async def put(self, sha256: str, content: bytes) -> None:
+        """Keep a blob; keeping it twice is no fault.
+
+        Raises:
+            DataError: The content has another hash.
+            StorageError: The hub's disk refused.
+            LinkError: The hub cannot be reached.
+        """
+        async with self._ask("PUT", _blob(sha256), content=content) as answer:
+            if not answer.is_success:
+                raise await _refusal(answer)
+
+    async def stat(self, sha256: str) -> int | None:
+        """The blob's size in bytes, or None where there is none.
+
+        Raises:
+            LinkError: The hub cannot be reached.
+        """
+        async with self._ask("HEAD", _blob(sha256)) as answer:
+            if answer.status_code == 404:
+                return None
+            if not answer.is_success:
+                raise await _refusal(answer)
+            length = answer.headers.get("Content-Length", "")
+            if not (length.isascii() and length.isdigit()):
+                raise StateError(
+                    f"the hub gave {length[:40]!r} as the size of a blob",
+                    hint="Is this a hub of Skerry?",
+                )
+            return int(length)
+
+
+async def download(
+    store: BlobStore,
+    blob: Blob,
+    part: Path,
+    *,
+    progress: Callable[[int], None] | None = None,
+) -> None:
+    """Fetch a blob into a file, going on where an earlier attempt ended.
+
+    Args:
+        store: Where it comes from.
+        blob: Its hash and size.
+        part: The file; what it holds already is kept and not fetched again.
+        progress: Told the number of bytes that are there, now and then.
+
+    Raises:
+        TrustError: What came is not the blob (`corrupt`); the file is removed.
+        LinkError: The stream broke; the file keeps what came.
+        DataError: The store has no such blob.
+        StorageError: The disk refused.
+    """
+    digest = await asyncio.to_thread(_resume, part, blob)
+    with durable.storage_errors(part):
+        file = await asyncio.to_thread(part.open, "ab")
+    try:
+        there = file.tell()
+        pieces = store.open(blob.sha256, offset=there)
+        if there < blob.size_bytes:
+            there = await _append(pieces, file, digest, blob, there, progress)
+    finally:
+        with durable.storage_errors(part):
+            await asyncio.to_thread(file.close)
+    if there < blob.size_bytes:
+        raise LinkError(
+            f"the stream of blob {blob.sha256[:12]} ended after {there} of "
+            f"{blob.size_bytes} bytes",
+            hint="Try again: it goes on from there.",
+        )
+    if there > blob.size_bytes or digest.hexdigest() != blob.sha256:
+        part.unlink(missing_ok=True)
+        raise TrustError(
+            f"blob {blob.sha256[:12]} came with {there} bytes and the hash "
+            f"{digest.hexdigest()[:12]}, {blob.size_bytes} bytes were signed",
+            hint="Publish it again; if it comes back, somebody changes it on the way.",
+            reason="corrupt",
+        )
+
+
+def fetch_bytes(url: str, token: str | None, *, largest_bytes: int) -> bytes | None:
+    """Fetch a small file, blocking.
+
+    Args:
+        url: All of it.
+        token: Who asks, or None.
+        largest_bytes: Most bytes it may have.
+
+    Returns:
+        Its content; None where there is no such file.
+
+    Raises:
+        LinkError: The hub cannot be reached, or is busy.
+        DataError: It is larger than that.
+        SkerryError: What the hub says, or `StateError` where that makes no sense.
+    """
+    with (
+        _link_errors(url),
+        httpx.Client(headers=_headers(token), timeout=_TIMEOUT, trust_env=False) as hub,
+        hub.stream("GET", url) as answer,
+    ):
+        if answer.status_code == 404:
+            return None
+        _check_encoding(answer)
+        limit = largest_bytes if answer.is_success else _LARGEST_ERROR_BYTES
+        content = bytearray()
+        for piece in answer.iter_raw(CHUNK_BYTES):
+            content += piece
+            _check_size(content, limit, url)
+        if not answer.is_success:
+            raise _error_of(answer.status_code, bytes(content))
+        return bytes(content)
+
+
+async def _append(
+    pieces: AsyncIterator[bytes],
+    file: BinaryIO,
+    digest: hashlib._Hash,
+    blob: Blob,
+    there: int,
+    progress: Callable[[int], None] | None,
+) -> int:
+    """Write what comes, to one byte beyond the blob's size; return how much is there."""
+    try:
+        async for piece in pieces:
+            there += len(piece)
+            if there > blob.size_bytes:
+                break
+            await asyncio.to_thread(_write_piece, file, piece, digest)
+            if progress is not None:
+                progress(there)
+    finally:
+        if isinstance(pieces, AsyncGenerator):
+            await pieces.aclose()
+    return there
+
+
+def _write_piece(file: BinaryIO, piece: bytes, digest: hashlib._Hash) -> None:
+    with durable.storage_errors(Path(file.name)):
+        file.write(piece)
+        file.flush()
+    digest.update(piece)
+
+
+def _resume(part: Path, blob: Blob) -> hashlib._Hash:
+    """Hash what an earlier attempt left; more than there can be is thrown away."""
+    digest = hashlib.sha256()
+    with durable.storage_errors(part):
+        if not part.exists():
+            return digest
+        if part.stat().st_size > blob.size_bytes:
+            part.unlink()
+            return digest
+        with part.open("rb") as file:
+            while chunk := file.read(CHUNK_BYTES):
+                digest.update(chunk)
+    return digest
+
+
+@contextmanager
+def _link_errors(url: str) -> Iterator[None]:
+    try:
+        yield
+    except httpx.InvalidURL as error:
+        raise StateError(
+            f"{url[:200]!r} is no URL: {error}", hint="Write http://HOST:PORT."
+        ) from error
+    except httpx.HTTPError as error:
+        reason = str(error) or type(error).__name__
+        raise LinkError(
+            f"{url} cannot be reached: {reason}",
+            hint="Is the hub up? It is tried again.",
+        ) from error
+
+
+async def _read(answer: httpx.Response, largest_bytes: int) -> bytes:
+    _check_encoding(answer)
+    content = bytearray()
+    async for piece in answer.aiter_raw():
+        content += piece
+        _check_size(content, largest_bytes, str(answer.url))
+    return bytes(content)
+
+
+async def _refusal(answer: httpx.Response) -> SkerryError:
+    return _error_of(answer.status_code, await _read(answer, _LARGEST_ERROR_BYTES))
+
+
+def _error_of(status: int, content: bytes) -> SkerryError:
+    """The error that the hub names; only those of our tree are believed."""
+    try:
+        said = parse_object(content, name="an error").get("error")
+    except DataError:
+        said = None
+    if isinstance(said, dict) and isinstance(said.get("what"), str):
+        kind = _ERRORS.get(str(said.get("code")), StateError)
+        hint = str(said.get("hint") or "Ask who runs the hub.")
+        return kind(said["what"][:2000], hint=hint[:2000])
+    if status in _PASSING_STATUSES:
+        return LinkError(f"the hub is busy ({status})", hint="Try again later.")
+    return StateError(
+        f"the hub answered with status {status}", hint="Look at the hub's log."
+    )
+
+
+def _check_encoding(answer: httpx.Response) -> None:
+    encoding = answer.headers.get("Content-Encoding", "identity")
+    if encoding != "identity":
+        raise StateError(
+            f"the hub answered in the encoding {encoding[:40]!r}, none was asked for",
+            hint="Is there a proxy in between?",
+        )
+
+
+def _check_range(answer: httpx.Response, offset: int) -> None:
+    got = answer.headers.get("Content-Range", "")
+    if not got.startswith(f"bytes {offset}-"):
+        raise StateError(
+            f"the hub answered with the range {got[:80]!r}, from {offset} was asked",
+            hint="Is there a proxy in between?",
+        )
+
+
+def _check_size(content: bytearray, largest_bytes: int, url: str) -> None:
+    if len(content) > largest_bytes:
+        raise DataError(
+            f"{url} gives more than {largest_bytes} bytes",
+            hint="Is this a hub of Skerry?",
+        )
+
+
+def _blob(sha256: str) -> str:
+    return f"/v1/blobs/{sha256}"
+
+
+def _no_blob(sha256: str) -> DataError:
+    return DataError(
+        f"the hub has no blob {sha256[:12]}", hint="Publish its release again."
+    )
+
+
+def _headers(token: str | None) -> dict[str, str]:
+    identity = {"Accept-Encoding": "identity"}
+    return {**identity, "Authorization": f"Bearer {token}"} if token else identity

@@ -1,0 +1,1 @@
+"""Publish: make a release, sign it, pack its deltas."""

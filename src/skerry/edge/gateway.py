@@ -1,0 +1,427 @@
+"""A gateway as one process: it serves first, and then looks for its hub."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import ipaddress
+import logging
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from skerry import __version__
+from skerry.comms.asgi import serve
+from skerry.comms.codec import encode
+from skerry.comms.http import HttpBlobs, fetch_bytes
+from skerry.comms.links import Will
+from skerry.comms.mqtt import MqttSettings, open_mqtt
+from skerry.comms.outbox import Outbox
+from skerry.comms.topics import Topic, write_topic
+from skerry.comms.uplink import Uplink
+from skerry.core.clock import Clock, SystemClock
+from skerry.core.documents import Json, to_json
+from skerry.core.durable import make_folder, write_file
+from skerry.core.errors import ConflictError, SkerryError, UsageError
+from skerry.core.messages import Direction, Message, Up
+from skerry.core.release import ANY_TARGET
+from skerry.core.seams import Frame, Source
+from skerry.edge.agent import Agent, AgentSettings
+from skerry.edge.engine import Answer, Engine
+from skerry.edge.enrolment import TRUST_FOLDER, Identity, enrol, read_identity
+from skerry.edge.reporting import Reporter
+from skerry.edge.serve import make_app
+from skerry.edge.slots import Slots
+from skerry.edge.start import start_serving
+from skerry.edge.trust import DeviceTrust
+from skerry.evolve.update_state import UpdatePolicy
+
+log = logging.getLogger(__name__)
+
+GATEWAY_SCHEMA = "skerry.gateway/1"
+LARGEST_METADATA_BYTES = 5_000_000
+
+_RESTART_S = 1.0
+_LAST_WORDS_S = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewaySettings:
+    """How a gateway runs.
+
+    Attributes:
+        folder: All that it keeps.
+        hub: The hub's URL; empty for the one it enrolled at.
+        token: The one-time enrolment token; needed at the first start only.
+        target: The device's target.
+        host: Where it serves; only this machine unless told otherwise.
+        port: The port, or 0 for any free one.
+        serve_token: What those who ask must show; needed beyond this machine.
+        recording: A folder of recordings that stands for a camera, or None.
+        frames_per_s: How fast it is replayed.
+        threads: How many inferences of one release run at once.
+        probation_s: How long a release serves before it is accepted for good.
+    """
+
+    folder: Path
+    hub: str = ""
+    token: str | None = field(default=None, repr=False)
+    target: str = ANY_TARGET
+    host: str = "127.0.0.1"
+    port: int = 0
+    serve_token: str | None = field(default=None, repr=False)
+    recording: Path | None = None
+    frames_per_s: float = 20.0
+    threads: int = 1
+    probation_s: float = 5.0
+
+
+class Watch(Protocol):
+    """What looks at every answer to a frame of the source."""
+
+    async def observe(self, frame: Frame, answer: Answer) -> None:
+        """Take one frame and what was answered to it."""
+        ...
+
+    def collect(self, settings: Mapping[str, Json]) -> None:
+        """Take what the hub wants to be collected."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class WatchParts:
+    """What a watch is made of.
+
+    Attributes:
+        engine: What serves; it names the release and its files.
+        put: Keeps a message of a kind until the hub has it.
+        reporter: Takes events and changes of the reported state.
+        clock: What it measures time by.
+        rng: What it draws samples with.
+        folder: Where it may keep what it has learnt.
+    """
+
+    engine: Engine
+    put: Callable[[str, Mapping[str, Json]], Awaitable[int]]
+    reporter: Reporter
+    clock: Clock
+    rng: np.random.Generator
+    folder: Path
+
+
+WatchFactory = Callable[[WatchParts], Watch]
+
+
+async def run_gateway(
+    settings: GatewaySettings,
+    *,
+    ready: Callable[[str], None] | None = None,
+    source: Source | None = None,
+    watch: WatchFactory | None = None,
+) -> None:
+    """Run a gateway until it is told to stop: by SIGTERM, SIGINT or cancellation.
+
+    Args:
+        settings: How it runs.
+        ready: Told the address once it serves and the agent runs.
+        source: What it looks at by itself, or None.
+        watch: Makes what looks at the answers to that.
+
+    Raises:
+        UsageError: The settings contradict each other, or it is not enrolled.
+        TrustError: The hub does not take the token, or is another one.
+        LinkError: The hub cannot be reached for the first enrolment.
+        StateError: The port is in use, or the folder is another gateway's.
+        NewerSchemaError: A newer Skerry has run in this folder.
+    """
+    _check(settings)
+    make_folder(settings.folder)
+    stop = asyncio.Event()
+    with _alone(settings.folder), _stop_signals(stop):
+        identity = await _identify(settings)
+        await _Gateway(settings, identity, source, watch).run(stop, ready)
+
+
+class _Gateway:
+    """The parts of a running gateway."""
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        identity: Identity,
+        source: Source | None,
+        watch: WatchFactory | None,
+    ) -> None:
+        self._settings = settings
+        self._identity = identity
+        self._source = source
+        self._make_watch = watch
+        self._watch: Watch | None = None
+        self._collect: Mapping[str, Json] = {}
+        self._clock = SystemClock()
+        self._rng = np.random.default_rng()
+        self._engine = Engine(clock=self._clock, threads=settings.threads)
+
+    async def run(
+        self, stop: asyncio.Event, ready: Callable[[str], None] | None
+    ) -> None:
+        settings = self._settings
+        slots = await asyncio.to_thread(
+            lambda: Slots(settings.folder, target=settings.target)
+        )
+        troubles = list(slots.troubles)
+        troubles += await start_serving(
+            self._engine,
+            slots,
+            now_ms=self._clock.unix_ms(),
+            in_thread=asyncio.to_thread,
+        )
+        app = make_app(self._engine, token=settings.serve_token, facts=self._facts)
+        try:
+            async with serve(app, host=settings.host, port=settings.port) as server:
+                async with self._connected(slots, server.address, troubles):
+                    await asyncio.to_thread(self._write_address, server.address)
+                    if ready is not None:
+                        ready(server.address)
+                    await stop.wait()
+        finally:
+            self._engine.close()
+
+    @contextlib.asynccontextmanager
+    async def _connected(
+        self, slots: Slots, address: str, troubles: list[str]
+    ) -> AsyncIterator[None]:
+        """Run the agent and what it needs for as long as the context is open."""
+        settings, identity = self._settings, self._identity
+        hub = settings.hub or identity.hub
+        outbox = await asyncio.to_thread(Outbox, settings.folder / "outbox.db")
+        link = await open_mqtt(self._mqtt())
+        uplink = Uplink(
+            outbox,
+            link,
+            tenant=identity.tenant,
+            device=identity.device,
+            clock=self._clock,
+        )
+        try:
+            async with HttpBlobs(hub, identity.api_token) as blobs:
+                agent = Agent(
+                    self._agent_settings(address),
+                    link=link,
+                    uplink=uplink,
+                    blobs=blobs,
+                    trust=await asyncio.to_thread(self._trust, hub),
+                    engine=self._engine,
+                    slots=slots,
+                    clock=self._clock,
+                    rng=self._rng,
+                    troubles=troubles,
+                    on_collect=self._on_collect,
+                )
+                sending = asyncio.create_task(_for_ever("uplink", uplink.run))
+                running = [asyncio.create_task(_for_ever("agent", agent.run))]
+                running += self._watching(agent, uplink)
+                try:
+                    yield
+                finally:
+                    await _cancel(running)
+                    with contextlib.suppress(SkerryError):
+                        await uplink.flush(_LAST_WORDS_S)
+                    await _cancel([sending])
+        finally:
+            await link.close()
+            await asyncio.to_thread(outbox.close)
+
+    def _watching(self, agent: Agent, uplink: Uplink) -> list[asyncio.Task[None]]:
+        if self._source is None:
+            return []
+        if self._make_watch is not None:
+            self._watch = self._make_watch(
+                WatchParts(
+                    engine=self._engine,
+                    put=uplink.put,
+                    reporter=agent.reporter,
+                    clock=self._clock,
+                    rng=self._rng,
+                    folder=self._settings.folder,
+                )
+            )
+            self._watch.collect(self._collect)
+        source = self._source
+        return [asyncio.create_task(_for_ever("watch", lambda: self._look(source)))]
+
+    async def _look(self, source: Source) -> None:
+        """Have every frame answered by each release that takes such frames."""
+        async for frame in source.frames():
+            for name in self._engine.names():
+                with contextlib.suppress(SkerryError):
+                    answer = await self._engine.infer(name, frame.inputs)
+                    if self._watch is not None:
+                        await self._watch.observe(frame, answer)
+
+    def _on_collect(self, settings: Mapping[str, Json]) -> None:
+        self._collect = settings
+        if self._watch is not None:
+            self._watch.collect(settings)
+
+    def _agent_settings(self, address: str) -> AgentSettings:
+        settings = self._settings
+        return AgentSettings(
+            tenant=self._identity.tenant,
+            device=self._identity.device,
+            folder=settings.folder,
+            address=address,
+            version=__version__,
+            policy=UpdatePolicy(
+                target=settings.target, probation_s=settings.probation_s
+            ),
+        )
+
+    def _mqtt(self) -> MqttSettings:
+        identity = self._identity
+        topic = Topic(
+            tenant=identity.tenant,
+            device=identity.device,
+            direction=Direction.UP,
+            kind=Up.STATUS,
+        )
+        gone = Message(
+            kind=Up.STATUS,
+            device=identity.device,
+            sent_at_ms=self._clock.unix_ms(),
+            body={"is_online": False},
+        )
+        return MqttSettings(
+            host=identity.mqtt_host,
+            port=identity.mqtt_port,
+            client_id=identity.mqtt_username,
+            username=identity.mqtt_username,
+            password=identity.mqtt_password,
+            will=Will(topic=write_topic(topic), payload=encode(gone), retain=True),
+        )
+
+    def _trust(self, hub: str) -> DeviceTrust:
+        identity = self._identity
+
+        def fetch(name: str) -> bytes | None:
+            return fetch_bytes(
+                f"{hub.rstrip('/')}/v1/trust/{name}",
+                identity.api_token,
+                largest_bytes=LARGEST_METADATA_BYTES,
+            )
+
+        return DeviceTrust(
+            self._settings.folder / TRUST_FOLDER,
+            tenant=identity.tenant,
+            fetch=fetch,
+            clock=self._clock,
+        )
+
+    def _facts(self) -> Mapping[str, object]:
+        return {"tenant": self._identity.tenant, "device": self._identity.device}
+
+    def _write_address(self, address: str) -> None:
+        fields = {
+            "device": self._identity.device,
+            "address": address,
+            "pid": os.getpid(),
+        }
+        write_file(
+            self._settings.folder / "gateway.json",
+            to_json(fields, schema=GATEWAY_SCHEMA),
+        )
+
+
+async def _identify(settings: GatewaySettings) -> Identity:
+    identity = await asyncio.to_thread(read_identity, settings.folder)
+    if identity is not None:
+        return identity
+    if not settings.token or not settings.hub:
+        raise UsageError(
+            f"no gateway has been enrolled in {settings.folder}",
+            hint="Give --hub and --token: `skerry device create NAME` prints one.",
+        )
+    return await enrol(
+        settings.folder,
+        hub=settings.hub,
+        token=settings.token,
+        version=__version__,
+        target=settings.target,
+    )
+
+
+def _check(settings: GatewaySettings) -> None:
+    if not settings.serve_token and not is_loopback(settings.host):
+        raise UsageError(
+            f"{settings.host} can be reached from other machines, and there is no "
+            f"token to ask for",
+            hint="Give --serve-token, or listen on 127.0.0.1.",
+        )
+    if settings.threads < 1 or not settings.frames_per_s > 0:
+        raise UsageError(
+            f"{settings.threads} threads and {settings.frames_per_s} frames a second "
+            f"make no gateway",
+            hint="Give at least 1 thread and more than 0 frames a second.",
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach what listens on a host."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+async def _for_ever(name: str, run: Callable[[], Awaitable[None]]) -> None:
+    """Begin again whatever ends by an error: serving does not depend on it."""
+    while True:
+        try:
+            await run()
+        except Exception:
+            log.exception("gateway.task_failed", extra={"task": name})
+            await asyncio.sleep(_RESTART_S)
+        else:
+            return
+
+
+async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the folder; a second gateway in it would overwrite the first one's slots."""
+    with (folder / "gateway.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ConflictError(
+                f"another gateway runs in {folder}",
+                hint="Stop it, or choose another folder.",
+            ) from error
+        yield
+
+
+@contextlib.contextmanager
+def _stop_signals(stop: asyncio.Event) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    caught = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # Only the main thread hears signals; elsewhere it is stopped by cancellation.
+        with contextlib.suppress(ValueError, RuntimeError, NotImplementedError):
+            loop.add_signal_handler(number, stop.set)
+            caught.append(number)
+    try:
+        yield
+    finally:
+        for number in caught:
+            loop.remove_signal_handler(number)

@@ -1,0 +1,489 @@
+"""How a gateway carries out the steps that the update machine asks for."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from skerry.comms.http import download
+from skerry.core.budget import Budget
+from skerry.core.documents import LARGEST_DOCUMENT_BYTES
+from skerry.core.durable import make_folder, storage_errors
+from skerry.core.errors import (
+    DataError,
+    LinkError,
+    MissingExtraError,
+    ModelError,
+    NewerSchemaError,
+    RefusedError,
+    SkerryError,
+    StateError,
+    StorageError,
+    TrustError,
+)
+from skerry.core.release import (
+    Blob,
+    Manifest,
+    Reason,
+    Refusal,
+    ReleaseId,
+    delta_path,
+    manifest_path,
+    read_manifest,
+)
+from skerry.core.seams import BlobStore
+from skerry.edge.installed import Installed
+from skerry.edge.slots import Slots
+from skerry.evolve.delta import patch
+from skerry.evolve.update_state import Found, Run, Step, Transfer
+
+SPARE_BYTES = 1 << 20
+"""What an update leaves free on the disk, for the outbox and the record."""
+
+ResultT = TypeVar("ResultT")
+
+
+class InThread(Protocol):
+    """Runs a blocking call elsewhere, as `asyncio.to_thread` does."""
+
+    def __call__(
+        self, call: Callable[..., ResultT], /, *arguments: Any
+    ) -> Coroutine[Any, Any, ResultT]:
+        """Call it and wait for the result."""
+        ...
+
+
+class Trust(Protocol):
+    """The signed metadata, as `skerry.edge.trust` keeps it; its calls block."""
+
+    def refresh(self) -> None:
+        """Bring it up to date.
+
+        Raises:
+            TrustError: What came must not be believed, or is too old.
+            LinkError: The hub cannot be reached.
+        """
+        ...
+
+    def target(self, path: str) -> Blob | None:
+        """What is signed under a path, or None where nothing is."""
+        ...
+
+
+class Figures(Protocol):
+    """What the engine counts of a release since its switch."""
+
+    @property
+    def requests(self) -> int:
+        """All that were answered or failed."""
+        ...
+
+    @property
+    def failed(self) -> int:
+        """Those that the release failed to answer."""
+        ...
+
+    @property
+    def late(self) -> int:
+        """Those that had no answer at their deadline."""
+        ...
+
+    @property
+    def not_finite(self) -> int:
+        """Answers with NaN or infinities."""
+        ...
+
+
+class Serving(Protocol):
+    """What the agent needs of the engine; all but `prepare` return at once."""
+
+    def prepare(self, installed: Installed) -> Any:
+        """Load a release beside the running one and check it; blocks.
+
+        Raises:
+            RefusedError: It fails a check.
+            ModelError: The runtime cannot load it.
+        """
+        ...
+
+    def switch(self, prepared: Any) -> None:
+        """Let it serve from now on; what served stays loaded."""
+        ...
+
+    def roll_back(self, name: str) -> ReleaseId | None:
+        """Let what served before serve again; None where nothing is loaded."""
+        ...
+
+    def settle(self, name: str) -> None:
+        """Let go of what served before."""
+        ...
+
+    def active(self, name: str) -> Installed | None:
+        """What serves."""
+        ...
+
+    def figures(self, name: str) -> Figures:
+        """How it has served since the switch."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class UpdateParts:
+    """What the updates of all release names share.
+
+    Attributes:
+        tenant: Whose device this is.
+        target: The device's target.
+        folder: Where partial downloads are kept.
+        blobs: Where blobs come from.
+        trust: What is signed.
+        engine: What serves.
+        slots: What is on the disk.
+        free_bytes: How much the file system of a folder can still take.
+        in_thread: Where blocking work goes.
+        trust_lock: One at a time uses `trust`.
+        bench_lock: One at a time is measured against its budget.
+        wanted: The parts that are being downloaded, by release name.
+    """
+
+    tenant: str
+    target: str
+    folder: Path
+    blobs: BlobStore
+    trust: Trust
+    engine: Serving
+    slots: Slots
+    free_bytes: Callable[[Path], int]
+    in_thread: InThread = asyncio.to_thread
+    trust_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    bench_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    wanted: dict[str, frozenset[str]] = field(default_factory=dict)
+
+
+class UpdateSteps:
+    """Carries out the steps of one release name, one at a time.
+
+    Args:
+        name: The release's name.
+        parts: What the updates of all names share.
+    """
+
+    def __init__(self, name: str, parts: UpdateParts) -> None:
+        self._name = name
+        self._parts = parts
+        self._signed = b""
+        self._contents: dict[str, bytes] = {}
+        self._installed: Installed | None = None
+        self._prepared: Any = None
+
+    async def carry_out(self, run: Run) -> Found | None:
+        """Do one step.
+
+        Returns:
+            What was found, for `Step.MANIFEST`.
+
+        Raises:
+            SkerryError: It failed; what serves goes on serving.
+        """
+        if run.step is not Step.SWITCH:
+            self._let_go()
+        match run.step:
+            case Step.REFRESH:
+                async with self._parts.trust_lock:
+                    await self._parts.in_thread(self._parts.trust.refresh)
+            case Step.MANIFEST:
+                return await self._find(run.want.version)
+            case Step.BLOBS:
+                await self._download_all(_transfer(run))
+            case Step.REBUILD:
+                self._contents = await self._parts.in_thread(
+                    self._rebuild, _transfer(run)
+                )
+            case Step.INSTALL:
+                await self._install()
+            case Step.LOAD:
+                await self._load(is_new=run.transfer is not None)
+            case Step.SWITCH:
+                await self._switch(run)
+            case Step.SETTLE:
+                await self._parts.in_thread(self._parts.slots.settle, self._name)
+                self._parts.engine.settle(self._name)
+            case Step.ROLL_BACK:
+                await self._roll_back(run)
+        return None
+
+    def _let_go(self) -> None:
+        """Close what was loaded and is not wanted any more."""
+        prepared, self._prepared = self._prepared, None
+        if prepared is not None:
+            prepared.close()
+
+    async def _find(self, version: int) -> Found:
+        parts = self._parts
+        release = ReleaseId(name=self._name, version=version)
+        blob = await self._target(manifest_path(release, tenant=parts.tenant))
+        if blob is None:
+            raise TrustError(
+                f"{release} is not signed by anybody whom this device trusts",
+                hint="Publish it with the tenant's key.",
+            )
+        if blob.size_bytes > LARGEST_DOCUMENT_BYTES:
+            raise DataError(
+                f"the manifest of {release} has {blob.size_bytes} bytes, at most "
+                f"{LARGEST_DOCUMENT_BYTES} expected",
+                hint="Make the release again.",
+            )
+        await self._fetch(blob)
+        self._signed = await parts.in_thread(self._bytes_of, blob)
+        self._part(blob).unlink(missing_ok=True)
+        manifest = read_manifest(self._signed, name=f"the manifest of {release}")
+        return Found(manifest=manifest, deltas=await self._deltas(manifest))
+
+    async def _deltas(self, manifest: Manifest) -> Mapping[str, Blob]:
+        """Signed deltas to the new model from those that lie in the two slots."""
+        parts = self._parts
+        model = manifest.model_for(parts.target)
+        if model is None:
+            return {}
+        if await parts.in_thread(parts.slots.find, self._name, model.blob) is not None:
+            return {}
+        found = {}
+        for origin in self._models():
+            path = delta_path(origin.sha256, model.blob.sha256, tenant=parts.tenant)
+            delta = await self._target(path)
+            if delta is not None:
+                found[origin.sha256] = delta
+        return found
+
+    async def _target(self, path: str) -> Blob | None:
+        async with self._parts.trust_lock:
+            return await self._parts.in_thread(self._parts.trust.target, path)
+
+    def _models(self) -> list[Blob]:
+        slots = self._parts.slots
+        here = (slots.active(self._name), slots.standby(self._name))
+        return [installed.model.blob for installed in here if installed is not None]
+
+    async def _download_all(self, transfer: Transfer) -> None:
+        parts = self._parts
+        wanted = dict(transfer.blobs)
+        if transfer.delta is not None:
+            wanted["model"] = transfer.delta
+        missing = [
+            blob
+            for blob in wanted.values()
+            if await parts.in_thread(parts.slots.find, self._name, blob) is None
+        ]
+        parts.wanted[self._name] = frozenset(blob.sha256 for blob in missing)
+        await parts.in_thread(self._make_room, transfer, missing)
+        for blob in missing:
+            await self._fetch(blob)
+
+    def _make_room(self, transfer: Transfer, missing: list[Blob]) -> None:
+        folder = self._parts.folder
+        make_folder(folder)
+        kept = {sha256 for each in self._parts.wanted.values() for sha256 in each}
+        with storage_errors(folder):
+            for part in folder.glob("*.part"):
+                if part.stem not in kept:
+                    part.unlink(missing_ok=True)
+            here = sum(_size(self._part(blob)) for blob in missing)
+        # Downloaded parts and the files of the slot lie side by side for a while.
+        needed = sum(blob.size_bytes for blob in missing) - here + SPARE_BYTES
+        needed += sum(blob.size_bytes for blob in transfer.blobs.values())
+        free = self._parts.free_bytes(folder)
+        if free < needed:
+            raise StorageError(
+                f"{transfer.manifest.id} needs {needed} bytes free in {folder}, "
+                f"{free} are",
+                hint="Free some space on the gateway.",
+            )
+
+    async def _fetch(self, blob: Blob) -> None:
+        """Download a blob, or the rest of it, unless it is here."""
+        parts = self._parts
+        if await parts.in_thread(self._look, blob) is None:
+            await parts.in_thread(make_folder, parts.folder)
+            try:
+                await download(parts.blobs, blob, self._part(blob))
+            except DataError as error:  # What the store does not have may yet come.
+                raise LinkError(error.what, hint=error.hint) from error
+
+    def _look(self, blob: Blob) -> bytes | None:
+        found = self._parts.slots.find(self._name, blob)
+        if found is not None:
+            return found
+        part = self._part(blob)
+        if _size(part) < blob.size_bytes:
+            return None
+        content = part.read_bytes()
+        if hashlib.sha256(content).hexdigest() == blob.sha256:
+            return content
+        part.unlink(missing_ok=True)
+        return None
+
+    def _bytes_of(self, blob: Blob) -> bytes:
+        content = self._look(blob)
+        if content is None:
+            raise TrustError(
+                f"what was downloaded as {blob.sha256} is something else",
+                hint="Is the hub's store damaged?",
+                reason=Reason.CORRUPT,
+            )
+        return content
+
+    def _rebuild(self, transfer: Transfer) -> dict[str, bytes]:
+        delta = transfer.delta
+        whole = {
+            role: blob
+            for role, blob in transfer.blobs.items()
+            if role != "model" or delta is None
+        }
+        contents = {role: self._bytes_of(blob) for role, blob in whole.items()}
+        if delta is not None:
+            model = transfer.blobs["model"]
+            contents["model"] = self._patched(model, delta, transfer.delta_from)
+        return contents
+
+    def _patched(self, model: Blob, delta: Blob, origin: str) -> bytes:
+        slots = self._parts.slots
+        olds = [blob for blob in self._models() if blob.sha256 == origin]
+        old = slots.find(self._name, olds[0]) if olds else None
+        if old is None:
+            raise TrustError(
+                f"the model {origin} is not here any more",
+                hint="It is fetched in full.",
+                reason=Reason.CORRUPT,
+            )
+        try:
+            new = patch(old, self._bytes_of(delta), largest_bytes=model.size_bytes)
+        except DataError as error:
+            raise TrustError(
+                error.what, hint=error.hint, reason=Reason.CORRUPT
+            ) from error
+        if hashlib.sha256(new).hexdigest() != model.sha256:
+            raise TrustError(
+                f"the delta from {origin} does not give {model.sha256}",
+                hint="Publish the release again.",
+                reason=Reason.CORRUPT,
+            )
+        return new
+
+    async def _install(self) -> None:
+        parts, contents = self._parts, self._contents
+        self._installed = await parts.in_thread(
+            parts.slots.install, self._signed, contents
+        )
+        self._contents = {}
+        for sha256 in parts.wanted.pop(self._name, ()):
+            (parts.folder / f"{sha256}.part").unlink(missing_ok=True)
+
+    async def _load(self, *, is_new: bool) -> None:
+        parts = self._parts
+        installed = self._installed if is_new else parts.slots.standby(self._name)
+        if installed is None:
+            raise StateError(
+                f"there is no {self._name} in the standby slot",
+                hint="It will be fetched again.",
+            )
+        async with parts.bench_lock:
+            self._prepared = await parts.in_thread(parts.engine.prepare, installed)
+
+    async def _switch(self, run: Run) -> None:
+        parts, prepared = self._parts, self._prepared
+        release = ReleaseId(name=self._name, version=run.want.version)
+        if prepared is None:
+            raise StateError(f"{release} is not loaded", hint="It is tried again.")
+        # The record first: were it the engine, a power cut in between would bring back
+        # the old release after the new one had answered.
+        switch = parts.slots.switch
+        await parts.in_thread(lambda: switch(release, rollout=run.want.rollout))
+        parts.engine.switch(prepared)
+        self._prepared = None
+
+    async def _roll_back(self, run: Run) -> None:
+        # The engine first: what serves matters more than what the record says of it.
+        parts = self._parts
+        active = parts.engine.active(self._name)
+        if active is not None and active.id.version == run.want.version:
+            back = parts.engine.roll_back(self._name)
+            standby = parts.slots.standby(self._name)
+            if back is None and standby is not None:
+                accepted = without_limits(standby)
+                parts.engine.switch(
+                    await parts.in_thread(parts.engine.prepare, accepted)
+                )
+        roll_back = parts.slots.roll_back
+        is_undo = run.refused is None
+        await parts.in_thread(
+            lambda: roll_back(self._name, keep=is_undo, refused=run.refused)
+        )
+
+    def _part(self, blob: Blob) -> Path:
+        return self._parts.folder / f"{blob.sha256}.part"
+
+
+def without_limits(installed: Installed) -> Installed:
+    """A release that was accepted before, to be loaded whatever the machine's load."""
+    manifest = replace(installed.manifest, budget=Budget())
+    return replace(installed, manifest=manifest)
+
+
+def refusal_of(
+    error: Exception, release: str, step: Step, *, at_ms: int
+) -> tuple[Refusal, bool]:
+    """Say why a step failed.
+
+    Returns:
+        The refusal, and whether such a failure was foreseen.
+    """
+    reason = _reason(error, step)
+    what = error.what if isinstance(error, SkerryError) else repr(error)
+    refusal = Refusal(
+        release=release,
+        reason=reason or Reason.LOAD,
+        what=what,
+        at_ms=at_ms,
+        measured=error.measured if isinstance(error, RefusedError) else None,
+        allowed=error.allowed if isinstance(error, RefusedError) else None,
+    )
+    return refusal, reason is not None
+
+
+def _reason(error: Exception, step: Step) -> Reason | None:
+    if isinstance(error, RefusedError):
+        known = {reason.value: reason for reason in Reason}
+        return known.get(error.reason, Reason.UNFIT)
+    fixed: tuple[tuple[type[Exception], Reason], ...] = (
+        (LinkError, Reason.UNREACHABLE),
+        (StorageError, Reason.STORAGE),
+        (OSError, Reason.STORAGE),
+        (NewerSchemaError, Reason.TOO_NEW),
+        (MissingExtraError, Reason.UNFIT),
+        (ModelError, Reason.LOAD),
+        (DataError, Reason.CORRUPT),
+    )
+    for kind, reason in fixed:
+        if isinstance(error, kind):
+            return reason
+    # A hub that answers nonsense is as good as none.
+    is_remote = step in {Step.REFRESH, Step.MANIFEST, Step.BLOBS}
+    is_ours = isinstance(error, SkerryError)
+    return Reason.UNREACHABLE if is_remote and is_ours else None
+
+
+def _transfer(run: Run) -> Transfer:
+    if run.transfer is None:
+        raise StateError(f"{run.step} without a transfer", hint="Report this as a bug.")
+    return run.transfer
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

@@ -1,0 +1,447 @@
+"""The update machine: how a device gets from what it runs to what it should run.
+
+One machine a release name. It takes events, and answers with a new state and with
+actions for the agent to carry out, one at a time:
+
+```
+desired → refresh → manifest → blobs → rebuild → install → load → switch
+               (delta spoilt: blobs again, in full)                  ↓
+idle ← settle ← probation ← ─────────────────────────────────────────┘
+         roll back ← (it fails on probation, or the last switch is undone)
+```
+
+A failure that may pass by itself waits and begins again; any other refuses the release
+until something else is desired. Until the switch a new desire takes over at the end of
+the step under way; while it downloads, at once. What lies in the standby slot was
+accepted here before: going back to it needs no network.
+
+The machine never decides that nothing is served: it only rolls back to a release that
+is whole and in place.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from skerry.core.documents import Json
+from skerry.core.release import Manifest, Reason, Refusal, ReleaseId
+from skerry.evolve.update_state import (
+    Action,
+    Desired,
+    Done,
+    Event,
+    Facts,
+    Failed,
+    Figures,
+    Found,
+    Keep,
+    Phase,
+    Refused,
+    Report,
+    Restarted,
+    Run,
+    Step,
+    Tell,
+    Tick,
+    Transfer,
+    UpdatePolicy,
+    UpdateState,
+    Want,
+)
+
+_PHASES = {
+    Step.REFRESH: Phase.FETCHING,
+    Step.MANIFEST: Phase.FETCHING,
+    Step.BLOBS: Phase.DOWNLOADING,
+    Step.REBUILD: Phase.DOWNLOADING,
+    Step.INSTALL: Phase.DOWNLOADING,
+    Step.LOAD: Phase.CHECKING,
+    Step.SWITCH: Phase.SWITCHING,
+    Step.SETTLE: Phase.PROBATION,
+    Step.ROLL_BACK: Phase.PROBATION,
+}
+
+_NEXT = {
+    Step.REFRESH: Step.MANIFEST,
+    Step.BLOBS: Step.REBUILD,
+    Step.REBUILD: Step.INSTALL,
+    Step.INSTALL: Step.LOAD,
+    Step.LOAD: Step.SWITCH,
+}
+
+
+Stepped = tuple[UpdateState, tuple[Action, ...]]
+
+
+def step(
+    state: UpdateState, event: Event, *, now_ms: int, rng: np.random.Generator
+) -> Stepped:
+    """Take one event.
+
+    Args:
+        state: What the machine knew.
+        event: What happened.
+        now_ms: Milliseconds since 1970, of a clock that never goes back.
+        rng: Spreads the waits of a fleet.
+
+    Returns:
+        What it knows now, and what to do, in this order.
+    """
+    match event:
+        case Restarted():
+            return _restart(state, event.facts, now_ms)
+        case Desired():
+            return _desire(state, event.want, now_ms)
+        case Tick():
+            return _tick(state, event.figures, now_ms)
+        case Done() if event.serial == state.serial and state.running:
+            rest = replace(state, running=None, facts=event.facts)
+            return _advance(rest, state.running, event.found, now_ms)
+        case Failed() if event.serial == state.serial and state.running:
+            rest = replace(state, running=None, facts=event.facts)
+            return _fail(rest, state.running, event, now_ms, rng)
+        case _:  # The end of an action that was given up.
+            return state, ()
+
+
+def check_manifest(
+    manifest: Manifest, release: ReleaseId, policy: UpdatePolicy, *, now_ms: int
+) -> Refusal | None:
+    """Say why a device should not even download a release, or None if it should."""
+
+    def refuse(reason: Reason, what: str) -> Refusal:
+        return Refusal(release=str(release), reason=reason, what=what, at_ms=now_ms)
+
+    model = manifest.model_for(policy.target)
+    if manifest.id != release:
+        return refuse(
+            Reason.UNTRUSTED, f"the manifest is of {manifest.id}, {release} expected"
+        )
+    if manifest.requires > policy.level:
+        return refuse(
+            Reason.TOO_NEW,
+            f"it needs an agent of level {manifest.requires}, this one has "
+            f"{policy.level}: upgrade the gateway first",
+        )
+    if model is None:
+        targets = ", ".join(sorted(each.target for each in manifest.models))
+        return refuse(
+            Reason.UNFIT, f"it has models for {targets}, none for {policy.target}"
+        )
+    if policy.runtimes is not None and model.runtime not in policy.runtimes:
+        return refuse(
+            Reason.UNFIT, f"it needs the runtime {model.runtime}, not installed here"
+        )
+    return None
+
+
+def choose_transfer(found: Found, target: str, *, may_use_delta: bool) -> Transfer:
+    """Choose the fewest bytes: the smallest delta, if smaller than the model."""
+    blobs = found.manifest.blobs(target)
+    full = Transfer(manifest=found.manifest, blobs=blobs)
+    if not may_use_delta or not found.deltas:
+        return full
+    origin, delta = min(found.deltas.items(), key=lambda item: item[1].size_bytes)
+    if delta.size_bytes >= blobs["model"].size_bytes:
+        return full
+    return replace(full, delta=delta, delta_from=origin)
+
+
+def wait_s(attempt: int, policy: UpdatePolicy, rng: np.random.Generator) -> float:
+    """Exponential back-off with jitter, so that a fleet does not come back as one.
+
+    Half of the wait is random, "equal jitter" of M. Brooker, "Exponential Backoff And
+    Jitter", AWS Architecture Blog, 2015.
+    """
+    doubled = policy.backoff_s * 2.0 ** min(attempt - 1, 30)
+    return min(doubled, policy.longest_wait_s) * float(rng.uniform(0.5, 1.0))
+
+
+def judge(figures: Figures, policy: UpdatePolicy) -> str:
+    """Say what is wrong with a release on probation; empty if nothing is."""
+    if figures.not_finite:
+        return f"{figures.not_finite} answers had NaN or infinities"
+    for n, ratio, what in (
+        (figures.failed, policy.failed_ratio, "failed"),
+        (figures.late, policy.late_ratio, "had no answer in time"),
+    ):
+        if n >= policy.least_failed and n > ratio * figures.requests:
+            return f"{n} of {figures.requests} requests {what}"
+    return ""
+
+
+def _restart(state: UpdateState, facts: Facts, now_ms: int) -> Stepped:
+    fresh = UpdateState(
+        name=state.name,
+        policy=state.policy,
+        facts=facts,
+        refused=facts.refused,
+        serial=state.serial + 1,
+    )
+    if facts.trial is not None:
+        fresh = _on_probation(replace(fresh, working=facts.trial), now_ms)
+    return fresh, (Report(),)
+
+
+def _desire(state: UpdateState, want: Want | None, now_ms: int) -> Stepped:
+    if want == state.desired:
+        return state, ()
+    state = replace(state, desired=want)
+    if state.due is None:
+        state = replace(state, attempt=0)
+    actions: tuple[Action, ...] = ()
+    if state.refused is not None and not _is_of(state.refused, want, state.name):
+        state = replace(state, refused=None)
+        actions = (Keep(refused=None), Report())
+    if want and state.working and want.version == state.working.version:
+        # The same release by another rollout: what is done is done for it.
+        state = replace(state, working=want)
+        if state.phase is not Phase.WAITING:
+            return state, (*actions, Report())
+    if state.running not in {None, Step.BLOBS}:
+        return state, actions
+    state, more = _turn(state, now_ms)
+    return state, (*actions, *more)
+
+
+def _turn(state: UpdateState, now_ms: int) -> Stepped:
+    """Look afresh at what is desired; nothing that must be finished is under way."""
+    want, facts = state.desired, state.facts
+    if state.phase is Phase.PROBATION:
+        is_undo = want and facts.trial and want.version == facts.standby
+        if is_undo and state.due is None:
+            return _run(replace(state, cause=None), Step.ROLL_BACK)
+        return state, (Report(),)
+    if want is None or want.version == facts.active:
+        forget: tuple[Action, ...] = (Keep(refused=None),) if state.refused else ()
+        return replace(_idle(state), refused=None), (*forget, Report())
+    if state.refused is not None:
+        return _idle(state), (Report(),)
+    return _begin(replace(state, working=want, transfer=None), want, now_ms)
+
+
+def _begin(state: UpdateState, want: Want, now_ms: int) -> Stepped:
+    facts = state.facts
+    release = f"{state.name}/{want.version}"
+    is_standby = want.version == facts.standby
+    if want.version < facts.counter and not is_standby:
+        refusal = Refusal(
+            release=release,
+            reason=Reason.REPLAYED,
+            what=f"{release} is older than version {facts.counter}, which this device "
+            f"has accepted",
+            at_ms=now_ms,
+        )
+        return _refuse(state, refusal)
+    fields: dict[str, Json] = {"release": release, "attempt": state.attempt + 1}
+    state, actions = _run(state, Step.LOAD if is_standby else Step.REFRESH)
+    return state, (Tell(name="update.started", fields=fields), *actions)
+
+
+def _advance(
+    state: UpdateState, done: Step, found: Found | None, now_ms: int
+) -> Stepped:
+    if done is Step.SWITCH:
+        state = _on_probation(state, now_ms)
+        told = Tell(name="release.switched", fields={"release": _release(state)})
+        state, actions = _turn(state, now_ms)
+        return state, (told, *actions)
+    if done is Step.SETTLE:
+        told = Tell(name="release.accepted", fields={"release": _release(state)})
+        return _and_turn(_idle(state), (told,), now_ms)
+    if done is Step.ROLL_BACK:
+        return _rolled_back(state, now_ms)
+    if state.working != state.desired:
+        return _turn(state, now_ms)
+    if done is Step.MANIFEST:
+        return _choose(state, found, now_ms)
+    return _run(state, _NEXT[done])
+
+
+def _choose(state: UpdateState, found: Found | None, now_ms: int) -> Stepped:
+    want = state.working
+    if found is None or want is None:
+        return _turn(state, now_ms)
+    release = ReleaseId(name=state.name, version=want.version)
+    refusal = check_manifest(found.manifest, release, state.policy, now_ms=now_ms)
+    if refusal is not None:
+        return _refuse(state, refusal)
+    transfer = choose_transfer(found, state.policy.target, may_use_delta=True)
+    return _run(replace(state, transfer=transfer), Step.BLOBS)
+
+
+def _rolled_back(state: UpdateState, now_ms: int) -> Stepped:
+    cause, working = state.cause, state.working
+    fields: dict[str, Json] = {"active": state.facts.active}
+    if cause is None or working is None:
+        told = Tell(name="release.rolled_back", fields={**fields, "reason": "undo"})
+        return _and_turn(_idle(state), (told,), now_ms)
+    told = Tell(
+        name="release.rolled_back",
+        fields={**fields, "release": cause.release, "what": cause.what},
+    )
+    if state.desired is not None and state.desired.version != working.version:
+        return _and_turn(_idle(state), (told,), now_ms)
+    state, actions = _refuse(state, cause)
+    return state, (told, *actions)
+
+
+def _fail(
+    state: UpdateState,
+    failed: Step,
+    event: Failed,
+    now_ms: int,
+    rng: np.random.Generator,
+) -> Stepped:
+    refusal = event.refusal
+    told = Tell(
+        name="update.failed",
+        fields={
+            "release": refusal.release,
+            "step": failed.value,
+            "reason": refusal.reason.value,
+            "what": refusal.what,
+        },
+    )
+    if failed in {Step.SETTLE, Step.ROLL_BACK}:
+        # What serves, serves; only the record of it is behind.
+        return _wait(replace(state, due=failed), told, now_ms, rng)
+    if state.working != state.desired:
+        return _and_turn(state, (told,), now_ms)
+    transfer = state.transfer
+    is_delta = transfer is not None and transfer.delta is not None
+    if is_delta and refusal.reason is Reason.CORRUPT and transfer is not None:
+        full = replace(transfer, delta=None, delta_from="")
+        state, actions = _run(replace(state, transfer=full), Step.BLOBS)
+        return state, (told, *actions)
+    is_tried_again = not event.is_foreseen and state.attempt < state.policy.attempts
+    if refusal.reason.is_passing or is_tried_again:
+        state = replace(state, phase=Phase.WAITING, cause=refusal, transfer=None)
+        return _wait(state, told, now_ms, rng)
+    state, actions = _refuse(state, refusal)
+    return state, (told, *actions)
+
+
+def _wait(
+    state: UpdateState, told: Tell, now_ms: int, rng: np.random.Generator
+) -> Stepped:
+    attempt = state.attempt + 1
+    pause_ms = round(1000 * wait_s(attempt, state.policy, rng))
+    state = replace(state, attempt=attempt, retry_at_ms=now_ms + pause_ms)
+    return state, (told, Report())
+
+
+def _tick(state: UpdateState, figures: Figures, now_ms: int) -> Stepped:
+    is_early = state.retry_at_ms is not None and now_ms < state.retry_at_ms
+    if state.running is not None or is_early:
+        return state, ()
+    if state.phase is Phase.WAITING:
+        return _turn(replace(state, retry_at_ms=None), now_ms)
+    if state.phase is Phase.PROBATION:
+        return _watch(state, figures, now_ms)
+    return state, ()
+
+
+def _watch(state: UpdateState, figures: Figures, now_ms: int) -> Stepped:
+    if state.due is not None:
+        return _run(state, state.due)
+    # Nothing to go back to: a release that fails now and then is better than none.
+    wrong = judge(figures, state.policy) if state.facts.standby is not None else ""
+    if wrong:
+        refusal = Refusal(
+            release=_release(state), reason=Reason.PROBATION, what=wrong, at_ms=now_ms
+        )
+        return _run(replace(state, cause=refusal), Step.ROLL_BACK)
+    if state.probation_until_ms is None or now_ms >= state.probation_until_ms:
+        return _run(state, Step.SETTLE)
+    return state, ()
+
+
+def _run(state: UpdateState, next_step: Step) -> Stepped:
+    want = _want(state)
+    state = replace(
+        state,
+        running=next_step,
+        serial=state.serial + 1,
+        phase=_PHASES[next_step],
+        retry_at_ms=None,
+        due=None,
+    )
+    refused = None
+    if next_step is Step.ROLL_BACK and state.cause is not None:
+        refused = Refused(refusal=state.cause, rollout=want.rollout)
+    run = Run(
+        step=next_step,
+        serial=state.serial,
+        want=want,
+        transfer=state.transfer,
+        refused=refused,
+    )
+    fields: dict[str, Json] = {"release": _release(state), "step": next_step.value}
+    return state, (Tell(name="update.phase", fields=fields), run, Report())
+
+
+def _refuse(state: UpdateState, refusal: Refusal) -> Stepped:
+    refused = Refused(refusal=refusal, rollout=_want(state).rollout)
+    fields: dict[str, Json] = {
+        "release": refusal.release,
+        "reason": refusal.reason.value,
+        "what": refusal.what,
+        "measured": refusal.measured,
+        "allowed": refusal.allowed,
+    }
+    state = replace(_idle(state), refused=refused)
+    return state, (
+        Tell(name="release.refused", fields=fields),
+        Keep(refused=refused),
+        Report(),
+    )
+
+
+def _and_turn(state: UpdateState, first: tuple[Action, ...], now_ms: int) -> Stepped:
+    state, actions = _turn(state, now_ms)
+    return state, (*first, *actions)
+
+
+def _idle(state: UpdateState) -> UpdateState:
+    return replace(
+        state,
+        working=None,
+        phase=Phase.IDLE,
+        running=None,
+        attempt=0,
+        retry_at_ms=None,
+        due=None,
+        cause=None,
+        transfer=None,
+        probation_until_ms=None,
+    )
+
+
+def _on_probation(state: UpdateState, now_ms: int) -> UpdateState:
+    return replace(
+        state,
+        phase=Phase.PROBATION,
+        attempt=0,
+        retry_at_ms=None,
+        cause=None,
+        probation_until_ms=now_ms + round(1000 * state.policy.probation_s),
+    )
+
+
+def _want(state: UpdateState) -> Want:
+    return state.working or state.desired or Want(version=0, rollout="")
+
+
+def _release(state: UpdateState) -> str:
+    return f"{state.name}/{_want(state).version}"
+
+
+def _is_of(refused: Refused, want: Want | None, name: str) -> bool:
+    return (
+        want is not None
+        and refused.refusal.release == f"{name}/{want.version}"
+        and refused.rollout == want.rollout
+    )

@@ -1,0 +1,1 @@
+"""One module a step; alembic orders them by their `down_revision`."""

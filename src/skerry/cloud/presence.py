@@ -1,0 +1,154 @@
+"""Who is online, and how quickly it answers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Awaitable, Callable
+
+from sqlalchemy import Connection, select, update
+
+from skerry.cloud import tables
+from skerry.cloud.database import Database
+from skerry.comms.codec import encode
+from skerry.comms.topics import Topic, write_topic
+from skerry.core.clock import Clock
+from skerry.core.errors import DataError, LinkError, UsageError
+from skerry.core.messages import Direction, Down, Message
+from skerry.core.seams import Link
+
+log = logging.getLogger(__name__)
+
+PING_TIMEOUT_S = 5.0
+
+Online = Callable[[str], None]
+"""Takes the name of a device that says it is online."""
+
+
+class Presence:
+    """Who of a tenant's devices is online.
+
+    Args:
+        database: Where it is kept.
+        tenant: Whose devices.
+        clock: Measures round trips and waits for them.
+    """
+
+    def __init__(self, database: Database, *, tenant: str, clock: Clock) -> None:
+        self._database = database
+        self._tenant = tenant
+        self._clock = clock
+        self._online: list[Online] = []
+        self._pings: dict[tuple[str, str], asyncio.Future[None]] = {}
+
+    def on_online(self, listener: Online) -> None:
+        """Have a function called each time that a device says it is online."""
+        self._online.append(listener)
+
+    def take_status(
+        self, connection: Connection, tenant: str, device: str, message: Message
+    ) -> Callable[[], Awaitable[None]]:
+        """Take a `status` message; a function for `Ingest.take`.
+
+        Raises:
+            DataError: It does not say whether the device is online.
+        """
+        is_online = message.body.get("is_online")
+        if not isinstance(is_online, bool):
+            raise DataError(
+                f"a status has is_online = {is_online!r:.40}, true or false expected",
+                hint='Send {"is_online": true}.',
+            )
+        table = tables.devices
+        connection.execute(
+            update(table)
+            .where(table.c.tenant == tenant, table.c.name == device)
+            .values(is_online=is_online)
+        )
+
+        async def tell() -> None:
+            log.info("device.status", extra={"device": device, "is_online": is_online})
+            if is_online:
+                for listener in self._online:
+                    listener(device)
+
+        return tell
+
+    def take_pong(self, device: str, message: Message) -> bool:
+        """Take the answer to a ping; False if nobody waits for it."""
+        waiting = self._pings.get((device, str(message.body.get("id"))))
+        if waiting is None or waiting.done():
+            return False
+        waiting.set_result(None)
+        return True
+
+    async def ping(
+        self, link: Link, device: str, *, timeout_s: float = PING_TIMEOUT_S
+    ) -> float:
+        """Ask a device for a sign of life.
+
+        Args:
+            link: The hub's.
+            device: Which.
+            timeout_s: How long it may take.
+
+        Returns:
+            The round trip, in milliseconds.
+
+        Raises:
+            UsageError: There is no such device.
+            LinkError: It did not answer in time, or the broker cannot be reached.
+        """
+        await self._check_known(device)
+        name = secrets.token_urlsafe(12)
+        answered = asyncio.get_running_loop().create_future()
+        self._pings[device, name] = answered
+        late = asyncio.ensure_future(self._clock.sleep(timeout_s))
+        began_s = self._clock.wall_s()
+        asked = asyncio.ensure_future(link.publish(*self._ping_message(device, name)))
+        try:
+            await asyncio.wait({asked, late}, return_when=asyncio.FIRST_COMPLETED)
+            if asked.done():
+                asked.result()
+                await asyncio.wait(
+                    {answered, late}, return_when=asyncio.FIRST_COMPLETED
+                )
+            if not answered.done():
+                raise LinkError(
+                    f"{device} did not answer in {timeout_s:g} s",
+                    hint="Is it switched on and connected? See: skerry why DEVICE.",
+                )
+            return (self._clock.wall_s() - began_s) * 1000
+        finally:
+            del self._pings[device, name]
+            for task in (asked, late, answered):
+                task.cancel()
+
+    def _ping_message(self, device: str, name: str) -> tuple[str, bytes]:
+        topic = Topic(
+            tenant=self._tenant,
+            device=device,
+            direction=Direction.DOWN,
+            kind=Down.PING,
+        )
+        message = Message(
+            kind=Down.PING,
+            device=device,
+            sent_at_ms=self._clock.unix_ms(),
+            body={"id": name},
+        )
+        return write_topic(topic), encode(message)
+
+    async def _check_known(self, device: str) -> None:
+        table = tables.devices
+        one = select(table.c.name).where(
+            table.c.tenant == self._tenant, table.c.name == device
+        )
+        known = await self._database.run(
+            lambda connection: connection.execute(one).first()
+        )
+        if known is None:
+            raise UsageError(
+                f"there is no device {device!r:.80}", hint="See: skerry device ls."
+            )

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from skerry.cloud.hub import HUB_USER, Hub, HubSettings
+from skerry.comms.memory import MemoryBroker
+from skerry.core.errors import StateError, StorageError, UsageError
+from tests.hubs import running_hub
+
+
+def test_a_hub_stops_and_starts(tmp_path: Path) -> None:
+    """What it knew is there again; nothing runs on after the stop."""
+
+    async def main() -> None:
+        async with running_hub(tmp_path, "gate-1"):
+            pass
+        async with running_hub(tmp_path) as (hub, _):
+            assert [device.name for device in await hub.devices.all()] == ["gate-1"]
+        assert len(asyncio.all_tasks()) == 1
+
+    asyncio.run(main())
+
+
+def test_a_part_that_fails_is_seen(tmp_path: Path) -> None:
+    """Who watches the hub gets the error of the part."""
+
+    async def main() -> None:
+        async with running_hub(tmp_path) as (hub, _):
+            watching = asyncio.create_task(hub.watch())
+            await asyncio.sleep(0)
+            assert not watching.done()
+            hub.ingest._queue.put_nowait(None)  # type: ignore[arg-type]
+            with pytest.raises(AttributeError):
+                await asyncio.wait_for(watching, 5)
+
+    asyncio.run(main())
+
+
+def test_a_hub_without_a_link_says_so(tmp_path: Path) -> None:
+    """Before its start it has none."""
+
+    async def main() -> None:
+        hub = Hub(HubSettings(folder=tmp_path))
+        assert hub.mqtt_port is None
+        with pytest.raises(StateError, match="no link"):
+            _ = hub.link
+        await hub.stop()
+
+    asyncio.run(main())
+
+
+def test_a_bad_tenant_is_refused(tmp_path: Path) -> None:
+    """A tenant's name stands in topics."""
+    with pytest.raises(UsageError, match="tenant"):
+        Hub(HubSettings(folder=tmp_path, tenant="#"))
+
+
+def test_a_folder_that_cannot_be_is_refused(tmp_path: Path) -> None:
+    """A start that fails leaves nothing open."""
+
+    async def main() -> None:
+        (tmp_path / "hub").write_text("a file")
+        link = MemoryBroker().link(HUB_USER)
+        hub = Hub(HubSettings(folder=tmp_path / "hub"), link=link)
+        with pytest.raises(StorageError):
+            await hub.start()
+
+    asyncio.run(main())

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from skerry.cloud.hub import HUB_USER, Hub, HubSettings
+from skerry.comms.codec import encode
+from skerry.comms.links import Will
+from skerry.comms.memory import MemoryBroker
+from skerry.core.errors import LinkError, UsageError
+from skerry.core.messages import Message
+from tests.hubs import Wire, running_hub, wait_until
+
+
+def test_who_is_online(tmp_path: Path) -> None:
+    """A status says so, the last will says no; either is a sign of life."""
+
+    async def main() -> None:
+        async with running_hub(tmp_path, "gate-1") as (hub, broker):
+            assert (await hub.devices.get("gate-1")).last_seen_ms is None
+            gone = Message(
+                kind="status",
+                device="gate-1",
+                sent_at_ms=1,
+                body={"is_online": False},
+            )
+            topic = "skerry/1/main/gate-1/up/status"
+            will = Will(topic=topic, payload=encode(gone), retain=True)
+            broker.link("main/gate-1", will=will)
+            wire = Wire(broker, "gate-1")
+            await wire.send("status", {"is_online": True})
+            await wait_until(lambda: hub.counts["taken-status"] == 1)
+            device = await hub.devices.get("gate-1")
+            assert device.is_online
+            assert device.last_seen_ms is not None
+            broker.cut("main/gate-1")
+            await wait_until(lambda: hub.counts["taken-status"] == 2)
+            assert not (await hub.devices.get("gate-1")).is_online
+
+    asyncio.run(main())
+
+
+def test_nobody_is_online_at_a_start(tmp_path: Path) -> None:
+    """What the hub believed before it stopped is not believed after."""
+
+    async def main() -> None:
+        async with running_hub(tmp_path, "gate-1") as (hub, broker):
+            await Wire(broker, "gate-1").send("status", {"is_online": True})
+            await wait_until(lambda: hub.counts["taken-status"] == 1)
+        link = MemoryBroker().link(HUB_USER)
+        hub = Hub(HubSettings(folder=tmp_path), link=link)
+        await hub.start()
+        assert not (await hub.devices.get("gate-1")).is_online
+        await hub.stop()
+        await link.close()
+
+    asyncio.run(main())
+
+
+def test_a_status_without_sense_is_counted(tmp_path: Path) -> None:
+    """It changes nothing, and what follows is taken."""
+
+    async def main() -> None:
+        async with running_hub(tmp_path, "gate-1") as (hub, broker):
+            wire = Wire(broker, "gate-1")
+            await wire.send("status", {"is_online": "yes"})
+            await wait_until(lambda: hub.counts["rejected"] == 1)
+            await wire.send("status", {"is_online": True})
+            await wait_until(lambda: hub.counts["taken-status"] == 1)
+            assert await hub.events.read("gate-1") == ()
+
+    asyncio.run(main())
+
+
+def test_a_device_answers_a_ping(tmp_path: Path) -> None:
+    """The round trip is measured; another device's answer is none."""
+
+    async def main() -> None:
+        async with running_hub(tmp_path, "gate-1", "gate-2") as (hub, broker):
+            wire = await Wire(broker, "gate-1").join()
+            asked = asyncio.create_task(hub.ping("gate-1"))
+            ping = await wire.wait_for("ping")
+            await Wire(broker, "gate-2").send("pong", ping)
+            await wire.send("pong", {"id": "another"})
+            await asyncio.sleep(0.01)
+            assert not asked.done()
+            await wire.send("pong", ping)
+            assert 10 <= await asked < 5000
+            await wire.send("pong", ping)
+            await wait_until(lambda: hub.counts["late-pong"] == 3)
+            assert hub.counts["pong"] == 1
+
+    asyncio.run(main())
+
+
+def test_a_device_that_is_silent(tmp_path: Path) -> None:
+    """After the time allowed, or without a broker, the ping is a LinkError."""
+
+    async def main() -> None:
+        async with running_hub(tmp_path, "gate-1") as (hub, broker):
+            with pytest.raises(LinkError, match=r"gate-1 did not answer in 0\.01 s"):
+                await hub.ping("gate-1", timeout_s=0.01)
+            with pytest.raises(UsageError, match="no device 'none'"):
+                await hub.ping("none")
+            broker.cut(HUB_USER)
+            with pytest.raises(LinkError, match="no connection"):
+                await hub.ping("gate-1")
+            assert hub.presence._pings == {}
+
+    asyncio.run(main())

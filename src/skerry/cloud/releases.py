@@ -1,0 +1,437 @@
+"""What was published: manifests in the database, signed metadata in a folder.
+
+A publication is taken whole or not at all: its signatures hold under the root that the
+hub trusts, its blobs are all here, its manifests can be read and are newer than those
+before. Then the repository's files are put in place, the timestamp last, so that a
+device sees the old state or the new one. The hub signs snapshot and timestamp with an
+online key of its own, which can make no device run anything new.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+from sqlalchemy import Connection, insert, select
+
+from skerry.cloud import tables
+from skerry.cloud.audit import write_audit
+from skerry.cloud.blobs import Blobs
+from skerry.cloud.database import Database
+from skerry.cloud.private import write_private
+from skerry.core.clock import Clock
+from skerry.core.documents import LARGEST_DOCUMENT_BYTES
+from skerry.core.durable import make_folder, storage_errors, write_files
+from skerry.core.errors import ConflictError, DataError, SkerryError, UsageError
+from skerry.core.names import did_you_mean
+from skerry.core.release import (
+    Blob,
+    Manifest,
+    ReleaseId,
+    blob_path,
+    manifest_path,
+    read_manifest,
+)
+from skerry.evolve.trust import (
+    Repository,
+    make_key,
+    public_key,
+    read_listing,
+    split_name,
+)
+
+log = logging.getLogger(__name__)
+
+TRUST_FOLDER = "trust"
+KEY_FILE = "online-key.pem"
+CHECK_S = 60.0
+"""How often the hub looks whether it must sign anew."""
+
+MOST_MANIFESTS = 64
+"""Most manifests of one publication."""
+
+
+class Releases:
+    """The releases of a tenant and the repository that proves them.
+
+    Args:
+        database: Where the manifests are.
+        blobs: Where their blobs are.
+        folder: The hub's folder; metadata and the online key lie in it.
+        tenant: Whose releases.
+        clock: Says what has expired, and waits.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        blobs: Blobs,
+        folder: Path,
+        *,
+        tenant: str,
+        clock: Clock,
+    ) -> None:
+        self._database = database
+        self._blobs = blobs
+        self._folder = folder
+        self._tenant = tenant
+        self._clock = clock
+        self._repository = Repository()
+        self._files: Mapping[str, bytes] = {}
+        self._key = b""
+        self._lock = asyncio.Lock()
+
+    async def start(self) -> None:
+        """Read what is there; at the first start make the online key.
+
+        Raises:
+            StorageError: The disk refused.
+            UsageError: The file of the key holds none.
+            TrustError: The metadata on the disk is damaged.
+        """
+        self._key, files = await asyncio.to_thread(self._load)
+        public_key(self._key)
+        self._repository = Repository(files)
+        self._files = self._repository.files()
+        await self._sign_if_due()
+
+    async def run(self) -> None:
+        """Sign anew for ever, each time half of a timestamp's life is over."""
+        while True:
+            await self._clock.sleep(CHECK_S)
+            try:
+                await self._sign_if_due()
+            except SkerryError as error:
+                log.exception("trust.not_signed", extra={"what": error.what})
+
+    @property
+    def online_key(self) -> bytes:
+        """The public half of the hub's key, PEM; the root must name it."""
+        return public_key(self._key)
+
+    @property
+    def root(self) -> bytes:
+        """The newest root, which new devices pin.
+
+        Raises:
+            UsageError: Nothing was published yet.
+        """
+        root = self._repository.root
+        if root is None:
+            raise UsageError(
+                "this hub trusts no root yet",
+                hint="Publish the first release, or the root alone, before devices.",
+            )
+        return root
+
+    def root_of(self, sha256: str) -> bytes:
+        """The root of this hash, or the newest if there is none of it.
+
+        An enrolment token names the root of its day; that may have been replaced.
+        """
+        for name, content in self._files.items():
+            is_root = (split_name(name) or ("", 0))[0] == "root"
+            if is_root and hashlib.sha256(content).hexdigest() == sha256:
+                return content
+        return self.root
+
+    def file(self, name: str) -> bytes | None:
+        """A file of the repository, as a device asks for it, or None."""
+        return self._files.get(name)
+
+    async def trust(self, metadata: Mapping[str, bytes], *, who: str = "hub") -> None:
+        """Take metadata alone: the first root, a new key, a tenant's first list.
+
+        Args:
+            metadata: Files of the repository by name.
+            who: For the audit log.
+
+        Raises:
+            TrustError: Something is not signed by whom it must be, old, or damaged.
+            DataError: A blob that it names is not here.
+            StorageError: The disk refused.
+        """
+        await self.publish(metadata, (), who=who)
+
+    async def publish(
+        self,
+        metadata: Mapping[str, bytes],
+        manifests: Sequence[str],
+        *,
+        who: str = "hub",
+    ) -> tuple[Manifest, ...]:
+        """Take releases, all of them or none; the same once more is no fault.
+
+        Args:
+            metadata: New files of the repository by name.
+            manifests: The manifests' hashes; they and their blobs are here already.
+            who: For the audit log.
+
+        Returns:
+            The manifests.
+
+        Raises:
+            TrustError: Something is not signed by whom it must be, old, or damaged.
+            DataError: A blob is missing or a manifest damaged.
+            NewerSchemaError: A manifest is of a schema that only a newer hub reads.
+            ConflictError: There is a release of that name and version, or a later one.
+            StorageError: The disk refused.
+        """
+        if len(manifests) > MOST_MANIFESTS:
+            raise DataError(
+                f"{len(manifests)} manifests, at most {MOST_MANIFESTS} expected",
+                hint="Publish in several steps.",
+            )
+        async with self._lock:
+            now_ms = self._clock.unix_ms()
+            staged = Repository(self._files)
+            _stage(staged, metadata, now_ms)
+            listed = await self._check_listed(staged, now_ms)
+            read = [await self._read(sha256, listed) for sha256 in manifests]
+            await self._database.run(
+                lambda connection: self._check_versions(connection, read)
+            )
+            if _has_targets(staged):
+                staged.sign_online(self._key, now_ms=now_ms)
+            await self._put_in_place(staged)
+            await self._database.run(
+                lambda connection: self._insert(connection, read, who, now_ms)
+            )
+        log.info("release.published", extra={"releases": [str(m.id) for m, _ in read]})
+        return tuple(manifest for manifest, _ in read)
+
+    async def list(self) -> tuple[Manifest, ...]:
+        """All releases, the last published first."""
+        table = tables.releases
+        wanted = (
+            select(table.c.document)
+            .where(table.c.tenant == self._tenant)
+            .order_by(table.c.created_at_ms.desc(), table.c.version.desc())
+        )
+        documents = await self._database.run(
+            lambda connection: list(connection.execute(wanted).scalars())
+        )
+        return tuple(read_manifest(document.encode()) for document in documents)
+
+    async def get(self, release: ReleaseId) -> Manifest:
+        """One release.
+
+        Raises:
+            UsageError: There is no such release.
+        """
+        found = await self._database.run(
+            lambda connection: _row_of(connection, self._tenant, release)
+        )
+        if found is None:
+            known = [str(manifest.id) for manifest in await self.list()]
+            raise UsageError(
+                f"there is no release {release}",
+                hint=did_you_mean(str(release), known),
+            )
+        return read_manifest(found[1].encode(), name=str(release))
+
+    def _load(self) -> tuple[bytes, dict[str, bytes]]:
+        folder, key_file = self._folder / TRUST_FOLDER, self._folder / KEY_FILE
+        make_folder(folder)
+        with storage_errors(folder):
+            if not key_file.exists():
+                write_private(key_file, make_key())
+            return key_file.read_bytes(), {
+                path.name: path.read_bytes()
+                for path in folder.iterdir()
+                if path.suffix == ".json" and not path.name.startswith(".")
+            }
+
+    async def _sign_if_due(self) -> None:
+        async with self._lock:
+            now_ms = self._clock.unix_ms()
+            if self._repository.is_due(now_ms):
+                staged = Repository(self._files)
+                staged.sign_online(self._key, now_ms=now_ms)
+                await self._put_in_place(staged)
+                log.info("trust.signed")
+
+    async def _put_in_place(self, staged: Repository) -> None:
+        files = staged.files()
+        new = {
+            name: content
+            for name, content in files.items()
+            if self._files.get(name) != content
+        }
+        gone = set(self._files) - set(files)
+        await asyncio.to_thread(_write, self._folder / TRUST_FOLDER, new, gone)
+        self._repository, self._files = staged, files
+
+    async def _check_listed(
+        self, staged: Repository, now_ms: int
+    ) -> Mapping[str, Blob]:
+        """Read the tenant's list and see that what is new in it is here."""
+        known = _listed(self._files, self._tenant, now_ms)
+        listed = _listed(staged.files(), self._tenant, now_ms)
+        for path, blob in listed.items():
+            if known.get(path) == blob:
+                continue
+            size_bytes = await self._blobs.stat(blob.sha256)
+            if size_bytes != blob.size_bytes:
+                got = "is not here" if size_bytes is None else f"has {size_bytes} bytes"
+                raise DataError(
+                    f"{path}: blob {blob.sha256[:12]}… {got}, "
+                    f"{blob.size_bytes} bytes expected",
+                    hint="Upload it first, then publish.",
+                )
+        return listed
+
+    async def _read(
+        self, sha256: str, listed: Mapping[str, Blob]
+    ) -> tuple[Manifest, bytes]:
+        size_bytes = await self._blobs.stat(sha256)
+        if size_bytes is None or size_bytes > LARGEST_DOCUMENT_BYTES:
+            raise DataError(
+                f"the manifest {sha256[:12]}… has {size_bytes} bytes here, 1 to "
+                f"{LARGEST_DOCUMENT_BYTES} expected",
+                hint="Upload it first, then publish.",
+            )
+        content = b"".join([piece async for piece in self._blobs.open(sha256)])
+        manifest = read_manifest(content)
+        signed = listed.get(manifest_path(manifest.id, tenant=self._tenant))
+        if signed is None or signed.sha256 != sha256:
+            raise DataError(
+                f"the signed list of {self._tenant} does not name the manifest of "
+                f"{manifest.id}",
+                hint="Sign a list with it, and publish both.",
+            )
+        self._check_blobs(manifest, listed)
+        return manifest, content
+
+    def _check_blobs(self, manifest: Manifest, listed: Mapping[str, Blob]) -> None:
+        targets = {model.target for model in manifest.models}
+        for target in targets:
+            for role, blob in manifest.blobs(target).items():
+                if listed.get(blob_path(blob.sha256, tenant=self._tenant)) != blob:
+                    raise DataError(
+                        f"the signed list of {self._tenant} does not name the {role} "
+                        f"of {manifest.id}",
+                        hint="Sign a list with all blobs of the release.",
+                    )
+
+    def _check_versions(
+        self, connection: Connection, read: Sequence[tuple[Manifest, bytes]]
+    ) -> None:
+        table = tables.releases
+        for manifest, content in read:
+            last = connection.execute(
+                select(table.c.version)
+                .where(table.c.tenant == self._tenant, table.c.name == manifest.name)
+                .order_by(table.c.version.desc())
+                .limit(1)
+            ).scalar()
+            same = _row_of(connection, self._tenant, manifest.id)
+            if same is not None and same[1] == content.decode():
+                continue
+            if last is not None and manifest.version <= last:
+                raise ConflictError(
+                    f"{manifest.id} is published, but {manifest.name}/{last} is here",
+                    hint=f"Publish it as version {last + 1}.",
+                )
+
+    def _insert(
+        self,
+        connection: Connection,
+        read: Sequence[tuple[Manifest, bytes]],
+        who: str,
+        now_ms: int,
+    ) -> None:
+        for manifest, content in read:
+            if _row_of(connection, self._tenant, manifest.id) is not None:
+                continue
+            sha256 = hashlib.sha256(content).hexdigest()
+            connection.execute(
+                insert(tables.releases).values(
+                    tenant=self._tenant,
+                    name=manifest.name,
+                    version=manifest.version,
+                    manifest_sha256=sha256,
+                    document=content.decode(),
+                    created_at_ms=now_ms,
+                )
+            )
+            write_audit(
+                connection,
+                at_ms=now_ms,
+                who=who,
+                what="release.published",
+                document={"release": str(manifest.id), "manifest": sha256},
+            )
+
+
+def read_metadata(files: Mapping[str, str]) -> dict[str, bytes]:
+    """Turn the metadata of a request into files.
+
+    Raises:
+        DataError: It holds what is no text.
+    """
+    try:
+        return {name: text.encode() for name, text in files.items()}
+    except UnicodeEncodeError as error:
+        raise DataError("the metadata is no text", hint="Send UTF-8.") from error
+
+
+def describe(manifest: Manifest) -> dict[str, object]:
+    """A release for the API: its manifest's fields."""
+    fields: dict[str, object] = msgspec.to_builtins(manifest)
+    return fields
+
+
+def _stage(staged: Repository, metadata: Mapping[str, bytes], now_ms: int) -> None:
+    roots = [
+        split[1]
+        for name in metadata
+        if (split := split_name(name)) and split[0] == "root"
+    ]
+    if staged.root is None and roots:
+        staged.bootstrap(metadata[f"{min(roots)}.root.json"], now_ms=now_ms)
+    staged.accept(metadata, now_ms=now_ms)
+
+
+def _has_targets(repository: Repository) -> bool:
+    return any(
+        (split_name(name) or ("", 0))[0] == "targets" for name in repository.files()
+    )
+
+
+def _listed(files: Mapping[str, bytes], tenant: str, now_ms: int) -> Mapping[str, Blob]:
+    versions = [
+        split[1]
+        for name in files
+        if (split := split_name(name)) and split[0] == tenant
+    ]
+    if not versions:
+        return {}
+    name = f"{max(versions)}.{tenant}.json"
+    return read_listing(files[name], now_ms=now_ms, name=name).blobs
+
+
+def _write(folder: Path, new: Mapping[str, bytes], gone: set[str]) -> None:
+    write_files(folder, new)
+    with storage_errors(folder):
+        for name in gone:
+            (folder / name).unlink(missing_ok=True)
+
+
+def _row_of(
+    connection: Connection, tenant: str, release: ReleaseId
+) -> tuple[str, str] | None:
+    """A release's manifest: its hash and its text."""
+    table = tables.releases
+    row = connection.execute(
+        select(table.c.manifest_sha256, table.c.document).where(
+            table.c.tenant == tenant,
+            table.c.name == release.name,
+            table.c.version == release.version,
+        )
+    ).first()
+    return None if row is None else (row[0], row[1])

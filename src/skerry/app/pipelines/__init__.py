@@ -1,0 +1,1 @@
+"""Pipelines: where the verbs are joined."""

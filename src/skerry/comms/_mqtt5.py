@@ -14,6 +14,18 @@ try:
 except ImportError as error:
     raise MissingExtraError("mqtt5", extra="gateway") from error
 
+__all__ = [
+    "Packet",
+    "PacketStream",
+    "ProtocolError",
+    "Reason",
+    "higher",
+    "is_failure",
+    "lower",
+    "mqtt5",
+    "read_packet",
+]
+
 LARGEST_PACKET_BYTES = 128 << 10
 """Most bytes of a packet: a message, with room for its topic and properties."""
 
@@ -31,6 +43,21 @@ _STRINGS = {3, 8, 18, 21, 26, 28, 31}
 _BINARIES = {9, 22}
 _SUBSCRIPTION_ID, _USER_PROPERTY = 11, 38
 """Identifiers of properties by the type of their values (section 2.2.2.2)."""
+
+
+def lower(first: mqtt5.QoS, second: mqtt5.QoS) -> mqtt5.QoS:
+    """The lower of two qualities of service; the codec's own cannot be ordered."""
+    return first if first.value < second.value else second
+
+
+def higher(first: mqtt5.QoS, second: mqtt5.QoS) -> mqtt5.QoS:
+    """The higher of two qualities of service."""
+    return second if first.value < second.value else first
+
+
+def is_failure(code: mqtt5.PubAckReasonCode | mqtt5.SubAckReasonCode) -> bool:
+    """Whether a reason says that it did not work (section 2.4)."""
+    return code.value >= 0x80
 
 
 class ProtocolError(LinkError):

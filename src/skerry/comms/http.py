@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, M
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import Self
 
 import msgspec
 
@@ -224,31 +224,14 @@ async def download(
         DataError: The store has no such blob.
         StorageError: The disk refused.
     """
-    digest = await asyncio.to_thread(_resume, part, blob)
-    with durable.storage_errors(part):
-        file = await asyncio.to_thread(part.open, "ab")
+    partial = await asyncio.to_thread(_Part, part, blob)
     try:
-        there = file.tell()
-        pieces = store.open(blob.sha256, offset=there)
-        if there < blob.size_bytes:
-            there = await _append(pieces, file, digest, blob, there, progress)
+        if partial.size_bytes < blob.size_bytes:
+            pieces = store.open(blob.sha256, offset=partial.size_bytes)
+            await _append(partial, pieces, progress or _ignore)
     finally:
-        with durable.storage_errors(part):
-            await asyncio.to_thread(file.close)
-    if there < blob.size_bytes:
-        raise LinkError(
-            f"the stream of blob {blob.sha256[:12]} ended after {there} of "
-            f"{blob.size_bytes} bytes",
-            hint="Try again: it goes on from there.",
-        )
-    if there > blob.size_bytes or digest.hexdigest() != blob.sha256:
-        part.unlink(missing_ok=True)
-        raise TrustError(
-            f"blob {blob.sha256[:12]} came with {there} bytes and the hash "
-            f"{digest.hexdigest()[:12]}, {blob.size_bytes} bytes were signed",
-            hint="Publish it again; if it comes back, somebody changes it on the way.",
-            reason="corrupt",
-        )
+        await asyncio.to_thread(partial.close)
+    await asyncio.to_thread(partial.check)
 
 
 def fetch_bytes(url: str, token: str | None, *, largest_bytes: int) -> bytes | None:
@@ -285,49 +268,100 @@ def fetch_bytes(url: str, token: str | None, *, largest_bytes: int) -> bytes | N
         return bytes(content)
 
 
+class _Part:
+    """What has come of a blob, in its file; each method blocks.
+
+    Raises:
+        StorageError: The disk refused.
+    """
+
+    def __init__(self, path: Path, blob: Blob) -> None:
+        self.size_bytes = 0
+        self._path = path
+        self._blob = blob
+        self._digest = hashlib.sha256()
+        with durable.storage_errors(path):
+            self._file = path.open("ab")
+        try:
+            self._resume()
+        except BaseException:
+            self._file.close()
+            raise
+
+    @property
+    def is_too_large(self) -> bool:
+        """Whether more came than was signed."""
+        return self.size_bytes > self._blob.size_bytes
+
+    def write(self, piece: bytes) -> None:
+        """Add what came, unless it is too much: an endless stream fills no disk."""
+        self.size_bytes += len(piece)
+        if not self.is_too_large:
+            self._digest.update(piece)
+            with durable.storage_errors(self._path):
+                self._file.write(piece)
+                self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        with durable.storage_errors(self._path):
+            self._file.close()
+
+    def check(self) -> None:
+        """Have the file safe on the disk if it is the blob.
+
+        Raises:
+            LinkError: It is not all of it; the file stays.
+            TrustError: It is not the blob; the file is removed.
+        """
+        sha256, expected = self._blob.sha256, self._blob.size_bytes
+        if self.size_bytes < expected:
+            raise LinkError(
+                f"the stream of blob {sha256[:12]} ended after {self.size_bytes} of "
+                f"{expected} bytes",
+                hint="Try again: it goes on from there.",
+            )
+        got = self._digest.hexdigest()
+        with durable.storage_errors(self._path):
+            if not self.is_too_large and got == sha256:
+                durable.REAL_DISK.sync(self._path)
+                return
+            self._path.unlink(missing_ok=True)
+        size = "more" if self.is_too_large else f"{expected} bytes of hash {got[:12]}"
+        raise TrustError(
+            f"for blob {sha256[:12]} of {expected} bytes came {size}",
+            hint="Publish it again; if this comes back, it is changed on the way.",
+            reason="corrupt",
+        )
+
+    def _resume(self) -> None:
+        """Hash what an earlier attempt left; more than there can be is thrown away."""
+        with durable.storage_errors(self._path), self._path.open("rb") as file:
+            while chunk := file.read(CHUNK_BYTES):
+                self.size_bytes += len(chunk)
+                self._digest.update(chunk)
+                if self.is_too_large:
+                    self._file.truncate(0)
+                    self.size_bytes, self._digest = 0, hashlib.sha256()
+                    return
+
+
 async def _append(
-    pieces: AsyncIterator[bytes],
-    file: BinaryIO,
-    digest: hashlib._Hash,
-    blob: Blob,
-    there: int,
-    progress: Callable[[int], None] | None,
-) -> int:
-    """Write what comes, to one byte beyond the blob's size; return how much is there."""
+    part: _Part, pieces: AsyncIterator[bytes], progress: Callable[[int], None]
+) -> None:
     try:
         async for piece in pieces:
-            there += len(piece)
-            if there > blob.size_bytes:
-                break
-            await asyncio.to_thread(_write_piece, file, piece, digest)
-            if progress is not None:
-                progress(there)
+            await asyncio.to_thread(part.write, piece)
+            if part.is_too_large:
+                return
+            progress(part.size_bytes)
     finally:
         if isinstance(pieces, AsyncGenerator):
             await pieces.aclose()
-    return there
 
 
-def _write_piece(file: BinaryIO, piece: bytes, digest: hashlib._Hash) -> None:
-    with durable.storage_errors(Path(file.name)):
-        file.write(piece)
-        file.flush()
-    digest.update(piece)
-
-
-def _resume(part: Path, blob: Blob) -> hashlib._Hash:
-    """Hash what an earlier attempt left; more than there can be is thrown away."""
-    digest = hashlib.sha256()
-    with durable.storage_errors(part):
-        if not part.exists():
-            return digest
-        if part.stat().st_size > blob.size_bytes:
-            part.unlink()
-            return digest
-        with part.open("rb") as file:
-            while chunk := file.read(CHUNK_BYTES):
-                digest.update(chunk)
-    return digest
+def _ignore(_size_bytes: int) -> None:
+    """Take no interest in the progress."""
 
 
 @contextmanager

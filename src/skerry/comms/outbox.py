@@ -34,16 +34,17 @@ _FORMAT = 1
 _ENTRY_BYTES = 64
 """What SQLite needs for an entry beside its texts, roughly."""
 
-_SCHEMA = """
-CREATE TABLE outbox (epoch TEXT NOT NULL);
-CREATE TABLE entries (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT,
-    kind TEXT NOT NULL,
-    trace TEXT NOT NULL,
-    sent_at_ms INTEGER NOT NULL,
-    body BLOB NOT NULL
-);
-"""
+_STATEMENTS = (
+    "CREATE TABLE outbox (epoch TEXT NOT NULL)",
+    """CREATE TABLE entries (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT,
+        kind TEXT NOT NULL,
+        trace TEXT NOT NULL,
+        sent_at_ms INTEGER NOT NULL,
+        body BLOB NOT NULL
+    )""",
+    f"PRAGMA user_version={_FORMAT}",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,45 +238,49 @@ class Outbox:
             self._path, isolation_level=None, check_same_thread=False
         )
         try:
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=FULL")
-            (found,) = connection.execute("PRAGMA user_version").fetchone()
-            if found == 0:
-                self._create(connection)
-            elif found > _FORMAT:
-                raise NewerSchemaError(
-                    f"the outbox {self._path} has format {found}, this version reads "
-                    f"up to {_FORMAT}",
-                    hint="Upgrade Skerry here first.",
-                )
-            (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-            if verdict != "ok":
-                raise sqlite3.DatabaseError(verdict)
-            connection.execute("SELECT epoch FROM outbox").fetchone()[0]
+            self._prepare(connection)
         except BaseException:
             connection.close()
             raise
         return connection
 
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        """Check that the file is an outbox; make it one if it is empty."""
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        (found,) = connection.execute("PRAGMA user_version").fetchone()
+        if found > _FORMAT:
+            raise NewerSchemaError(
+                f"the outbox {self._path} has format {found}, this version reads "
+                f"up to {_FORMAT}",
+                hint="Upgrade Skerry here first.",
+            )
+        if found == 0:
+            self._create(connection)
+        (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        if verdict != "ok":
+            raise sqlite3.DatabaseError(verdict)
+
     def _create(self, connection: sqlite3.Connection) -> None:
-        connection.executescript(
-            f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version={_FORMAT};"
-            f"INSERT INTO outbox VALUES ('{secrets.token_hex(16)}'); COMMIT;"
-        )
         with durable.storage_errors(self._path):
             self._path.chmod(0o600)
+        connection.execute("BEGIN IMMEDIATE")
+        for statement in _STATEMENTS:
+            connection.execute(statement)
+        connection.execute("INSERT INTO outbox VALUES (?)", (secrets.token_hex(16),))
+        connection.execute("COMMIT")
+        with durable.storage_errors(self._path):
             durable.REAL_DISK.sync(self._path.parent)
 
     def _set_aside(self, why: str) -> None:
-        aside = self._path.with_name(
-            f"{self._path.name}.damaged-{secrets.token_hex(4)}"
-        )
+        name = f"{self._path.name}.damaged-{secrets.token_hex(4)}"
         with durable.storage_errors(self._path):
-            for suffix in ("-wal", "-shm"):
-                self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
-            self._path.replace(aside)
+            for suffix in ("-wal", "-shm", ""):
+                file = self._path.with_name(self._path.name + suffix)
+                if file.exists():
+                    file.replace(self._path.with_name(name + suffix))
             durable.REAL_DISK.sync(self._path.parent)
-        log.error("outbox.damaged", extra={"why": why, "kept_as": aside.name})
+        log.error("outbox.damaged", extra={"why": why, "kept_as": name})
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -309,9 +314,9 @@ class Outbox:
         return int(last[0]) if last else 0
 
     def _measure(self) -> tuple[int, int]:
-        lengths = "length(kind) + length(trace) + length(body)"
         count, size_bytes = self._row(
-            f"SELECT count(*), sum({lengths}) FROM entries"  # noqa: S608 - our own text
+            "SELECT count(*), sum(length(kind) + length(trace) + length(body))"
+            " FROM entries"
         )
         return count, (size_bytes or 0) + count * _ENTRY_BYTES
 

@@ -7,7 +7,6 @@ says that all up to a number is in its database: only then an entry leaves the o
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Mapping
 from typing import Literal, TypeGuard
@@ -17,7 +16,7 @@ from skerry.comms.outbox import Outbox, OutboxEntry, write_body
 from skerry.comms.topics import Topic, write_topic
 from skerry.core.clock import Clock
 from skerry.core.documents import Json
-from skerry.core.errors import LinkError, SkerryError, StorageError
+from skerry.core.errors import LinkError, SkerryError
 from skerry.core.messages import Direction, Down, Message
 from skerry.core.seams import Link
 
@@ -75,13 +74,15 @@ class Uplink:
             Its number in the outbox.
 
         Raises:
-            DataError: It is larger than a message may be.
+            DataError: It is larger than a message may be, or of an impossible kind.
             StorageError: The outbox is full, or the disk refused.
         """
         entry = OutboxEntry(
             kind=kind, body=body, trace=trace, sent_at_ms=self._clock.unix_ms()
         )
-        write_body(entry)  # one that is too large must not spoil the batch of others
+        # What could never be sent must not get in, nor spoil the batch of others.
+        self._topic(kind)
+        write_body(entry)
         kept: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._puts.append((entry, kept))
         if self._writing is None or self._writing.done():
@@ -96,7 +97,7 @@ class Uplink:
             await self._link.wait_connected()
             try:
                 await self._send_window()
-            except (SkerryError, StorageError) as error:
+            except SkerryError as error:
                 # A forbidden publish too: what waits is kept until it is allowed.
                 log.warning("uplink.broken", extra={"why": str(error)})
                 self._sent = self._acknowledged
@@ -167,6 +168,7 @@ class Uplink:
         room = self._window - (self._sent - self._acknowledged)
         if room <= 0:
             return
+        epoch = self._outbox.epoch
         entries = await asyncio.to_thread(self._outbox.after, self._sent, room)
         if not entries:
             return
@@ -175,55 +177,53 @@ class Uplink:
         self._sent = entries[-1].seq
         # All are handed over before the first is acknowledged; the link keeps order.
         outcomes = await asyncio.gather(
-            *(self._publish(entry) for entry in entries), return_exceptions=True
+            *(self._publish(entry, epoch) for entry in entries), return_exceptions=True
         )
         failed = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
         if failed:
             self._sent = min(self._sent, before)
             raise failed[0]
 
-    async def _publish(self, entry: OutboxEntry) -> None:
-        topic = Topic(
-            tenant=self._tenant,
-            device=self._device,
-            direction=Direction.UP,
-            kind=entry.kind,
-        )
+    async def _publish(self, entry: OutboxEntry, epoch: str) -> None:
         message = Message(
             kind=entry.kind,
             device=self._device,
-            epoch=self._outbox.epoch,
+            epoch=epoch,
             seq=entry.seq,
             sent_at_ms=entry.sent_at_ms,
             trace=entry.trace,
             body=entry.body,
         )
-        await self._link.publish(write_topic(topic), encode(message))
+        await self._link.publish(self._topic(entry.kind), encode(message))
+
+    def _topic(self, kind: str) -> str:
+        return write_topic(
+            Topic(
+                tenant=self._tenant,
+                device=self._device,
+                direction=Direction.UP,
+                kind=kind,
+            )
+        )
 
     async def _wait(self) -> None:
-        """Wait for an entry or an answer; a hub silent for too long is sent to again."""
-        if self._changed.is_set():
-            self._changed.clear()
-            if self._window > self._sent - self._acknowledged:
-                return
-        changed = asyncio.ensure_future(self._changed.wait())
-        pending = {changed}
-        if self._sent > self._acknowledged:
-            pending.add(asyncio.ensure_future(self._sleep()))
-        try:
-            await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-            if not self._changed.is_set():
-                log.info("uplink.resent", extra={"after": self._acknowledged})
-                self._sent = self._acknowledged
-                self._grow_patience()
-        finally:
-            for task in pending:
-                task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.gather(*pending)
+        """Wait for an entry or an answer; send again if the hub is silent too long."""
+        if not self._changed.is_set():
+            waits = [asyncio.ensure_future(self._changed.wait())]
+            if self._sent > self._acknowledged:
+                waits.append(asyncio.ensure_future(self._lose_patience()))
+            try:
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for wait in waits:
+                    wait.cancel()
+        self._changed.clear()
 
-    async def _sleep(self) -> Literal[True]:
+    async def _lose_patience(self) -> Literal[True]:
         await self._clock.sleep(self._patience_s)
+        log.info("uplink.resent", extra={"after": self._acknowledged})
+        self._sent = self._acknowledged
+        self._grow_patience()
         return True
 
     def _grow_patience(self) -> float:
@@ -236,7 +236,8 @@ class Uplink:
             return
         if await asyncio.to_thread(self._outbox.acknowledge, epoch, seq):
             self._patience_s = FIRST_PATIENCE_S
-        self._acknowledged = max(self._acknowledged, min(seq, self._sent))
+        self._acknowledged = await asyncio.to_thread(self._outbox.acknowledged)
+        self._sent = max(self._sent, self._acknowledged)
         if not self._outbox.depth:
             self._drained.set()
         self._changed.set()

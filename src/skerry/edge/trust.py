@@ -224,7 +224,8 @@ class DeviceTrust:
                 _URL,
                 fetcher=_Fetcher(self._fetch),
                 config=_CONFIG,
-                bootstrap=self._pinned,
+                # Not the pinned one: tuf counts its rotations from here.
+                bootstrap=self._roots[max(self._roots)],
             )
             # tuf judges by the system's clock, and offers no other way to set the time.
             # Were the attribute to go away, it would only be stricter than we are.
@@ -251,11 +252,7 @@ class DeviceTrust:
         return signed_at_ms
 
     def _fill(self, folder: Path) -> None:
-        """Lay out what is trusted as tuf keeps it."""
-        history = folder / "root_history"
-        history.mkdir()
-        for version, content in self._roots.items():
-            (history / f"{version}.root.json").write_bytes(content)
+        """Lay out what is trusted as tuf keeps it; it begins with the root itself."""
         for name, content in self._files.items():
             (folder / name).write_bytes(content)
 
@@ -269,11 +266,11 @@ class DeviceTrust:
         return self._take_roots(folder), files
 
     def _take_roots(self, folder: Path) -> dict[int, bytes]:
-        found = {}
-        for path in (folder / "root_history").iterdir():
+        found = dict(self._roots)
+        for path in (folder / "root_history").glob("*.root.json"):
             role, version = split_name(path.name) or ("", 0)
-            if role == "root" and version >= self._first:
-                found[version] = path.read_bytes()
+            if role == "root":
+                found.setdefault(version, path.read_bytes())
         return dict(sorted(found.items()))
 
     def _keep_roots(self, folder: Path) -> None:

@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
 
 from skerry.core.errors import DataError, ModelError, UsageError
-from skerry.core.seams import Array, Session
+from skerry.core.seams import Array, Session, Tensors
 from skerry.tasks import golden as golden_module
 from skerry.tasks.golden import (
     check_golden,
@@ -98,6 +100,44 @@ def test_check_golden_finds_the_worst(
     assert result.n_disagree == n_disagree
     assert result.is_ok == (n_disagree == 0)
     assert result.which == ("s2" if n_disagree == 2 else "s0")
+
+
+@dataclass(frozen=True)
+class _WithEmbedding:
+    """Gives another output beside those of a session."""
+
+    session: Session
+
+    def run(self, inputs: Tensors) -> dict[str, Array]:
+        """Run the session, and give its input back as an embedding."""
+        return {"embedding": np.full(3, np.nan), **self.session.run(inputs)}
+
+
+def test_an_output_that_was_not_kept_is_not_looked_at(
+    make_session: MakeSession, one_hot: MemorySource
+) -> None:
+    """A model may give an embedding that the golden samples do not hold."""
+    golden = make_golden(make_session(_twice), one_hot, 4)
+    more = cast("Session", _WithEmbedding(make_session(_twice)))
+    assert check_golden(more, golden).is_ok
+    with pytest.raises(ModelError, match="NaN"):
+        make_golden(more, one_hot, 4)
+    kept = make_golden(more, one_hot, 4, outputs={"y"})
+    assert golden_to_bytes(kept) == golden_to_bytes(golden)
+
+
+def test_an_output_that_was_kept_must_be_there(
+    make_session: MakeSession, one_hot: MemorySource
+) -> None:
+    """A model that lost an output is not what was released."""
+    more = cast("Session", _WithEmbedding(make_session(_twice)))
+    golden = make_golden(more, one_hot, 2, outputs={"y"})
+    renamed = tuple(
+        replace(sample, outputs={"z": sample.outputs["y"]}) for sample in golden.samples
+    )
+    result = check_golden(more, replace(golden, samples=renamed))
+    assert result.worst == np.inf
+    assert not result.is_ok
 
 
 def test_a_model_that_gives_nan_cannot_be_golden(

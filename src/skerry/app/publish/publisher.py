@@ -33,9 +33,11 @@ from skerry.evolve.delta import diff
 from skerry.evolve.trust import (
     Listing,
     check_tenant,
+    is_root_due,
     make_key,
     public_key,
     read_listing,
+    renew_root,
     sign_root,
     sign_targets,
     sign_tenant,
@@ -289,6 +291,10 @@ class Publisher:
     def _renew(self) -> None:
         """Sign anew, with the same content, what has lived half of its life."""
         now_ms = self._clock.unix_ms()
+        version, root = self._newest("root")
+        if is_root_due(root, now_ms=now_ms):
+            content = renew_root(root, key=self._key("root"), now_ms=now_ms)
+            self._write({f"{version + 1}.root.json": content})
         targets = self._listing("targets")
         if targets.is_due:
             content = sign_targets(

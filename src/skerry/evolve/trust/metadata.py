@@ -145,6 +145,16 @@ def root_version(root: bytes) -> int:
     return verify_roots({version: root}).version
 
 
+def is_root_due(root: bytes, *, now_ms: int) -> bool:
+    """Whether more than half of a root's life is over.
+
+    Raises:
+        TrustError: It is damaged.
+    """
+    metadata = read_metadata(root, Root, name="the root")
+    return is_due_at(metadata.signed, ROOT_LIFETIME, now_ms)
+
+
 def verify_roots(roots: Mapping[int, bytes]) -> Root:
     """Follow a chain of roots from one that is trusted (section 5.3).
 

@@ -14,6 +14,7 @@ from skerry.evolve.trust.metadata import (
     ROOT_LIFETIME,
     TARGETS_LIFETIME,
     as_date,
+    read_metadata,
 )
 
 try:
@@ -107,6 +108,27 @@ def sign_root(
     return metadata.to_bytes()
 
 
+def renew_root(root: bytes, *, key: bytes, now_ms: int) -> bytes:
+    """Write the root that follows one, with the same keys and a new life.
+
+    Args:
+        root: The newest root.
+        key: The private key of the root.
+        now_ms: When, milliseconds since 1970.
+
+    Returns:
+        The content of the next version's file.
+
+    Raises:
+        TrustError: The root is damaged.
+        UsageError: That is no such key.
+    """
+    following = read_metadata(root, Root, name="the root").signed
+    following.version += 1
+    following.expires = as_date(now_ms) + ROOT_LIFETIME
+    return sign(following, key)
+
+
 def sign_targets(
     *, key: bytes, tenants: Mapping[str, bytes], now_ms: int, version: int = 1
 ) -> bytes:
@@ -187,7 +209,7 @@ def check_tenant(tenant: str) -> str:
     return tenant
 
 
-def sign(signed: Timestamp | Snapshot | Targets, key: bytes) -> bytes:
+def sign(signed: Root | Timestamp | Snapshot | Targets, key: bytes) -> bytes:
     """Sign a role's metadata and write it as a file.
 
     Raises:

@@ -216,7 +216,9 @@ class Samples:
         Raises:
             DataError: There is none of this id.
         """
-        row = await self._database.run(lambda connection: self._row(connection, sample_id))
+        row = await self._database.run(
+            lambda connection: self._row(connection, sample_id)
+        )
         return _from_row(row), msgspec.json.decode(row["input"])
 
     async def label(self, sample_id: str, label: str) -> FieldSample:

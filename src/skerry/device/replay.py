@@ -84,9 +84,7 @@ class ReplaySource:
                 async for frame in frames:
                     yield frame
 
-    async def _play(
-        self, path: Path, *, is_again: bool
-    ) -> AsyncGenerator[Frame, None]:
+    async def _play(self, path: Path, *, is_again: bool) -> AsyncGenerator[Frame, None]:
         """Play one recording; if it is not the first time, only until a newer came."""
         index = 0
         with closing(_read_frames(path)) as rows:
@@ -106,9 +104,7 @@ class ReplaySource:
                 self._number += 1
                 index += 1
 
-    def _advance(
-        self, rows: _Rows, path: Path
-    ) -> dict[str, Array]:
+    def _advance(self, rows: _Rows, path: Path) -> dict[str, Array]:
         """The next frame's inputs; empty at the end and where the file is bad."""
         try:
             return next(rows, {})

@@ -228,8 +228,11 @@ class Agent:
         reporter.tell("gateway.started", {"address": settings.address})
         for trouble in self._troubles:
             reporter.tell("gateway.trouble", {"what": trouble})
-        for name in self._slots.names():
-            self._worker(name)
+        wants = {name: worker.state.desired for name, worker in self._workers.items()}
+        self._workers.clear()
+        for name in sorted({*self._slots.names(), *wants}):
+            worker = self._worker(name)
+            self._feed(worker, Desired(want=wants.get(name)))
 
     def _worker(self, name: str) -> _Worker:
         """The worker of a release name; made where there is none."""

@@ -11,8 +11,8 @@ import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
@@ -25,21 +25,21 @@ from skerry.comms.mqtt import MqttSettings, open_mqtt
 from skerry.comms.outbox import Outbox
 from skerry.comms.topics import Topic, write_topic
 from skerry.comms.uplink import Uplink
-from skerry.core.clock import Clock, SystemClock
-from skerry.core.documents import Json, to_json
+from skerry.core.clock import SystemClock
+from skerry.core.documents import to_json
 from skerry.core.durable import make_folder, write_file
 from skerry.core.errors import ConflictError, SkerryError, UsageError
 from skerry.core.messages import Direction, Message, Up
 from skerry.core.release import ANY_TARGET
-from skerry.core.seams import Frame, Source
+from skerry.core.seams import Source
 from skerry.edge.agent import Agent, AgentSettings
-from skerry.edge.engine import Answer, Engine
+from skerry.edge.engine import Engine
 from skerry.edge.enrolment import TRUST_FOLDER, Identity, enrol, read_identity
-from skerry.edge.reporting import Reporter
 from skerry.edge.serve import make_app
 from skerry.edge.slots import Slots
 from skerry.edge.start import start_serving
 from skerry.edge.trust import DeviceTrust
+from skerry.edge.watch import FieldWatch
 from skerry.evolve.update_state import UpdatePolicy
 
 log = logging.getLogger(__name__)
@@ -47,6 +47,7 @@ log = logging.getLogger(__name__)
 GATEWAY_SCHEMA = "skerry.gateway/1"
 LARGEST_METADATA_BYTES = 5_000_000
 
+_PAUSE_S = 0.2
 _RESTART_S = 1.0
 _LAST_WORDS_S = 1.0
 
@@ -65,6 +66,7 @@ class GatewaySettings:
         serve_token: What those who ask must show; needed beyond this machine.
         recording: A folder of recordings that stands for a camera, or None.
         frames_per_s: How fast it is replayed.
+        watched: The release that its frames are for; empty for the first that serves.
         threads: How many inferences of one release run at once.
         probation_s: How long a release serves before it is accepted for good.
     """
@@ -78,44 +80,9 @@ class GatewaySettings:
     serve_token: str | None = field(default=None, repr=False)
     recording: Path | None = None
     frames_per_s: float = 20.0
+    watched: str = ""
     threads: int = 1
     probation_s: float = 5.0
-
-
-class Watch(Protocol):
-    """What looks at every answer to a frame of the source."""
-
-    async def observe(self, frame: Frame, answer: Answer) -> None:
-        """Take one frame and what was answered to it."""
-        ...
-
-    def collect(self, settings: Mapping[str, Json]) -> None:
-        """Take what the hub wants to be collected."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class WatchParts:
-    """What a watch is made of.
-
-    Attributes:
-        engine: What serves; it names the release and its files.
-        put: Keeps a message of a kind until the hub has it.
-        reporter: Takes events and changes of the reported state.
-        clock: What it measures time by.
-        rng: What it draws samples with.
-        folder: Where it may keep what it has learnt.
-    """
-
-    engine: Engine
-    put: Callable[[str, Mapping[str, Json]], Awaitable[int]]
-    reporter: Reporter
-    clock: Clock
-    rng: np.random.Generator
-    folder: Path
-
-
-WatchFactory = Callable[[WatchParts], Watch]
 
 
 async def run_gateway(
@@ -123,15 +90,14 @@ async def run_gateway(
     *,
     ready: Callable[[str], None] | None = None,
     source: Source | None = None,
-    watch: WatchFactory | None = None,
 ) -> None:
     """Run a gateway until it is told to stop: by SIGTERM, SIGINT or cancellation.
 
     Args:
         settings: How it runs.
         ready: Told the address once it serves and the agent runs.
-        source: What it looks at by itself, or None.
-        watch: Makes what looks at the answers to that.
+        source: What it looks at by itself, or None; whoever calls makes it, of
+            `settings.recording` or of a camera.
 
     Raises:
         UsageError: The settings contradict each other, or it is not enrolled.
@@ -145,7 +111,7 @@ async def run_gateway(
     stop = asyncio.Event()
     with _alone(settings.folder), _stop_signals(stop):
         identity = await _identify(settings)
-        await _Gateway(settings, identity, source, watch).run(stop, ready)
+        await _Gateway(settings, identity, source).run(stop, ready)
 
 
 class _Gateway:
@@ -156,14 +122,10 @@ class _Gateway:
         settings: GatewaySettings,
         identity: Identity,
         source: Source | None,
-        watch: WatchFactory | None,
     ) -> None:
         self._settings = settings
         self._identity = identity
         self._source = source
-        self._make_watch = watch
-        self._watch: Watch | None = None
-        self._collect: Mapping[str, Json] = {}
         self._clock = SystemClock()
         self._rng = np.random.default_rng()
         self._engine = Engine(clock=self._clock, threads=settings.threads)
@@ -184,12 +146,14 @@ class _Gateway:
         )
         app = make_app(self._engine, token=settings.serve_token, facts=self._facts)
         try:
-            async with serve(app, host=settings.host, port=settings.port) as server:
-                async with self._connected(slots, server.address, troubles):
-                    await asyncio.to_thread(self._write_address, server.address)
-                    if ready is not None:
-                        ready(server.address)
-                    await stop.wait()
+            async with (
+                serve(app, host=settings.host, port=settings.port) as server,
+                self._connected(slots, server.address, troubles),
+            ):
+                await asyncio.to_thread(self._write_address, server.address)
+                if ready is not None:
+                    ready(server.address)
+                await stop.wait()
         finally:
             self._engine.close()
 
@@ -211,6 +175,7 @@ class _Gateway:
         )
         try:
             async with HttpBlobs(hub, identity.api_token) as blobs:
+                watch = FieldWatch(uplink.put, clock=self._clock, rng=self._rng)
                 agent = Agent(
                     self._agent_settings(address),
                     link=link,
@@ -222,11 +187,13 @@ class _Gateway:
                     clock=self._clock,
                     rng=self._rng,
                     troubles=troubles,
-                    on_collect=self._on_collect,
+                    on_collect=watch.configure,
                 )
                 sending = asyncio.create_task(_for_ever("uplink", uplink.run))
                 running = [asyncio.create_task(_for_ever("agent", agent.run))]
-                running += self._watching(agent, uplink)
+                if self._source is not None:
+                    look = partial(self._look, watch, self._source)
+                    running.append(asyncio.create_task(_for_ever("watch", look)))
                 try:
                     yield
                 finally:
@@ -238,37 +205,13 @@ class _Gateway:
             await link.close()
             await asyncio.to_thread(outbox.close)
 
-    def _watching(self, agent: Agent, uplink: Uplink) -> list[asyncio.Task[None]]:
-        if self._source is None:
-            return []
-        if self._make_watch is not None:
-            self._watch = self._make_watch(
-                WatchParts(
-                    engine=self._engine,
-                    put=uplink.put,
-                    reporter=agent.reporter,
-                    clock=self._clock,
-                    rng=self._rng,
-                    folder=self._settings.folder,
-                )
-            )
-            self._watch.collect(self._collect)
-        source = self._source
-        return [asyncio.create_task(_for_ever("watch", lambda: self._look(source)))]
-
-    async def _look(self, source: Source) -> None:
-        """Have every frame answered by each release that takes such frames."""
-        async for frame in source.frames():
-            for name in self._engine.names():
-                with contextlib.suppress(SkerryError):
-                    answer = await self._engine.infer(name, frame.inputs)
-                    if self._watch is not None:
-                        await self._watch.observe(frame, answer)
-
-    def _on_collect(self, settings: Mapping[str, Json]) -> None:
-        self._collect = settings
-        if self._watch is not None:
-            self._watch.collect(settings)
+    async def _look(self, watch: FieldWatch, source: Source) -> None:
+        """Watch what the source shows, as soon as a release serves."""
+        name = self._settings.watched
+        while not name:
+            name = next(iter(self._engine.names()), "")
+            await self._clock.sleep(_PAUSE_S)
+        await watch.run(source, self._engine, name)
 
     def _agent_settings(self, address: str) -> AgentSettings:
         settings = self._settings

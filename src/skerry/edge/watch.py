@@ -169,8 +169,9 @@ class FieldWatch:
             self._give_up(installed, error)
             return None
         has_changed = await self._note(watched, verdict, frame)
-        if watched.is_drift:
+        if watched.is_drift and not watched.sampler.is_done:
             await self._collect(watched, _Seen(frame=frame, prediction=prediction))
+            has_changed = has_changed or watched.sampler.is_done
         await self._report(watched, verdict, is_due=has_changed)
         return verdict
 
@@ -254,6 +255,7 @@ class FieldWatch:
                 "frame": frame.number,
                 "source": frame.source,
                 "seen": verdict.seen,
+                "notes": dict(frame.notes),
                 "statistics": _statistics(verdict),
             },
         )
@@ -261,14 +263,11 @@ class FieldWatch:
         return True
 
     async def _collect(self, watched: _Watched, seen: _Seen) -> None:
-        sampler = watched.sampler
-        if sampler.is_done:
-            return
         arrays = seen.frame.inputs.values()
         if sum(array.nbytes for array in arrays) > LARGEST_INPUT_BYTES:
             watched.too_large += 1
             return
-        chosen = sampler.offer(
+        chosen = watched.sampler.offer(
             seen, key=_fingerprint(seen.frame.inputs), margin=_margin(seen.prediction)
         )
         for sample in chosen:

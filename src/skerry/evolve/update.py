@@ -137,11 +137,11 @@ def check_manifest(
     return None
 
 
-def choose_transfer(found: Found, target: str, *, may_use_delta: bool) -> Transfer:
+def choose_transfer(found: Found, target: str) -> Transfer:
     """Choose the fewest bytes: the smallest delta, if smaller than the model."""
     blobs = found.manifest.blobs(target)
     full = Transfer(manifest=found.manifest, blobs=blobs)
-    if not may_use_delta or not found.deltas:
+    if not found.deltas:
         return full
     origin, delta = min(found.deltas.items(), key=lambda item: item[1].size_bytes)
     if delta.size_bytes >= blobs["model"].size_bytes:
@@ -268,7 +268,7 @@ def _choose(state: UpdateState, found: Found | None, now_ms: int) -> Stepped:
     refusal = check_manifest(found.manifest, release, state.policy, now_ms=now_ms)
     if refusal is not None:
         return _refuse(state, refusal)
-    transfer = choose_transfer(found, state.policy.target, may_use_delta=True)
+    transfer = choose_transfer(found, state.policy.target)
     return _run(replace(state, transfer=transfer), Step.BLOBS)
 
 

@@ -85,7 +85,10 @@ class Answers:
     def classes(self) -> Array:
         """The predicted classes, int64 [N]; -1 where there are none."""
         return np.array(
-            [one.label if isinstance(one.label, int) else -1 for one in self.predictions]
+            [
+                one.label if isinstance(one.label, int) else -1
+                for one in self.predictions
+            ]
         )
 
 
@@ -142,12 +145,7 @@ def with_embedding(graph: Graph, *, output: str = "") -> Graph:
         return watched
     site = find_head(watched, output=output)
     name = watched.unique_name(EMBEDDING)
-    node = make_node(
-        "Identity",
-        [site.embedding],
-        [name],
-        name=watched.unique_name("embedding_out"),
-    )
+    node = make_node("Identity", [site.embedding], outputs=[name], name=name)
     place_after(watched, site.embedding, [node])
     watched.add_outputs([name])
     return infer_shapes(watched)
@@ -187,12 +185,9 @@ def with_head(graph: Graph, head: Head, *, output: str = "") -> Graph:
         )
     weight = head.weight if site.is_transposed else head.weight.T
     value, reader = site.bias
-    bias_shape = np.shape(changed.constant(value))
-    if int(np.prod(bias_shape)) != len(head.bias):
-        bias_shape = (len(head.bias),)
     _replace(changed, site.node, site.weight, np.ascontiguousarray(weight))
-    _replace(changed, reader, value, head.bias.reshape(bias_shape))
-    return _with_names(remove_dead(changed))
+    _replace(changed, reader, value, head.bias)
+    return remove_dead(changed)
 
 
 def ask(
@@ -308,16 +303,15 @@ def _site(graph: Graph, node: Node, addition: Node | None) -> HeadSite:
 
 
 def _replace(graph: Graph, reader: Node, old: Value, array: Array) -> None:
-    name = graph.unique_name(f"{old.name}{_REFIT}")
-    new = graph.add_initializer(make_initializer(array, name))
-    reader.replace_input_with(list(reader.inputs).index(old), new)
-
-
-_REFIT = ".refit"
-
-
-def _with_names(graph: Graph) -> Graph:
-    return graph
+    """Let one node read another constant, in place where nobody else reads it."""
+    new = make_initializer(array, graph.unique_name(f"{old.name}.refit"))
+    if old.producer() is None and len(list(old.uses())) == 1:
+        # Under its old name and in its old place, so that a delta stays small.
+        old.const_value = new.const_value
+        return
+    reader.replace_input_with(
+        list(reader.inputs).index(old), graph.add_initializer(new)
+    )
 
 
 def _quantized(graph: Graph) -> ModelError:

@@ -8,7 +8,7 @@ differs from the old one by those few bytes.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -38,6 +38,10 @@ OLD_SHARE = 0.5
 
 OLD_PER_FIELD = 3
 """Old samples a field sample in the candidate's drift reference."""
+
+
+_Row = tuple[Tensors, int | str | None]
+"""A sample's inputs and its label."""
 
 
 def make_trainer(
@@ -154,9 +158,7 @@ class _Work:
         drift = self._reference(candidate, [replayed[i] for i in few], fielded, rng)
         return _candidate(result, candidate.path.read_bytes(), drift, assignment)
 
-    def _replayed(
-        self, content: bytes, model: Model
-    ) -> Iterator[tuple[Tensors, int | str | None]]:
+    def _replayed(self, content: bytes, model: Model) -> Iterator[_Row]:
         path = self._folder / "replay.npz"
         write_file(path, content)
         for sample in open_samples(path, model.inputs, self._task):
@@ -167,9 +169,7 @@ class _Work:
                 )
             yield sample.inputs, sample.label
 
-    def _ask(
-        self, model: Model, samples: list[tuple[Tensors, int | str | None]]
-    ) -> Answers:
+    def _ask(self, model: Model, samples: Sequence[_Row]) -> Answers:
         session = self._runtime.load(model, LoadOptions())
         try:
             return ask(session, samples, embedding=self._embedding, task=self._task)
@@ -179,8 +179,8 @@ class _Work:
     def _reference(
         self,
         candidate: Model,
-        old: list[tuple[Tensors, int | str | None]],
-        field: list[tuple[Tensors, int | str | None]],
+        old: Sequence[_Row],
+        field: Sequence[_Row],
         rng: np.random.Generator,
     ) -> bytes:
         answers = self._ask(candidate, [*old, *field])

@@ -1,0 +1,289 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from skerry.app.publish.publisher import Publisher
+from skerry.comms.asgi import AsgiReceive, AsgiSend, Scope, serve
+from skerry.comms.broker import Broker
+from skerry.comms.codec import decode, encode
+from skerry.comms.links import Grant
+from skerry.comms.mqtt import MqttSettings, open_mqtt
+from skerry.core.clock import SystemClock
+from skerry.core.messages import Message
+from skerry.core.seams import Link
+from skerry.evolve.trust import Repository, make_key, public_key
+from tests.releases import NAME, SIZE, small_release
+
+pytestmark = pytest.mark.system
+
+DOWN, UP = "skerry/1/main/gw/down", "skerry/1/main/gw/up"
+RUN = """
+import asyncio, sys
+from pathlib import Path
+from skerry.core.errors import SkerryError
+from skerry.edge.gateway import GatewaySettings, run_gateway
+folder, hub, token, probation_s = sys.argv[1:]
+settings = GatewaySettings(
+    folder=Path(folder), hub=hub, token=token or None, probation_s=float(probation_s)
+)
+try:
+    asyncio.run(run_gateway(settings, ready=lambda address: print(address, flush=True)))
+except SkerryError as error:
+    print(error, file=sys.stderr)
+    sys.exit(error.exit_code)
+"""
+REQUEST = {
+    "inputs": [
+        {"name": "x", "datatype": "FP32", "shape": [1, SIZE], "data": [0.0] * SIZE}
+    ]
+}
+
+
+class MiniHub:
+    """Just enough of a hub: enrolment, signed metadata, blobs, a broker."""
+
+    def __init__(self, folder: Path) -> None:
+        self.key = make_key()
+        hub_key = public_key(self.key)
+        self.publisher = Publisher.create(folder, hub_key=hub_key)
+        self.repository = Repository()
+        self.repository.bootstrap(self.publisher.root, now_ms=self.now_ms)
+        self.blobs: dict[str, bytes] = {}
+        self.broker = Broker(self.authenticate)
+        self.link: Link
+        self.reported: dict[str, dict[str, Any]] = {}
+        self.status: bool | None = None
+        self.version = 0
+        self.address = ""
+
+    @property
+    def now_ms(self) -> int:
+        return SystemClock().unix_ms()
+
+    @property
+    def token(self) -> str:
+        """A one-time token that holds for ever."""
+        return f"s3cret.{hashlib.sha256(self.publisher.root).hexdigest()}"
+
+    @contextlib.asynccontextmanager
+    async def up(self) -> AsyncIterator[None]:
+        """Serve."""
+        await self.broker.start()
+        async with serve(self.app) as server:
+            self.address = server.address
+            self.link = await open_mqtt(
+                MqttSettings(
+                    host="127.0.0.1",
+                    port=self.broker.port,
+                    client_id="hub",
+                    username="hub",
+                    password="p",
+                )
+            )
+            await self.link.subscribe("skerry/1/+/+/up/+", self.receive)
+            try:
+                yield
+            finally:
+                await self.link.close()
+                await self.broker.stop()
+
+    async def authenticate(
+        self, client_id: str, username: str, password: bytes
+    ) -> Grant | None:
+        """Let the hub and the one gateway in."""
+        if password != b"p":
+            return None
+        assert client_id == username
+        if username == "hub":
+            return Grant(publish=("#",), subscribe=("#",))
+        return Grant(publish=(f"{UP}/+",), subscribe=(f"{DOWN}/+",))
+
+    async def app(self, scope: Scope, receive: AsgiReceive, send: AsgiSend) -> None:
+        """Answer over HTTP."""
+        if scope["type"] != "http":
+            return
+        status, content = self.answer(scope["path"])
+        offset = 0
+        for name, value in scope["headers"]:
+            if name == b"range" and status == 200:
+                offset = int(value.removeprefix(b"bytes=").removesuffix(b"-"))
+        headers = []
+        if offset:
+            status = 206
+            size = len(content)
+            span = f"bytes {offset}-{size - 1}/{size}".encode()
+            headers = [(b"content-range", span)]
+        start = {"type": "http.response.start", "status": status, "headers": headers}
+        await send(start)
+        await send({"type": "http.response.body", "body": content[offset:]})
+
+    def answer(self, path: str) -> tuple[int, bytes]:
+        """What stands under a path."""
+        name = path.rpartition("/")[2]
+        if path == "/v1/enrol":
+            fields = {
+                "tenant": "main",
+                "device": "gw",
+                "api_token": "t",
+                "mqtt": {
+                    "host": "127.0.0.1",
+                    "port": self.broker.port,
+                    "username": "main/gw",
+                    "password": "p",
+                },
+                "root": self.publisher.root.decode(),
+            }
+            return 200, json.dumps(fields).encode()
+        kept = self.blobs if "/blobs/" in path else self.repository.files()
+        return (200, kept[name]) if name in kept else (404, b"")
+
+    async def receive(self, _: str, payload: bytes) -> None:
+        """Take what the gateway says, and acknowledge it."""
+        message = decode(payload)
+        body: Any = message.body
+        if message.kind == "status":
+            self.status = body["is_online"]
+        if message.kind == "reported":
+            for section, values in body["patch"].items():
+                self.reported.setdefault(section, {}).update(values)
+        if message.seq:
+            await self.send("ack", {"epoch": message.epoch, "seq": message.seq})
+
+    async def send(self, kind: str, body: Any) -> None:
+        """Publish to the gateway."""
+        message = Message(kind=kind, device="gw", sent_at_ms=0, body=body)
+        is_kept = kind == "desired"
+        await self.link.publish(f"{DOWN}/{kind}", encode(message), retain=is_kept)
+
+    async def desire(self, version: int) -> None:
+        """Publish a release and ask for it."""
+        release = small_release(version)
+        blobs = {
+            hashlib.sha256(content).hexdigest(): content
+            for content in release.contents.values()
+        }
+        bundle = self.publisher.release(release.manifest, blobs)
+        self.blobs.update(bundle.blobs)
+        self.repository.accept(bundle.metadata, now_ms=self.now_ms)
+        self.repository.sign_online(self.key, now_ms=self.now_ms)
+        self.version += 1
+        wanted = {NAME: {"version": version, "rollout": f"r{version}"}}
+        body = {"version": self.version, "desired": {"releases": wanted}}
+        await self.send("desired", body)
+
+    def runs(self, version: int, *, probation: bool = False) -> bool:
+        """Whether the shadow says so."""
+        running = self.reported.get("releases", {}).get(NAME) or {}
+        said = (running.get("version"), running.get("probation"))
+        return said == (version, probation)
+
+
+async def until(holds: Callable[[], object]) -> None:
+    """Wait until something holds."""
+    async with asyncio.timeout(30):
+        while not holds():  # noqa: ASYNC110 - of many kinds of things
+            await asyncio.sleep(0.02)
+
+
+async def start(
+    folder: Path, hub: str, token: str = "", probation_s: float = 0.2
+) -> asyncio.subprocess.Process:
+    """Start a gateway."""
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        RUN,
+        str(folder),
+        hub,
+        token,
+        str(probation_s),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ},
+    )
+
+
+async def address_of(process: asyncio.subprocess.Process) -> str:
+    """Where it serves, once it is ready."""
+    assert process.stdout is not None
+    async with asyncio.timeout(30):
+        return (await process.stdout.readline()).decode().strip()
+
+
+async def ask(address: str) -> tuple[int, str]:
+    """Have one inference made."""
+    async with httpx.AsyncClient(base_url=address, trust_env=False) as client:
+        got = await client.post(f"/v2/models/{NAME}/infer", json=REQUEST)
+        answer: dict[str, Any] = got.json()
+        return got.status_code, answer.get("model_version", "")
+
+
+def test_a_gateway_from_enrolment_to_the_last_stop(tmp_path: Path) -> None:
+    """It enrols, updates, survives a kill on probation, serves alone, and leaves."""
+
+    async def run() -> None:
+        hub, folder = MiniHub(tmp_path / "publisher"), tmp_path / "gw"
+        async with hub.up():
+            gateway = await start(folder, hub.address, hub.token)
+            address = await address_of(gateway)
+            written = json.loads((folder / "gateway.json").read_bytes())
+            assert written["address"] == address
+            assert written["pid"] == gateway.pid
+            await hub.desire(1)
+            await until(lambda: hub.runs(1))
+            assert await ask(address) == (200, "1")
+            assert hub.status is True
+
+            second = await start(folder, hub.address)
+            _, said = await second.communicate()
+            assert second.returncode == 33
+            assert b"another gateway runs" in said
+
+            gateway.send_signal(signal.SIGTERM)
+            assert await gateway.wait() == 0
+            await until(lambda: hub.status is False)
+
+            gateway = await start(folder, "", probation_s=60)
+            await address_of(gateway)
+            await hub.desire(2)
+            await until(lambda: hub.runs(2, probation=True))
+            gateway.kill()
+            await gateway.wait()
+            await until(lambda: hub.status is False)
+
+            gateway = await start(folder, "")
+            address = await address_of(gateway)
+            await until(lambda: hub.runs(2))
+            gateway.kill()
+            await gateway.wait()
+
+        alone = await start(folder, "")
+        assert await ask(await address_of(alone)) == (200, "2")
+        alone.send_signal(signal.SIGINT)
+        assert await alone.wait() == 0
+
+    asyncio.run(run())
+
+
+def test_a_gateway_that_was_never_enrolled(tmp_path: Path) -> None:
+    """It says what it needs and ends with the code of a usage error."""
+
+    async def run() -> None:
+        gateway = await start(tmp_path, "")
+        _, said = await gateway.communicate()
+        assert gateway.returncode == 2
+        assert b"no gateway has been enrolled" in said
+
+    asyncio.run(run())

@@ -18,6 +18,10 @@ from skerry.cloud.devices import Devices
 from skerry.cloud.events import Events
 from skerry.cloud.ingest import Ingest
 from skerry.cloud.presence import PING_TIMEOUT_S, Presence
+from skerry.cloud.releases import Releases
+from skerry.cloud.retraining import Retrainings, Trainer
+from skerry.cloud.rollouts import Rollouts
+from skerry.cloud.samples import Samples
 from skerry.cloud.shadows import Shadows
 from skerry.comms.links import ALL_GRANTED, Grant
 from skerry.core.clock import Clock, SystemClock
@@ -69,6 +73,7 @@ class Hub:
         clock: What it reads time from and waits on.
         link: Its connection to a broker that others run; None starts the embedded
             broker.
+        trainer: What makes a candidate of labelled samples; None where it cannot.
 
     Attributes:
         settings: What it was told.
@@ -81,6 +86,10 @@ class Hub:
         presence: Who is online.
         ingest: What comes up from the fleet.
         blobs: Bytes by their hash.
+        releases: What was published.
+        rollouts: What is being delivered to whom.
+        samples: What gateways found worth a label.
+        retrainings: Jobs that learn from them.
 
     Raises:
         UsageError: The tenant's name or the database's URL cannot be one.
@@ -92,6 +101,7 @@ class Hub:
         *,
         clock: Clock | None = None,
         link: Link | None = None,
+        trainer: Trainer | None = None,
     ) -> None:
         tenant = check_name(settings.tenant, kind="tenant")
         self.settings = settings
@@ -114,8 +124,29 @@ class Hub:
             counts=self.counts,
         )
         self.blobs = Blobs(settings.folder)
+        self.releases = Releases(
+            store, self.blobs, settings.folder, tenant=tenant, clock=clock
+        )
+        self.rollouts = Rollouts(
+            store,
+            self.shadows,
+            self.devices,
+            self.releases,
+            tenant=tenant,
+            clock=clock,
+        )
+        self.samples = Samples(store, tenant=tenant, clock=clock)
+        self.retrainings = Retrainings(
+            store,
+            samples=self.samples,
+            blobs=self.blobs,
+            trainer=trainer,
+            tenant=tenant,
+            clock=clock,
+        )
         self.ingest.take(Up.REPORTED, self.shadows.take)
         self.ingest.take(Up.EVENT, self.events.take)
+        self.ingest.take(Up.SAMPLE, self.samples.take)
         self.ingest.take(Up.STATUS, self.presence.take_status, is_sequenced=False)
         self.presence.on_online(lambda device: self.shadows.tell_again([device]))
         self._link = link
@@ -153,6 +184,9 @@ class Hub:
             make_folder(self.settings.folder)
             await self.database.migrate()
             await self.blobs.start()
+            await self.releases.start()
+            await self.retrainings.recover()
+            self._started.push_async_callback(self.retrainings.close)
             await self.devices.set_all_offline()
             if self._link is None:
                 await self._start_broker()
@@ -208,6 +242,8 @@ class Hub:
             for name, part in (
                 ("ingest", self.ingest.run(self.link)),
                 ("shadows", self.shadows.run(self.link)),
+                ("releases", self.releases.run()),
+                ("rollouts", self.rollouts.run()),
             )
         ]
         self._started.push_async_callback(_cancel, self._running)

@@ -15,17 +15,21 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import msgspec
 from sqlalchemy import Connection, insert, select
 
 from skerry.cloud import tables
 from skerry.cloud.audit import write_audit
 from skerry.cloud.blobs import Blobs
 from skerry.cloud.database import Database
-from skerry.cloud.private import write_private
 from skerry.core.clock import Clock
 from skerry.core.documents import LARGEST_DOCUMENT_BYTES
-from skerry.core.durable import make_folder, storage_errors, write_files
+from skerry.core.durable import (
+    PRIVATE_DISK,
+    make_folder,
+    storage_errors,
+    write_file,
+    write_files,
+)
 from skerry.core.errors import ConflictError, DataError, SkerryError, UsageError
 from skerry.core.names import did_you_mean
 from skerry.core.release import (
@@ -128,6 +132,15 @@ class Releases:
             )
         return root
 
+    @property
+    def root_sha256(self) -> str:
+        """The hash of the newest root.
+
+        Raises:
+            UsageError: Nothing was published yet.
+        """
+        return hashlib.sha256(self.root).hexdigest()
+
     def root_of(self, sha256: str) -> bytes:
         """The root of this hash, or the newest if there is none of it.
 
@@ -204,7 +217,7 @@ class Releases:
         log.info("release.published", extra={"releases": [str(m.id) for m, _ in read]})
         return tuple(manifest for manifest, _ in read)
 
-    async def list(self) -> tuple[Manifest, ...]:
+    async def all(self) -> tuple[Manifest, ...]:
         """All releases, the last published first."""
         table = tables.releases
         wanted = (
@@ -227,7 +240,7 @@ class Releases:
             lambda connection: _row_of(connection, self._tenant, release)
         )
         if found is None:
-            known = [str(manifest.id) for manifest in await self.list()]
+            known = [str(manifest.id) for manifest in await self.all()]
             raise UsageError(
                 f"there is no release {release}",
                 hint=did_you_mean(str(release), known),
@@ -239,7 +252,7 @@ class Releases:
         make_folder(folder)
         with storage_errors(folder):
             if not key_file.exists():
-                write_private(key_file, make_key())
+                write_file(key_file, make_key(), disk=PRIVATE_DISK)
             return key_file.read_bytes(), {
                 path.name: path.read_bytes()
                 for path in folder.iterdir()
@@ -368,24 +381,6 @@ class Releases:
             )
 
 
-def read_metadata(files: Mapping[str, str]) -> dict[str, bytes]:
-    """Turn the metadata of a request into files.
-
-    Raises:
-        DataError: It holds what is no text.
-    """
-    try:
-        return {name: text.encode() for name, text in files.items()}
-    except UnicodeEncodeError as error:
-        raise DataError("the metadata is no text", hint="Send UTF-8.") from error
-
-
-def describe(manifest: Manifest) -> dict[str, object]:
-    """A release for the API: its manifest's fields."""
-    fields: dict[str, object] = msgspec.to_builtins(manifest)
-    return fields
-
-
 def _stage(staged: Repository, metadata: Mapping[str, bytes], now_ms: int) -> None:
     roots = [
         split[1]
@@ -405,9 +400,7 @@ def _has_targets(repository: Repository) -> bool:
 
 def _listed(files: Mapping[str, bytes], tenant: str, now_ms: int) -> Mapping[str, Blob]:
     versions = [
-        split[1]
-        for name in files
-        if (split := split_name(name)) and split[0] == tenant
+        split[1] for name in files if (split := split_name(name)) and split[0] == tenant
     ]
     if not versions:
         return {}

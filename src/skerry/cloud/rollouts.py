@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-import msgspec
 from sqlalchemy import Connection, insert, select, update
 
 from skerry.cloud import tables
@@ -54,6 +53,8 @@ TICK_S = 1.0
 _ACTIVE = (RolloutState.RUNNING, RolloutState.UNDOING)
 
 Change = tuple[Shadow, Shadow]
+Changes = list[Change]
+"""Shadows before and after, to be told once the transaction is committed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,7 +160,7 @@ class Rollouts:
             lambda connection: self._get(connection, rollout_id)
         )
 
-    async def list(self, *, limit: int = 100) -> tuple[Rollout, ...]:
+    async def all(self, *, limit: int = 100) -> tuple[Rollout, ...]:
         """The rollouts, the last started first.
 
         Args:
@@ -171,7 +172,7 @@ class Rollouts:
 
     async def of_device(self, device: str) -> tuple[Rollout, ...]:
         """The rollouts that have a device in a wave, the last started first."""
-        return tuple(one for one in await self.list() if device in one.progress)
+        return tuple(one for one in await self.all() if device in one.progress)
 
     async def stop(self, rollout_id: str, *, who: str = "hub") -> Rollout:
         """Update no more devices.
@@ -219,12 +220,12 @@ class Rollouts:
                     )
 
     async def _bring_one_on(self, rollout_id: str, due: Mapping[str, None]) -> None:
-        def look(connection: Connection) -> tuple[Rollout, list[Change]]:
+        def look(connection: Connection) -> tuple[Rollout, Changes]:
             rollout = self._get(connection, rollout_id)
             events = self._events(connection, rollout, due)
             return self._apply(connection, rollout, [*events, Tick()])
 
-        def give_up(connection: Connection) -> tuple[Rollout, list[Change]]:
+        def give_up(connection: Connection) -> tuple[Rollout, Changes]:
             rollout = self._get(connection, rollout_id)
             return self._apply(connection, rollout, [Stop(by="the hub")])
 
@@ -249,7 +250,7 @@ class Rollouts:
     async def _ask(self, rollout_id: str, event: Stop | Undo, who: str) -> Rollout:
         verb = type(event).__name__.lower()
 
-        def work(connection: Connection) -> tuple[Rollout, list[Change]]:
+        def work(connection: Connection) -> tuple[Rollout, Changes]:
             before = self._get(connection, rollout_id)
             elsewhere = self._changed_elsewhere(connection, before, before.progress)
             after, changes = self._apply(connection, before, [*elsewhere, event])
@@ -268,7 +269,7 @@ class Rollouts:
         return rollout
 
     async def _waves(self, plan: Plan) -> tuple[Wave, ...]:
-        known = [device.name for device in await self._devices.list()]
+        known = [device.name for device in await self._devices.all()]
         waves = tuple(plan.waves) or canary_waves(plan.devices or known)
         if plan.waves and plan.devices:
             raise UsageError(
@@ -290,7 +291,7 @@ class Rollouts:
         plan: Plan,
         waves: Sequence[Wave],
         who: str,
-    ) -> tuple[Rollout, list[Change]]:
+    ) -> tuple[Rollout, Changes]:
         name = plan.release.name
         devices = [device for wave in waves for device in wave.devices]
         changes = self._give_way(connection, plan, devices)
@@ -327,15 +328,16 @@ class Rollouts:
 
     def _give_way(
         self, connection: Connection, plan: Plan, devices: Sequence[str]
-    ) -> list[Change]:
-        changes: list[Change] = []
+    ) -> Changes:
+        changes: Changes = []
         for other in self._read(connection, states=_ACTIVE):
             shared = [device for device in devices if device in other.progress]
             if other.release.name != plan.release.name or not shared:
                 continue
             if other.state is RolloutState.RUNNING and not plan.supersede:
                 raise ConflictError(
-                    f"rollout {other.id} of {other.release} is under way on {shared[0]}",
+                    f"rollout {other.id} of {other.release} is under way on "
+                    f"{shared[0]}",
                     hint=f"Stop {other.id} first, or let the new one supersede it.",
                 )
             events = [DesiredChangedElsewhere(device=device) for device in shared]
@@ -344,7 +346,7 @@ class Rollouts:
 
     def _events(
         self, connection: Connection, rollout: Rollout, due: Mapping[str, None]
-    ) -> list[Event]:
+    ) -> Sequence[Event]:
         concerned = [device for device in due if device in rollout.progress]
         elsewhere = self._changed_elsewhere(connection, rollout, concerned)
         reports = [
@@ -361,7 +363,7 @@ class Rollouts:
         connection: Connection,
         rollout: Rollout,
         devices: Sequence[str] | Mapping[str, object],
-    ) -> list[DesiredChangedElsewhere]:
+    ) -> Sequence[DesiredChangedElsewhere]:
         return [
             DesiredChangedElsewhere(device=device)
             for device in devices
@@ -372,12 +374,13 @@ class Rollouts:
 
     def _apply(
         self, connection: Connection, before: Rollout, events: Sequence[Event]
-    ) -> tuple[Rollout, list[Change]]:
+    ) -> tuple[Rollout, Changes]:
         """Let the machine take events, do what it says, and keep where it stands."""
-        rollout, actions = before, list[Action]()
+        rollout = before
+        actions: Sequence[Action] = ()
         for event in events:
             rollout, more = step(rollout, event, self._clock.unix_ms())
-            actions += more
+            actions = (*actions, *more)
         if rollout is not before:
             table = tables.rollouts
             connection.execute(
@@ -389,8 +392,8 @@ class Rollouts:
 
     def _act(
         self, connection: Connection, rollout: Rollout, actions: Sequence[Action]
-    ) -> list[Change]:
-        changes = []
+    ) -> Changes:
+        changes: Changes = []
         for action in actions:
             if isinstance(action, Finish):
                 fields = {"rollout": rollout.id, "state": action.state.value}
@@ -485,12 +488,6 @@ def read_rollout(content: bytes) -> Rollout:
         name="a rollout",
         largest_bytes=LARGEST_ROLLOUT_BYTES,
     )
-
-
-def describe(rollout: Rollout) -> dict[str, object]:
-    """A rollout for the API."""
-    fields: dict[str, object] = msgspec.to_builtins(rollout)
-    return fields
 
 
 def _row(rollout: Rollout) -> dict[str, str | int]:

@@ -78,7 +78,18 @@ class RealDisk:
         path.unlink(missing_ok=True)
 
 
+class PrivateDisk(RealDisk):
+    """The disk of this machine, for secrets: a new file is its owner's alone."""
+
+    def write(self, path: Path, content: bytes) -> None:
+        """Create the file with this content, mode 0600 from the first moment."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        with os.fdopen(os.open(path, flags, 0o600), "wb") as file:
+            file.write(content)
+
+
 REAL_DISK = RealDisk()
+PRIVATE_DISK = PrivateDisk()
 
 
 def write_file(path: Path, content: bytes, *, disk: Disk = REAL_DISK) -> None:

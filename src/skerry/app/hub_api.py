@@ -1,0 +1,304 @@
+"""The hub's API for people, the demo and the command line: one method an endpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar
+from urllib.parse import quote, urlencode
+
+import msgspec
+
+from skerry.app.publish.publisher import Bundle
+from skerry.comms.http import HttpBlobs, HubHttp
+from skerry.core.documents import Json, parse_object
+from skerry.core.errors import StateError, UsageError
+from skerry.core.fleet import Device, Gate, Rollout, Shadow
+from skerry.core.release import Manifest, ReleaseId
+
+NounT = TypeVar("NounT")
+
+
+class HubApi:
+    """A hub, as an operator sees it.
+
+    Args:
+        url: The hub's root, such as `http://127.0.0.1:8080`.
+        token: An operator's token, or None for what needs none.
+
+    Each method raises the error of our tree that the hub names, `LinkError` when the
+    hub cannot be reached, and `StateError` when its answer makes no sense.
+    """
+
+    def __init__(self, url: str, token: str | None) -> None:
+        self._http = HubHttp(url, token)
+        self.blobs = HttpBlobs(url, token)
+
+    @classmethod
+    def of_folder(cls, folder: Path) -> HubApi:
+        """The hub that runs in a folder of this machine.
+
+        Raises:
+            UsageError: None has run there, or its files cannot be read.
+        """
+        try:
+            place = parse_object((folder / "hub.json").read_bytes(), name="hub.json")
+            secret = parse_object(
+                (folder / "operator.json").read_bytes(), name="operator.json"
+            )
+        except OSError as error:
+            raise UsageError(
+                f"there is no hub in {folder}: {error.strerror or error}",
+                hint="Start one: skerry hub up.",
+            ) from error
+        return cls(str(place.get("address")), str(secret.get("token")))
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+        await self.blobs.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def health(self) -> dict[str, Json]:
+        """Whether the hub is up: `status`, `version`, `tenant`, `at_ms`."""
+        return await self._http.get("/v1/health")
+
+    async def create_device(
+        self, name: str, *, labels: Mapping[str, str] | None = None
+    ) -> str:
+        """Register a device, or let one enrol anew.
+
+        Returns:
+            The one-time token for its gateway.
+        """
+        body: dict[str, Json] = {"name": name}
+        if labels is not None:
+            body["labels"] = dict(labels)
+        return str((await self._http.post("/v1/devices", body)).get("token"))
+
+    async def enrol(self, token: str, agent: Mapping[str, Json]) -> dict[str, Json]:
+        """Trade a one-time token for credentials, as a gateway does."""
+        return await self._http.post(
+            "/v1/enrol", {"token": token, "agent": dict(agent)}
+        )
+
+    async def devices(self) -> tuple[Device, ...]:
+        """All devices, by name."""
+        return _nouns(Device, await self._http.get("/v1/devices"), "devices")
+
+    async def device(self, name: str) -> Device:
+        """One device."""
+        return _noun(Device, await self._http.get(f"/v1/devices/{_part(name)}"))
+
+    async def shadow(self, device: str) -> Shadow:
+        """What a device should be, and what it said it is."""
+        answer = await self._http.get(f"/v1/devices/{_part(device)}/shadow")
+        return _noun(Shadow, answer)
+
+    async def set_desired(
+        self, device: str, patch: Mapping[str, Json], *, version: int | None = None
+    ) -> Shadow:
+        """Change what a device should be.
+
+        Args:
+            device: Which.
+            patch: A merge patch of the desired side.
+            version: The shadow's version that was read, or None to write regardless.
+        """
+        answer = await self._http.patch(
+            f"/v1/devices/{_part(device)}/shadow",
+            {"desired": dict(patch), "version": version},
+        )
+        return _noun(Shadow, answer)
+
+    async def logs(
+        self, device: str, *, after: int = 0, limit: int = 100
+    ) -> tuple[dict[str, Any], ...]:
+        """The newest lines of a device's log, oldest first."""
+        query = urlencode({"after": after, "limit": limit})
+        path = f"/v1/devices/{_part(device)}/logs?{query}"
+        return _rows(await self._http.get(path), "events")
+
+    async def why(self, device: str) -> str:
+        """Why a device runs what it runs, in a paragraph."""
+        answer = await self._http.get(f"/v1/devices/{_part(device)}/why")
+        return str(answer.get("why"))
+
+    async def ping(self, device: str, *, timeout_s: float = 5.0) -> float:
+        """Ask a device for a sign of life; the round trip in milliseconds."""
+        path = f"/v1/devices/{_part(device)}/ping?timeout_s={timeout_s:g}"
+        answer = await self._http.post(path)
+        return _noun(float, answer.get("round_trip_ms"))
+
+    async def online_key(self) -> bytes:
+        """The public half of the hub's online key (PEM), which a root must name."""
+        return str((await self._http.get("/v1/trust-keys")).get("online")).encode()
+
+    async def put_trust(self, metadata: Mapping[str, bytes]) -> str:
+        """Give the hub metadata without a release, such as the first root.
+
+        Returns:
+            The hash of the root that new devices pin.
+        """
+        answer = await self._http.post("/v1/trust", {"metadata": _texts(metadata)})
+        return str(answer.get("root_sha256"))
+
+    async def publish(self, bundle: Bundle) -> ReleaseId:
+        """Publish a release: upload the blobs that are missing, then the metadata."""
+        for sha256, content in bundle.blobs.items():
+            if await self.blobs.stat(sha256) != len(content):
+                await self.blobs.put(sha256, content)
+        await self._http.post(
+            "/v1/releases",
+            {
+                "metadata": _texts(bundle.metadata),
+                "manifests": [bundle.manifest_sha256],
+            },
+        )
+        return bundle.manifest.id
+
+    async def releases(self) -> tuple[Manifest, ...]:
+        """All releases, the last published first."""
+        return _nouns(Manifest, await self._http.get("/v1/releases"), "releases")
+
+    async def release(self, release: ReleaseId) -> Manifest:
+        """One release."""
+        return _noun(Manifest, await self._http.get(f"/v1/releases/{release}"))
+
+    async def create_rollout(
+        self,
+        release: ReleaseId,
+        *,
+        waves: Sequence[Sequence[str]] = (),
+        devices: Sequence[str] = (),
+        gate: Gate | None = None,
+        on_failure: Literal["stop", "undo"] = "undo",
+        rollout_id: str | None = None,
+        supersede: bool = False,
+    ) -> Rollout:
+        """Begin a rollout.
+
+        Args:
+            release: What is delivered.
+            waves: To whom, in this order.
+            devices: To whom, a canary first; without waves and devices, to everybody.
+            gate: What must hold after each wave.
+            on_failure: What happens to the updated devices when it does not.
+            rollout_id: Its name, or None to have one made.
+            supersede: Whether rollouts under way on these devices give way.
+        """
+        body: dict[str, Json] = {
+            "release": str(release),
+            "waves": [list(wave) for wave in waves],
+            "devices": list(devices),
+            "gate": msgspec.to_builtins(gate or Gate()),
+            "on_failure": on_failure,
+            "id": rollout_id,
+            "supersede": supersede,
+        }
+        return _noun(Rollout, await self._http.post("/v1/rollouts", body))
+
+    async def rollouts(self) -> tuple[Rollout, ...]:
+        """The rollouts, the last started first."""
+        return _nouns(Rollout, await self._http.get("/v1/rollouts"), "rollouts")
+
+    async def rollout(self, rollout_id: str) -> Rollout:
+        """Where a rollout stands."""
+        path = f"/v1/rollouts/{_part(rollout_id)}"
+        return _noun(Rollout, await self._http.get(path))
+
+    async def stop_rollout(self, rollout_id: str) -> Rollout:
+        """Update no more devices."""
+        path = f"/v1/rollouts/{_part(rollout_id)}/stop"
+        return _noun(Rollout, await self._http.post(path))
+
+    async def undo_rollout(self, rollout_id: str) -> Rollout:
+        """Take each device that was told to update back to what it ran before."""
+        path = f"/v1/rollouts/{_part(rollout_id)}/undo"
+        return _noun(Rollout, await self._http.post(path))
+
+    async def samples(
+        self,
+        *,
+        release: ReleaseId | None = None,
+        labelled: bool | None = None,
+        limit: int = 1000,
+    ) -> tuple[dict[str, Any], ...]:
+        """Field samples without their inputs, the oldest first."""
+        asked = {
+            "release": None if release is None else str(release),
+            "labelled": None if labelled is None else str(labelled).lower(),
+            "limit": str(limit),
+        }
+        query = urlencode({key: one for key, one in asked.items() if one is not None})
+        return _rows(await self._http.get(f"/v1/samples?{query}"), "samples")
+
+    async def sample(self, sample_id: str) -> dict[str, Json]:
+        """A field sample with its inputs."""
+        return await self._http.get(f"/v1/samples/{_part(sample_id)}")
+
+    async def label_sample(self, sample_id: str, label: str) -> dict[str, Json]:
+        """Say what a sample shows."""
+        path = f"/v1/samples/{_part(sample_id)}/label"
+        return await self._http.post(path, {"label": label})
+
+    async def start_retraining(self, release: ReleaseId, *, replay: str) -> str:
+        """Begin to learn from the labelled samples of a release.
+
+        Args:
+            release: Which.
+            replay: The hash of the blob that holds old samples.
+
+        Returns:
+            The retraining's id.
+        """
+        body: dict[str, Json] = {"release": str(release), "replay": replay}
+        return str((await self._http.post("/v1/retrainings", body)).get("id"))
+
+    async def retrainings(self) -> tuple[dict[str, Any], ...]:
+        """All retrainings, the oldest first."""
+        return _rows(await self._http.get("/v1/retrainings"), "retrainings")
+
+    async def retraining(self, retraining_id: str) -> dict[str, Json]:
+        """Where a retraining stands, and what came of it."""
+        return await self._http.get(f"/v1/retrainings/{_part(retraining_id)}")
+
+
+def _part(name: str) -> str:
+    return quote(name, safe="")
+
+
+def _texts(metadata: Mapping[str, bytes]) -> dict[str, Json]:
+    return {name: content.decode() for name, content in metadata.items()}
+
+
+def _noun(kind: type[NounT], answer: object) -> NounT:
+    try:
+        return msgspec.convert(answer, kind)
+    except (msgspec.ValidationError, ValueError) as error:
+        raise StateError(
+            f"the hub's answer is no {kind.__name__}: {error}",
+            hint="Is the hub of a newer version? Upgrade Skerry here.",
+        ) from error
+
+
+def _nouns(
+    kind: type[NounT], answer: Mapping[str, Json], key: str
+) -> tuple[NounT, ...]:
+    rows = _noun(list[Any], answer.get(key))
+    return tuple(_noun(kind, row) for row in rows)
+
+
+def _rows(answer: Mapping[str, Json], key: str) -> tuple[dict[str, Any], ...]:
+    return _nouns(dict[str, Any], answer, key)

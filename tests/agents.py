@@ -93,6 +93,11 @@ class FakeUplink:
     async def take(self, message: Message) -> None:
         self.taken.append(message)
 
+    @property
+    def failures(self) -> list[Mapping[str, Any]]:
+        """The steps that failed."""
+        return [event for event in self.events if "step" in event and "what" in event]
+
     def told(self, name: str) -> list[Mapping[str, Any]]:
         """The events of a name."""
         return [event for event in self.events if event["name"] == name]

@@ -81,7 +81,12 @@ class MiniHub:
     async def up(self) -> AsyncIterator[None]:
         """Serve."""
         await self.broker.start()
-        async with serve(self.app) as server:
+
+        async def app(scope: Scope, receive: AsgiReceive, send: AsgiSend) -> None:
+            if scope["type"] == "http":
+                await self.respond(scope, receive, send)
+
+        async with serve(app) as server:
             self.address = server.address
             self.link = await open_mqtt(
                 MqttSettings(
@@ -89,7 +94,7 @@ class MiniHub:
                     port=self.broker.port,
                     client_id="hub",
                     username="hub",
-                    password="p",
+                    password="p",  # noqa: S106 - of a test
                 )
             )
             await self.link.subscribe("skerry/1/+/+/up/+", self.receive)
@@ -110,10 +115,9 @@ class MiniHub:
             return Grant(publish=("#",), subscribe=("#",))
         return Grant(publish=(f"{UP}/+",), subscribe=(f"{DOWN}/+",))
 
-    async def app(self, scope: Scope, receive: AsgiReceive, send: AsgiSend) -> None:
+    async def respond(self, scope: Scope, receive: AsgiReceive, send: AsgiSend) -> None:
         """Answer over HTTP."""
-        if scope["type"] != "http":
-            return
+        await receive()
         status, content = self.answer(scope["path"])
         offset = 0
         for name, value in scope["headers"]:

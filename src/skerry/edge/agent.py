@@ -96,14 +96,14 @@ class AgentSettings:
     figures_s: float = 10.0
 
 
-@dataclass(slots=True, eq=False)
 class _Worker:
     """One release name: its machine's state, and what is being done for it."""
 
-    state: UpdateState
-    steps: UpdateSteps
-    task: asyncio.Task[None] | None = None
-    keeping: asyncio.Task[None] | None = None
+    def __init__(self, state: UpdateState, steps: UpdateSteps) -> None:
+        self.state = state
+        self.steps = steps
+        self.task: asyncio.Task[None] | None = None
+        self.keeping: asyncio.Task[None] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -63,6 +63,14 @@ _PHASES = {
     Step.ROLL_BACK: Phase.PROBATION,
 }
 
+_TROUBLES = {
+    Reason.UNTRUSTED: "trust.refused",
+    Reason.REPLAYED: "trust.refused",
+    Reason.EXPIRED: "trust.refused",
+    Reason.CORRUPT: "trust.refused",
+    Reason.STORAGE: "storage.failed",
+}
+
 _NEXT = {
     Step.REFRESH: Step.MANIFEST,
     Step.BLOBS: Step.REBUILD,
@@ -297,7 +305,7 @@ def _fail(
 ) -> Stepped:
     refusal = event.refusal
     told = Tell(
-        name="update.failed",
+        name=_TROUBLES.get(refusal.reason, "update.failed"),
         fields={
             "release": refusal.release,
             "step": failed.value,

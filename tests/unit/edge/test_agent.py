@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -143,6 +142,8 @@ def test_a_bad_release_is_refused(tmp_path: Path, name: str) -> None:
         assert bench.refused["what"]
         assert (await bench.engine.infer(NAME, X)).release.version == 1
         assert bench.outbox.told("release.refused")[0]["reason"] == reason
+        is_trust = reason in {"untrusted", "replayed", "corrupt"}
+        assert bool(bench.outbox.told("trust.refused")) == is_trust
         await bench.get(3)
         assert not bench.refused
 
@@ -220,7 +221,7 @@ def test_what_may_pass_is_waited_for(
         bench.hub.publish(small_release(2))
         mend = break_it(bench)
         bench.desire(2)
-        await bench.until(lambda: len(bench.outbox.told("update.failed")) > 2)
+        await bench.until(lambda: len(bench.outbox.failures) > 2)
         assert bench.refused["reason"] == reason
         await bench.until(
             lambda: bench.outbox.reported["update"][NAME]["phase"] == "waiting"
@@ -244,7 +245,7 @@ def test_a_broken_download_goes_on_where_it_ended(tmp_path: Path) -> None:
         await bench.until(lambda: bench.serves(1))
 
     bench = play(tmp_path, script)
-    assert len(bench.outbox.told("update.failed")) == 1
+    assert len(bench.outbox.failures) == 1
 
 
 def test_a_bug_in_an_update_stops_nothing(tmp_path: Path) -> None:
@@ -256,7 +257,7 @@ def test_a_bug_in_an_update_stops_nothing(tmp_path: Path) -> None:
         bench.hub.errors += [ZeroDivisionError("oops")] * 2
         bench.desire(2)
         await bench.until(lambda: bench.serves(2))
-        assert len(bench.outbox.told("update.failed")) == 2
+        assert len(bench.outbox.failures) == 2
         assert not bench.outbox.told("release.refused")
         bench.hub.publish(small_release(3))
         bench.hub.errors += [ZeroDivisionError("oops")] * 9
@@ -288,9 +289,7 @@ def test_a_delta_is_fetched_instead_of_the_model(tmp_path: Path) -> None:
             assert (model.sha256 in bench.hub.opened) == (version != 2)
 
     bench = play(tmp_path, script)
-    assert [event["reason"] for event in bench.outbox.told("update.failed")] == [
-        "corrupt"
-    ]
+    assert [event["reason"] for event in bench.outbox.failures] == ["corrupt"]
 
 
 def test_what_is_here_is_not_fetched_again(tmp_path: Path) -> None:
@@ -340,16 +339,9 @@ def test_a_release_that_fails_on_probation_is_rolled_back(tmp_path: Path) -> Non
         await bench.get(1)
         release = small_release(2)
         bench.hub.publish(release)
-        bench.policy = POLICY
         bench.runtime.nan.add(release.contents["model"])
         bench.desire(2)
-        async with asyncio.timeout(10):
-            while not bench.refused:
-                is_new = bench.engine.active(NAME)
-                bench.runtime.is_serving = is_new is not None and is_new.id.version == 2
-                with contextlib.suppress(StateError):
-                    await bench.engine.infer(NAME, X)
-                await asyncio.sleep(0.005)
+        await _fail_on_probation(bench)
         assert bench.refused["reason"] == "probation"
         assert "NaN" in bench.refused["what"]
         assert (await bench.engine.infer(NAME, X)).release.version == 1
@@ -391,6 +383,83 @@ def test_a_gateway_that_dies_on_probation(tmp_path: Path, *, is_killed: bool) ->
                 await bench.until(lambda: bench.serves(2))
 
     asyncio.run(run())
+
+
+async def _fail_on_probation(bench: Bench) -> None:
+    """Ask until the release on probation has been rolled back."""
+    async with asyncio.timeout(10):
+        while not bench.refused:
+            active = bench.engine.active(NAME)
+            bench.runtime.is_serving = active is not None and active.id.version == 2
+            await bench.engine.infer(NAME, X)
+            await asyncio.sleep(0.005)
+
+
+def test_a_roll_back_after_a_restart_loads_what_was_not_loaded(tmp_path: Path) -> None:
+    """The release before could not be loaded at the start, but now it can."""
+    bench = Bench(tmp_path)
+
+    async def run() -> None:
+        async with bench.gateway():
+            await bench.get(1)
+        bench.policy = LONG
+        bench.hub.publish(small_release(2))
+        async with bench.gateway(is_killed=True):
+            bench.desire(2)
+            await bench.until(lambda: bench.slots.facts(NAME).trial)
+        old = small_release(1).contents["model"]
+        bench.runtime.broken.add(old)
+        bench.runtime.nan.add(small_release(2).contents["model"])
+        async with bench.gateway():
+            assert bench.engine.versions(NAME) == (2,)
+            bench.runtime.broken.clear()
+            await _fail_on_probation(bench)
+            assert bench.refused["reason"] == "probation"
+            assert (await bench.engine.infer(NAME, X)).release.version == 1
+            assert bench.slots.facts(NAME).active == 1
+
+    asyncio.run(run())
+
+
+def test_a_trial_that_does_not_load_any_more_is_rolled_back(tmp_path: Path) -> None:
+    """At the start, with its reason in the shadow."""
+    bench = Bench(tmp_path)
+
+    async def run() -> None:
+        async with bench.gateway():
+            await bench.get(1)
+        bench.policy = LONG
+        bench.hub.publish(small_release(2))
+        async with bench.gateway():
+            bench.desire(2)
+            await bench.until(lambda: bench.slots.facts(NAME).trial)
+        bench.runtime.broken.add(small_release(2).contents["model"])
+        bench.outbox = FakeUplink()
+        async with bench.gateway():
+            await bench.until(lambda: bench.refused)
+            assert bench.refused["reason"] == "load"
+            assert (await bench.engine.infer(NAME, X)).release.version == 1
+            assert bench.slots.facts(NAME).standby is None
+
+    asyncio.run(run())
+
+
+def test_an_agent_that_is_run_again_goes_on(tmp_path: Path) -> None:
+    """What was desired still is: the broker does not say it again."""
+
+    async def script(bench: Bench) -> None:
+        await bench.get(1)
+        bench.hub.is_down = True
+        bench.hub.publish(small_release(2))
+        bench.desire(2)
+        await bench.until(lambda: bench.outbox.failures)
+        again = asyncio.create_task(bench.agent.run())
+        bench.hub.is_down = False
+        await bench.until(lambda: bench.serves(2))
+        again.cancel()
+        await asyncio.gather(again, return_exceptions=True)
+
+    play(tmp_path, script)
 
 
 def test_a_release_that_stops_loading_gives_way_and_comes_back(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ class Credentials:
         tenant: Its tenant.
         device: Its name.
         api_token: For the HTTP API.
-        username: For the broker: `TENANT/DEVICE`; also its only client id.
+        username: For the broker: `TENANT/DEVICE`.
         password: For the broker.
     """
 
@@ -144,15 +144,23 @@ class Devices:
         Raises:
             UsageError: There is no such device.
         """
-        found = {device.name: device for device in await self.all()}
-        if name not in found:
-            raise UsageError(
-                f"there is no device {name!r:.80}",
-                hint=did_you_mean(name, found),
-            )
-        return found[name]
+        table = tables.devices
+        of_tenant = table.c.tenant == self._tenant
 
-    async def all(self) -> tuple[Device, ...]:
+        def work(connection: Connection) -> Device:
+            one = select(table).where(of_tenant, table.c.name == name)
+            row = connection.execute(one).mappings().first()
+            if row is None:
+                known = connection.execute(select(table.c.name).where(of_tenant))
+                raise UsageError(
+                    f"there is no device {name!r:.80}",
+                    hint=did_you_mean(name[:80], known.scalars()),
+                )
+            return _to_device(row)
+
+        return await self._database.run(work)
+
+    async def list(self) -> tuple[Device, ...]:
         """All devices, by name."""
         table = tables.devices
         of_tenant = (
@@ -183,13 +191,15 @@ class Devices:
         return credentials
 
     async def authenticate(
-        self, client_id: str, username: str, password: bytes
+        self,
+        client_id: str,  # noqa: ARG002 - what a broker tells
+        username: str,
+        password: bytes,
     ) -> Grant | None:
         """Let a device in to the broker, or not.
 
         Args:
-            client_id: It must be the user name: a broker drops the older of two
-                connections of one client id, and nobody may drop another's.
+            client_id: Any; our broker keeps each user's client ids apart.
             username: `TENANT/DEVICE`.
             password: As it was given when the device enrolled.
 
@@ -197,7 +207,7 @@ class Devices:
             What it may publish and subscribe to, or None.
         """
         tenant, _, device = username.partition("/")
-        if client_id != username or tenant != self._tenant:
+        if tenant != self._tenant:
             return None
         table = tables.credentials
         kept = select(table.c.secret_sha256).where(

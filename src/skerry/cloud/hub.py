@@ -41,6 +41,9 @@ DATABASE_FILE = "hub.sqlite"
 HUB_USER = "hub"
 """The hub's own name at its broker; a device's has a slash in it."""
 
+LINK_TIMEOUT_S = 10.0
+"""How long the hub may take to reach its own broker, in real time."""
+
 _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - a look-up
 
 
@@ -234,6 +237,13 @@ class Hub:
             clock=self.clock,
         )
         self._started.push_async_callback(link.close)
+        try:
+            await asyncio.wait_for(link.wait_connected(), LINK_TIMEOUT_S)
+        except TimeoutError as error:
+            raise StateError(
+                f"the hub cannot reach its own broker at {settings.host}:{broker.port}",
+                hint="Does a firewall forbid it?",
+            ) from error
         self._link = link
 
     def _run_parts(self) -> None:
@@ -253,7 +263,7 @@ class Hub:
     ) -> Grant | None:
         if username == HUB_USER:
             is_hub = hmac.compare_digest(password, self._password.encode())
-            return ALL_GRANTED if is_hub and client_id == HUB_USER else None
+            return ALL_GRANTED if is_hub else None
         return await self.devices.authenticate(client_id, username, password)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 import msgspec
 from sqlalchemy import Connection, insert, select, update
@@ -76,7 +76,7 @@ class Shadows:
             lambda connection: read_shadow(connection, self._tenant, device)
         )
 
-    async def all(self) -> tuple[Shadow, ...]:
+    async def list(self) -> tuple[Shadow, ...]:
         """The shadows of all devices, by name."""
         return await self._database.run(
             lambda connection: _read_shadows(connection, self._tenant)
@@ -201,7 +201,7 @@ class Shadows:
 
     async def run(self, link: Link) -> None:
         """Publish for ever what has not been told; all of it, to begin with."""
-        self.tell_again(shadow.device for shadow in await self.all())
+        self.tell_again(shadow.device for shadow in await self.list())
         while True:
             await self._has_untold.wait()
             await link.wait_connected()
@@ -217,7 +217,7 @@ class Shadows:
                 self.tell_again(devices)
                 await self._clock.sleep(PAUSE_S)
 
-    async def _publish(self, link: Link, devices: list[str]) -> None:
+    async def _publish(self, link: Link, devices: Sequence[str]) -> None:
         shadows = await self._database.run(
             lambda connection: _read_shadows(connection, self._tenant, devices)
         )
@@ -277,7 +277,7 @@ def add_shadow(connection: Connection, tenant: str, device: str) -> None:
 
 
 def _read_shadows(
-    connection: Connection, tenant: str, devices: list[str] | None = None
+    connection: Connection, tenant: str, devices: Sequence[str] | None = None
 ) -> tuple[Shadow, ...]:
     table = tables.shadows
     wanted = select(table).where(table.c.tenant == tenant).order_by(table.c.device)

@@ -18,7 +18,7 @@ def test_a_hub_stops_and_starts(tmp_path: Path) -> None:
         async with running_hub(tmp_path, "gate-1"):
             pass
         async with running_hub(tmp_path) as (hub, _):
-            assert [device.name for device in await hub.devices.all()] == ["gate-1"]
+            assert [device.name for device in await hub.devices.list()] == ["gate-1"]
         assert len(asyncio.all_tasks()) == 1
 
     asyncio.run(main())

@@ -21,6 +21,7 @@ from skerry.core.clock import Clock
 from skerry.core.documents import parse_object
 from skerry.core.durable import PRIVATE_DISK, storage_errors, write_file
 from skerry.core.errors import DataError, StateError
+from skerry.core.seams import Link
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +50,7 @@ async def run_hub(
     ready: Callable[[HubAddress], None] | None = None,
     trainer: Trainer | None = None,
     clock: Clock | None = None,
+    link: Link | None = None,
 ) -> None:
     """Run a hub until it is told to stop (SIGTERM, SIGINT, or a cancellation).
 
@@ -61,13 +63,15 @@ async def run_hub(
         ready: Called once it is up.
         trainer: What makes a candidate of labelled samples; None where it cannot.
         clock: What it reads time from and waits on.
+        link: Its connection to a broker that others run; None starts the embedded
+            broker.
 
     Raises:
         StateError: A port is in use, or a part of the hub failed.
         StorageError: The disk or the database refused.
         NewerSchemaError: A newer Skerry has changed the database.
     """
-    hub = Hub(settings, trainer=trainer, clock=clock)
+    hub = Hub(settings, trainer=trainer, clock=clock, link=link)
     await hub.start()
     try:
         await ensure_operator(hub)

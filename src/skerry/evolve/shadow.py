@@ -21,6 +21,9 @@ from skerry.core.fleet import Shadow, Stamp
 LARGEST_SIDE_BYTES = 32 * 1024
 """Most bytes of one side, as canonical JSON: it fits in a message."""
 
+LARGEST_NUMBER = (1 << 64) - 1
+"""Beyond it, readers of JSON disagree: RFC 8259, section 6."""
+
 DEEPEST = 32
 """Most objects and arrays within one another."""
 
@@ -164,6 +167,10 @@ def _patched(
 
 def _check_json(value: object, what: str, depth: int = 0) -> None:
     """Refuse what JSON cannot hold, or what is nested beyond all use."""
+    if isinstance(value, int) and abs(value) > LARGEST_NUMBER:
+        raise DataError(
+            f"{what}: a whole number of more than 64 bits", hint="Write it as text."
+        )
     is_number = isinstance(value, int | float) and math.isfinite(value)
     if value is None or is_number or isinstance(value, str):
         return

@@ -189,3 +189,15 @@ def test_a_file_where_a_folder_is_needed_is_refused(tmp_path: Path, place: str) 
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(StorageError):
         durable.make_folder(tmp_path / place)
+
+
+def test_a_secret_is_its_owners_alone_from_the_first_moment(tmp_path: Path) -> None:
+    """The private disk creates files that nobody else may read, however it is set."""
+    before = os.umask(0)
+    try:
+        durable.write_file(tmp_path / "secret", b"1", disk=durable.PRIVATE_DISK)
+        durable.write_file(tmp_path / "secret", b"2", disk=durable.PRIVATE_DISK)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "secret").read_bytes() == b"2"
+    assert (tmp_path / "secret").stat().st_mode & 0o777 == 0o600

@@ -34,6 +34,7 @@ _STATUSES: tuple[tuple[type[SkerryError], int], ...] = (
     (RefusedError, 409),
     (ConflictError, 409),
     (StorageError, 507),
+    (StateError, 503),
     (MissingExtraError, 501),
     (LinkError, 504),
 )
@@ -58,6 +59,7 @@ ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
         (404, "There is no such thing."),
         (409, "It does not fit what is here."),
         (422, "A document makes no sense."),
+        (503, "The hub is not set up for this."),
         (504, "The device did not answer."),
         (507, "The hub's disk refused."),
     )

@@ -21,7 +21,9 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import msgspec
 import numpy as np
@@ -49,11 +51,11 @@ ALLOWANCE = 0.5
 """How many standard deviations of confidence are no fall (half the fall that is looked
 for: Page's rule for the quickest detection)."""
 
-STRONG_CHANGE = 8.0
+STRONG_CHANGE = 5.0
 """The input chart counts as drift of its own from this multiple of its limit on.
 
-Measured on the meter reader: at 4–6 times the limit its accuracy is 1.5 points lower,
-at 8–12 times 5 points; a model far from home is often quite sure of its nonsense, so
+Measured on the meter reader: at 2–3 times the limit its accuracy is 1.5 points lower,
+at 4–6 times 5 points; a model far from home is often quite sure of its nonsense, so
 the confidence alone would miss the worst."""
 
 MOST_AXES = 16
@@ -66,7 +68,7 @@ _LOWEST = 3.0
 _MOST_CONFIDENCE_SUM = 4.0
 """Times the limit: the sum stops there, so that it comes down again after a change."""
 _STREAMS, _STREAM_FRAMES = 64, 1000
-_SPARE = 1.25
+_SPARE = 1.5
 """Limits are this much wider than the few hundred samples behind them say."""
 _EULER = 0.5772156649015329
 _TINY = 1e-30
@@ -206,8 +208,8 @@ def make_reference(
     lowest = min(groups, key=lambda group: float(sure[group].mean()))
     confidence_mean, confidence_deviation = _moments(sure[lowest])
     z = np.c_[along, (across - residual_mean) / residual_deviation]
-    falls = (confidence_mean - sure[rest]) / confidence_deviation
-    draws = _draw_streams(groups, rest, rng)
+    everything = np.arange(len(flat))
+    falls = (confidence_mean - sure) / confidence_deviation
     return Reference(
         means=means.astype(np.float32),
         axes=np.ascontiguousarray(axes, dtype=np.float32),
@@ -218,8 +220,12 @@ def make_reference(
         confidence_deviation=confidence_deviation,
         # The mean is known to about one standard deviation / √n only.
         allowance=ALLOWANCE + 2 / math.sqrt(len(lowest)),
-        input_limit=_limit(_input_maxima(z, draws), false_alarm_frames),
-        confidence_limit=_limit(_fall_maxima(falls, draws), false_alarm_frames),
+        input_limit=_widest_limit(
+            partial(_input_maxima, z), groups, rest, rng, false_alarm_frames
+        ),
+        confidence_limit=_widest_limit(
+            partial(_fall_maxima, falls), groups, everything, rng, false_alarm_frames
+        ),
         false_alarm_frames=false_alarm_frames,
     )
 
@@ -241,6 +247,7 @@ class DriftWatch:
         self._reference = reference
         self._strong_limit = reference.input_limit * strong_change
         self._deviations = reference.deviations.astype(np.float64)
+        self._floor = _floor(self._deviations)
         self._smooth = np.zeros(reference.axes.shape[1] + 1)
         self._fall = 0.0
         self._seen = 0
@@ -287,7 +294,9 @@ class DriftWatch:
             along = offset @ reference.axes
             inside = along * self._deviations
             square = float(offset @ offset) - float(inside @ inside)
-        across = math.log(max(square, _TINY)) if math.isfinite(square) else math.inf
+        across = (
+            math.log(max(square, self._floor)) if math.isfinite(square) else math.inf
+        )
         z = np.empty(len(along) + 1)
         z[:-1] = along
         z[-1] = (across - reference.residual_mean) / reference.residual_deviation
@@ -395,17 +404,40 @@ def _groups(conditions: Array | None, n: int) -> list[NDArray[np.int64]]:
     return [np.flatnonzero(conditions == which) for which in np.unique(conditions)]
 
 
-def _draw_streams(
+def _widest_limit(
+    maxima: Callable[[NDArray[np.int64]], Floats],
     groups: list[NDArray[np.int64]],
     rest: NDArray[np.int64],
     rng: np.random.Generator,
-) -> NDArray[np.int64]:
-    """Rows of `rest` for each frame of each stream, int [frames, streams]."""
-    rows = [np.flatnonzero(np.isin(rest, group)) for group in groups]
-    rows = [group for group in rows if len(group)]
+    false_alarm_frames: int,
+) -> float:
+    """The limit under the condition that needs the widest.
+
+    Args:
+        maxima: Gives the maximum of the chart's statistic in each stream, [streams],
+            of rows of `rest`, int [frames, streams].
+        groups: The samples of each condition.
+        rest: The samples that streams are drawn from.
+        rng: Chance.
+        false_alarm_frames: Mean run length between false alarms.
+    """
+    limits = []
+    for group in groups:
+        rows = np.flatnonzero(np.isin(rest, group))
+        if len(rows):
+            limits.append(_limit(maxima(_draw(rows, rng)), false_alarm_frames))
+    return max(limits)
+
+
+def _draw(rows: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+    """Draw streams, int [frames, streams]; how often each row comes differs by stream.
+
+    How frequent each kind of sample is, is itself known from these few only (the
+    Bayesian bootstrap of D. Rubin, The Annals of Statistics 9(1), 1981).
+    """
     streams = [
-        rng.choice(rows[stream % len(rows)], _STREAM_FRAMES)
-        for stream in range(_STREAMS)
+        rng.choice(rows, _STREAM_FRAMES, p=rng.dirichlet(np.ones(len(rows))))
+        for _ in range(_STREAMS)
     ]
     return np.stack(streams, axis=1)
 
@@ -423,7 +455,8 @@ def _main_axes(offsets: Floats) -> tuple[Floats, Floats]:
     """Principal directions, divided by their standard deviations [D, K], [K]."""
     _, singular, directions = np.linalg.svd(offsets, full_matrices=False)
     is_alive = singular > max(float(singular[0]), _TINY) * 1e-6
-    k = min(MOST_AXES, len(offsets) // 4, int(is_alive.sum()))
+    # One direction at least is left for the distance across the axes.
+    k = max(min(MOST_AXES, len(offsets) // 4, int(is_alive.sum()) - 1), 0)
     deviations = singular[:k] / math.sqrt(len(offsets))
     return directions[:k].T / deviations, deviations
 
@@ -434,7 +467,12 @@ def _project(
     """Distances along the axes [N, K]; log squared distance across them [N]."""
     along = offsets @ axes
     square = (offsets**2).sum(1) - ((along * deviations) ** 2).sum(1)
-    return along, np.log(np.maximum(square, _TINY))
+    return along, np.log(np.maximum(square, _floor(deviations)))
+
+
+def _floor(deviations: Floats) -> float:
+    """Squared distances below this are rounding: float32 has seven digits."""
+    return 1e-5 * float((deviations**2).sum()) + _TINY
 
 
 def _moments(values: Floats) -> tuple[float, float]:

@@ -197,7 +197,8 @@ class Rollouts:
 
     def _mark(self, devices: Sequence[str] | Mapping[str, object]) -> None:
         self._due.update(dict.fromkeys(devices))
-        self._woken.set()
+        if self._due:
+            self._woken.set()
 
     async def _tick(self) -> None:
         while True:
@@ -269,7 +270,7 @@ class Rollouts:
         return rollout
 
     async def _waves(self, plan: Plan) -> tuple[Wave, ...]:
-        known = [device.name for device in await self._devices.all()]
+        known = [device.name for device in await self._devices.list()]
         waves = tuple(plan.waves) or canary_waves(plan.devices or known)
         if plan.waves and plan.devices:
             raise UsageError(

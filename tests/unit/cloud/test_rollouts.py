@@ -66,7 +66,7 @@ class Fleet:
     async def wanted(self) -> dict[str, Any]:
         """Which version each device should run, and by which rollout."""
         found = {}
-        for shadow in await self.hub.shadows.all():
+        for shadow in await self.hub.shadows.list():
             releases: Any = shadow.desired.get("releases", {})
             entry = releases.get("meter", {})
             found[shadow.device] = (entry.get("version"), entry.get("rollout"))

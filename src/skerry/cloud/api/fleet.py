@@ -77,7 +77,7 @@ async def create_device(request: Request, hub: HubOf) -> Response:
 @router.get("/v1/devices")
 async def list_devices(hub: HubOf) -> Response:
     """List the devices."""
-    return answer({"devices": await hub.devices.all()})
+    return answer({"devices": await hub.devices.list()})
 
 
 @router.get("/v1/devices/{device}")

@@ -33,8 +33,8 @@ _HEADERS = {
 )
 async def show_page(hub: HubOf) -> Response:
     """Show what the fleet does, as a page for people."""
-    shadows = {shadow.device: shadow for shadow in await hub.shadows.all()}
-    devices = [one for one in await hub.devices.all() if one.name in shadows]
+    shadows = {shadow.device: shadow for shadow in await hub.shadows.list()}
+    devices = [one for one in await hub.devices.list() if one.name in shadows]
     shown = overview(
         [(device, shadows[device.name]) for device in devices],
         rollouts=await hub.rollouts.all(limit=ROLLOUTS),

@@ -54,7 +54,12 @@ class _Uvicorn(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        try:
+            await super().startup(sockets)
+        except SystemExit as error:  # it would end the process
+            raise StateError(
+                "the application did not start", hint="The log says what went wrong."
+            ) from error
         self.ready.set()
 
 
@@ -109,15 +114,12 @@ async def _wait_ready(server: _Uvicorn, running: asyncio.Task[None]) -> None:
     ready = asyncio.ensure_future(server.ready.wait())
     await asyncio.wait({ready, running}, return_when=asyncio.FIRST_COMPLETED)
     ready.cancel()
-    if running.done() or not server.started:
-        raise StateError(
-            "the application did not start", hint="The log says what went wrong."
-        )
+    if running.done():
+        running.result()
 
 
 async def _wait_stopped(running: asyncio.Task[None], *, timeout_s: float) -> None:
     done, _ = await asyncio.wait({running}, timeout=timeout_s)
     if not done:
         running.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await running
+    await asyncio.gather(running, return_exceptions=True)

@@ -35,19 +35,15 @@ def encode(message: Message) -> bytes:
         DataError: It is larger than a message may be.
     """
     envelope = {
-        **message.extra,
+        **{key: message.extra[key] for key in message.extra if key not in _KNOWN_KEYS},
         "kind": message.kind,
         "device": message.device,
-        "epoch": message.epoch,
-        "seq": message.seq,
         "sent_at_ms": message.sent_at_ms,
-        "trace": message.trace,
         "body": message.body,
+        **({"epoch": message.epoch, "seq": message.seq} if message.epoch else {}),
+        **({"trace": message.trace} if message.trace else {}),
     }
-    payload = to_json(
-        {key: value for key, value in envelope.items() if value != ""},
-        schema=MESSAGE_SCHEMA,
-    )
+    payload = to_json(envelope, schema=MESSAGE_SCHEMA)
     if len(payload) > LARGEST_MESSAGE_BYTES:
         raise DataError(
             f"a message of kind {message.kind!r} has {len(payload)} bytes, at most "

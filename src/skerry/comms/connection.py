@@ -99,11 +99,11 @@ class Connection(asyncio.Protocol):
         self._left(self)
         self._lost.set()
 
-    def data_received(self, data: bytes) -> None:
+    def data_received(self, chunk: bytes) -> None:
         """Take what came."""
         if not self._is_ended:
             self._heard_at_s = self._loop.time()
-            self._stream.feed(data)
+            self._stream.feed(chunk)
             self._work()
 
     def pause_writing(self) -> None:
@@ -120,7 +120,7 @@ class Connection(asyncio.Protocol):
         if self._connecting is None:
             self._transport.resume_reading()
         if self._session is not None:
-            self._session.pump(self._loop.time())
+            self._session.resume(self._loop.time())
 
     def send(self, frame: bytes) -> bool:
         """Write; return whether the client can take more for now."""

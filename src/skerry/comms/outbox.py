@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import secrets
 import sqlite3
 import threading
@@ -34,6 +35,7 @@ _FORMAT = 1
 _ENTRY_BYTES = 64
 """What SQLite needs for an entry beside its texts, roughly."""
 
+_EPOCH = "SELECT epoch FROM outbox"
 _STATEMENTS = (
     "CREATE TABLE outbox (epoch TEXT NOT NULL)",
     """CREATE TABLE entries (
@@ -93,7 +95,7 @@ class Outbox:
             with self._storage_errors():
                 self._connection = self._open()
         with self._storage_errors():
-            (self.epoch,) = self._row("SELECT epoch FROM outbox")
+            (self.epoch,) = self._row(_EPOCH)
             self._depth, self._size_bytes = self._measure()
 
     @property
@@ -234,6 +236,9 @@ class Outbox:
             self._connection.close()
 
     def _open(self) -> sqlite3.Connection:
+        with durable.storage_errors(self._path):
+            # SQLite gives its other files the permissions of this one.
+            os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))
         connection = sqlite3.connect(
             self._path, isolation_level=None, check_same_thread=False
         )
@@ -258,12 +263,12 @@ class Outbox:
         if found == 0:
             self._create(connection)
         (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        if verdict == "ok" and not connection.execute(_EPOCH).fetchone():
+            verdict = "there is no epoch"
         if verdict != "ok":
             raise sqlite3.DatabaseError(verdict)
 
     def _create(self, connection: sqlite3.Connection) -> None:
-        with durable.storage_errors(self._path):
-            self._path.chmod(0o600)
         connection.execute("BEGIN IMMEDIATE")
         for statement in _STATEMENTS:
             connection.execute(statement)

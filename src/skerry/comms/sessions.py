@@ -139,6 +139,7 @@ class Session:
         self._receive_max = limits.receive_max
         self._largest_bytes = limits.packet_bytes
         self._send: Callable[[bytes], bool] | None = None
+        self._can_take = False
 
     @property
     def is_connected(self) -> bool:
@@ -171,6 +172,7 @@ class Session:
         """
         self.grant = grant
         self._send = send
+        self._can_take = True
         self._receive_max = min(receive_max, self._limits.receive_max)
         self._largest_bytes = largest_bytes or self._limits.packet_bytes
         self._again = deque(self._inflight)
@@ -212,15 +214,19 @@ class Session:
         if self._inflight.pop(packet_id, None) is not None:
             self.pump(now_s)
 
+    def resume(self, now_s: float) -> None:
+        """Go on, as the client can take more."""
+        self._can_take = True
+        self.pump(now_s)
+
     def pump(self, now_s: float) -> None:
         """Send what waits, as far as the client takes it; in order (section 4.6)."""
-        can_take = self._send is not None
-        while can_take and self._again:
+        while self._send and self._can_take and self._again:
             packet_id = self._again.popleft()
             if packet_id in self._inflight:
                 outgoing = self._inflight[packet_id]
-                can_take = self._write(outgoing, packet_id, now_s, is_again=True)
-        while can_take and self._queue:
+                self._write(outgoing, packet_id, now_s, is_again=True)
+        while self._send and self._can_take and self._queue:
             needs_id = self._queue[0].qos != mqtt5.QoS.AT_MOST_ONCE
             if needs_id and len(self._inflight) >= self._receive_max:
                 return
@@ -228,7 +234,7 @@ class Session:
             self._queue_bytes -= outgoing.size_bytes
             if not outgoing.published.is_expired(now_s):
                 packet_id_or_none = self._next_packet_id() if needs_id else None
-                can_take = self._write(outgoing, packet_id_or_none, now_s)
+                self._write(outgoing, packet_id_or_none, now_s)
 
     def _write(
         self,
@@ -237,16 +243,16 @@ class Session:
         now_s: float,
         *,
         is_again: bool = False,
-    ) -> bool:
+    ) -> None:
         frame = outgoing.packet(packet_id, now_s, is_again=is_again).write()
         if len(frame) > self._largest_bytes or self._send is None:
             # Section 3.1.2.11.4: it is as if it had been sent.
             self._inflight.pop(packet_id or 0, None)
             self.dropped += 1
-            return True
+            return
         if packet_id is not None:
             self._inflight[packet_id] = outgoing
-        return self._send(frame)
+        self._can_take = self._send(frame)
 
     def _next_packet_id(self) -> int:
         while True:

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import asyncio
+import signal
+
+import pytest
+
+from skerry.comms.asgi import AsgiReceive, AsgiSend, Scope, Server, serve
+from skerry.comms.http import fetch_bytes
+from skerry.core.errors import LinkError, StateError
+from tests.links import run
+
+
+class App:
+    """Answers after a while."""
+
+    def __init__(self, wait_s: float = 0.0) -> None:
+        self.wait_s = wait_s
+        self.asked = asyncio.Event()
+
+    async def __call__(
+        self, scope: Scope, receive: AsgiReceive, send: AsgiSend
+    ) -> None:
+        assert scope["type"] == "http"
+        assert receive
+        self.asked.set()
+        await asyncio.sleep(self.wait_s)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+
+async def fetch(url: str) -> bytes | None:
+    """Fetch from another thread."""
+    return await asyncio.to_thread(fetch_bytes, url, None, largest_bytes=100)
+
+
+def test_it_serves_on_a_free_port_and_leaves_signals_alone() -> None:
+    """The address works while the context is open, and no longer."""
+
+    async def case() -> None:
+        before = signal.getsignal(signal.SIGTERM)
+        async with serve(App()) as server:
+            assert server.port > 0
+            assert server.address == f"http://127.0.0.1:{server.port}"
+            assert await fetch(server.address) == b"ok"
+            assert signal.getsignal(signal.SIGTERM) is before
+        with pytest.raises(LinkError):
+            await fetch(server.address)
+
+    run(case())
+
+
+def test_a_port_in_use_is_named() -> None:
+    """StateError says which, and what to do."""
+
+    async def case() -> None:
+        async with serve(App()) as server:
+            with pytest.raises(StateError, match=f"127.0.0.1:{server.port} is in use"):
+                async with serve(App(), port=server.port):
+                    pass
+        async with serve(App(), port=server.port):
+            pass
+
+    run(case())
+
+
+@pytest.mark.parametrize(("host", "port"), [("192.0.2.1", 0), ("127.0.0.1", 70_000)])
+def test_what_cannot_be_listened_on_is_named(host: str, port: int) -> None:
+    """An address of another machine; a port that is none."""
+
+    async def case() -> None:
+        with pytest.raises(StateError, match=f"{host}:{port} cannot be listened on"):
+            async with serve(App(), host=host, port=port):
+                pass
+
+    run(case())
+
+
+def test_a_request_in_flight_is_finished() -> None:
+    """Leaving the context waits for it."""
+
+    async def case() -> None:
+        app = App(wait_s=0.3)
+        async with serve(app) as server:
+            asking = asyncio.create_task(fetch(server.address))
+            await app.asked.wait()
+        assert await asking == b"ok"
+
+    run(case())
+
+
+def test_stopping_takes_no_longer_than_told() -> None:
+    """A request that hangs is cut off."""
+
+    async def case() -> None:
+        app = App(wait_s=60)
+        async with asyncio.timeout(10), serve(app, stop_s=1) as server:
+            asking = asyncio.create_task(fetch(server.address))
+            await app.asked.wait()
+        with pytest.raises((LinkError, StateError)):
+            await asking
+
+    run(case())
+
+
+def test_an_application_that_does_not_start_is_said() -> None:
+    """A failing lifespan is a StateError, not an exit of the process."""
+
+    async def app(scope: Scope, receive: AsgiReceive, send: AsgiSend) -> None:
+        assert scope["type"] == "lifespan"
+        await receive()
+        await send({"type": "lifespan.startup.failed", "message": "no disk"})
+
+    async def case() -> None:
+        with pytest.raises(StateError, match="did not start"):
+            async with serve(app):
+                pass
+
+    run(case())
+
+
+def test_an_address_of_ipv6_is_bracketed() -> None:
+    """As RFC 3986 wants it."""
+    assert Server("::1", 80).address == "http://[::1]:80"

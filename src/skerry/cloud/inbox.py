@@ -13,8 +13,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from sqlalchemy import ColumnElement, Connection, delete, insert, select, update
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy import ColumnElement, Connection, delete, exc, insert, select, update
 
 from skerry.cloud import tables
 from skerry.core.errors import StorageError, UsageError
@@ -30,12 +29,15 @@ what is to be called after its commit. It raises a UsageError to reject the mess
 KEPT_EPOCHS = 16
 """How many outboxes of a device are remembered, the last used."""
 
+_REFUSED_ROW = (exc.IntegrityError, exc.DataError, exc.ProgrammingError)
+"""What a database raises at one row; all else says that the database itself fails."""
+
 LONGEST_EPOCH = 64
 LARGEST_SEQ = 1 << 53
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class OutboxId:
     """One outbox of one device.
 
     Attributes:
@@ -62,9 +64,9 @@ class Arrival:
     error: UsageError | None = None
 
     @property
-    def source(self) -> Source:
+    def outbox(self) -> OutboxId:
         """Where it is counted."""
-        return Source(device=self.device, epoch=self.message.epoch)
+        return OutboxId(device=self.device, epoch=self.message.epoch)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,13 +74,13 @@ class Rejection:
     """Why a message was counted but not taken.
 
     Attributes:
-        source: Where it is counted.
+        outbox: Where it is counted.
         seq: Its number there.
         code: The kind of error.
         what: One sentence for people.
     """
 
-    source: Source
+    outbox: OutboxId
     seq: int
     code: str
     what: str
@@ -96,8 +98,8 @@ class Outcome:
         counts: What was seen, by name.
     """
 
-    acknowledged: Mapping[Source, int] = field(default_factory=dict)
-    gaps: Mapping[Source, int] = field(default_factory=dict)
+    acknowledged: Mapping[OutboxId, int] = field(default_factory=dict)
+    gaps: Mapping[OutboxId, int] = field(default_factory=dict)
     rejections: tuple[Rejection, ...] = ()
     calls: tuple[AfterCommit, ...] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
@@ -128,9 +130,9 @@ class Inbox:
         self._takers = takers
         self._note = note
         self._now_ms = now_ms
-        self._before: dict[Source, int | None] = {}
-        self._seqs: dict[Source, int] = {}
-        self._gaps: dict[Source, int] = {}
+        self._before: dict[OutboxId, int | None] = {}
+        self._seqs: dict[OutboxId, int] = {}
+        self._gaps: dict[OutboxId, int] = {}
         self._rejections: list[Rejection] = []
         self._calls: list[AfterCommit] = []
         self._counts: Counter[str] = Counter()
@@ -150,10 +152,10 @@ class Inbox:
                 self._take_sequenced(arrival)
             else:
                 self._take_one(arrival, is_sequenced=False)
-        for source, seq in self._seqs.items():
-            self._keep_seq(source, seq)
+        for outbox, seq in self._seqs.items():
+            self._keep_seq(outbox, seq)
         return Outcome(
-            acknowledged={s: seq for s, seq in self._seqs.items() if seq},
+            acknowledged={outbox: seq for outbox, seq in self._seqs.items() if seq},
             gaps=self._gaps,
             rejections=tuple(self._rejections),
             calls=tuple(self._calls),
@@ -161,19 +163,19 @@ class Inbox:
         )
 
     def _take_sequenced(self, arrival: Arrival) -> None:
-        source, seq = arrival.source, arrival.message.seq
-        if source not in self._seqs:
-            self._before[source] = self._read_seq(source)
-            self._seqs[source] = self._before[source] or 0
-        last = self._seqs[source]
+        outbox, seq = arrival.outbox, arrival.message.seq
+        if outbox not in self._seqs:
+            self._before[outbox] = self._read_seq(outbox)
+            self._seqs[outbox] = self._before[outbox] or 0
+        last = self._seqs[outbox]
         if seq <= last:
             self._counts["duplicate"] += 1
         elif seq > last + 1:
             self._counts["beyond-a-gap"] += 1
-            self._gaps.setdefault(source, last)
+            self._gaps.setdefault(outbox, last)
         else:
             self._take_one(arrival, is_sequenced=True)
-            self._seqs[source] = seq
+            self._seqs[outbox] = seq
 
     def _take_one(self, arrival: Arrival, *, is_sequenced: bool) -> None:
         message = arrival.message
@@ -197,9 +199,13 @@ class Inbox:
                 call = taker(self._connection, self._tenant, arrival.device, message)
         except UsageError as error:
             return error
-        except (StorageError, OperationalError, InterfaceError):
+        except StorageError:
             raise
-        except Exception:  # a bug of ours must not block a device's queue for ever
+        except Exception as error:  # a bug must not block a device's queue for ever
+            if isinstance(error, exc.DBAPIError) and not isinstance(
+                error, _REFUSED_ROW
+            ):
+                raise
             log.exception("message.failed", extra={"kind": message.kind})
             self._counts["failed"] += 1
             return UsageError("the hub failed to take it", hint="See the hub's log.")
@@ -210,7 +216,7 @@ class Inbox:
 
     def _reject(self, arrival: Arrival, error: UsageError) -> None:
         rejection = Rejection(
-            source=arrival.source,
+            outbox=arrival.outbox,
             seq=arrival.message.seq,
             code=error.code,
             what=error.what[:1000],
@@ -222,7 +228,7 @@ class Inbox:
             "message.rejected",
             {
                 "kind": arrival.message.kind[:80],
-                "epoch": rejection.source.epoch,
+                "epoch": rejection.outbox.epoch,
                 "seq": rejection.seq,
                 "code": rejection.code,
                 "what": rejection.what,
@@ -239,29 +245,29 @@ class Inbox:
             self._connection.execute(select(table.c.name).where(these)).scalars()
         )
 
-    def _read_seq(self, source: Source) -> int | None:
+    def _read_seq(self, outbox: OutboxId) -> int | None:
         table = tables.inbox
         return self._connection.execute(
-            select(table.c.seq).where(self._is(source)).with_for_update()
+            select(table.c.seq).where(self._is(outbox)).with_for_update()
         ).scalar()
 
-    def _keep_seq(self, source: Source, seq: int) -> None:
-        table, before = tables.inbox, self._before[source]
+    def _keep_seq(self, outbox: OutboxId, seq: int) -> None:
+        table, before = tables.inbox, self._before[outbox]
         if before is None:
             self._connection.execute(
                 insert(table).values(
                     tenant=self._tenant,
-                    device=source.device,
-                    epoch=source.epoch,
+                    device=outbox.device,
+                    epoch=outbox.epoch,
                     seq=seq,
                     updated_at_ms=self._now_ms,
                 )
             )
-            self._forget_epochs(source.device)
+            self._forget_epochs(outbox.device)
         elif seq != before:
             self._connection.execute(
                 update(table)
-                .where(self._is(source))
+                .where(self._is(outbox))
                 .values(seq=seq, updated_at_ms=self._now_ms)
             )
 
@@ -280,10 +286,10 @@ class Inbox:
                 delete(table).where(of_device, table.c.epoch.in_(epochs))
             )
 
-    def _is(self, source: Source) -> ColumnElement[bool]:
+    def _is(self, outbox: OutboxId) -> ColumnElement[bool]:
         table = tables.inbox
         return (
             (table.c.tenant == self._tenant)
-            & (table.c.device == source.device)
-            & (table.c.epoch == source.epoch)
+            & (table.c.device == outbox.device)
+            & (table.c.epoch == outbox.epoch)
         )

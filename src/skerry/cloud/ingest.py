@@ -23,8 +23,8 @@ from skerry.cloud.inbox import (
     LONGEST_EPOCH,
     Arrival,
     Inbox,
+    OutboxId,
     Outcome,
-    Source,
     Take,
 )
 from skerry.cloud.presence import Presence
@@ -87,7 +87,7 @@ class Ingest:
         self._counts = counts
         self._takers: dict[str, tuple[Take, bool]] = {}
         self._queue: asyncio.Queue[Arrival] = asyncio.Queue(LARGEST_QUEUE)
-        self._gaps: dict[Source, _Gap] = {}
+        self._gaps: dict[OutboxId, _Gap] = {}
 
     def take(self, kind: str, function: Take, *, is_sequenced: bool = True) -> None:
         """Say what takes the messages of a kind.
@@ -164,24 +164,24 @@ class Ingest:
 
     async def _answer(self, link: Link, outcome: Outcome) -> None:
         answers = [
-            self._message(source, Down.ACK, {"seq": seq})
-            for source, seq in outcome.acknowledged.items()
+            self._message(outbox, Down.ACK, {"seq": seq})
+            for outbox, seq in outcome.acknowledged.items()
         ]
         answers += [
             self._message(
-                rejection.source,
+                rejection.outbox,
                 Down.REJECTED,
                 {"seq": rejection.seq, "code": rejection.code, "what": rejection.what},
             )
             for rejection in outcome.rejections
         ]
-        for source, seq in outcome.acknowledged.items():
-            if source in self._gaps and seq > self._gaps[source].after:
-                del self._gaps[source]
+        for outbox, seq in outcome.acknowledged.items():
+            if outbox in self._gaps and seq > self._gaps[outbox].after:
+                del self._gaps[outbox]
         answers += [
-            self._message(source, Down.RESEND, {"after": after})
-            for source, after in outcome.gaps.items()
-            if self._ask(source, after)
+            self._message(outbox, Down.RESEND, {"after": after})
+            for outbox, after in outcome.gaps.items()
+            if self._ask(outbox, after)
         ]
         sent = await asyncio.gather(
             *(link.publish(topic, payload) for topic, payload in answers),
@@ -194,29 +194,29 @@ class Ingest:
             elif isinstance(failure, BaseException):
                 raise failure
 
-    def _ask(self, source: Source, after: int) -> bool:
+    def _ask(self, outbox: OutboxId, after: int) -> bool:
         """Whether to ask for what is missing: once a gap, again if nothing comes."""
-        now_s, gap = self._clock.wall_s(), self._gaps.get(source)
+        now_s, gap = self._clock.wall_s(), self._gaps.get(outbox)
         is_asked = gap is not None and gap.after == after
         if is_asked and gap and now_s - gap.asked_at_s < RESEND_PAUSE_S:
             return False
-        self._gaps[source] = _Gap(after=after, asked_at_s=now_s)
+        self._gaps[outbox] = _Gap(after=after, asked_at_s=now_s)
         return True
 
     def _message(
-        self, source: Source, kind: Down, body: Mapping[str, Json]
+        self, outbox: OutboxId, kind: Down, body: Mapping[str, Json]
     ) -> tuple[str, bytes]:
         topic = Topic(
             tenant=self._tenant,
-            device=source.device,
+            device=outbox.device,
             direction=Direction.DOWN,
             kind=kind,
         )
         message = Message(
             kind=kind,
-            device=source.device,
+            device=outbox.device,
             sent_at_ms=self._clock.unix_ms(),
-            body={"epoch": source.epoch, **body},
+            body={"epoch": outbox.epoch, **body},
         )
         return write_topic(topic), encode(message)
 

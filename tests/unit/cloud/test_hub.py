@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 
 from skerry.cloud.hub import HUB_USER, Hub, HubSettings
+from skerry.cloud.ingest import GATHER_S
 from skerry.comms.memory import MemoryBroker
+from skerry.core.clock import FakeClock
 from skerry.core.errors import StateError, StorageError, UsageError
-from tests.hubs import running_hub
+from tests.hubs import Wire, running_hub, wait_until
 
 
 def test_a_hub_stops_and_starts(tmp_path: Path) -> None:
@@ -67,5 +69,25 @@ def test_a_folder_that_cannot_be_is_refused(tmp_path: Path) -> None:
         hub = Hub(HubSettings(folder=tmp_path / "hub"), link=link)
         with pytest.raises(StorageError):
             await hub.start()
+
+    asyncio.run(main())
+
+
+def test_a_hub_waits_on_its_own_clock(tmp_path: Path) -> None:
+    """A simulator that moves the clock moves the hub."""
+
+    async def main() -> None:
+        clock = FakeClock()
+        async with running_hub(tmp_path, "gate-1", clock=clock) as (hub, broker):
+            wire = await Wire(broker, "gate-1").join()
+            await wire.send("reported", {"patch": {"a": 1}}, seq=1)
+            await wait_until(lambda: clock.next_wake_s() is not None)
+            await asyncio.sleep(2 * GATHER_S)
+            assert wire.bodies("ack") == []
+            clock.advance(wall_s=GATHER_S)
+            await wire.wait_for("ack", seq=1)
+            stamp = (await hub.shadows.get("gate-1")).reported_stamps["a"]
+            assert stamp.at_ms == clock.unix_ms()
+            assert (await hub.devices.get("gate-1")).last_seen_ms == clock.unix_ms()
 
     asyncio.run(main())

@@ -8,6 +8,7 @@ from typing import TypeVar
 import msgspec
 import pytest
 from sqlalchemy import Connection, func, insert, select
+from sqlalchemy.exc import DatabaseError
 
 from skerry.cloud import ingest as ingest_module
 from skerry.cloud import tables
@@ -273,6 +274,31 @@ def test_a_bug_does_not_block_a_queue(tmp_path: Path) -> None:
             assert hub.counts["failed"] == 1
             count = select(func.count()).select_from(tables.enrolments)
             assert await hub.database.run(lambda c: c.execute(count).scalar()) == 1
+
+    asyncio.run(main())
+
+
+def test_a_database_that_breaks_rejects_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What fails while a message is taken, but not because of it, is tried again."""
+    monkeypatch.setattr(ingest_module, "FIRST_PAUSE_S", 0.01)
+    fails = iter([True, True])
+
+    async def main() -> None:
+        async with running_hub(tmp_path, "gate-1") as (hub, broker):
+
+            def take(connection: Connection, *_: object) -> None:
+                if next(fails, False):
+                    raise DatabaseError("malformed", None, Exception())
+                connection.execute(tables.audit.delete())
+
+            hub.ingest.take("sample", take)
+            wire = await Wire(broker, "gate-1").join()
+            await wire.send("sample", {}, seq=1)
+            await wire.wait_for("ack", seq=1)
+            assert hub.counts["storage-refused"] == 2
+            assert wire.bodies("rejected") == []
 
     asyncio.run(main())
 

@@ -217,7 +217,7 @@ class Releases:
         log.info("release.published", extra={"releases": [str(m.id) for m, _ in read]})
         return tuple(manifest for manifest, _ in read)
 
-    async def all(self) -> tuple[Manifest, ...]:
+    async def list(self) -> tuple[Manifest, ...]:
         """All releases, the last published first."""
         table = tables.releases
         wanted = (
@@ -240,7 +240,7 @@ class Releases:
             lambda connection: _row_of(connection, self._tenant, release)
         )
         if found is None:
-            known = [str(manifest.id) for manifest in await self.all()]
+            known = [str(manifest.id) for manifest in await self.list()]
             raise UsageError(
                 f"there is no release {release}",
                 hint=did_you_mean(str(release), known),

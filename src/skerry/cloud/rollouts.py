@@ -160,7 +160,7 @@ class Rollouts:
             lambda connection: self._get(connection, rollout_id)
         )
 
-    async def all(self, *, limit: int = 100) -> tuple[Rollout, ...]:
+    async def list(self, *, limit: int = 100) -> tuple[Rollout, ...]:
         """The rollouts, the last started first.
 
         Args:
@@ -172,7 +172,7 @@ class Rollouts:
 
     async def of_device(self, device: str) -> tuple[Rollout, ...]:
         """The rollouts that have a device in a wave, the last started first."""
-        return tuple(one for one in await self.all() if device in one.progress)
+        return tuple(one for one in await self.list() if device in one.progress)
 
     async def stop(self, rollout_id: str, *, who: str = "hub") -> Rollout:
         """Update no more devices.

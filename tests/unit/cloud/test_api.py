@@ -372,7 +372,7 @@ def test_a_bug_says_nothing_of_itself(
         async def fail() -> None:
             raise ZeroDivisionError("secret")
 
-        monkeypatch.setattr(api.hub.devices, "all", fail)
+        monkeypatch.setattr(api.hub.devices, "list", fail)
         transport = httpx.ASGITransport(
             app=make_api(api.hub), raise_app_exceptions=False
         )

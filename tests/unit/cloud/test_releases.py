@@ -40,7 +40,7 @@ def test_a_release_is_published_whole(tmp_path: Path) -> None:
     async def case(hub: Hub) -> None:
         publisher = make_publisher(tmp_path, hub)
         await publish(hub, make_bundle(publisher, 1))
-        assert [str(one.id) for one in await hub.releases.all()] == ["meter/1"]
+        assert [str(one.id) for one in await hub.releases.list()] == ["meter/1"]
         found = await hub.releases.get(ReleaseId(name="meter", version=1))
         assert found.notes == "version 1"
         assert hub.releases.root == publisher.root
@@ -63,7 +63,7 @@ def test_publishing_again_is_no_fault_and_releases_grow(tmp_path: Path) -> None:
         await publish(hub, first)
         await publish(hub, first)
         await publish(hub, make_bundle(publisher, 2))
-        assert [one.version for one in await hub.releases.all()] == [2, 1]
+        assert [one.version for one in await hub.releases.list()] == [2, 1]
 
     _on_hub(tmp_path / "hub", case)
 
@@ -79,7 +79,7 @@ def test_the_hub_keeps_key_and_metadata_over_a_restart(tmp_path: Path) -> None:
     async def second(hub: Hub) -> None:
         keys.append(hub.releases.online_key)
         assert hub.releases.file("timestamp.json")
-        assert await hub.releases.all()
+        assert await hub.releases.list()
 
     _on_hub(tmp_path / "hub", first)
     _on_hub(tmp_path / "hub", second)
@@ -98,10 +98,10 @@ def test_a_missing_or_short_blob_stops_a_publication(tmp_path: Path) -> None:
                 await hub.blobs.put(sha256, content)
         with pytest.raises(DataError, match="is not here"):
             await hub.releases.publish(bundle.metadata, [bundle.manifest_sha256])
-        assert await hub.releases.all() == ()
+        assert await hub.releases.list() == ()
         assert hub.releases.file("1.root.json") is None
         await publish(hub, bundle)
-        assert len(await hub.releases.all()) == 1
+        assert len(await hub.releases.list()) == 1
 
     _on_hub(tmp_path / "hub", case)
 
@@ -132,7 +132,7 @@ def test_metadata_of_another_publisher_is_refused(tmp_path: Path) -> None:
         theirs = make_bundle(make_publisher(tmp_path / "theirs", hub), 2)
         with pytest.raises(TrustError):
             await publish(hub, theirs)
-        assert [one.version for one in await hub.releases.all()] == [1]
+        assert [one.version for one in await hub.releases.list()] == [1]
 
     for name in ("ours", "theirs"):
         (tmp_path / name).mkdir()
@@ -229,9 +229,9 @@ def test_a_full_disk_leaves_the_old_metadata(
             with pytest.raises(DataError, match="no space"):
                 await publish(hub, bundle)
         assert hub.releases.file("timestamp.json") == served
-        assert [one.version for one in await hub.releases.all()] == [1]
+        assert [one.version for one in await hub.releases.list()] == [1]
         await publish(hub, bundle)
-        assert [one.version for one in await hub.releases.all()] == [2, 1]
+        assert [one.version for one in await hub.releases.list()] == [2, 1]
 
     _on_hub(tmp_path / "hub", case)
 

@@ -304,7 +304,7 @@ def test_what_cannot_be_rolled_out_is_refused(
     async def case(fleet: Fleet) -> None:
         with pytest.raises(UsageError, match=message):
             await fleet.hub.rollouts.create(plan)
-        assert await fleet.hub.rollouts.all() == ()
+        assert await fleet.hub.rollouts.list() == ()
 
     _on_fleet(tmp_path, case)
 

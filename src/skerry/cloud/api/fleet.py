@@ -153,7 +153,7 @@ async def _manifests(
 ) -> dict[ReleaseId, Manifest]:
     names = {rollout.release.name for rollout in rollouts}
     wanted = {release_in(shadow.desired, name) for name in names}
-    return {one.id: one for one in await hub.releases.all() if one.id in wanted}
+    return {one.id: one for one in await hub.releases.list() if one.id in wanted}
 
 
 def _with_delta(shadow: Shadow) -> dict[str, object]:

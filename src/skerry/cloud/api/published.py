@@ -64,7 +64,7 @@ async def publish(request: Request, hub: HubOf) -> Response:
 @router.get("/v1/releases")
 async def list_releases(hub: HubOf) -> Response:
     """List the releases, the last published first."""
-    return answer({"releases": await hub.releases.all()})
+    return answer({"releases": await hub.releases.list()})
 
 
 @router.get("/v1/releases/{name}/{version}")

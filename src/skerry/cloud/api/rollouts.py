@@ -37,7 +37,7 @@ async def list_rollouts(
     hub: HubOf, limit: Annotated[int, Query(ge=1, le=1000)] = 100
 ) -> Response:
     """List the rollouts, the last started first."""
-    return answer({"rollouts": await hub.rollouts.all(limit=limit)})
+    return answer({"rollouts": await hub.rollouts.list(limit=limit)})
 
 
 @router.get("/v1/rollouts/{rollout}")

@@ -37,8 +37,8 @@ async def show_page(hub: HubOf) -> Response:
     devices = [one for one in await hub.devices.list() if one.name in shadows]
     shown = overview(
         [(device, shadows[device.name]) for device in devices],
-        rollouts=await hub.rollouts.all(limit=ROLLOUTS),
-        releases=(await hub.releases.all())[:RELEASES],
+        rollouts=await hub.rollouts.list(limit=ROLLOUTS),
+        releases=(await hub.releases.list())[:RELEASES],
         log=await _newest_lines(hub, [device.name for device in devices]),
         tenant=hub.settings.tenant,
         now_ms=hub.clock.unix_ms(),

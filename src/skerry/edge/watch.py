@@ -91,13 +91,13 @@ class _Seen:
 class _Watched:
     """One release under watch: its charts, its sampler, and what was reported."""
 
-    def __init__(self, installed: Installed, sampler: Sampler[_Seen]) -> None:
+    def __init__(self, installed: Installed) -> None:
         model = installed.model
         self.release = installed.id
         self.task: Task = load_task(installed.files["task"])
         self.charts = DriftWatch(read_reference(installed.files["drift"].read_bytes()))
         self.embedding = model.embedding
-        self.sampler = sampler
+        self.sampler: Sampler[_Seen] | None = None
         self.is_drift = False
         self.since_ms = 0
         self.sent = 0
@@ -131,9 +131,10 @@ class FieldWatch:
         self._ids: dict[str, tuple[ReleaseId, str]] = {}
 
     def configure(self, collect: Mapping[str, Json]) -> None:
-        """Take the settings `collect` of the shadow; they hold for the next release.
+        """Take the settings `collect` of the shadow.
 
-        Settings that make no sense are logged, and those that hold stay.
+        They hold for each release that has not raised an alarm yet. Settings that make
+        no sense are logged, and those before stay.
         """
         try:
             self._settings = read_settings(dict(collect))
@@ -169,9 +170,11 @@ class FieldWatch:
             self._give_up(installed, error)
             return None
         has_changed = await self._note(watched, verdict, frame)
-        if watched.is_drift and not watched.sampler.is_done:
-            await self._collect(watched, _Seen(frame=frame, prediction=prediction))
-            has_changed = has_changed or watched.sampler.is_done
+        sampler = watched.sampler
+        if watched.is_drift and sampler is not None and not sampler.is_done:
+            seen = _Seen(frame=frame, prediction=prediction)
+            await self._collect(watched, sampler, seen)
+            has_changed = has_changed or sampler.is_done
         await self._report(watched, verdict, is_due=has_changed)
         return verdict
 
@@ -219,9 +222,8 @@ class FieldWatch:
         if "drift" not in installed.files or not installed.model.embedding:
             log.info("watch.none", extra={"release": str(installed.id)})
             return None
-        sampler = Sampler[_Seen](self._settings, rng=self._rng)
         try:
-            watched = await asyncio.to_thread(_Watched, installed, sampler)
+            watched = await asyncio.to_thread(_Watched, installed)
         except (SkerryError, OSError, KeyError) as error:
             self._give_up(installed, error)
             return None
@@ -260,14 +262,18 @@ class FieldWatch:
             },
         )
         watched.is_drift, watched.since_ms = verdict.is_drift, now_ms
+        if watched.sampler is None:
+            watched.sampler = Sampler(self._settings, rng=self._rng)
         return True
 
-    async def _collect(self, watched: _Watched, seen: _Seen) -> None:
+    async def _collect(
+        self, watched: _Watched, sampler: Sampler[_Seen], seen: _Seen
+    ) -> None:
         arrays = seen.frame.inputs.values()
         if sum(array.nbytes for array in arrays) > LARGEST_INPUT_BYTES:
             watched.too_large += 1
             return
-        chosen = watched.sampler.offer(
+        chosen = sampler.offer(
             seen, key=_fingerprint(seen.frame.inputs), margin=_margin(seen.prediction)
         )
         for sample in chosen:

@@ -182,7 +182,10 @@ def make_reference(
     not been looked at, so streams drawn from it behave as clean frames will: the
     maxima of 64 streams of 1,000 frames are fitted by a Gumbel distribution, whose
     tail gives the limit for the false alarm run length that is asked for. Each stream
-    is of one condition, since a lens that is fogged stays so for a while.
+    is of one condition, since a lens that is fogged stays so for a while, and the
+    condition that needs the widest limit sets it. Frames that resemble each other for
+    long are not independent: where a camera looks at one thing for minutes, expect
+    more alarms of the input chart.
 
     Args:
         embeddings: float [N, …], N ≥ 50.

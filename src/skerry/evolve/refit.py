@@ -78,8 +78,8 @@ class RefitSettings:
         fewest: Fewest labelled field samples.
     """
 
-    field_share: float = 0.35
-    pull: float = 0.01
+    field_share: float = 0.2
+    pull: float = 0.03
     rounds: int = 300
     folds: int = 5
     least_gain: float = 0.03

@@ -30,7 +30,6 @@ from skerry.core.release import Blob, manifest_path, write_manifest
 from skerry.evolve.update_state import Step
 
 DAY_S = 24 * 3600.0
-HOUR_S = 3600.0
 PATIENT = Gate(timeout_s=30 * DAY_S)
 ONE = ("gateway-1",)
 BALLAST = 20_000
@@ -121,7 +120,7 @@ def test_a_manifest_of_a_newer_schema_is_too_new(tmp_path: Path) -> None:
             )
             fleet.publisher._sign_tenant(listed)
             await fleet.hub.blobs.put(sha256, content)
-            with pytest.raises(NewerSchemaError, match="skerry.release/9"):
+            with pytest.raises(NewerSchemaError, match="newer\|release"):
                 await fleet.hub.releases.publish(fleet.publisher.metadata(), [sha256])
 
             await fleet.hub.releases.trust(fleet.publisher.metadata())
@@ -191,7 +190,7 @@ def test_a_full_disk_delays_an_update_and_nothing_else(
             await fleet.publish(*release(2))
             rollout = await fleet.begin("meter/2", gate=PATIENT)
             await waits_with(fleet, "gateway-1", "storage")
-            await fleet.run_for(HOUR_S)
+            await fleet.run_for(600)
             assert set(fleet.versions("meter").values()) == {1}
             await answers(fleet, "gateway-1", 1)
 
@@ -205,7 +204,7 @@ def test_a_full_disk_delays_an_update_and_nothing_else(
 
 
 def test_a_restarted_broker_is_waited_out(tmp_path: Path) -> None:
-    """In mid-rollout the broker forgets everything; the rollout succeeds all the same."""
+    """It forgets everything in mid-rollout, which succeeds all the same."""
 
     async def story() -> None:
         async with FleetSimulator(tmp_path) as fleet:
@@ -307,17 +306,13 @@ def test_a_clock_at_1970_neither_stops_nor_fools_a_gateway(tmp_path: Path) -> No
 
             await fleet.publish(*release(3))
             gateway.metadata = old  # Expired three days ago; in 1970 it is not.
-            rollout = await fleet.begin("meter/3", gate=PATIENT)
-            await fleet.run_for(60)
-            said = await refusal(fleet, "gateway-1")
-            assert said.get("reason") in {"replayed", "expired"}
+            rollout = await fleet.roll_out("meter/3")
+            assert rollout.state is RolloutState.UNDONE
+            assert "gateway-1 refused (replayed" in rollout.reason
             await answers(fleet, "gateway-1", 2)
 
             gateway.metadata = None
-            if (await fleet.hub.rollouts.get(rollout)).state is RolloutState.RUNNING:
-                assert (await fleet.wait_for(rollout)).state is RolloutState.SUCCEEDED
-            else:
-                assert (await fleet.roll_out("meter/3")).state is RolloutState.SUCCEEDED
+            assert (await fleet.roll_out("meter/3")).state is RolloutState.SUCCEEDED
             assert set(fleet.versions("meter").values()) == {3}
 
     simulate(story())
@@ -336,7 +331,7 @@ def test_expired_metadata_stops_updating_and_never_serving(tmp_path: Path) -> No
             await fleet.run_for(120)
             rollout = await fleet.begin("meter/2", gate=PATIENT)
             await waits_with(fleet, "gateway-1", "expired")
-            await fleet.run_for(2 * HOUR_S)
+            await fleet.run_for(900)
             await answers(fleet, "gateway-1", 1)
 
             gateway.metadata = None
@@ -381,7 +376,7 @@ STEPS = (
 def test_killed_at_each_step_of_an_update_it_converges(
     tmp_path: Path, end: str
 ) -> None:
-    """Whatever was under way: it serves the old or the new one at once, then the new."""
+    """It serves the old or the new one at once, and then the new one."""
 
     async def story() -> None:
         async with FleetSimulator(tmp_path, devices=ONE) as fleet:
@@ -470,7 +465,7 @@ def test_a_release_that_fails_on_probation_is_rolled_back(tmp_path: Path) -> Non
             for _ in range(10):
                 try:
                     await gateway.ask("meter", GAIN_INPUTS)
-                except Exception:  # noqa: BLE001, PERF203 - counted
+                except Exception:  # noqa: BLE001 - counted
                     failed += 1
             assert failed
             ended = await fleet.wait_for(rollout)
@@ -540,7 +535,7 @@ def test_an_older_release_is_a_replay(tmp_path: Path) -> None:
 
 
 def test_replayed_metadata_is_refused(tmp_path: Path) -> None:
-    """A hub, or whoever is between, that shows what it showed before is not believed."""
+    """A hub that shows what it showed before is not believed."""
 
     async def story() -> None:
         async with FleetSimulator(tmp_path, devices=ONE) as fleet:

@@ -7,7 +7,6 @@ and the disk below its slots.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from skerry.comms.memory import MemoryBroker
 from skerry.comms.outbox import Outbox
 from skerry.comms.topics import Topic, write_topic
 from skerry.comms.uplink import Uplink
-from skerry.core.errors import SkerryError, StateError
+from skerry.core.errors import StateError
 from skerry.core.messages import Direction, Message, Up
 from skerry.core.seams import BlobStore, Frame, Link, Runtime, Tensors
 from skerry.edge.agent import Agent, AgentSettings
@@ -56,7 +55,7 @@ class Surroundings:
     fetch_metadata: Callable[[str, str], bytes | None]
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Running:
     """What is gone when a gateway dies."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Generator
 from concurrent.futures import Executor
 from typing import Any, TypeVar, TypeVarTuple
 
@@ -143,7 +143,7 @@ def simulated_loop() -> SimulatedLoop:
 
 def _make_task(
     loop: asyncio.AbstractEventLoop,
-    work: Coroutine[Any, Any, ResultT],
+    work: Coroutine[Any, Any, ResultT] | Generator[Any, None, ResultT],
     *,
     context: contextvars.Context | None = None,
     **options: Any,

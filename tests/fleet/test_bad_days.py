@@ -120,7 +120,7 @@ def test_a_manifest_of_a_newer_schema_is_too_new(tmp_path: Path) -> None:
             )
             fleet.publisher._sign_tenant(listed)
             await fleet.hub.blobs.put(sha256, content)
-            with pytest.raises(NewerSchemaError, match="newer\|release"):
+            with pytest.raises(NewerSchemaError, match=r"skerry\.release/9"):
                 await fleet.hub.releases.publish(fleet.publisher.metadata(), [sha256])
 
             await fleet.hub.releases.trust(fleet.publisher.metadata())
@@ -685,6 +685,22 @@ def test_a_broken_release_gets_no_further_than_the_canary(
             assert f"gateway-1 refused ({reason}:" in rollout.reason
             assert rollout.progress["gateway-2"].outcome is Outcome.WAITING
             assert set(fleet.versions("meter").values()) == {1}
+
+    simulate(story())
+
+
+def test_a_rollout_that_waits_keeps_nobody_busy(tmp_path: Path) -> None:
+    """While a device is away the hub looks once a second, and not all the time."""
+
+    async def story() -> None:
+        async with FleetSimulator(tmp_path) as fleet:
+            await deliver(fleet, 1)
+            fleet.cut("gateway-1")
+            await fleet.publish(*release(2))
+            rollout = await fleet.begin("meter/2", gate=PATIENT)
+            await fleet.run_for(60)  # It fails where something never comes to rest.
+            fleet.join("gateway-1")
+            assert (await fleet.wait_for(rollout)).state is RolloutState.SUCCEEDED
 
     simulate(story())
 

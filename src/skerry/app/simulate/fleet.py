@@ -22,7 +22,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from skerry.app.publish.publisher import Bundle, Publisher
 from skerry.app.simulate.faults import DeviceClock, Metadata
@@ -199,16 +199,16 @@ class FleetSimulator:
             await self.hub.blobs.put(sha256, content)
         await self.hub.releases.publish(bundle.metadata, [bundle.manifest_sha256])
 
-    async def begin(self, release: str, **options: object) -> str:
+    async def begin(self, release: str, **options: Any) -> str:
         """Begin a rollout and return its name; the options are those of a `Plan`.
 
         Raises:
             The errors of `Rollouts.create`.
         """
-        plan = replace(Plan(release=ReleaseId.parse(release)), **options)  # type: ignore[arg-type]
+        plan = replace(Plan(release=ReleaseId.parse(release)), **options)
         return (await self.hub.rollouts.create(plan)).id
 
-    async def roll_out(self, release: str, **options: object) -> Rollout:
+    async def roll_out(self, release: str, **options: Any) -> Rollout:
         """Begin a rollout and wait until it has come to rest.
 
         Raises:

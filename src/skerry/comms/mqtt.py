@@ -102,6 +102,7 @@ class MqttLink:
         self._connected = asyncio.Event()
         self._arrived: asyncio.Queue[_Arrival] = asyncio.Queue()
         self._tasks: list[asyncio.Task[None]] = []
+        self._is_closed = False
         self._why_down = "it has not connected yet"
 
     def start(self) -> None:
@@ -173,6 +174,7 @@ class MqttLink:
 
     async def close(self) -> None:
         """Leave, quietly; the last will is not sent."""
+        self._is_closed = True
         tasks, self._tasks = self._tasks, []
         if self._connection is not None:
             self._connection.say_goodbye()
@@ -239,7 +241,7 @@ class MqttLink:
 
     async def _deliver(self) -> None:
         """Give messages to their receivers, and acknowledge them only then."""
-        while True:
+        while not self._is_closed:
             arrival = await self._arrived.get()
             packet = arrival.packet
             for subscription in self._subscribed(packet):

@@ -143,14 +143,18 @@ class Router:
             log.warning("broker.retained.full", extra={"user": session.username})
             return _Code.QUOTA_EXCEEDED
         subscribers = self.subscriptions.of(packet.topic)
+        is_taken = True
         for reader, subscriptions in subscribers.items():
             heard = [
                 subscription
                 for subscription in subscriptions
                 if not (subscription.options.no_local and reader is session)
             ]
-            if heard:
-                self._offer(reader, published, heard, now_s)
+            if heard and not self._offer(reader, published, heard, now_s):
+                # Who is there and slow is worth a second try; who is away is not.
+                is_taken &= not reader.is_connected
+        if not is_taken:
+            return _Code.QUOTA_EXCEEDED
         return _Code.SUCCESS if subscribers else _Code.NO_MATCHING_SUBSCRIBERS
 
     def forget_user(self, username: str) -> None:
@@ -185,7 +189,7 @@ class Router:
         published: Published,
         heard: list[Subscription],
         now_s: float,
-    ) -> None:
+    ) -> bool:
         packet = published.packet
         is_first_drop = not reader.dropped
         outgoing = Outgoing(
@@ -196,8 +200,10 @@ class Router:
             retain=packet.retain and any(o.options.retain_as_published for o in heard),
             identifiers=_identifiers(heard),
         )
-        if not reader.offer(outgoing, now_s) and is_first_drop:
+        is_taken = reader.offer(outgoing, now_s)
+        if not is_taken and is_first_drop:
             log.warning("broker.queue.full", extra={"user": reader.username})
+        return is_taken
 
     def _take_over(self, session: Session) -> None:
         end = self._ends.get(session)

@@ -41,8 +41,8 @@ class Limits:
     keep_alive_s: int = 300
     packet_bytes: int = 128 << 10
     receive_max: int = 256
-    queue_messages: int = 2_000
-    queue_bytes: int = 8 << 20
+    queue_messages: int = 10_000
+    queue_bytes: int = 32 << 20
     session_expiry_s: int = 3_600
     subscriptions: int = 64
     retained_messages: int = 50_000

@@ -509,14 +509,15 @@ def test_retained_messages_are_bounded() -> None:
 
 
 def test_a_slow_reader_loses_what_does_not_fit() -> None:
-    """Its queue is bounded; the others and the broker do not suffer."""
+    """Its queue is bounded, and who sends is told that it was not taken."""
+    full = mqtt5.PubAckReasonCode.QUOTA_EXCEEDED
 
     async def case(bench: Bench) -> None:
         sender = await bench.connect("s")
         reader = await bench.connect("r", receive_max=1)
         await subscribe(reader, "a")
-        for number in range(9):
-            await publish(sender, "a", b"%d" % number)
+        codes = [await publish(sender, "a", b"%d" % number) for number in range(9)]
+        assert [code == full for code in codes] == [False] * 4 + [True] * 5
         got = []
         for _ in range(4):
             packet = await reader.take(mqtt5.PublishPacket)

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
+import warnings
 from collections.abc import Callable, Coroutine, Generator
 from concurrent.futures import Executor
 from typing import Any, TypeVar, TypeVarTuple
@@ -122,8 +124,14 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
 
 def simulate(scenario: Coroutine[Any, Any, ResultT]) -> ResultT:
     """Run a scenario on a loop of its own; what `asyncio.run` is to a real one."""
-    with asyncio.Runner(loop_factory=SimulatedLoop) as runner:
-        return runner.run(scenario)
+    with warnings.catch_warnings():
+        # What a killed process had open, nobody but the garbage collector closes.
+        warnings.simplefilter("ignore", ResourceWarning)
+        try:
+            with asyncio.Runner(loop_factory=SimulatedLoop) as runner:
+                return runner.run(scenario)
+        finally:
+            gc.collect()
 
 
 def simulated_loop() -> SimulatedLoop:

@@ -6,6 +6,7 @@ measured is a dash.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -68,6 +69,22 @@ def show_ms(latency_ms: float | None) -> str:
 def show_metric(metric: str) -> str:
     """A metric's name as people write it: `lines_right` is `lines right`."""
     return metric.replace("_", " ")
+
+
+def show_time(at_ms: int | None) -> str:
+    """Show a moment in UTC, to the second; a dash where there is none.
+
+    Example:
+        >>> show_time(1_700_000_000_000)
+        '2023-11-14 22:13:20 UTC'
+    """
+    if at_ms is None:
+        return NOT_MEASURED
+    try:
+        moment = datetime.fromtimestamp(at_ms / 1000, tz=UTC)
+    except (ValueError, OverflowError, OSError):
+        return f"{at_ms} ms"  # a clock that is beyond any calendar
+    return moment.strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def show_signed(value: float, *, digits: int) -> str:

@@ -9,7 +9,6 @@ with it. The folder belongs on the publisher's machine; a hub never sees it.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,7 +134,7 @@ class Publisher:
         }
         _make_private_folder(folder / "keys")
         pems = {f"{role}.pem": key for role, key in keys.items()}
-        durable.write_files(folder / "keys", pems, disk=_PrivateDisk())
+        durable.write_files(folder / "keys", pems, disk=durable.PRIVATE_DISK)
         durable.make_folder(folder / "metadata")
         durable.write_files(folder / "metadata", files)
         return cls(folder, clock=clock)
@@ -360,15 +359,6 @@ class Publisher:
                 f"the key {path} cannot be read: {error.strerror or error}",
                 hint="Restore it from a backup: without it nothing can be signed.",
             ) from error
-
-
-class _PrivateDisk(durable.RealDisk):
-    """Creates files that nobody else may read, not even for a moment."""
-
-    def write(self, path: Path, content: bytes) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-        with os.fdopen(os.open(path, flags, 0o600), "wb") as file:
-            file.write(content)
 
 
 def _make_private_folder(folder: Path) -> None:

@@ -1,0 +1,83 @@
+"""`skerry gateway run`: run a gateway."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from skerry.app.output import Output
+from skerry.core.release import ANY_TARGET
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayStopped:
+    """A gateway that ran and was stopped in good order."""
+
+    folder: Path
+
+
+def run(
+    *,
+    folder: Path = Path("skerry-gateway"),
+    hub: str = "",
+    token: str | None = None,
+    target: str = ANY_TARGET,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    serve_token: str | None = None,
+    recording: Path | None = None,
+    frames_per_s: float = 20.0,
+    threads: int = 1,
+    probation_s: float = 5.0,
+    output: Annotated[Output, Parameter(parse=False)],
+) -> GatewayStopped:
+    """Run a gateway until it is stopped (Ctrl-C, SIGTERM); enrol it first if need be.
+
+    Args:
+        folder: Where it keeps its releases, its outbox and its credentials.
+        hub: The hub's URL; the one it enrolled at by default.
+        token: The one-time token of `skerry device create`; at the first start only.
+        target: Which of a release's models are for it.
+        host: The address to serve at; this machine alone by default.
+        port: The port to serve at; 0 takes a free one.
+        serve_token: What those who ask must show; needed beyond this machine.
+        recording: A folder of recordings (.npz) that stands for a camera.
+        frames_per_s: How fast recordings are played.
+        threads: How many inferences of one release run at once.
+        probation_s: How long a new release serves before it is accepted for good.
+        output: Where to say that it is up.
+    """
+    from skerry.core.clock import SystemClock
+    from skerry.edge.gateway import GatewaySettings, run_gateway
+
+    settings = GatewaySettings(
+        folder=folder,
+        hub=hub,
+        token=token,
+        target=target,
+        host=host,
+        port=port,
+        serve_token=serve_token,
+        threads=threads,
+        probation_s=probation_s,
+    )
+    source = None
+    if recording is not None:
+        from skerry.device.replay import ReplaySource
+
+        source = ReplaySource(recording, frames_per_s=frames_per_s, clock=SystemClock())
+
+    def tell(address: str) -> None:
+        output.talk(f"The gateway serves at {address}.")
+
+    asyncio.run(run_gateway(settings, ready=tell, source=source))
+    return GatewayStopped(folder=folder)
+
+
+def render_run(stopped: GatewayStopped) -> str:
+    """Say that it has stopped."""
+    return f"The gateway has stopped. Its state is in {stopped.folder}."

@@ -113,13 +113,14 @@ def test_what_is_kept_can_be_used(shown: dict[str, Any]) -> None:
     kept = shown["kept"]
     pictures = deal_out(split_digits(read_digits()), np.random.default_rng(0))
 
+    token = json.loads(Path(kept["credentials"]).read_text("utf-8"))["token"]
+
     async def case() -> None:
         client = Client(
             kept["gateways"]["gateway-2"], model=Workshop.NAME, output=OUTPUT
         )
         answer = await client.infer("picture", pictures.clear.pictures[:1])
         assert answer.release == kept["running"]
-        token = json.loads(Path(kept["credentials"]).read_text("utf-8"))["token"]
         async with HubApi(kept["hub"], token) as api:
             rollout = await api.create_rollout(ReleaseId.parse(kept["spare"]))
             async with asyncio.timeout(60):

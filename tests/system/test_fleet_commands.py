@@ -77,6 +77,7 @@ def a_release_arrives(typist: Typist) -> None:
     assert shadow["reported"]["releases"]["meter"]["version"] == 1
     assert "release.accepted" in typist.see("device", "logs", "gw-1")
     assert "meter" in typist.see("device", "show", "gw-1")
+    assert typist.ask("fleet", "show")["running"] == {"meter/1": 1}
 
 
 def a_slow_release_is_refused(typist: Typist) -> None:

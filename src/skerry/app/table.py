@@ -41,6 +41,7 @@ class Group:
 
 GROUPS = (
     Group(name="device", summary="See and register the members of the fleet."),
+    Group(name="fleet", summary="See the whole fleet."),
     Group(name="gateway", summary="Run a gateway."),
     Group(name="hub", summary="Run a hub."),
     Group(name="release", summary="Sign and publish models."),
@@ -148,6 +149,13 @@ COMMANDS = (
             "hub up",
             "hub up --folder /var/lib/skerry-hub --port 8750",
         ),
+    ),
+    Command(
+        name="fleet show",
+        run=f"{_ROOM}.fleet:show",
+        render=f"{_ROOM}.fleet:render_show",
+        summary="Count what the fleet runs, what it refuses, and who is behind.",
+        examples=("fleet show",),
     ),
     Command(
         name="gateway run",

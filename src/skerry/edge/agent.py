@@ -67,6 +67,7 @@ MOST_NAMES = 64
 
 _LARGEST_VERSION = 999_999_999
 _GOODBYE_S = 2.0
+_SAID_LATELY_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,6 +186,7 @@ class Agent:
         self._workers: dict[str, _Worker] = {}
         self._since: dict[str, tuple[int, int]] = {}
         self._shadow_version = -1
+        self._said_online_s = float("-inf")
         self._n_malformed = 0
         self._wall_s, self._now_ms = clock.wall_s(), clock.unix_ms()
         self.reporter = Reporter(uplink, clock=clock, now_ms=self.now_ms)
@@ -291,6 +293,14 @@ class Agent:
         # After a broken link the broker's retained will says the opposite.
         with contextlib.suppress(SkerryError):
             await self._send(Up.STATUS, {"is_online": True}, retain=True)
+            self._said_online_s = self._clock.wall_s()
+
+    async def _answer_online(self) -> None:
+        # A hub that has just started does not know that this device is online. But it
+        # answers each such word with what is desired: without end, if that were
+        # answered each time.
+        if self._clock.wall_s() - self._said_online_s >= _SAID_LATELY_S:
+            await self._say_online()
 
     async def _send(
         self, kind: str, body: Mapping[str, Json], *, retain: bool = False
@@ -321,7 +331,7 @@ class Agent:
             return
         if message.kind == Down.DESIRED:
             self._take_desired(message.body)
-            await self._say_online()
+            await self._answer_online()
         elif message.kind == Down.PING:
             with contextlib.suppress(SkerryError):
                 await self._send(Up.PONG, {"id": message.body.get("id")})

@@ -22,8 +22,8 @@ KILLED = GATEWAYS[1]
 DECEIVED = GATEWAYS[1]
 FORGED_VERSION = 99
 LIMITED = REPLAYED = GATEWAYS[2]
-KILLABLE = frozenset({"fetching", "downloading", "checking"})
-"""Phases of an update in which the new release does not serve yet."""
+KILLABLE = frozenset({"fetching", "downloading", "checking", "switching", "probation"})
+"""Phases of an update that is under way: the new release has not been accepted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,7 +179,7 @@ async def kill_in_update(stage: Stage, good: Made) -> tuple[str, float]:
     async def is_updating() -> bool:
         nonlocal phase
         phase = await stage.phase(KILLED, good.id)
-        if await _running(stage, KILLED, good.id.name) == good.id.version:
+        if await stage.running(KILLED, good.id.name) == (good.id.version, False):
             raise StateError(
                 f"{KILLED} was quicker than the hand that was to cut its power",
                 hint="Run the demo again.",
@@ -218,7 +218,3 @@ async def _want(stage: Stage, gateway: str, release: ReleaseId, why: str) -> Non
         gateway,
         {"releases": {release.name: {"version": release.version, "rollout": why}}},
     )
-
-
-async def _running(stage: Stage, gateway: str, name: str) -> int:
-    return (await stage.running(gateway, name))[0]

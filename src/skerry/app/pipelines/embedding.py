@@ -276,7 +276,7 @@ def _site(graph: Graph, node: Node, addition: Node | None) -> HeadSite:
     embedding, weight = node.inputs[0], node.inputs[1]
     if embedding is None or weight is None:
         raise _not_constant(graph)
-    # What it reads may well have been through INT8: its weights tell what it is.
+    # What the head reads may have been rounded before; it is its weights that change.
     producer = weight.producer()
     if producer is not None and producer.op_type in _QUANTIZED:
         raise _quantized(graph)

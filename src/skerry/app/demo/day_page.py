@@ -108,7 +108,12 @@ def _headline(day: Day) -> Html:
     refused = day.refused
     delta = day.field.delta_bytes
     items = [
-        *headline(day)[:1],
+        Card(
+            label=f"{day.shipped.second} swapped in",
+            value=f"{day.shipped.swap_failed} of {day.shipped.swap_requests:,}",
+            detail=f"requests lost in {day.shipped.swap_s:.1f} s on three gateways",
+            is_bad=day.shipped.swap_failed > 0,
+        ),
         Card(
             label="Refused",
             value=f"{len(refused.refused)} of {len(refused.refused)}",

@@ -174,7 +174,6 @@ class Fleet:
 
     def stop(self) -> None:
         """Stop every process; one that does not listen is killed. May be repeated."""
-        atexit.unregister(self.stop)
         children = list(self._children.values())
         for child in reversed(children):
             child.terminate()
@@ -182,6 +181,7 @@ class Fleet:
             _wait_or_kill(child)
         self._children.clear()
         self._write_pids()
+        atexit.unregister(self.stop)
 
     def _start(
         self, name: str, words: Sequence[str], *, module: str = "skerry.app.main"

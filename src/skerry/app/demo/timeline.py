@@ -18,6 +18,9 @@ from skerry.app.demo.load import Reply
 from skerry.app.html import Child, Html, el, join
 
 LONGEST_BIN_S = 1.0
+SHORTEST_GAP_S = 1.0
+"""Without an answer for this long, a gateway's strip is broken off."""
+
 COLOURS = 6
 """How many colours of releases the style has; more begin again."""
 
@@ -265,7 +268,7 @@ def _row(
             reply is not None
             and last is not None
             and reply.release == last.release
-            and reply.at_s - last.at_s < 2 * LONGEST_BIN_S
+            and reply.at_s - last.at_s < SHORTEST_GAP_S
         )
         if begun is not None and last is not None and not is_same:
             parts.append(
@@ -291,7 +294,7 @@ def _row(
 
 
 def _marks(marks: Sequence[Mark], axis: _Time, floor: float) -> Html:
-    """Numbered vertical lines; numbers that would touch are moved aside."""
+    """Numbered vertical lines; numbers that would touch are moved to the right."""
     parts: list[Child] = []
     free_from = 0.0
     order = sorted(enumerate(marks, start=1), key=lambda pair: pair[1].at_s)
@@ -299,17 +302,9 @@ def _marks(marks: Sequence[Mark], axis: _Time, floor: float) -> Html:
         x = axis.x(mark.at_s)
         at = max(x, free_from)
         free_from = at + 8 * len(str(number)) + 6
-        parts.append(
-            el(
-                "line",
-                el("title", mark.what),
-                x1=_n(x),
-                x2=_n(x),
-                y1=_n(_TOP - 4),
-                y2=_n(floor),
-                class_=f"mark {mark.kind}",
-            )
-        )
+        path = f"M{_n(at)},{_n(_TOP - 7)}L{_n(x)},{_n(_TOP + 5)}V{_n(floor)}"
+        title = el("title", mark.what)
+        parts.append(el("path", title, d=path, class_=f"mark {mark.kind}"))
         parts.append(
             el(
                 "text",

@@ -102,9 +102,10 @@ def test_everything_is_inside(
         for rect in svg.iter("rect"):
             assert 0 <= float(rect.get("x", "-1")) <= WIDTH
             assert float(rect.get("height", "-1")) >= 0
-        lines = [one for one in svg.iter("line") if "mark" in (one.get("class") or "")]
-        assert len(lines) == len(marks)
-        assert all(0 <= float(line.get("x1", "-1")) <= WIDTH for line in lines)
+        paths = [one.get("d") or "" for one in svg.iter("path")]
+        assert len(paths) == len(marks)
+        ends = [float(path.split("L")[1].split(",")[0]) for path in paths]
+        assert all(0 <= end <= WIDTH for end in ends)
 
 
 def test_accuracy_falls_and_recovers() -> None:

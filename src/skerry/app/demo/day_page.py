@@ -234,7 +234,12 @@ def _field_cards(field: FieldFigures) -> Html:
                 detail=of,
                 is_bad=True,
             ),
-            Card(label="Healed", value=figures.show_percent(accuracy.after), detail=of),
+            Card(
+                label="Healed",
+                value=figures.show_percent(accuracy.after),
+                detail=f"{of}; {figures.show_percent(accuracy.clear_after)} of the "
+                "clear ones",
+            ),
         ]
     )
 

@@ -37,11 +37,13 @@ class FieldAccuracy:
         before: Through a clear lens.
         drifted: Through the fogged one.
         after: The same fogged pictures, by the healed release.
+        clear_after: Through a clear lens, by the healed release.
     """
 
     before: float
     drifted: float
     after: float
+    clear_after: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,9 +141,12 @@ async def heal(stage: Stage, lens: Lens, running: Made, camera: Path) -> FieldFi
     healed_s = stage.clock.wall_s() - fog_s
     stage.mark("swap", f"{healed.id} runs on all gateways")
     after = await measure(stage, lens.fogged)
+    clear_after = await measure(stage, lens.clear)
     await stage.clock.sleep(SETTLED_S)
     figures = FieldFigures(
-        accuracy=FieldAccuracy(before=before, drifted=drifted, after=after),
+        accuracy=FieldAccuracy(
+            before=before, drifted=drifted, after=after, clear_after=clear_after
+        ),
         pictures=len(lens.fogged),
         found_after=found_after,
         clear_frames=clear_frames,
@@ -288,7 +293,8 @@ def _tell(stage: Stage, figures: FieldFigures) -> None:
     stage.say(
         f"{figures.release} on all gateways {figures.healed_s:.0f} s after the fog: "
         f"{accuracy.before:.1%} → {accuracy.drifted:.1%} → {accuracy.after:.1%} of "
-        f"{figures.pictures} digits, {figures.samples} samples sent, "
+        f"{figures.pictures} digits ({accuracy.clear_after:.1%} of the clear ones), "
+        f"{figures.samples} samples sent, "
         + (
             f"{delta:,} bytes shipped to each gateway instead of {figures.full_bytes:,}"
             if delta is not None

@@ -110,7 +110,7 @@ def dynamic_net() -> bytes:
     return conv_net(batch="batch", size="size")
 
 
-def mlp() -> bytes:
+def mlp(*, seed: int = 1) -> bytes:
     """Two dense layers, one as Gemm and one as MatMul and Add: x [1, 8] to y [1, 3]."""
     return model_bytes(
         """mlp (float[1, 8] x) => (float[1, 3] y) {
@@ -126,7 +126,7 @@ def mlp() -> bytes:
                 "second.weight": (16, 3),
                 "second.bias": (3,),
             },
-            seed=1,
+            seed=seed,
         ),
     )
 

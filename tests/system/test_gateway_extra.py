@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.commands import Typist, make_parts, running
 from tests.system.conftest import run
 
 pytestmark = pytest.mark.system
@@ -38,19 +39,35 @@ def test_the_extra_resolves_to_aarch64_wheels(wheel: Path, tmp_path: Path) -> No
     assert not any("x86_64" in url for url in native)
 
 
-def test_the_extra_alone_can_run_models(
-    wheel: Path, install: Callable[[str], Path], tmp_path: Path
+def test_the_extra_alone_is_a_whole_gateway(
+    wheel: Path,
+    install: Callable[[str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The runtime and the tasks of a gateway import without the unwanted packages."""
+    """It enrols, fetches a signed release, checks it and serves it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SKERRY_HUB", "hub")
+    make_parts(tmp_path)
     python = install(f"{wheel}[gateway]") / "python"
     listed = run(
         *(sys.executable, "-m", "pip", "--python", python, "list", "--format=json"),
         cwd=tmp_path,
     ).stdout
     assert not {entry["name"].lower() for entry in json.loads(listed)} & UNWANTED
-    code = (
-        "import skerry.tasks, skerry.tasks._image\n"
-        "from skerry.runtimes import get_runtime\n"
-        "print(get_runtime('onnxruntime').version)"
-    )
-    assert run(python, "-c", code, cwd=tmp_path).stdout.startswith("1.")
+    typist, hub_json = Typist(capsys), tmp_path / "hub" / "hub.json"
+    hub = ("hub", "up", "--folder", "hub", "--port", "0", "--mqtt-port", "0")
+    with running(*hub, cwd=tmp_path, ready=hub_json):
+        typist.ask("release", "init")
+        token = typist.ask("device", "create", "gw-1")["token"]
+        url = json.loads(hub_json.read_text())["address"]
+        first = ("--hub", url, "--token", token, "--probation-s", "0.1")
+        gateway = ("gateway", "run", "--folder", "gw-1", *first)
+        ready = tmp_path / "gw-1" / "gateway.json"
+        with running(*gateway, cwd=tmp_path, ready=ready, python=python):
+            parts = ("mlp.onnx", "rows.npz", "--task", "task.toml")
+            typist.ask("release", "create", "meter", *parts)
+            begun = typist.ask("rollout", "create", "meter/1", "gw-1")
+            ended = typist.ask("rollout", "watch", begun["id"])
+            assert ended["rollout"]["state"] == "succeeded"

@@ -270,7 +270,7 @@ class HubApi:
         """All retrainings, the oldest first."""
         return _rows(await self._http.get("/v1/retrainings"), "retrainings")
 
-    async def retraining(self, retraining_id: str) -> dict[str, Json]:
+    async def retraining(self, retraining_id: str) -> dict[str, Any]:
         """Where a retraining stands, and what came of it."""
         return await self._http.get(f"/v1/retrainings/{_part(retraining_id)}")
 

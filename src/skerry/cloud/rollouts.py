@@ -198,7 +198,8 @@ class Rollouts:
 
     def _mark(self, devices: Sequence[str] | Mapping[str, object]) -> None:
         self._due.update(dict.fromkeys(devices))
-        self._woken.set()
+        if self._due:
+            self._woken.set()
 
     async def _tick(self) -> None:
         while True:

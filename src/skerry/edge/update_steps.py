@@ -44,6 +44,9 @@ from skerry.evolve.update_state import Found, Run, Step, Transfer
 SPARE_BYTES = 1 << 20
 """What an update leaves free on the disk, for the outbox and the record."""
 
+LONGEST_WHAT = 500
+"""Most characters of a refusal's sentence: a part of it may come from outside."""
+
 ResultT = TypeVar("ResultT")
 
 
@@ -461,7 +464,7 @@ def refusal_of(
     refusal = Refusal(
         release=release,
         reason=reason or Reason.LOAD,
-        what=what,
+        what=what[:LONGEST_WHAT],
         at_ms=at_ms,
         measured=error.measured if isinstance(error, RefusedError) else None,
         allowed=error.allowed if isinstance(error, RefusedError) else None,

@@ -18,7 +18,7 @@ import numpy as np
 
 from skerry.core import durable
 from skerry.core.errors import DataError, ModelError, UsageError
-from skerry.core.seams import Array, Session
+from skerry.core.seams import Array, Session, Tensors
 from skerry.tasks import _npz
 from skerry.tasks.evaluate import output_distance
 from skerry.tasks.samples import SampleSource, take
@@ -119,17 +119,26 @@ def make_golden(
             for name, output in given.items()
             if outputs is None or name in outputs
         }
-        if not all(np.isfinite(output).all() for output in kept.values()):
-            raise ModelError(
-                f"the model gives NaN or infinities for sample {sample.name}",
-                hint="Check the model's weights and the sample's scale.",
-            )
+        check_finite(kept, sample=sample.name)
         samples.append(
             GoldenSample(name=sample.name, inputs=dict(sample.inputs), outputs=kept)
         )
     if not samples:
         raise DataError("there are no samples to keep", hint="Give some samples.")
     return Golden(samples=tuple(samples), tolerance=tolerance)
+
+
+def check_finite(outputs: Tensors, *, sample: str) -> None:
+    """Check that what a model gave can be a golden output.
+
+    Raises:
+        ModelError: There is a NaN or an infinity in it.
+    """
+    if not all(np.isfinite(output).all() for output in outputs.values()):
+        raise ModelError(
+            f"the model gives NaN or infinities for sample {sample}",
+            hint="Check the model's weights and the sample's scale.",
+        )
 
 
 def check_golden(session: Session, golden: Golden) -> GoldenResult:

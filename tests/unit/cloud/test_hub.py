@@ -34,7 +34,7 @@ def test_a_part_that_fails_is_seen(tmp_path: Path) -> None:
             watching = asyncio.create_task(hub.watch())
             await asyncio.sleep(0)
             assert not watching.done()
-            hub.ingest._queue.put_nowait(None)  # type: ignore[arg-type]
+            hub.ingest._queue.put_nowait((None, 0))  # type: ignore[arg-type]
             with pytest.raises(AttributeError):
                 await asyncio.wait_for(watching, 5)
 

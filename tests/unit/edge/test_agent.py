@@ -726,3 +726,50 @@ def test_a_link_error_names_itself() -> None:
     hub = MemoryHub(is_down=True)
     with pytest.raises(LinkError, match="down"):
         hub.refresh()
+
+
+def _desire(bench: Bench, *names: str) -> None:
+    """Ask for a version of each of these names, and of no other."""
+    bench.version += 1
+    wanted: dict[str, Json] = {name: {"version": 1, "rollout": "r1"} for name in names}
+    desired: Json = {"releases": wanted}
+    bench.send("desired", {"version": bench.version, "desired": desired})
+
+
+def test_ever_new_names_leave_nothing_behind(tmp_path: Path) -> None:
+    """A hub that asks for names that nobody signed fills neither memory nor disk."""
+
+    async def script(bench: Bench) -> None:
+        await bench.get(1)
+        for turn in range(3):
+            names = [f"n{turn}-{number}" for number in range(40)]
+            _desire(bench, NAME, *names)
+            await bench.until(lambda n=names: set(n) <= set(bench.slots.names()))
+        for _ in range(2):
+            _desire(bench, NAME)
+            await bench.until(lambda: bench.slots.names() == (NAME,))
+        await bench.until(lambda: set(bench.agent.states) == {NAME})
+        await bench.until(lambda: not bench.outbox.reported["refused"])
+        assert set(bench.outbox.reported["serving"]) == {NAME}
+        reporter = bench.agent.reporter
+        await bench.until(lambda: not reporter._leaving)
+        assert set(reporter._state["refused"]) == {NAME}
+        assert set(reporter._sent["refused"]) == {NAME}
+
+    play(tmp_path, script)
+
+
+def test_too_many_names_at_once_are_left_out(tmp_path: Path) -> None:
+    """Names on their way out count until they are gone."""
+
+    async def script(bench: Bench) -> None:
+        await bench.online()
+        for turn in range(4):
+            releases = {f"n{turn}-{n}": {"version": 1} for n in range(60)}
+            body = {"version": turn + 1, "desired": {"releases": releases}}
+            bench.agent._take_desired(body)
+        assert len(bench.agent.states) == 128
+        await bench.until(lambda: bench.outbox.told("message.malformed"))
+
+    bench = play(tmp_path, script)
+    assert "too many" in str(bench.outbox.told("message.malformed")[0]["what"])

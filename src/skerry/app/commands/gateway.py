@@ -9,6 +9,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from skerry.app.logs import LogFormat, set_up
 from skerry.app.output import Output
 from skerry.core.release import ANY_TARGET
 
@@ -33,6 +34,7 @@ def run(
     frames_per_s: float = 20.0,
     threads: int = 1,
     probation_s: float = 5.0,
+    log: LogFormat = LogFormat.TEXT,
     output: Annotated[Output, Parameter(parse=False)],
 ) -> GatewayStopped:
     """Run a gateway until it is stopped (Ctrl-C, SIGTERM); enrol it first if need be.
@@ -49,11 +51,13 @@ def run(
         frames_per_s: How fast recordings are played.
         threads: How many inferences of one release run at once.
         probation_s: How long a new release serves before it is accepted for good.
+        log: How its events are logged on standard error.
         output: Where to say that it is up.
     """
     from skerry.core.clock import SystemClock
     from skerry.edge.gateway import GatewaySettings, run_gateway
 
+    set_up(log)
     settings = GatewaySettings(
         folder=folder,
         hub=hub,

@@ -10,6 +10,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from skerry.app.connection import HUB_FOLDER
+from skerry.app.logs import LogFormat, set_up
 from skerry.app.output import Output
 
 
@@ -27,6 +28,7 @@ def up(
     host: str = "127.0.0.1",
     port: int = 8750,
     mqtt_port: int = 1883,
+    log: LogFormat = LogFormat.TEXT,
     output: Annotated[Output, Parameter(parse=False)],
 ) -> HubStopped:
     """Run a hub, with its broker, until it is stopped (Ctrl-C, SIGTERM).
@@ -37,12 +39,14 @@ def up(
         host: The address to listen on; this machine alone by default.
         port: The port of the HTTP API; 0 takes a free one.
         mqtt_port: The port of the MQTT broker; 0 takes a free one.
+        log: How its events are logged on standard error.
         output: Where to say that it is up.
     """
     from skerry.app.pipelines.heal import make_trainer
     from skerry.cloud.hub import HubSettings
     from skerry.cloud.serve import OPERATOR_FILE, HubAddress, run_hub
 
+    set_up(log)
     settings = HubSettings(
         folder=folder, database=database, host=host, port=port, mqtt_port=mqtt_port
     )

@@ -14,13 +14,14 @@ from skerry.app.output import Output
 from skerry.app.project import complete, require
 from skerry.app.tables import plain_table
 from skerry.core.budget import Budget
+from skerry.core.errors import UsageError
 from skerry.core.release import ANY_TARGET, Manifest, ReleaseId
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from skerry.app.hub_api import HubApi
-    from skerry.app.publish.publisher import Bundle
+    from skerry.app.publish.publisher import Bundle, Publisher
 
 PUBLISHER_FOLDER = "skerry-publisher"
 """Where the publisher keeps its keys unless told otherwise."""
@@ -144,14 +145,13 @@ def create(
 
     asked = require(complete(model, samples, task, folder=Path()))
     signer = Publisher.open(publisher)
-    last = [one.version for one in signer.releases if one.name == name]
     opened = open_model(asked.model)
     budget = Budget(
         latency_ms=latency_ms, memory_bytes=memory_bytes, size_bytes=size_bytes
     )
     manifest, blobs = make_release(
         name,
-        version or max(last, default=0) + 1,
+        version or _next_version(signer, name),
         opened,
         asked.task,
         open_samples(asked.samples, opened.inputs, asked.task),
@@ -170,11 +170,69 @@ def create(
         await api.publish(bundle)
         return bundle
 
-    bundle = ask(hub, publish)
+    return _published(ask(hub, publish))
+
+
+def adopt(
+    retraining: str,
+    /,
+    *,
+    notes: str = "refitted on labelled samples of the field",
+    publisher: Path = Path(PUBLISHER_FOLDER),
+    hub: str | None = None,
+) -> Published:
+    """Sign and publish what a retraining has made, as the next version.
+
+    Args:
+        retraining: One that has passed its gates.
+        notes: What is new, for people.
+        publisher: The publisher's folder.
+        hub: The hub's folder or URL; SKERRY_HUB, else ./skerry-hub, by default.
+    """
+    from skerry.app.publish.adopt import adopt as make_next
+    from skerry.app.publish.publisher import Publisher
+
+    signer = Publisher.open(publisher)
+
+    async def publish(api: HubApi) -> Bundle:
+        found = await api.retraining(retraining)
+        if found["state"] != "passed":
+            raise UsageError(
+                f"the retraining {retraining} has {found['state']}",
+                hint="Only one that has passed its gates can be released.",
+            )
+        refitted = ReleaseId.parse(str(found["release"]))
+        manifest = await api.release(refitted)
+        candidate = {
+            role: await _fetch(api, blob["sha256"])
+            for role, blob in found["candidate"].items()
+        }
+        adopted, blobs = make_next(
+            manifest,
+            version=_next_version(signer, manifest.name),
+            model=candidate["model"],
+            golden=await _fetch(api, manifest.golden.sha256),
+            drift=candidate.get("drift"),
+            notes=notes,
+        )
+        before = await _models_before(api, adopted)
+        bundle = signer.release(adopted, blobs, deltas_from=before)
+        await api.publish(bundle)
+        return bundle
+
+    return _published(ask(hub, publish))
+
+
+def _next_version(signer: Publisher, name: str) -> int:
+    versions = [one.version for one in signer.releases if one.name == name]
+    return max(versions, default=0) + 1
+
+
+def _published(bundle: Bundle) -> Published:
     return Published(
-        release=str(manifest.id),
+        release=str(bundle.manifest.id),
         manifest_sha256=bundle.manifest_sha256,
-        full_bytes=sum(one.blob.size_bytes for one in manifest.models),
+        full_bytes=sum(one.blob.size_bytes for one in bundle.manifest.models),
         delta_bytes=min(bundle.delta_bytes.values(), default=None),
     )
 

@@ -276,10 +276,10 @@ def _site(graph: Graph, node: Node, addition: Node | None) -> HeadSite:
     embedding, weight = node.inputs[0], node.inputs[1]
     if embedding is None or weight is None:
         raise _not_constant(graph)
-    for operand in (embedding, weight):
-        producer = operand.producer()
-        if producer is not None and producer.op_type in _QUANTIZED:
-            raise _quantized(graph)
+    # What the head reads may have been rounded before; it is its weights that change.
+    producer = weight.producer()
+    if producer is not None and producer.op_type in _QUANTIZED:
+        raise _quantized(graph)
     array = graph.constant(weight)
     if array is None or array.ndim != 2 or array.dtype.kind != "f":
         raise _not_constant(graph)

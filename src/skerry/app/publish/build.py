@@ -96,7 +96,7 @@ def make_release(
     }
     if drift is not None:
         parts["drift"] = drift
-    blobs = {part: _blob(content) for part, content in parts.items()}
+    blobs = {part: blob_of(content) for part, content in parts.items()}
     manifest = Manifest(
         name=name,
         version=version,
@@ -164,6 +164,7 @@ def _read_model(model: Model) -> bytes:
     return content
 
 
-def _blob(content: bytes) -> Blob:
+def blob_of(content: bytes) -> Blob:
+    """Name bytes by their hash."""
     sha256 = hashlib.sha256(content).hexdigest()
     return Blob(sha256=sha256, size_bytes=len(content))

@@ -113,7 +113,10 @@ _Q = "QuantizeLinear({0}, one, nil) d = DequantizeLinear(q, one, nil)"
         ("y = Slice(x, s, e, a)", "no Gemm or MatMul"),
         ("h = Relu(x) m = MatMul(h, wt) y = Relu(m)", "no Gemm or MatMul"),
         ("h = Relu(x) y = Gemm<alpha=2.0, transB=1>(h, w, b)", "no plain float"),
-        (f"q = {_Q.format('x')} y = Gemm<transB=1>(d, w, b)", "quantized"),
+        (
+            "d = DequantizeLinear(codes, one, nil) y = Gemm<transB=1>(x, d, b)",
+            "quantized",
+        ),
         (
             f"g = Gemm<transB=1>(x, w, b) q = {_Q.format('g')} y = Identity(d)",
             "quantized",
@@ -129,9 +132,22 @@ def test_heads_that_cannot_be_refitted_are_refused(text: str, why: str) -> None:
         a=np.array([0, 1], np.int64),
         one=np.array(0.1, np.float32),
         nil=np.array(0, np.int8),
+        codes=np.zeros_like(WEIGHT, np.int8),
     )
     with pytest.raises(ModelError, match=why):
         with_embedding(graph)
+
+
+def test_a_head_may_read_what_was_quantized() -> None:
+    """An activation that was rounded to 8 bits feeds a float head all the same."""
+    graph = _net(
+        f"q = {_Q.format('x')} y = Gemm<transB=1>(d, w, b)",
+        one=np.array(0.1, np.float32),
+        nil=np.array(0, np.int8),
+    )
+    head = read_head(graph, find_head(graph))
+    np.testing.assert_array_equal(head.weight, WEIGHT)
+    assert "embedding" in [spec.name for spec in with_embedding(graph).outputs]
 
 
 def test_a_head_without_a_bias_or_of_another_size_is_not_changed() -> None:

@@ -79,7 +79,7 @@ class RefitSettings:
     """
 
     field_share: float = 0.15
-    pull: float = 0.1
+    pull: float = 0.03
     rounds: int = 300
     folds: int = 5
     least_gain: float = 0.03

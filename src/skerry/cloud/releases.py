@@ -30,7 +30,13 @@ from skerry.core.durable import (
     write_file,
     write_files,
 )
-from skerry.core.errors import ConflictError, DataError, SkerryError, UsageError
+from skerry.core.errors import (
+    ConflictError,
+    DataError,
+    SkerryError,
+    TrustError,
+    UsageError,
+)
 from skerry.core.names import did_you_mean
 from skerry.core.release import (
     Blob,
@@ -106,6 +112,14 @@ class Releases:
                 hint="Restore it from a backup: devices trust what is signed with it.",
             ) from error
         self._repository = Repository(files)
+        try:
+            self._repository.check()
+        except TrustError as error:
+            raise TrustError(
+                f"{self._folder / TRUST_FOLDER}: {error.what}",
+                hint="Restore that folder from a backup: gateways serve on meanwhile.",
+                reason=error.reason,
+            ) from error
         self._files = self._repository.files()
         await self._sign_if_due()
 

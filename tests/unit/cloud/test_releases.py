@@ -261,3 +261,34 @@ def test_a_publication_that_was_cut_off_bars_no_other(tmp_path: Path) -> None:
         assert [one.version for one in await hub.releases.list()] == [3, 1]
 
     _on_hub(tmp_path / "hub", case)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "1.root.json",
+        "1.targets.json",
+        "2.main.json",
+        "1.snapshot.json",
+        "timestamp.json",
+    ],
+)
+@pytest.mark.parametrize("content", [b"", b"{"])
+def test_damaged_metadata_stops_the_start(
+    tmp_path: Path, name: str, content: bytes
+) -> None:
+    """Were a file taken for none, its versions would begin again, and be refused."""
+
+    async def begin(hub: Hub) -> None:
+        await publish(hub, make_bundle(make_publisher(tmp_path, hub), 1))
+
+    async def again(_: Hub) -> None:
+        raise AssertionError("it has started")
+
+    _on_hub(tmp_path / "hub", begin)
+    path = tmp_path / "hub" / TRUST_FOLDER / name
+    assert path.read_bytes()
+    path.write_bytes(content)
+    with pytest.raises(TrustError, match=rf"{name} is damaged"):
+        _on_hub(tmp_path / "hub", again)
+    assert path.read_bytes() == content

@@ -155,10 +155,13 @@ class HubApi:
         return str(answer.get("root_sha256"))
 
     async def publish(self, bundle: Bundle) -> ReleaseId:
-        """Publish a release: upload the blobs that are missing, then the metadata."""
+        """Publish a release: upload its blobs, then the metadata.
+
+        Blobs that the hub has are uploaded all the same: one that has been damaged on
+        its disk is whole again.
+        """
         for sha256, content in bundle.blobs.items():
-            if await self.blobs.stat(sha256) != len(content):
-                await self.blobs.put(sha256, content)
+            await self.blobs.put(sha256, content)
         await self._http.post(
             "/v1/releases",
             {

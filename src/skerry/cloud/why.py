@@ -25,7 +25,7 @@ _PHASES = {
 _ADVICE = {
     Reason.UNTRUSTED: "Publish it with a key that the device trusts.",
     Reason.REPLAYED: "Publish it again under a higher version.",
-    Reason.CORRUPT: "Upload its blobs again, then start a new rollout.",
+    Reason.CORRUPT: "Publish it again as a new version: that uploads its blobs anew.",
     Reason.TOO_NEW: "Upgrade Skerry on the device first.",
     Reason.UNFIT: "Publish a release with a model for this device's target.",
     Reason.LATENCY: "It takes a faster model, a larger budget, or a device less busy.",

@@ -206,7 +206,9 @@ def step(rollout: Rollout, event: Event, now_ms: int) -> Result:
                 return _rest(rollout, RolloutState.STOPPED, now_ms, f"stopped by {by}")
             return rollout, ()
         case Undo(by=by):
-            return _undo(rollout, now_ms, f"undone by {by}")
+            # Why it had stopped is worth knowing after it has been undone, too.
+            before = f"{rollout.reason}; " if rollout.reason else ""
+            return _undo(rollout, now_ms, f"{before}undone by {by}")
         case DesiredChangedElsewhere(device=device):
             rollout = _supersede(rollout, device, now_ms)
         case DeviceReported(device=device, reported=reported):

@@ -254,7 +254,7 @@ def test_a_person_stops_and_then_undoes() -> None:
     assert rollout.reason == "stopped by ann"
     rollout, done = _play(rollout, Undo(by="ann"), Undo(by="bob"))
     assert done == [SetDesired(device="a", release=OLD)]
-    assert rollout.reason == "undone by ann"
+    assert rollout.reason == "stopped by ann; undone by ann"
 
 
 def test_a_first_release_is_undone_by_taking_it_away() -> None:

@@ -12,6 +12,7 @@ from skerry.compress.choose import Choice, Search, choose
 from skerry.core.budget import Budget
 from skerry.core.seams import Runtime
 from skerry.tasks.evaluate import Scores
+from skerry.tasks.tally import Quotient
 
 BUDGET = Budget(accuracy_drop=0.25)
 PLAIN = 2
@@ -35,8 +36,7 @@ def search_for(
         def evaluate(*_: object) -> Scores:
             return Scores(
                 metric=metric,
-                per_sample=np.zeros(0),
-                weights=np.zeros(0),
+                tally=Quotient(scores=np.zeros(0), weights=np.zeros(0)),
                 value=next(values),
                 predictions=(),
                 labels=(),

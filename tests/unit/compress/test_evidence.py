@@ -21,6 +21,7 @@ from skerry.core.seams import Runtime
 from skerry.graph import read_graph
 from skerry.runtimes import get_runtime
 from skerry.tasks.evaluate import Scores
+from skerry.tasks.tally import Quotient
 
 FixLatency = Callable[[dict[str, float]], None]
 ANY_LOSS = Budget(accuracy_drop=2.0)
@@ -241,8 +242,7 @@ def test_the_character_error_counts_the_other_way(
         count = len(source)
         return Scores(
             metric=metric,
-            per_sample=np.full(count, 0.5 + rise),
-            weights=np.ones(count),
+            tally=Quotient(scores=np.full(count, 0.5 + rise), weights=np.ones(count)),
             value=0.5 + rise,
             predictions=(),
             labels=(),

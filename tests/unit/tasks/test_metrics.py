@@ -12,8 +12,16 @@ from skerry.tasks.metrics import (
     find_metric,
     paired_interval,
     tango_interval,
+    value_over,
 )
-from skerry.tasks.prediction import Prediction
+from skerry.tasks.prediction import Label, Prediction
+from skerry.tasks.tally import Quotient
+
+
+def _score(name: str, prediction: Prediction, label: Label) -> tuple[float, float]:
+    tally = METRICS[name].tally([prediction], [label])
+    assert isinstance(tally, Quotient)
+    return tally.scores[0], tally.weights[0]
 
 
 def _text(line: str) -> Prediction:
@@ -50,22 +58,23 @@ def test_edit_distance_of_known_pairs(one: str, other: str, distance: int) -> No
 )
 def test_top_k_looks_at_k_classes(name: str, label: int, expected: float) -> None:
     """The class must be among the first k that the prediction ranks."""
-    assert METRICS[name].score(RANKED, label) == (expected, 1.0)
+    assert _score(name, RANKED, label) == (expected, 1.0)
 
 
 def test_lines_right_ignores_spaces() -> None:
     """A line that differs in spaces alone is right, as PaddleOCR counts."""
-    score = METRICS["lines_right"].score
-    assert score(_text("ab c"), "a bc") == (1.0, 1.0)
-    assert score(_text("abd"), "abc") == (0.0, 1.0)
+    assert _score("lines_right", _text("ab c"), "a bc") == (1.0, 1.0)
+    assert _score("lines_right", _text("abd"), "abc") == (0.0, 1.0)
 
 
 def test_character_error_sums_distances_over_lengths() -> None:
     """The value over two lines is the sum of distances over the sum of lengths."""
-    score = METRICS["character_error"].score
-    scores = np.array([score(_text("abx"), "abc"), score(_text("d"), "d efghij")])
-    assert scores.tolist() == [[1, 3], [6, 7]]
-    assert aggregate(scores[:, 0], scores[:, 1]) == pytest.approx(0.7)
+    metric = METRICS["character_error"]
+    tally = metric.tally([_text("abx"), _text("d")], ["abc", "d efghij"])
+    assert isinstance(tally, Quotient)
+    assert tally.scores.tolist() == [1, 6]
+    assert tally.weights.tolist() == [3, 7]
+    assert value_over(tally) == pytest.approx(0.7)
 
 
 def test_unknown_metric_names_the_nearest() -> None:

@@ -81,7 +81,7 @@ def test_defaults_may_be_left_out() -> None:
         ("metric", "metrics", "unknown key 'metrics'", "'metric'"),
         ('"top1"', '"top-1"', "no metric called 'top-1'", "'top1'"),
         ('"top1"', '"lines_right"', "lines_right is one for text", "top1"),
-        ('"classification"', '"detection"', "detection", "Known keys"),
+        ('"classification"', '"segmentation"', "segmentation", "Known keys"),
         ('{step = "topk"}', '{step = "topc"}', "unknown step 'topc'", "'topk'"),
         ('{step = "topk"}', "", "got 0 decoders", "one topk or ctc"),
         ('{step = "topk"}', '{step = "ctc"}', "got ctc", "one topk or ctc"),

@@ -18,6 +18,9 @@ from skerry.tasks.task import Task, TaskKind
 BOX_COLUMNS = (5, 6, 7)
 """Numbers of a box in an array: corners, class, and perhaps crowd and area."""
 
+LARGEST_NUMBER = 1e15
+"""Beyond the corners and areas of any picture."""
+
 
 def check_signature(expected: TensorSpec, got: TensorSpec, *, name: str) -> None:
     """Compare an array's dtype and shape, batch axis included, with an input.
@@ -177,11 +180,12 @@ def make_truth(rows: NDArray[np.float64], task: Task | None, *, name: str) -> Tr
         name: Whose boxes they are, for messages.
 
     Raises:
-        DataError: A number is not finite, a box has no area, or a class is none.
+        DataError: A number is not finite, corners are turned, or a class is none.
     """
     classes = len(task.labels) if task else 0
     corners, labels = rows[:, :4], rows[:, 4]
-    is_right = np.isfinite(rows).all(axis=1) & (labels >= 0) & (labels % 1 == 0)
+    is_right = (np.abs(rows) < LARGEST_NUMBER).all(axis=1)
+    is_right &= (labels >= 0) & (labels == np.rint(labels))
     # Far less than 2⁶³, which no number of classes comes near.
     is_right &= labels < (classes or 1 << 31)
     # COCO has objects whose box is a line: they have no area, and cannot be found.

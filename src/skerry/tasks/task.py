@@ -179,7 +179,10 @@ class Task:
         *steps, decoder = self.post
         if isinstance(decoder, Nms):
             rows = {name: _without_batch(output) for name, output in outputs.items()}
-            return decoder.select(cast("Head", steps[0]).read(rows), self.labels)
+            # What is not finite, or becomes so, makes no candidate.
+            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+                candidates = cast("Head", steps[0]).read(rows)
+                return decoder.select(candidates, self.labels)
         scores = _without_batch(self.read(outputs))
         if isinstance(decoder, ReconstructionError):
             return decoder.compare(_find_input(decoder.input, inputs), scores)

@@ -22,7 +22,7 @@ from skerry.tasks.tally import Counts, Quotient, divide
 FOLDS = 10
 """Parts that people are split into to choose a threshold, as LFW's protocol has it."""
 
-MOST_PAIRS = 1 << 17
+MOST_PAIRS = 1 << 15
 """Most pairs of the same person, and most of two, that folds look at."""
 
 MOST_IMPOSTORS = 1 << 20
@@ -43,41 +43,28 @@ class Pairs:
         first: Index of the first picture's person, int64 [p].
         second: Index of the second one's, int64 [p]; the same where it is one person.
         ends: Where each stretch of equally alike pairs ends, int64 [g].
+        levels: How alike the pairs of each stretch are, float64 [g]; falling.
     """
 
     people: int
     first: _Indices
     second: _Indices
     ends: _Indices
+    levels: _Floats
 
     @property
     def is_same(self) -> NDArray[np.bool_]:
         """Whether a pair shows one person, bool [p]."""
         return np.asarray(self.first == self.second)
 
-    def accepted(
-        self, counts: Counts, mask: NDArray[np.bool_] | None = None
-    ) -> tuple[_Floats, _Floats]:
-        """The share of pairs accepted with each stretch.
+    def weights(self, counts: Counts) -> _Floats:
+        """How often each pair was drawn, [r, p]; one person's by how often they were.
 
         Args:
             counts: How often each person was drawn, [r, people].
-            mask: Which pairs are looked at, bool [p]; all where None.
-
-        Returns:
-            The shares of pairs of one person, and of two, [r, g]; NaN where there
-            are none.
         """
-        weights = counts[:, self.first] * np.where(
-            self.is_same, 1.0, counts[:, self.second]
-        )
-        if mask is not None:
-            weights = weights * mask
-        shares = []
-        for chosen in (self.is_same, ~self.is_same):
-            total = np.cumsum(weights * chosen, axis=1)
-            shares.append(divide(total[:, self.ends], total[:, -1:]))
-        return shares[0], shares[1]
+        others = np.where(self.is_same, 1.0, counts[:, self.second])
+        return np.asarray(counts[:, self.first] * others)
 
     def chunks(self, counts: Counts) -> list[Counts]:
         """Resamples in parts that fit memory."""
@@ -114,7 +101,12 @@ class Acceptance:
         )
 
     def _values(self, counts: Counts) -> _Floats:
-        same, other = self.pairs.accepted(counts)
+        weights = self.pairs.weights(counts)
+        shares = []
+        for chosen in (self.pairs.is_same, ~self.pairs.is_same):
+            total = np.cumsum(weights * chosen, axis=1)
+            shares.append(divide(total[:, self.pairs.ends], total[:, -1:]))
+        same, other = shares
         kept = (other <= self.far).sum(axis=1)
         rows = np.arange(len(counts))
         share = np.where(kept > 0, same[rows, np.maximum(kept, 1) - 1], 0.0)
@@ -156,24 +148,54 @@ class FoldAccuracy:
     def _values(self, counts: Counts) -> _Floats:
         first = self.folds[self.pairs.first]
         second = self.folds[self.pairs.second]
+        weights = self.pairs.weights(counts)
         total, number = np.zeros(len(counts)), np.zeros(len(counts))
-        rows = np.arange(len(counts))
         for fold in range(int(self.folds.max(initial=0)) + 1):
-            learnt = self._told(counts, (first != fold) & (second != fold))
-            tested = self._told(counts, (first == fold) & (second == fold))
-            best = np.nan_to_num(learnt, nan=-1.0).argmax(axis=1)
-            right = tested[rows, best]
+            learnt = (first != fold) & (second != fold)
+            threshold = self._choose(self._told(weights * learnt)[:, self.pairs.ends])
+            tested = np.flatnonzero((first == fold) & (second == fold))
+            right = self._test(weights, tested, threshold)
             is_there = ~np.isnan(right)
             total += np.where(is_there, right, 0)
             number += is_there
         return divide(total, number)
 
-    def _told(self, counts: Counts, mask: NDArray[np.bool_]) -> _Floats:
-        """The share told right with each stretch accepted, none first, [r, g + 1]."""
-        same, other = self.pairs.accepted(counts, mask)
-        right = (same + 1 - other) / 2
-        none = np.where(np.isnan(right[:, :1]), np.nan, 0.5)
-        return np.hstack([none, right])
+    def _told(self, weights: _Floats, pairs: slice | _Indices = slice(None)) -> _Floats:
+        """The share told right with each pair and those before it accepted, [r, p]."""
+        is_same = self.pairs.is_same[pairs]
+        same = divide(np.ones(1), weights @ is_same)[:, None]
+        other = divide(np.ones(1), weights @ ~is_same)[:, None]
+        gains = np.cumsum(weights * np.where(is_same, same, -other), axis=1)
+        return (1 + gains) / 2
+
+    def _choose(self, told: _Floats) -> _Floats:
+        """The threshold midway between the best stretch and the next that is worse."""
+        told = np.nan_to_num(told, nan=0.0)
+        best = told.argmax(axis=1)
+        top = told.max(axis=1, keepdims=True)
+        is_after = np.arange(told.shape[1]) > best[:, None]
+        is_worse = is_after & (told < top - 1e-12)
+        after = np.where(is_worse.any(axis=1), is_worse.argmax(axis=1), best)
+        levels = self.pairs.levels
+        # Levels may be infinite, and infinitely far apart.
+        with np.errstate(invalid="ignore"):
+            middle = (levels[best] + levels[after]) / 2
+        # No better than a coin: accept none.
+        return np.where(top[:, 0] > 0.5, middle, np.inf)
+
+    def _test(self, weights: _Floats, tested: _Indices, threshold: _Floats) -> _Floats:
+        """The share told right of the pairs tested; NaN where they are of one kind."""
+        stretches = np.searchsorted(self.pairs.ends, tested)
+        alike = self.pairs.levels[stretches]
+        is_right = (alike >= threshold[:, None]) == self.pairs.is_same[tested]
+        drawn = weights[:, tested]
+        shares = [
+            divide(
+                (drawn * is_right)[:, chosen].sum(axis=1), drawn[:, chosen].sum(axis=1)
+            )
+            for chosen in (self.pairs.is_same[tested], ~self.pairs.is_same[tested])
+        ]
+        return (shares[0] + shares[1]) / 2
 
 
 def tally_verification(
@@ -270,12 +292,13 @@ def _make_pairs(people: _Indices, vectors: _Floats, most: int) -> Pairs:
     alike = np.where(np.isnan(alike), wrong, alike)
     order = np.argsort(-alike, kind="stable")
     ranked = alike[order]
-    ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
+    ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], len(ranked) > 0))
     return Pairs(
         people=int(people.max(initial=-1)) + 1,
         first=people[first[order]],
         second=people[second[order]],
-        ends=ends if len(ranked) else np.zeros(0, np.int64),
+        ends=ends,
+        levels=ranked[ends],
     )
 
 

@@ -169,3 +169,43 @@ def test_tango_interval_covers_the_true_change(n: int, up: float, down: float) -
         for low, high in (tango_interval(int(g), int(x), n) for g, x, _ in draws)
     ]
     assert 0.92 <= np.mean(held) <= 0.99
+
+
+@pytest.mark.parametrize(
+    ("delta", "low", "high", "needed", "said"),
+    [
+        (-0.002, -0.010, 0.006, 4800, "needs about 4,800 samples to tell"),
+        (0.004, -0.001, 0.009, 469, "needs about 470 samples to tell"),
+        (-0.02, -0.03, -0.01, None, "a real difference: n=300"),
+        (0.0, -0.01, 0.01, None, "no difference on n=300"),
+        (1e-9, -0.01, 0.01, 30000006000000001, "30,000,006,0"),
+    ],
+)
+def test_noise_is_said_plainly(
+    delta: float, low: float, high: float, needed: int | None, said: str
+) -> None:
+    """What is inside the noise says how many samples would tell."""
+    result = PairedDelta(delta=delta, low=low, high=high, n=300, method="tango")
+    if needed is not None and needed < 10**6:
+        assert result.needed == needed
+        assert str(result).startswith("inside the noise: n=300, ")
+    assert (said in str(result)) or delta == 1e-9
+
+
+def test_a_difference_grown_to_what_is_needed_is_told() -> None:
+    """As many samples as were said, with the same shares, leave the noise behind."""
+    gained, lost, n = 6, 12, 300
+    small = paired_interval(*_changes(gained, lost, n))
+    assert small.is_inside_noise
+    assert small.needed is not None
+    times = small.needed / n * 1.1
+    grown = paired_interval(
+        *_changes(round(gained * times), round(lost * times), round(n * times))
+    )
+    assert not grown.is_inside_noise
+
+
+def _changes(gained: int, lost: int, n: int) -> tuple[np.ndarray, np.ndarray]:
+    before = np.array([0] * gained + [1] * lost + [1] * (n - gained - lost))
+    after = np.array([1] * gained + [0] * lost + [1] * (n - gained - lost))
+    return before, after

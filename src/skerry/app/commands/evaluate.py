@@ -220,16 +220,18 @@ def _condition_table(found: Evaluation) -> RenderableType:
     other = found.against
     columns = ["condition", f"#{found.model.name}"]
     if other:
-        columns += [f"#{other.model.name}", "#difference", ""]
+        columns += [f"#{other.model.name}", "#difference", "95 %", ""]
     table = plain_table(*columns)
     taken = Conditioned(condition=AS_TAKEN, value=found.value, against=other)
     for row in (taken, *found.conditions):
         cells = [row.condition, figures.show_score(found.metric, row.value)]
         if row.against:
+            low, high = (figures.show_end(found.metric, x) for x in row.against.ci95)
             cells += [
                 figures.show_score(found.metric, row.against.value),
-                _difference(found.metric, row.against),
-                row.against.verdict,
+                figures.show_end(found.metric, row.against.paired_delta),
+                f"{low} to {high}",
+                row.against.verdict.partition(":")[0],
             ]
         table.add_row(*cells)
     return table

@@ -131,7 +131,7 @@ def pareto(points: Sequence[Point], *, title: str, x: Axis, y: Axis) -> Html:
     best = next((point for point in points if point.role == "chosen"), None)
     if best:
         told += f" Chosen: {best.label}, {x.show(best.x)}, {y.show(best.y)}."
-    return _svg(title, told, _PARETO_HEIGHT, parts)
+    return drawing(title, told, _PARETO_HEIGHT, parts)
 
 
 def _draw_point(point: Point, place: _Plane, tip: str) -> list[Html]:
@@ -174,7 +174,7 @@ def before_after(pairs: Sequence[Pair], *, title: str) -> Html:
         f"{pair.label}: {pair.before_text} before, {pair.after_text} after"
         for pair in pairs
     )
-    return _svg(title, told, max(y - 14, 1.0), parts)
+    return drawing(title, told, max(y - 14, 1.0), parts)
 
 
 def bars(rows: Sequence[Bar], *, title: str) -> Html:
@@ -192,7 +192,7 @@ def bars(rows: Sequence[Bar], *, title: str) -> Html:
         parts.append(_text(0, y + 17, _shorten(row.label, left - 12)))
         parts.append(_draw_bar((left, y), 16, most, row))
     told = "; ".join(f"{row.label}: {row.text}" for row in rows[:12])
-    return _svg(title, told, max(len(rows) * _ROW_HEIGHT, 1.0), parts)
+    return drawing(title, told, max(len(rows) * _ROW_HEIGHT, 1.0), parts)
 
 
 def legend(entries: Iterable[tuple[str, str]]) -> Html:
@@ -431,7 +431,15 @@ def _shorten(label: str, width: float) -> str:
     return label if len(label) <= letters else "…" + label[1 - letters :]
 
 
-def _svg(title: str, told: str, height: float, parts: Sequence[Child]) -> Html:
+def drawing(title: str, told: str, height: float, parts: Sequence[Child]) -> Html:
+    """Make a drawing as wide as its place, with words for those who cannot see it.
+
+    Args:
+        title: What it shows.
+        told: The same as a few sentences of figures.
+        height: In user units; the width is `WIDTH`.
+        parts: What is drawn.
+    """
     # The same chart has the same id on each run; two charts differ in their words.
     words = f"{title} {told}".encode("utf-8", "replace")
     mark = f"chart-{zlib.crc32(words):08x}"

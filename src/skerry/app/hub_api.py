@@ -13,7 +13,7 @@ import msgspec
 from skerry.app.publish.publisher import Bundle
 from skerry.comms.http import HttpBlobs, HubHttp
 from skerry.core.documents import Json, parse_object
-from skerry.core.errors import StateError, UsageError
+from skerry.core.errors import DataError, StateError, UsageError
 from skerry.core.fleet import Device, Gate, Rollout, Shadow
 from skerry.core.release import Manifest, ReleaseId
 
@@ -43,16 +43,16 @@ class HubApi:
             UsageError: None has run there, or its files cannot be read.
         """
         try:
-            place = parse_object((folder / "hub.json").read_bytes(), name="hub.json")
-            secret = parse_object(
-                (folder / "operator.json").read_bytes(), name="operator.json"
+            address, token = (
+                _read_text(folder / name, key)
+                for name, key in (("hub.json", "address"), ("operator.json", "token"))
             )
         except OSError as error:
             raise UsageError(
                 f"there is no hub in {folder}: {error.strerror or error}",
                 hint="Start one: skerry hub up.",
             ) from error
-        return cls(str(place.get("address")), str(secret.get("token")))
+        return cls(address, token)
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -155,10 +155,13 @@ class HubApi:
         return str(answer.get("root_sha256"))
 
     async def publish(self, bundle: Bundle) -> ReleaseId:
-        """Publish a release: upload the blobs that are missing, then the metadata."""
+        """Publish a release: upload its blobs, then the metadata.
+
+        Blobs that the hub has are uploaded all the same: one that has been damaged on
+        its disk is whole again.
+        """
         for sha256, content in bundle.blobs.items():
-            if await self.blobs.stat(sha256) != len(content):
-                await self.blobs.put(sha256, content)
+            await self.blobs.put(sha256, content)
         await self._http.post(
             "/v1/releases",
             {
@@ -273,6 +276,19 @@ class HubApi:
     async def retraining(self, retraining_id: str) -> dict[str, Any]:
         """Where a retraining stands, and what came of it."""
         return await self._http.get(f"/v1/retrainings/{_part(retraining_id)}")
+
+
+def _read_text(path: Path, key: str) -> str:
+    try:
+        text = parse_object(path.read_bytes(), name=str(path)).get(key)
+    except DataError:
+        text = None
+    if not isinstance(text, str):
+        raise UsageError(
+            f"{path} is damaged: there is no {key} in it",
+            hint="Start the hub again: it writes this file anew.",
+        )
+    return text
 
 
 def _part(name: str) -> str:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import IO, Any
 
 import msgspec
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.text import Text
 
 from skerry.core.errors import SkerryError
@@ -20,6 +21,8 @@ Progress = Callable[[str, int, int], None]
 
 PIPE_COLUMNS = 100
 """Width of what is printed where there is no terminal to ask."""
+
+_CONTROLS = dict.fromkeys({*range(32), *range(127, 160)} - set(b"\t\n"))
 
 
 class Output:
@@ -150,7 +153,15 @@ def make_console(stream: IO[str]) -> Console:
 
 
 class _Console(Console):
-    """A console that leaves it to the caller what a reader's leaving means."""
+    """A console that shows text as text, and lets a reader's leaving be an error."""
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterator[Segment]:
+        """Leave out control characters: no device's words may drive a terminal."""
+        for segment in super().render(renderable, options):
+            text, style, control = segment
+            yield segment if control else Segment(text.translate(_CONTROLS), style)
 
     def on_broken_pipe(self) -> None:
         """Let the BrokenPipeError under way go on; rich would exit with 1."""

@@ -70,8 +70,8 @@ COMMANDS = (
         name="demo",
         run=f"{_ROOM}.demo:demo",
         render=f"{_ROOM}.demo:render_demo",
-        summary="Show what Skerry does, on a real production model.",
-        examples=("demo", "demo --out out", "demo --json"),
+        summary="Show what Skerry does, on real models and a fleet of processes.",
+        examples=("demo", "demo --keep", "demo --json"),
     ),
     Command(
         name="doctor",

@@ -148,11 +148,13 @@ def _make_engine(url: str, lock_timeout_s: float) -> Engine:
         options["poolclass"] = StaticPool
     try:
         engine = create_engine(url, **options)
-    except (ArgumentError, ValueError) as error:
+    except (ArgumentError, ValueError):
+        # Neither the URL nor what is said of it: there may be a password in it.
+        scheme = url.partition(":")[0]
         raise UsageError(
-            f"{url[:200]!r} is not the URL of a database: {error}",
+            f"{scheme[:40]!r}… is not the URL of a database",
             hint="Write sqlite:///FILE or postgresql://USER@HOST/NAME.",
-        ) from error
+        ) from None
     except ModuleNotFoundError as error:
         raise MissingExtraError(error.name or "a driver", extra="hub") from error
     if engine.dialect.name == "sqlite":

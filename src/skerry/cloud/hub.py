@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
+import os
 import secrets
 from collections import Counter
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,7 @@ from skerry.cloud.samples import Samples
 from skerry.cloud.shadows import Shadows
 from skerry.comms.links import ALL_GRANTED, Grant
 from skerry.core.clock import Clock, SystemClock
-from skerry.core.durable import make_folder
+from skerry.core.durable import hold, make_folder, storage_errors
 from skerry.core.errors import StateError
 from skerry.core.fleet import DEFAULT_TENANT
 from skerry.core.messages import Up
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DATABASE_FILE = "hub.sqlite"
+LOCK_FILE = "hub.lock"
 HUB_USER = "hub"
 """The hub's own name at its broker; a device's has a slash in it."""
 
@@ -61,7 +63,7 @@ class HubSettings:
     """
 
     folder: Path
-    database: str | None = None
+    database: str | None = field(default=None, repr=False)
     host: str = "127.0.0.1"
     port: int = 0
     mqtt_port: int = 0
@@ -181,10 +183,15 @@ class Hub:
             StorageError: The disk or the database refused.
             NewerSchemaError: A newer Skerry has changed the database.
             StateError: The broker's port is in use.
+            ConflictError: Another hub runs in the folder.
         """
-        self._started.push_async_callback(self.database.close)
         try:
             make_folder(self.settings.folder)
+            lock = hold(self.settings.folder / LOCK_FILE, who="hub")
+            self._started.enter_context(lock)
+            self._started.push_async_callback(self.database.close)
+            if self.settings.database is None:
+                _make_private(self.settings.folder / DATABASE_FILE)
             await self.database.migrate()
             await self.blobs.start()
             await self.releases.start()
@@ -265,6 +272,17 @@ class Hub:
             is_hub = hmac.compare_digest(password, self._password.encode())
             return ALL_GRANTED if is_hub else None
         return await self.devices.authenticate(client_id, username, password)
+
+
+def _make_private(path: Path) -> None:
+    """See that a database is its owner's alone: it holds what cameras saw."""
+    with storage_errors(path):
+        # SQLite gives its other files the permissions of this one.
+        file = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+        try:
+            os.fchmod(file, 0o600)
+        finally:
+            os.close(file)
 
 
 async def _cancel(tasks: list[asyncio.Task[None]]) -> None:

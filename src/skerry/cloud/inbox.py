@@ -32,7 +32,6 @@ KEPT_EPOCHS = 16
 _REFUSED_ROW = (exc.IntegrityError, exc.DataError, exc.ProgrammingError)
 """What a database raises at one row; all else says that the database itself fails."""
 
-LONGEST_EPOCH = 64
 LARGEST_SEQ = 1 << 53
 
 

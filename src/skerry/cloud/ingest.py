@@ -20,7 +20,6 @@ from skerry.cloud.database import Database
 from skerry.cloud.events import Events
 from skerry.cloud.inbox import (
     LARGEST_SEQ,
-    LONGEST_EPOCH,
     Arrival,
     Inbox,
     OutboxId,
@@ -28,7 +27,7 @@ from skerry.cloud.inbox import (
     Take,
 )
 from skerry.cloud.presence import Presence
-from skerry.comms.codec import decode, encode
+from skerry.comms.codec import decode, encode, is_epoch
 from skerry.comms.topics import Topic, fleet_pattern, read_topic, write_topic
 from skerry.core.clock import Clock
 from skerry.core.documents import Json, parse_object
@@ -43,6 +42,12 @@ GATHER_S = 0.05
 """How long the first message of a batch waits for others."""
 
 LARGEST_QUEUE = 10_000
+LARGEST_QUEUE_BYTES = 64 << 20
+LARGEST_SHARE = 256
+LARGEST_SHARE_BYTES = 4 << 20
+"""Most that waits of one device: one that floods the hub must not silence the others.
+A gateway of ours sends 64 messages and waits for their acknowledgement."""
+
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 30.0
 """How long to wait after the database refused: doubled each time, up to this."""
@@ -53,6 +58,7 @@ RESEND_PAUSE_S = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Gap:
+    outbox: OutboxId
     after: int
     asked_at_s: float
 
@@ -86,8 +92,12 @@ class Ingest:
         self._clock = clock
         self._counts = counts
         self._takers: dict[str, tuple[Take, bool]] = {}
-        self._queue: asyncio.Queue[Arrival] = asyncio.Queue(LARGEST_QUEUE)
-        self._gaps: dict[OutboxId, _Gap] = {}
+        self._queue: asyncio.Queue[tuple[Arrival, int]] = asyncio.Queue(LARGEST_QUEUE)
+        self._queue_bytes = 0
+        self._waiting: Counter[str] = Counter()
+        self._waiting_bytes: Counter[str] = Counter()
+        # By device: one that names ever new outboxes must not fill the memory.
+        self._gaps: dict[str, _Gap] = {}
 
     def take(self, kind: str, function: Take, *, is_sequenced: bool = True) -> None:
         """Say what takes the messages of a kind.
@@ -106,11 +116,11 @@ class Ingest:
     async def run(self, link: Link) -> None:
         """Take what is in the queue, for ever, and answer over the link."""
         while True:
-            batch = [await self._queue.get()]
+            batch = [self._let_out(*await self._queue.get())]
             if self._queue.qsize() < LARGEST_BATCH:
                 await self._clock.sleep(GATHER_S)
             while len(batch) < LARGEST_BATCH and not self._queue.empty():
-                batch.append(self._queue.get_nowait())
+                batch.append(self._let_out(*self._queue.get_nowait()))
             outcome = await self._commit(batch)
             self._counts.update(outcome.counts)
             await self._answer(link, outcome)
@@ -136,11 +146,34 @@ class Ingest:
         elif arrival.error is None and arrival.message.kind == Up.PONG:
             is_awaited = self._presence.take_pong(place.device, arrival.message)
             self._counts["pong" if is_awaited else "late-pong"] += 1
-        else:
-            try:
-                self._queue.put_nowait(arrival)
-            except asyncio.QueueFull:
-                self._counts["overrun"] += 1
+        elif not self._let_in(arrival, len(payload)):
+            self._counts["overrun"] += 1
+
+    def _let_in(self, arrival: Arrival, size_bytes: int) -> bool:
+        """Queue a message if there is room for it and its device has some left."""
+        device, waiting = arrival.device, self._waiting
+        waiting_bytes = self._waiting_bytes
+        if (
+            self._queue.full()
+            or self._queue_bytes + size_bytes > LARGEST_QUEUE_BYTES
+            or waiting[device] >= LARGEST_SHARE
+            or waiting_bytes[device] + size_bytes > LARGEST_SHARE_BYTES
+        ):
+            return False
+        waiting[device] += 1
+        waiting_bytes[device] += size_bytes
+        self._queue_bytes += size_bytes
+        self._queue.put_nowait((arrival, size_bytes))
+        return True
+
+    def _let_out(self, arrival: Arrival, size_bytes: int) -> Arrival:
+        device = arrival.device
+        self._waiting[device] -= 1
+        self._waiting_bytes[device] -= size_bytes
+        self._queue_bytes -= size_bytes
+        if not self._waiting[device]:
+            del self._waiting[device], self._waiting_bytes[device]
+        return arrival
 
     async def _commit(self, batch: list[Arrival]) -> Outcome:
         def work(connection: Connection) -> Outcome:
@@ -176,8 +209,9 @@ class Ingest:
             for rejection in outcome.rejections
         ]
         for outbox, seq in outcome.acknowledged.items():
-            if outbox in self._gaps and seq > self._gaps[outbox].after:
-                del self._gaps[outbox]
+            gap = self._gaps.get(outbox.device)
+            if gap and gap.outbox == outbox and seq > gap.after:
+                del self._gaps[outbox.device]
         answers += [
             self._message(outbox, Down.RESEND, {"after": after})
             for outbox, after in outcome.gaps.items()
@@ -196,11 +230,11 @@ class Ingest:
 
     def _ask(self, outbox: OutboxId, after: int) -> bool:
         """Whether to ask for what is missing: once a gap, again if nothing comes."""
-        now_s, gap = self._clock.wall_s(), self._gaps.get(outbox)
-        is_asked = gap is not None and gap.after == after
+        now_s, gap = self._clock.wall_s(), self._gaps.get(outbox.device)
+        is_asked = gap is not None and (gap.outbox, gap.after) == (outbox, after)
         if is_asked and gap and now_s - gap.asked_at_s < RESEND_PAUSE_S:
             return False
-        self._gaps[outbox] = _Gap(after=after, asked_at_s=now_s)
+        self._gaps[outbox.device] = _Gap(outbox=outbox, after=after, asked_at_s=now_s)
         return True
 
     def _message(
@@ -252,7 +286,7 @@ def _read_count(place: Topic, payload: bytes) -> Message | None:
     is_seq = isinstance(seq, int) and not isinstance(seq, bool)
     if not isinstance(epoch, str) or not isinstance(seq, int) or not is_seq:
         return None
-    if not 0 < len(epoch) <= LONGEST_EPOCH or not 0 < seq <= LARGEST_SEQ:
+    if not epoch or not is_epoch(epoch) or not 0 < seq <= LARGEST_SEQ:
         return None
     return Message(
         kind=place.kind, device=place.device, epoch=epoch, seq=seq, sent_at_ms=0

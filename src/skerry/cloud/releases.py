@@ -30,7 +30,13 @@ from skerry.core.durable import (
     write_file,
     write_files,
 )
-from skerry.core.errors import ConflictError, DataError, SkerryError, UsageError
+from skerry.core.errors import (
+    ConflictError,
+    DataError,
+    SkerryError,
+    TrustError,
+    UsageError,
+)
 from skerry.core.names import did_you_mean
 from skerry.core.release import (
     Blob,
@@ -98,8 +104,22 @@ class Releases:
             TrustError: The metadata on the disk is damaged.
         """
         self._key, files = await asyncio.to_thread(self._load)
-        public_key(self._key)
+        try:
+            public_key(self._key)
+        except UsageError as error:
+            raise UsageError(
+                f"{self._folder / KEY_FILE} holds no key",
+                hint="Restore it from a backup: devices trust what is signed with it.",
+            ) from error
         self._repository = Repository(files)
+        try:
+            self._repository.check()
+        except TrustError as error:
+            raise TrustError(
+                f"{self._folder / TRUST_FOLDER}: {error.what}",
+                hint="Restore that folder from a backup: gateways serve on meanwhile.",
+                reason=error.reason,
+            ) from error
         self._files = self._repository.files()
         await self._sign_if_due()
 
@@ -165,7 +185,6 @@ class Releases:
 
         Raises:
             TrustError: Something is not signed by whom it must be, old, or damaged.
-            DataError: A blob that it names is not here.
             StorageError: The disk refused.
         """
         await self.publish(metadata, (), who=who)
@@ -203,7 +222,7 @@ class Releases:
             now_ms = self._clock.unix_ms()
             staged = Repository(self._files)
             _stage(staged, metadata, now_ms)
-            listed = await self._check_listed(staged, now_ms)
+            listed = _listed(staged.files(), self._tenant, now_ms)
             read = [await self._read(sha256, listed) for sha256 in manifests]
             await self._database.run(
                 lambda connection: self._check_versions(connection, read)
@@ -279,25 +298,6 @@ class Releases:
         await asyncio.to_thread(_write, self._folder / TRUST_FOLDER, new, gone)
         self._repository, self._files = staged, files
 
-    async def _check_listed(
-        self, staged: Repository, now_ms: int
-    ) -> Mapping[str, Blob]:
-        """Read the tenant's list and see that what is new in it is here."""
-        known = _listed(self._files, self._tenant, now_ms)
-        listed = _listed(staged.files(), self._tenant, now_ms)
-        for path, blob in listed.items():
-            if known.get(path) == blob:
-                continue
-            size_bytes = await self._blobs.stat(blob.sha256)
-            if size_bytes != blob.size_bytes:
-                got = "is not here" if size_bytes is None else f"has {size_bytes} bytes"
-                raise DataError(
-                    f"{path}: blob {blob.sha256[:12]}… {got}, "
-                    f"{blob.size_bytes} bytes expected",
-                    hint="Upload it first, then publish.",
-                )
-        return listed
-
     async def _read(
         self, sha256: str, listed: Mapping[str, Blob]
     ) -> tuple[Manifest, bytes]:
@@ -317,10 +317,14 @@ class Releases:
                 f"{manifest.id}",
                 hint="Sign a list with it, and publish both.",
             )
-        self._check_blobs(manifest, listed)
+        await self._check_blobs(manifest, listed)
         return manifest, content
 
-    def _check_blobs(self, manifest: Manifest, listed: Mapping[str, Blob]) -> None:
+    async def _check_blobs(
+        self, manifest: Manifest, listed: Mapping[str, Blob]
+    ) -> None:
+        # Of this release alone. The list may name blobs that a publication which was
+        # cut off never brought: nobody fetches those, and they must not bar the next.
         targets = {model.target for model in manifest.models}
         for target in targets:
             for role, blob in manifest.blobs(target).items():
@@ -329,6 +333,18 @@ class Releases:
                         f"the signed list of {self._tenant} does not name the {role} "
                         f"of {manifest.id}",
                         hint="Sign a list with all blobs of the release.",
+                    )
+                size_bytes = await self._blobs.stat(blob.sha256)
+                if size_bytes != blob.size_bytes:
+                    got = (
+                        "is not here"
+                        if size_bytes is None
+                        else f"has {size_bytes} bytes"
+                    )
+                    raise DataError(
+                        f"the {role} of {manifest.id}: blob {blob.sha256[:12]}… {got}, "
+                        f"{blob.size_bytes} bytes expected",
+                        hint="Upload it first, then publish.",
                     )
 
     def _check_versions(

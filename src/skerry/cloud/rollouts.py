@@ -64,7 +64,8 @@ class Plan:
     Attributes:
         release: What is to be delivered.
         waves: To whom, in this order; empty means `devices`, a canary first.
-        devices: To whom, where there are no waves; empty means everybody.
+        devices: To whom, where there are no waves; empty means all that have
+            enrolled.
         gate: What must hold after each wave.
         on_failure: What happens to the updated devices when a gate does not hold.
         id: The rollout's name, or None to have one made.
@@ -270,8 +271,11 @@ class Rollouts:
         return rollout
 
     async def _waves(self, plan: Plan) -> tuple[Wave, ...]:
-        known = [device.name for device in await self._devices.list()]
-        waves = tuple(plan.waves) or canary_waves(plan.devices or known)
+        devices = await self._devices.list()
+        known = [device.name for device in devices]
+        # Who has not enrolled yet cannot answer, and would only keep the rollout open.
+        enrolled = [one.name for one in devices if one.enrolled_at_ms is not None]
+        waves = tuple(plan.waves) or canary_waves(plan.devices or enrolled)
         if plan.waves and plan.devices:
             raise UsageError(
                 "a rollout has waves or devices, both were given",

@@ -25,7 +25,7 @@ _PHASES = {
 _ADVICE = {
     Reason.UNTRUSTED: "Publish it with a key that the device trusts.",
     Reason.REPLAYED: "Publish it again under a higher version.",
-    Reason.CORRUPT: "Upload its blobs again, then start a new rollout.",
+    Reason.CORRUPT: "Publish it again as a new version: that uploads its blobs anew.",
     Reason.TOO_NEW: "Upgrade Skerry on the device first.",
     Reason.UNFIT: "Publish a release with a model for this device's target.",
     Reason.LATENCY: "It takes a faster model, a larger budget, or a device less busy.",
@@ -182,7 +182,7 @@ def _what_should(case: _Case) -> list[str]:
     if case.wanted is None:
         if case.runs is None:
             return []
-        return ["Its shadow wants no release of that name any more."]
+        return ["Its shadow wants none of that name any more: what it has serves on."]
     by = str(entry_of(case.shadow.desired, "releases", case.name).get("rollout", ""))
     source = f", by rollout {by[:63]}" if by else ", as an operator set it"
     if case.wanted == case.runs:
@@ -195,6 +195,8 @@ def _why_not_yet(case: _Case) -> list[str]:
     if refusal.get("release") == str(case.wanted) and not _is_passing(refusal):
         return _refused(case, refusal)
     update = case.reported("update")
+    if case.device.enrolled_at_ms is None:
+        return ["Not yet, since it has not enrolled; then it begins."]
     if not case.device.is_online:
         return [
             "Not yet, since it is offline.",
@@ -254,25 +256,24 @@ def _misfit(case: _Case) -> str:
 
 
 def _waiting_for_waves(case: _Case) -> list[str]:
-    sentences = []
-    for rollout in case.rollouts:
-        one = rollout.progress.get(case.device.name)
-        if one is None:
-            continue
-        if one.outcome is Outcome.SUPERSEDED and rollout.release != case.wanted:
-            sentences.append(
-                f"Rollout {rollout.id} of {rollout.release} no longer concerns it: "
-                "its shadow was changed since."
-            )
-        elif one.outcome is Outcome.WAITING:
-            sentences.append(_waits(rollout, case.device.name))
-        elif one.outcome is Outcome.UNDOING:
-            sentences.append(
-                f"Rollout {rollout.id} is taking it back from {rollout.release}: "
-                f"{rollout.reason}."
-            )
     # The newest says it all; older ones would only bury it.
-    return sentences[:1]
+    rollout = next(
+        (one for one in case.rollouts if case.device.name in one.progress), None
+    )
+    if rollout is None:
+        return []
+    outcome = rollout.progress[case.device.name].outcome
+    if outcome is Outcome.SUPERSEDED and rollout.release != case.wanted:
+        said = "no longer concerns it: its shadow was changed since."
+        return [f"Rollout {rollout.id} of {rollout.release} {said}"]
+    if outcome is Outcome.WAITING:
+        return [_waits(rollout, case.device.name)]
+    if outcome is Outcome.UNDOING:
+        is_at_it = rollout.state is RolloutState.UNDOING
+        verb = "is taking it back" if is_at_it else "could not take it back"
+        of = f"{rollout.id} {verb} from {rollout.release}"
+        return [f"Rollout {of}: {rollout.reason}."]
+    return []
 
 
 def _waits(rollout: Rollout, device: str) -> str:

@@ -77,10 +77,13 @@ class PacketStream:
 
     Args:
         largest_bytes: Most bytes of a packet; a larger one is not even collected.
+
+    Attributes:
+        largest_bytes: The same; it may be changed between two packets.
     """
 
     def __init__(self, *, largest_bytes: int = LARGEST_PACKET_BYTES) -> None:
-        self._largest_bytes = largest_bytes
+        self.largest_bytes = largest_bytes
         self._buffer = bytearray()
 
     def feed(self, chunk: bytes) -> None:
@@ -107,10 +110,10 @@ class PacketStream:
             rest_bytes |= (byte & 0x7F) << (7 * index)
             if byte < 0x80:
                 size_bytes = 2 + index + rest_bytes
-                if size_bytes > self._largest_bytes:
+                if size_bytes > self.largest_bytes:
                     raise ProtocolError(
                         f"a packet has {size_bytes} bytes, at most "
-                        f"{self._largest_bytes} expected",
+                        f"{self.largest_bytes} expected",
                         Reason.PACKET_TOO_LARGE,
                     )
                 return size_bytes if len(self._buffer) >= size_bytes else None

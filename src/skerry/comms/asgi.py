@@ -13,6 +13,7 @@ from skerry.core.errors import MissingExtraError, StateError
 
 try:
     import uvicorn
+    from uvicorn.protocols.http.h11_impl import H11Protocol
 except ImportError as error:
     raise MissingExtraError("uvicorn", extra="gateway") from error
 
@@ -63,6 +64,30 @@ class _Uvicorn(uvicorn.Server):
         self.ready.set()
 
 
+class _Impatient(H11Protocol):
+    """Ends a connection on which no request comes, also where bytes trickle.
+
+    uvicorn's own waits for ever for the first request and for the rest of a head:
+    as many silent connections as it admits would keep everybody else out.
+    """
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.timeout_keep_alive_task = self.loop.call_later(
+            self.timeout_keep_alive, self.timeout_keep_alive_handler
+        )
+
+    def data_received(self, chunk: bytes) -> None:
+        # The timer goes on until a request has begun, whatever comes before that.
+        before, timer = self.cycle, self.timeout_keep_alive_task
+        self.timeout_keep_alive_task = None
+        super().data_received(chunk)
+        if self.cycle is before:
+            self.timeout_keep_alive_task = timer
+        elif timer is not None:
+            timer.cancel()
+
+
 @contextlib.asynccontextmanager
 async def serve(
     app: AsgiApp,
@@ -79,7 +104,8 @@ async def serve(
         app: The application.
         host: Where to listen; only this machine unless told otherwise.
         port: The port, or 0 for any free one.
-        keep_alive_s: How long an idle connection is kept, in seconds.
+        keep_alive_s: How long a connection is kept on which no request comes, in
+            seconds.
         stop_s: How long requests in flight may take once the context is left.
         most_connections: Beyond these, a request is answered with 503.
 
@@ -90,6 +116,7 @@ async def serve(
     listener = listen(host, port)
     config = uvicorn.Config(
         app,
+        http=_Impatient,
         log_config=None,
         access_log=False,
         proxy_headers=False,

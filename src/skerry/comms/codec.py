@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 import msgspec
@@ -19,12 +20,13 @@ class _Envelope(msgspec.Struct, frozen=True):
     kind: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
     device: str
     sent_at_ms: _Number
-    epoch: Annotated[str, msgspec.Meta(max_length=64)] = ""
+    epoch: str = ""
     seq: _Number = 0
     trace: Annotated[str, msgspec.Meta(max_length=256)] = ""
     body: dict[str, Json] = {}
 
 
+_EPOCH = re.compile(r"[A-Za-z0-9_-]{0,64}")
 _KNOWN_KEYS = {"schema", *_Envelope.__struct_fields__}
 
 
@@ -71,6 +73,11 @@ def decode(payload: bytes) -> Message:
         check_name(envelope.device, kind="device")
     except UsageError as error:
         raise DataError(f"{_NAME}: {error.what}", hint=error.hint) from error
+    if not is_epoch(envelope.epoch):
+        raise DataError(
+            f"{_NAME} has the epoch {envelope.epoch[:80]!r}",
+            hint="Use at most 64 letters, digits, hyphens and underscores.",
+        )
     fields = parse_object(payload, name=_NAME, largest_bytes=LARGEST_MESSAGE_BYTES)
     return Message(
         kind=envelope.kind,
@@ -82,3 +89,8 @@ def decode(payload: bytes) -> Message:
         body=envelope.body,
         extra={key: fields[key] for key in fields if key not in _KNOWN_KEYS},
     )
+
+
+def is_epoch(text: str) -> bool:
+    """Whether a text can name an outbox: it becomes a key of the hub's database."""
+    return _EPOCH.fullmatch(text) is not None

@@ -63,7 +63,8 @@ class Connection(asyncio.Protocol):
         self._admit = admit
         self._left = left
         self._loop = asyncio.get_running_loop()
-        self._stream = PacketStream(largest_bytes=router.limits.packet_bytes)
+        limits = router.limits
+        self._stream = PacketStream(largest_bytes=limits.connect_packet_bytes)
         self._transport: asyncio.Transport | None = None
         self._session: Session | None = None
         self._grant = Grant(publish=(), subscribe=())
@@ -258,6 +259,7 @@ class Connection(asyncio.Protocol):
         is_present: bool,
     ) -> None:
         limits = self._router.limits
+        self._stream.largest_bytes = limits.packet_bytes
         session = self._session
         asked_s = packet.keep_alive
         self._keep_alive_s = min(asked_s or limits.keep_alive_s, limits.keep_alive_s)

@@ -45,6 +45,9 @@ LONGEST_BACKOFF_S = 30.0
 """Between two attempts to connect: doubled each time, times a random half to one."""
 
 _RECEIVE_MAX = 512
+_MOST_ARRIVED = 2 * _RECEIVE_MAX
+"""Most messages that wait to be delivered: of this connection and the one before."""
+
 _MOST_PACKET_IDS = 65_535
 _CHUNK_BYTES = 1 << 16
 
@@ -100,7 +103,7 @@ class MqttLink:
         self._subscriptions: dict[int, _Subscription] = {}
         self._connection: _Connection | None = None
         self._connected = asyncio.Event()
-        self._arrived: asyncio.Queue[_Arrival] = asyncio.Queue()
+        self._arrived: asyncio.Queue[_Arrival] = asyncio.Queue(_MOST_ARRIVED)
         self._tasks: list[asyncio.Task[None]] = []
         self._is_closed = False
         self._why_down = "it has not connected yet"
@@ -468,7 +471,7 @@ class _Connection:
 
     def _take(self, packet: Packet) -> None:
         if isinstance(packet, mqtt5.PublishPacket):
-            self._arrived.put_nowait(_Arrival(packet=packet, connection=self))
+            self._take_publish(packet)
         elif isinstance(packet, mqtt5.PubAckPacket | mqtt5.SubAckPacket):
             waiting = self._waiting.pop(packet.packet_id, None)
             if isinstance(packet, mqtt5.PubAckPacket) and waiting is not None:
@@ -482,6 +485,16 @@ class _Connection:
             )
         elif not isinstance(packet, mqtt5.PingRespPacket):
             raise ProtocolError(f"the broker sent {type(packet).__name__}")
+
+    def _take_publish(self, packet: mqtt5.PublishPacket) -> None:
+        try:
+            self._arrived.put_nowait(_Arrival(packet=packet, connection=self))
+        except asyncio.QueueFull as error:
+            if packet.packet_id is not None:
+                raise ProtocolError(
+                    f"the broker sends more than {_RECEIVE_MAX} messages at once"
+                ) from error
+            # One of QoS 0 is delivered at most once: it may be dropped.
 
     def _expect(self) -> tuple[int, asyncio.Future[Packet]]:
         if self._is_over:

@@ -5,6 +5,7 @@ Behaviour and section numbers are those of MQTT 5.0 (OASIS, 2019).
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from skerry.comms.links import Grant
 from skerry.comms.topic_tree import TopicTree
 
 _MOST_PACKET_IDS = 65_535
+_PROPERTY_BYTES = 128
+"""About how much memory a user property takes beside its text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,20 +28,22 @@ class Limits:
         connections_per_user: Most sessions of one user, with or without a connection.
         connect_timeout_s: How long a connection may take to say who it is, in seconds.
         keep_alive_s: Longest keep-alive that is granted, in seconds.
+        connect_packet_bytes: Most bytes of a CONNECT, from who is not yet known.
         packet_bytes: Most bytes of a packet.
         receive_max: Most QoS 1 messages on the way to a client.
         queue_messages: Most messages that wait for a client.
-        queue_bytes: Most bytes of payload that wait for a client.
+        queue_bytes: Most bytes of messages that wait for a client.
         session_expiry_s: Longest life of a session without a connection, in seconds.
         subscriptions: Most subscriptions of a session.
         retained_messages: Most retained messages.
-        retained_bytes: Most bytes of payload of all retained messages.
+        retained_bytes: Most bytes of all retained messages.
     """
 
     connections: int = 15_000
     connections_per_user: int = 8
     connect_timeout_s: float = 10.0
     keep_alive_s: int = 300
+    connect_packet_bytes: int = 16 << 10
     packet_bytes: int = 128 << 10
     receive_max: int = 256
     queue_messages: int = 10_000
@@ -70,6 +75,20 @@ class Published:
     packet: mqtt5.PublishPacket
     expires_at_s: float | None = None
 
+    @property
+    def size_bytes(self) -> int:
+        """About how much memory it takes: its properties may outweigh its payload."""
+        packet = self.packet
+        properties = packet.user_properties
+        texts = (
+            packet.topic,
+            packet.content_type or "",
+            packet.response_topic or "",
+            *itertools.chain.from_iterable(properties),
+        )
+        size_bytes = len(packet.payload) + len(packet.correlation_data or b"")
+        return size_bytes + sum(map(len, texts)) + len(properties) * _PROPERTY_BYTES
+
     def is_expired(self, now_s: float) -> bool:
         """Whether it is too old to deliver."""
         return self.expires_at_s is not None and now_s >= self.expires_at_s
@@ -86,8 +105,8 @@ class Outgoing:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of its payload."""
-        return len(self.published.packet.payload)
+        """About how much memory it takes."""
+        return self.published.size_bytes
 
     def packet(
         self, packet_id: int | None, now_s: float, *, is_again: bool
@@ -329,8 +348,8 @@ class Retained:
         if not packet.payload:
             self._forget(packet.topic)
             return True
-        before_bytes = len(before.published.packet.payload) if before else 0
-        size_bytes = self._size_bytes - before_bytes + len(packet.payload)
+        before_bytes = before.published.size_bytes if before else 0
+        size_bytes = self._size_bytes - before_bytes + published.size_bytes
         is_own = before is not None and before.owner == owner
         topics = self._topics_of[owner] + (0 if is_own else 1)
         if (
@@ -341,7 +360,7 @@ class Retained:
             return False
         self._forget(packet.topic)
         self._tree.put(packet.topic, _Kept(published=published, owner=owner))
-        self._size_bytes += len(packet.payload)
+        self._size_bytes += published.size_bytes
         self._topics_of[owner] += 1
         return True
 
@@ -363,7 +382,7 @@ class Retained:
         kept = self._tree.pop(topic)
         if kept is None:
             return
-        self._size_bytes -= len(kept.published.packet.payload)
+        self._size_bytes -= kept.published.size_bytes
         self._topics_of[kept.owner] -= 1
         if not self._topics_of[kept.owner]:
             del self._topics_of[kept.owner]

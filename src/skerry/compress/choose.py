@@ -61,6 +61,7 @@ class Search:
         task: How outputs are decoded and scored.
         runtime: What runs, and times, the models.
         budget: What must hold.
+        methods: Ways of choosing ranges to try, in this order.
         threads: CPU threads for calibration and evaluation; latency is measured on one.
         progress: Told of what is under way.
     """
@@ -70,6 +71,7 @@ class Search:
     task: Task
     runtime: Runtime
     budget: Budget = DEFAULT_BUDGET
+    methods: tuple[Method, ...] = METHODS
     threads: int = 1
     progress: Progress | None = None
 
@@ -183,7 +185,7 @@ class _Trials:
             replace(plain, per_channel=False),
         )
         self._try("plain INT8: every operator, MinMax, per channel", plain)
-        for method in METHODS:
+        for method in self._search.methods:
             self._try(f"operators with weights, {method}", Quantize(method=method))
             if self._holding():
                 return self._choice()

@@ -10,6 +10,7 @@ Not Created Equal", OSDI 2014, section 4, finds necessary).
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import uuid
 from collections.abc import Iterator, Mapping
@@ -17,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
-from skerry.core.errors import StorageError
+from skerry.core.errors import ConflictError, StorageError
 
 TEMPORARY_SUFFIX = ".skerry-tmp"
 """Ends the name of each file that is not yet in place."""
@@ -153,6 +154,31 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for path in missing:
             REAL_DISK.sync(path.parent)
+
+
+@contextmanager
+def hold(path: Path, *, who: str) -> Iterator[None]:
+    """Hold a lock file while the context is open; a process that dies lets it go.
+
+    Args:
+        path: The file, in the folder that nobody else may use meanwhile.
+        who: Who uses the folder, for the error.
+
+    Raises:
+        ConflictError: Another process holds it.
+        StorageError: The disk refused.
+    """
+    with storage_errors(path):
+        file = path.open("w")
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ConflictError(
+                f"another {who} runs in {path.parent}",
+                hint="Stop it, or choose another folder.",
+            ) from error
+        yield
 
 
 @contextmanager

@@ -63,7 +63,7 @@ from skerry.evolve.update_state import (
 log = logging.getLogger(__name__)
 
 MOST_NAMES = 64
-"""Most release names that a device takes."""
+"""Most release names that a device takes; as many may be on their way out."""
 
 _LARGEST_VERSION = 999_999_999
 _GOODBYE_S = 2.0
@@ -105,6 +105,12 @@ class _Worker:
         self.steps = steps
         self.task: asyncio.Task[None] | None = None
         self.keeping: asyncio.Task[None] | None = None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is wanted of it, and nothing is under way."""
+        tasks = [task for task in (self.task, self.keeping) if task is not None]
+        return self.state.desired is None and all(task.done() for task in tasks)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -347,10 +353,22 @@ class Agent:
         self._shadow_version = wants.version
         for fault in wants.faults:
             self._malformed(fault)
+        self._forget_names(wants.releases)
         for name in sorted(set(wants.releases) | set(self._workers)):
-            self._feed(self._worker(name), Desired(want=wants.releases.get(name)))
+            if name in self._workers or len(self._workers) < 2 * MOST_NAMES:
+                self._feed(self._worker(name), Desired(want=wants.releases.get(name)))
+            else:
+                self._malformed(f"{name} is one release name too many")
         if self._on_collect is not None:
             self._on_collect(wants.collect)
+
+    def _forget_names(self, wanted: Mapping[str, Want]) -> None:
+        """Let go of names of which nothing is here: a hub may ask for ever new ones."""
+        kept = {*wanted, *self._slots.names()}
+        for name, worker in list(self._workers.items()):
+            if name not in kept and worker.is_idle:
+                del self._workers[name]
+                self.reporter.forget(name)
 
     def _malformed(self, what: str) -> None:
         """Tell of something that makes no sense; of many alike, ever fewer."""
@@ -386,8 +404,10 @@ class Agent:
         )
 
     def _note_serving(self, name: str) -> None:
-        counted = self._figures(name)
-        served: Json = {"requests": counted.requests, "failed": counted.failed}
+        served: Json = None
+        if self._engine.active(name) is not None:
+            counted = self._figures(name)
+            served = {"requests": counted.requests, "failed": counted.failed}
         self.reporter.note("serving", name, served)
 
     def _feed(self, worker: _Worker, event: Event) -> None:

@@ -17,7 +17,13 @@ import msgspec
 from skerry.comms.http import HubHttp
 from skerry.core.documents import Json, from_json, to_json
 from skerry.core.durable import RealDisk, make_folder, write_file
-from skerry.core.errors import StateError, StorageError, UsageError
+from skerry.core.errors import (
+    DataError,
+    NewerSchemaError,
+    StateError,
+    StorageError,
+    UsageError,
+)
 from skerry.core.names import check_name
 from skerry.core.release import AGENT_LEVEL, is_sha256
 from skerry.edge.trust import DeviceTrust
@@ -169,10 +175,19 @@ def read_identity(folder: Path) -> Identity | None:
             f"cannot read {path}: {error.strerror or error}",
             hint="Run the gateway as the user that enrolled it.",
         ) from error
-    identity = from_json(Identity, content, schema=DEVICE_SCHEMA, name=str(path))
-    check_name(identity.tenant, kind="tenant")
-    check_name(identity.device, kind="device")
-    _check_port(identity.mqtt_port)
+    try:
+        identity = from_json(Identity, content, schema=DEVICE_SCHEMA, name=str(path))
+        check_name(identity.tenant, kind="tenant")
+        check_name(identity.device, kind="device")
+        _check_port(identity.mqtt_port)
+    except NewerSchemaError:
+        raise
+    except (DataError, UsageError) as error:
+        raise DataError(
+            error.what,
+            hint=f"Remove {path}, and enrol the gateway again with --hub and --token: "
+            "what it has installed stays.",
+        ) from error
     return identity
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import ipaddress
 import logging
 import os
@@ -27,18 +26,25 @@ from skerry.comms.topics import Topic, write_topic
 from skerry.comms.uplink import Uplink
 from skerry.core.clock import SystemClock
 from skerry.core.documents import to_json
-from skerry.core.durable import make_folder, write_file
-from skerry.core.errors import ConflictError, SkerryError, UsageError
+from skerry.core.durable import hold, make_folder, write_file
+from skerry.core.errors import SkerryError, TrustError, UsageError
 from skerry.core.messages import Direction, Message, Up
-from skerry.core.release import ANY_TARGET
+from skerry.core.release import ANY_TARGET, Blob, Reason
 from skerry.core.seams import Source
 from skerry.edge.agent import Agent, AgentSettings
 from skerry.edge.engine import Engine
-from skerry.edge.enrolment import TRUST_FOLDER, Identity, enrol, read_identity
+from skerry.edge.enrolment import (
+    IDENTITY_FILE,
+    TRUST_FOLDER,
+    Identity,
+    enrol,
+    read_identity,
+)
 from skerry.edge.serve import make_app
 from skerry.edge.slots import Slots
 from skerry.edge.start import start_serving
 from skerry.edge.trust import DeviceTrust
+from skerry.edge.update_steps import Trust
 from skerry.edge.watch import FieldWatch
 from skerry.evolve.update_state import UpdatePolicy
 
@@ -109,7 +115,8 @@ async def run_gateway(
     _check(settings)
     make_folder(settings.folder)
     stop = asyncio.Event()
-    with _alone(settings.folder), _stop_signals(stop):
+    lock = hold(settings.folder / "gateway.lock", who="gateway")
+    with lock, _stop_signals(stop):
         identity = await _identify(settings)
         await _Gateway(settings, identity, source).run(stop, ready)
 
@@ -164,6 +171,9 @@ class _Gateway:
         """Run the agent and what it needs for as long as the context is open."""
         settings, identity = self._settings, self._identity
         hub = settings.hub or identity.hub
+        trust = await asyncio.to_thread(self._trust, hub)
+        if isinstance(trust, _NoTrust):
+            troubles = [*troubles, trust.why]
         outbox = await asyncio.to_thread(Outbox, settings.folder / "outbox.db")
         link = await open_mqtt(self._mqtt())
         uplink = Uplink(
@@ -181,7 +191,7 @@ class _Gateway:
                     link=link,
                     uplink=uplink,
                     blobs=blobs,
-                    trust=await asyncio.to_thread(self._trust, hub),
+                    trust=trust,
                     engine=self._engine,
                     slots=slots,
                     clock=self._clock,
@@ -249,7 +259,7 @@ class _Gateway:
             will=Will(topic=write_topic(topic), payload=encode(gone), retain=True),
         )
 
-    def _trust(self, hub: str) -> DeviceTrust:
+    def _trust(self, hub: str) -> Trust:
         identity = self._identity
 
         def fetch(name: str) -> bytes | None:
@@ -259,12 +269,16 @@ class _Gateway:
                 largest_bytes=LARGEST_METADATA_BYTES,
             )
 
-        return DeviceTrust(
-            self._settings.folder / TRUST_FOLDER,
-            tenant=identity.tenant,
-            fetch=fetch,
-            clock=self._clock,
-        )
+        try:
+            return DeviceTrust(
+                self._settings.folder / TRUST_FOLDER,
+                tenant=identity.tenant,
+                fetch=fetch,
+                clock=self._clock,
+            )
+        except TrustError as error:
+            log.error("trust.lost", extra={"what": error.what})  # noqa: TRY400
+            return _NoTrust(error.what)
 
     def _facts(self) -> Mapping[str, object]:
         return {"tenant": self._identity.tenant, "device": self._identity.device}
@@ -278,6 +292,30 @@ class _Gateway:
         write_file(
             self._settings.folder / "gateway.json",
             to_json(fields, schema=GATEWAY_SCHEMA),
+        )
+
+
+class _NoTrust:
+    """Stands for a trust that is damaged: what serves, serves; nothing is updated."""
+
+    def __init__(self, damage: str) -> None:
+        self.why = (
+            f"{damage}: nothing can be verified until this gateway is enrolled again "
+            f"(remove {IDENTITY_FILE}, start it with a new token)"
+        )
+
+    def refresh(self) -> None:
+        """Refuse."""
+        raise self._error()
+
+    def target(self, path: str) -> Blob | None:
+        """Refuse."""
+        del path
+        raise self._error()
+
+    def _error(self) -> TrustError:
+        return TrustError(
+            self.why, hint="Enrol it again.", reason=Reason.UNTRUSTED.value
         )
 
 
@@ -338,20 +376,6 @@ async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold the folder; a second gateway in it would overwrite the first one's slots."""
-    with (folder / "gateway.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise ConflictError(
-                f"another gateway runs in {folder}",
-                hint="Stop it, or choose another folder.",
-            ) from error
-        yield
 
 
 @contextlib.contextmanager

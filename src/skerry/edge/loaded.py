@@ -57,7 +57,7 @@ class ServingFigures:
         failed: Whose inference failed; a request that does not fit the model is no
             fault of the model.
         late: Without an answer at their deadline.
-        not_finite: Answered with NaN or infinities.
+        not_finite: Answered finite inputs with NaN or infinities.
         latency_ms: Median time of the last inferences, or None where there was none.
         before: The same of the release that it took the place of, while that one is
             kept, else None.
@@ -233,10 +233,8 @@ class Loaded:
             outputs=outputs,
             latency_ms=(self._clock.wall_s() - began_s) * 1000,
         )
-        is_finite = all(
-            output.dtype.kind != "f" or bool(np.isfinite(output).all())
-            for output in outputs.values()
-        )
+        # Of NaN come NaN: who asks with them must not have the release rolled back.
+        is_finite = _are_finite(outputs) or not _are_finite(request.inputs)
         return _Outcome(answer=answer, is_finite=is_finite)
 
     def _finish(self, request: _Request, outcome: _Outcome) -> None:
@@ -255,3 +253,10 @@ class Loaded:
         elif not answered.done():
             answered.cancel()
         self._close_if_idle()
+
+
+def _are_finite(tensors: Tensors) -> bool:
+    return all(
+        tensor.dtype.kind != "f" or bool(np.isfinite(tensor).all())
+        for tensor in tensors.values()
+    )

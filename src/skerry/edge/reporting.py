@@ -62,6 +62,7 @@ class Reporter:
         self._events: deque[dict[str, Json]] = deque(maxlen=MOST_WAITING)
         self._state: dict[str, dict[str, Json]] = {}
         self._sent: dict[str, dict[str, Json]] = {}
+        self._leaving: set[str] = set()
         self._changed = asyncio.Event()
 
     def tell(self, name: str, fields: Mapping[str, Json] | None = None) -> None:
@@ -81,6 +82,13 @@ class Reporter:
         """
         self._state.setdefault(section, {})[key] = value
         self._changed.set()
+
+    def forget(self, key: str) -> None:
+        """Remove a key everywhere, and remember nothing of it once that is told."""
+        for section, values in self._state.items():
+            if key in values:
+                self.note(section, key, None)
+        self._leaving.add(key)
 
     async def run(self) -> None:
         """Send what is told and noted, for ever."""
@@ -107,6 +115,10 @@ class Reporter:
             await self._put(Up.REPORTED, {"patch": patch})
             for section, values in patch.items():
                 self._sent.setdefault(section, {}).update(values)
+        for values in (*self._state.values(), *self._sent.values()):
+            for key in self._leaving:
+                values.pop(key, None)
+        self._leaving.clear()
 
     async def _put(self, kind: str, body: Mapping[str, Json]) -> None:
         try:

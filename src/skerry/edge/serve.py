@@ -48,6 +48,9 @@ log = logging.getLogger(__name__)
 LARGEST_BODY_BYTES = 16 << 20
 """Most bytes of a request's body, unless told otherwise."""
 
+MOST_BODIES = 4
+"""As many of the largest bodies are held at once, or as many bytes of smaller ones."""
+
 TIMEOUT_S = 10.0
 """Until when an answer is of use, unless the request says so; and a body's own time."""
 
@@ -132,6 +135,7 @@ class _Service:
         self._facts = facts
         self._timeout_s = timeout_s
         self._largest_body_bytes = largest_body_bytes
+        self._held_bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -225,6 +229,14 @@ class _Service:
         body = await self._read(headers, receive)
         if not isinstance(body, bytes):
             return body
+        try:
+            return await self._ask(route, headers, body)
+        finally:
+            self._held_bytes -= len(body)
+
+    async def _ask(
+        self, route: _Route, headers: Mapping[bytes, bytes], body: bytes
+    ) -> _Reply:
         # From here to the engine nothing waits: what is found now is what answers.
         installed = self._engine.find(route.name, version=route.version)
         request = decode_request(
@@ -254,13 +266,16 @@ class _Service:
     async def _read(
         self, headers: Mapping[bytes, bytes], receive: Receive
     ) -> bytes | _Reply | None:
-        """Read a body; in its place a refusal, or None where the client is gone."""
+        """Read a body; in its place a refusal, or None where the client is gone.
+
+        The bytes of one that is given count as held until the caller takes them off.
+        """
         largest = self._largest_body_bytes
         promised = headers.get(b"content-length", b"")
         if promised.isdigit() and int(promised[:20]) > largest:
             return _too_large(promised[:20].decode(), largest)
         pieces: list[bytes] = []
-        size_bytes = 0
+        size_bytes, held_bytes = 0, 0
         try:
             async with asyncio.timeout(self._timeout_s):
                 while True:
@@ -271,8 +286,11 @@ class _Service:
                     size_bytes += len(pieces[-1])
                     if size_bytes > largest:
                         return _too_large(f"at least {size_bytes}", largest)
+                    self._hold(len(pieces[-1]))
+                    held_bytes = size_bytes
                     if not message.get("more_body", False):
-                        break
+                        held_bytes = 0  # they are the caller's now
+                        return b"".join(pieces)  # one piece alone is not copied
         except TimeoutError:
             return _refused(
                 408,
@@ -280,7 +298,19 @@ class _Service:
                 "Send it in one go.",
                 (b"connection", b"close"),
             )
-        return b"".join(pieces)  # one piece alone is not copied
+        finally:
+            self._held_bytes -= held_bytes
+
+    def _hold(self, size_bytes: int) -> None:
+        """Count bytes of a body, if there is room for them beside those of others."""
+        most_bytes = MOST_BODIES * self._largest_body_bytes
+        if self._held_bytes + size_bytes > most_bytes:
+            raise BusyError(
+                f"{self._held_bytes} bytes of requests are being answered, expected "
+                f"fewer than {most_bytes}",
+                hint="Ask again in a second, or send smaller batches.",
+            )
+        self._held_bytes += size_bytes
 
     def _read_timeout_s(
         self, headers: Mapping[bytes, bytes], timeout_ms: float | None

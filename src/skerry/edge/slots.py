@@ -333,6 +333,9 @@ class Slots:
 
     def _save(self, name: str, record: NameRecord) -> None:
         names = {**self._names, name: record}
+        if record == NameRecord():
+            # Whoever may ask for names must not fill the record, which has a bound.
+            del names[name]
         content = to_json(SlotsRecord(names=names), schema=SLOTS_SCHEMA)
         write_file(self._path, content, disk=self._disk)
         self._names = names

@@ -243,7 +243,8 @@ def _check_fit(entry: _Input, spec: TensorSpec) -> np.dtype[Any]:
             f"{expected or spec.dtype}",
             hint=f"Carried are {', '.join(_DTYPES)}.",
         )
-    if not spec.accepts(tuple(entry.shape)):
+    # Nothing times a million is no bytes in, and may be gigabytes out.
+    if not spec.accepts(tuple(entry.shape)) or 0 in entry.shape:
         raise DataError(
             f"input {spec.name!r} has shape {entry.shape}, expected {spec}",
             hint="Check the layout, and that the batch axis is there.",

@@ -44,6 +44,9 @@ from skerry.evolve.update_state import Found, Run, Step, Transfer
 SPARE_BYTES = 1 << 20
 """What an update leaves free on the disk, for the outbox and the record."""
 
+LONGEST_WHAT = 500
+"""Most characters of a refusal's sentence: a part of it may come from outside."""
+
 ResultT = TypeVar("ResultT")
 
 
@@ -138,7 +141,7 @@ class UpdateParts:
     Attributes:
         tenant: Whose device this is.
         target: The device's target.
-        folder: Where partial downloads are kept.
+        folder: Where partial downloads are kept, in a folder a name.
         blobs: Where blobs come from.
         trust: What is signed.
         engine: What serves.
@@ -147,7 +150,6 @@ class UpdateParts:
         in_thread: Where blocking work goes.
         trust_lock: One at a time uses `trust`.
         bench_lock: One at a time is measured against its budget.
-        wanted: The parts that are being downloaded, by release name.
     """
 
     tenant: str
@@ -161,7 +163,10 @@ class UpdateParts:
     in_thread: InThread = asyncio.to_thread
     trust_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     bench_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    wanted: dict[str, frozenset[str]] = field(default_factory=dict)
+
+
+class _MissingError(LinkError):
+    """The store does not have a blob."""
 
 
 class UpdateSteps:
@@ -175,6 +180,8 @@ class UpdateSteps:
     def __init__(self, name: str, parts: UpdateParts) -> None:
         self._name = name
         self._parts = parts
+        # Of its own: two names may download the same blob at the same time.
+        self._folder = parts.folder / name
         self._signed = b""
         self._contents: dict[str, bytes] = {}
         self._installed: Installed | None = None
@@ -278,15 +285,22 @@ class UpdateSteps:
             for blob in wanted.values()
             if await parts.in_thread(parts.slots.find, self._name, blob) is None
         ]
-        parts.wanted[self._name] = frozenset(blob.sha256 for blob in missing)
         await parts.in_thread(self._make_room, transfer, missing)
         for blob in missing:
-            await self._fetch(blob)
+            try:
+                await self._fetch(blob)
+            except _MissingError as error:
+                if blob != transfer.delta:
+                    raise
+                # A delta only saves bytes: without it the model is fetched in full.
+                raise TrustError(
+                    error.what, hint=error.hint, reason=Reason.CORRUPT
+                ) from error
 
     def _make_room(self, transfer: Transfer, missing: list[Blob]) -> None:
-        folder = self._parts.folder
+        folder = self._folder
         make_folder(folder)
-        kept = {sha256 for each in self._parts.wanted.values() for sha256 in each}
+        kept = {blob.sha256 for blob in missing}
         with storage_errors(folder):
             for part in folder.glob("*.part"):
                 if part.stem not in kept:
@@ -307,11 +321,11 @@ class UpdateSteps:
         """Download a blob, or the rest of it, unless it is here."""
         parts = self._parts
         if await parts.in_thread(self._look, blob) is None:
-            await parts.in_thread(make_folder, parts.folder)
+            await parts.in_thread(make_folder, self._folder)
             try:
                 await download(parts.blobs, blob, self._part(blob))
             except DataError as error:  # What the store does not have may yet come.
-                raise LinkError(error.what, hint=error.hint) from error
+                raise _MissingError(error.what, hint=error.hint) from error
 
     def _look(self, blob: Blob) -> bytes | None:
         found = self._parts.slots.find(self._name, blob)
@@ -379,8 +393,12 @@ class UpdateSteps:
             parts.slots.install, self._signed, contents
         )
         self._contents = {}
-        for sha256 in parts.wanted.pop(self._name, ()):
-            (parts.folder / f"{sha256}.part").unlink(missing_ok=True)
+        await parts.in_thread(self._forget_downloads)
+
+    def _forget_downloads(self) -> None:
+        with storage_errors(self._folder):
+            for part in self._folder.glob("*.part"):
+                part.unlink(missing_ok=True)
 
     async def _load(self, *, is_new: bool) -> None:
         parts = self._parts
@@ -424,7 +442,7 @@ class UpdateSteps:
         )
 
     def _part(self, blob: Blob) -> Path:
-        return self._parts.folder / f"{blob.sha256}.part"
+        return self._folder / f"{blob.sha256}.part"
 
 
 def without_limits(installed: Installed) -> Installed:
@@ -446,7 +464,7 @@ def refusal_of(
     refusal = Refusal(
         release=release,
         reason=reason or Reason.LOAD,
-        what=what,
+        what=what[:LONGEST_WHAT],
         at_ms=at_ms,
         measured=error.measured if isinstance(error, RefusedError) else None,
         allowed=error.allowed if isinstance(error, RefusedError) else None,

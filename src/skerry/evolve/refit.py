@@ -78,7 +78,7 @@ class RefitSettings:
         fewest: Fewest labelled field samples.
     """
 
-    field_share: float = 0.2
+    field_share: float = 0.15
     pull: float = 0.03
     rounds: int = 300
     folds: int = 5
@@ -98,10 +98,9 @@ class Evidence:
         field_before: Accuracy of the old head on them.
         field_after: Accuracy on them of heads fitted without them (k-fold).
         field_gain: The paired difference of the two, with its 95 % interval.
-        n_replay: Old samples that the head was fitted on.
-        n_old: Old samples held out from the fit.
-        old_before: Accuracy of the old head on the latter.
-        old_after: Accuracy of the new head on them.
+        n_old: Old samples.
+        old_before: Accuracy of the old head on them.
+        old_after: Accuracy on them of heads fitted without them (k-fold).
         old_change: The paired difference of the two, with its 95 % interval.
     """
 
@@ -111,7 +110,6 @@ class Evidence:
     field_before: float
     field_after: float
     field_gain: PairedDelta
-    n_replay: int
     n_old: int
     old_before: float
     old_after: float
@@ -130,18 +128,22 @@ def refit(
     head: Head,
     *,
     field: Labelled,
-    replay: Labelled,
     old: Labelled,
     rng: np.random.Generator,
     settings: RefitSettings | None = None,
 ) -> Refit:
     """Fit a head again and put it to its gates.
 
+    The head is fitted on all samples. Its gates judge heads that were fitted in the
+    same way without the samples they are asked about, so that few samples are enough
+    for both: k-fold cross-validation (M. Stone, "Cross-validatory choice and
+    assessment of statistical predictions", JRSS B 36, 1974).
+
     Args:
         head: The old head.
         field: Labelled field samples.
-        replay: Old samples to fit on.
-        old: Old samples held out from the fit.
+        old: Old samples, replayed so that they are not forgotten; best such that the
+            model was not trained on, or what it forgets goes unseen.
         rng: Chance, for the folds.
         settings: How; the defaults where None.
 
@@ -152,22 +154,23 @@ def refit(
     """
     chosen = settings or RefitSettings()
     _check_settings(chosen)
-    for name, part in (("field", field), ("replay", replay), ("old", old)):
+    for name, part in (("field", field), ("old", old)):
         _check(name, part, head)
     if len(field) < chosen.fewest:
         raise DataError(
             f"{len(field)} labelled field samples, at least {chosen.fewest} expected",
             hint="Label more samples.",
         )
-    new = refit_head(head, field=field, replay=replay, settings=chosen)
-    right_after = _cross_validate(head, field, replay, rng, chosen)
+    if len(old) < chosen.fewest:
+        raise DataError(
+            f"{len(old)} old samples, at least {chosen.fewest} expected",
+            hint="Replay more.",
+        )
+    new = refit_head(head, field=field, replay=old, settings=chosen)
+    field_after, old_after = _cross_validate(head, field, old, rng, chosen)
     evidence = _judge(
-        field_right=(head.predict(field.embeddings) == field.labels, right_after),
-        old_right=(
-            head.predict(old.embeddings) == old.labels,
-            new.predict(old.embeddings) == old.labels,
-        ),
-        n_replay=len(replay),
+        field_right=(head.predict(field.embeddings) == field.labels, field_after),
+        old_right=(head.predict(old.embeddings) == old.labels, old_after),
         settings=chosen,
     )
     return Refit(head=new, evidence=evidence)
@@ -275,27 +278,31 @@ def _descend(problem: _Problem, rounds: int) -> Floats:
 def _cross_validate(
     head: Head,
     field: Labelled,
-    replay: Labelled,
+    old: Labelled,
     rng: np.random.Generator,
     settings: RefitSettings,
-) -> NDArray[np.bool_]:
-    """Which field samples a head gets right that was fitted without them."""
-    right = np.zeros(len(field), dtype=bool)
-    for part in np.array_split(rng.permutation(len(field)), settings.folds):
-        others = np.setdiff1d(np.arange(len(field)), part)
-        fold = refit_head(
-            head, field=field.take(others), replay=replay, settings=settings
-        )
-        held = field.take(part)
-        right[part] = fold.predict(held.embeddings) == held.labels
-    return right
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which samples, field and old, a head gets right that was fitted without them."""
+    groups = (field, old)
+    right = [np.zeros(len(group), dtype=bool) for group in groups]
+    orders = [rng.permutation(len(group)) for group in groups]
+    for fold in range(settings.folds):
+        held = [order[fold :: settings.folds] for order in orders]
+        kept = [
+            group.take(np.setdiff1d(order, part))
+            for group, order, part in zip(groups, orders, held, strict=True)
+        ]
+        fitted = refit_head(head, field=kept[0], replay=kept[1], settings=settings)
+        for group, part, found in zip(groups, held, right, strict=True):
+            asked = group.take(part)
+            found[part] = fitted.predict(asked.embeddings) == asked.labels
+    return right[0], right[1]
 
 
 def _judge(
     *,
     field_right: tuple[NDArray[np.bool_], NDArray[np.bool_]],
     old_right: tuple[NDArray[np.bool_], NDArray[np.bool_]],
-    n_replay: int,
     settings: RefitSettings,
 ) -> Evidence:
     gain = paired_interval(*field_right)
@@ -319,7 +326,6 @@ def _judge(
         field_before=float(field_right[0].mean()),
         field_after=float(field_right[1].mean()),
         field_gain=gain,
-        n_replay=n_replay,
         n_old=change.n,
         old_before=float(old_right[0].mean()),
         old_after=float(old_right[1].mean()),

@@ -450,8 +450,14 @@ def _observe_undo(
     name = rollout.release.name
     under_way = _entry(reported, "update", name).get("version")
     is_leaving = under_way == rollout.release.version != _version(one.previous)
-    if release_in(reported, name) == one.previous and not is_leaving:
+    runs = release_in(reported, name)
+    is_back = runs == one.previous or one.previous is None
+    if is_back and not is_leaving:
         undone = replace(one, outcome=Outcome.UNDONE, since_ms=now_ms)
+        if runs != one.previous:
+            # A device never stops serving: where nothing ran before, this stays.
+            reason = f"nothing to go back to: {runs} goes on serving"
+            undone = replace(undone, reason=reason)
         return _with(rollout, device, undone)
     if one.previous is not None:
         refusal = _refusal_of(rollout, one.previous, reported)

@@ -31,6 +31,7 @@ LARGEST_ROW_BYTES = 1 << 28
 LARGEST_ROWS = 1 << 26
 """Most rows of one array."""
 
+_LARGEST_HEADER_BYTES = 1 << 16
 _KINDS = frozenset("biufU")
 _HEADER_READERS = {
     (1, 0): npy.read_array_header_1_0,
@@ -137,8 +138,11 @@ def read_rows(archive: zipfile.ZipFile, member: Member) -> Generator[Array, None
 
 def _read_header(stream: IO[bytes], array: str, name: str) -> Member:
     try:
-        reader = _HEADER_READERS[npy.read_magic(stream)]
-        shape, is_fortran, dtype = reader(stream)
+        # numpy would first unpack as much of a header as it says it has: up to 4 GiB.
+        head = io.BytesIO(stream.read(_LARGEST_HEADER_BYTES))
+        reader = _HEADER_READERS[npy.read_magic(head)]
+        shape, is_fortran, dtype = reader(head)
+        stream.seek(head.tell())
     # numpy evaluates the header as a Python literal and warns of old files; the rest
     # is what its parser raises on text that is none.
     except (

@@ -125,3 +125,13 @@ def test_a_hub_is_found_by_its_folder(tmp_path: Path) -> None:
                 await api.health()
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("content", [b"{", b"{}", b'{"address": 1}', b"[]"])
+def test_damaged_files_of_a_hub_say_what_to_do(tmp_path: Path, content: bytes) -> None:
+    """Starting the hub again writes both anew."""
+    (tmp_path / "hub.json").write_bytes(content)
+    (tmp_path / "operator.json").write_bytes(b'{"token": "t"}')
+    with pytest.raises(UsageError, match=r"hub\.json is damaged") as raised:
+        HubApi.of_folder(tmp_path)
+    assert "Start the hub again" in raised.value.hint

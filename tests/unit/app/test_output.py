@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,3 +100,18 @@ def test_progress_is_for_terminals() -> None:
     assert quiet.getvalue() == ""
     assert "evaluate" in loud.getvalue()
     assert "calibrate" in loud.getvalue()
+
+
+def test_a_device_cannot_drive_the_terminal() -> None:
+    """Control characters in what comes from outside are left out; colours stay."""
+    stream = Terminal()
+    evil = "a\x1b]0;owned\x07b\x1b[2J\x9b1Ac\rd"
+    output = Output(stdout=stream, stderr=stream)
+    table = plain_table("event")
+    table.add_row(evil)
+    output.result(table, lambda shown: shown)
+    output.talk(evil)
+    output.failure("Bug", evil, evil)
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", stream.getvalue())
+    assert "a]0;ownedb[2J1Acd" in shown
+    assert not set(shown) & {"\x1b", "\x07", "\x9b", "\r"}

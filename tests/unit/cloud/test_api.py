@@ -9,10 +9,11 @@ from typing import Any
 import httpx
 import pytest
 
-from skerry.cloud.api import make_api
+from skerry.cloud.api import bodies, make_api
 from skerry.cloud.api.answers import status_of
 from skerry.cloud.api.blobs import read_range
 from skerry.cloud.hub import Hub
+from skerry.comms.asgi import serve
 from skerry.core.clock import FakeClock
 from skerry.core.errors import (
     ConflictError,
@@ -407,3 +408,34 @@ def test_a_bug_says_nothing_of_itself(
 def test_each_kind_of_error_has_its_status(error: SkerryError, status: int) -> None:
     """By who must act."""
     assert status_of(error) == status
+
+
+@pytest.mark.parametrize("limit", ["BODY_TIMEOUT_S", "PIECE_TIMEOUT_S"])
+def test_a_body_that_trickles_is_given_up(
+    limit: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever may knock must not hold a place for ever."""
+    monkeypatch.setattr(bodies, limit, 0.3)
+
+    async def main() -> None:
+        async with running_hub(tmp_path) as (hub, _), serve(make_api(hub)) as server:
+            reader, writer = await asyncio.open_connection(server.host, server.port)
+            writer.write(
+                b"POST /v1/enrol HTTP/1.1\r\nHost: h\r\nContent-Length: 999\r\n\r\n{"
+            )
+            pause_s = 0.1 if limit == "BODY_TIMEOUT_S" else 5.0
+
+            async def trickle() -> None:
+                while True:
+                    await asyncio.sleep(pause_s)
+                    writer.write(b" ")
+
+            trickling = asyncio.create_task(trickle())
+            async with asyncio.timeout(4):
+                answer = await reader.readuntil(b"}}")
+            trickling.cancel()
+            writer.close()
+            assert answer.startswith(b"HTTP/1.1 504")
+            assert b"did not come in time" in answer
+
+    asyncio.run(main())

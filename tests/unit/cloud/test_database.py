@@ -13,6 +13,7 @@ from sqlalchemy import Connection, insert, select, text
 
 from skerry.cloud import tables
 from skerry.cloud.database import Database, sqlite_url, to_text
+from skerry.cloud.hub import HubSettings
 from skerry.core.errors import (
     ConflictError,
     DataError,
@@ -218,3 +219,13 @@ def test_a_driver_that_is_missing_is_named() -> None:
 def test_text_is_canonical() -> None:
     """The same values give the same text, whatever their order."""
     assert to_text({"b": 1, "a": [None, "é"]}) == '{"a":[null,"é"],"b":1}'
+
+
+def test_a_password_in_an_url_is_not_repeated() -> None:
+    """A mistyped scheme is named, and nothing of what follows it."""
+    with pytest.raises(UsageError, match="'postgre'… is not the URL") as caught:
+        Database("postgre://me:secret@host/name")
+    assert "secret" not in f"{caught.value} {caught.value.hint}"
+    assert caught.value.__cause__ is None
+    settings = HubSettings(folder=Path(), database="postgresql://me:secret@host/name")
+    assert "secret" not in repr(settings)

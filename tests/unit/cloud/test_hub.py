@@ -9,7 +9,7 @@ from skerry.cloud.hub import HUB_USER, Hub, HubSettings
 from skerry.cloud.ingest import GATHER_S
 from skerry.comms.memory import MemoryBroker
 from skerry.core.clock import FakeClock
-from skerry.core.errors import StateError, StorageError, UsageError
+from skerry.core.errors import ConflictError, StateError, StorageError, UsageError
 from tests.hubs import Wire, running_hub, wait_until
 
 
@@ -34,7 +34,7 @@ def test_a_part_that_fails_is_seen(tmp_path: Path) -> None:
             watching = asyncio.create_task(hub.watch())
             await asyncio.sleep(0)
             assert not watching.done()
-            hub.ingest._queue.put_nowait(None)  # type: ignore[arg-type]
+            hub.ingest._queue.put_nowait((None, 0))  # type: ignore[arg-type]
             with pytest.raises(AttributeError):
                 await asyncio.wait_for(watching, 5)
 
@@ -89,5 +89,19 @@ def test_a_hub_waits_on_its_own_clock(tmp_path: Path) -> None:
             stamp = (await hub.shadows.get("gate-1")).reported_stamps["a"]
             assert stamp.at_ms == clock.unix_ms()
             assert (await hub.devices.get("gate-1")).last_seen_ms == clock.unix_ms()
+
+    asyncio.run(main())
+
+
+def test_two_hubs_do_not_share_a_folder(tmp_path: Path) -> None:
+    """The second would run the first one's rollouts once more."""
+
+    async def main() -> None:
+        async with running_hub(tmp_path):
+            with pytest.raises(ConflictError, match="another hub runs in"):
+                async with running_hub(tmp_path):
+                    pass
+        async with running_hub(tmp_path):
+            pass
 
     asyncio.run(main())

@@ -427,3 +427,68 @@ def test_an_outbox_drains_through_a_broken_link(tmp_path: Path) -> None:
             outbox.close()
 
     asyncio.run(main())
+
+
+def test_one_device_cannot_take_all_the_room(tmp_path: Path) -> None:
+    """While one floods the hub, what the others say is taken all the same."""
+
+    async def main() -> None:
+        async with running_hub(tmp_path, "gate-1", "gate-2") as (hub, _):
+            ingest = hub.ingest
+            loud = [_payload("gate-1", seq) for seq in range(1, 12_001)]
+            for payload in loud:
+                await ingest.receive("skerry/1/main/gate-1/up/event", payload)
+            await ingest.receive("skerry/1/main/gate-2/up/event", _payload("gate-2", 1))
+            assert hub.counts["overrun"] == len(loud) - ingest_module.LARGEST_SHARE
+            await wait_until(lambda: hub.counts["taken-event"] == 257)
+            assert await _numbers(hub, "gate-2") == [1]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("limit", ["LARGEST_SHARE_BYTES", "LARGEST_QUEUE_BYTES"])
+def test_what_waits_is_bounded_in_bytes(
+    limit: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Large messages use up the room sooner; what was taken makes room again."""
+    payload = _payload("gate-1", 1)
+    monkeypatch.setattr(ingest_module, limit, 2 * len(payload))
+
+    async def main() -> None:
+        async with running_hub(tmp_path, "gate-1") as (hub, _):
+            for turn in (1, 2):
+                for _ in range(3):
+                    topic = "skerry/1/main/gate-1/up/event"
+                    await hub.ingest.receive(topic, payload)
+                assert hub.counts["overrun"] == turn
+                taken = 2 * turn - 1
+                await wait_until(lambda n=taken: hub.counts["duplicate"] == n)  # type: ignore[misc]
+
+    asyncio.run(main())
+
+
+def test_ever_new_outboxes_leave_nothing_behind(tmp_path: Path) -> None:
+    """A device that names a new outbox with each gap does not fill the memory."""
+
+    async def main() -> None:
+        async with running_hub(tmp_path, "gate-1") as (hub, broker):
+            wire = await Wire(broker, "gate-1").join()
+            for number in range(50):
+                await wire.send("event", _event(), seq=9, epoch=f"e{number}")
+            await wire.wait_for("resend", epoch="e49", after=0)
+            assert len(hub.ingest._gaps) == 1
+
+    asyncio.run(main())
+
+
+def _payload(device: str, seq: int) -> bytes:
+    return encode(
+        Message(
+            kind="event",
+            device=device,
+            epoch="e",
+            seq=seq,
+            sent_at_ms=1,
+            body=_event(seq),
+        )
+    )

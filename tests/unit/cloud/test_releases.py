@@ -88,7 +88,7 @@ def test_the_hub_keeps_key_and_metadata_over_a_restart(tmp_path: Path) -> None:
 
 
 def test_a_missing_or_short_blob_stops_a_publication(tmp_path: Path) -> None:
-    """All that the signed list names must be here; nothing of it is taken."""
+    """All that the release is made of must be here; nothing of it is taken."""
 
     async def case(hub: Hub) -> None:
         bundle = make_bundle(make_publisher(tmp_path, hub), 1)
@@ -243,8 +243,52 @@ def test_a_damaged_key_stops_the_start(tmp_path: Path) -> None:
     async def run() -> None:
         link = MemoryBroker().link("hub")
         hub = Hub(HubSettings(folder=tmp_path), link=link)
-        with pytest.raises(UsageError, match="not a private Ed25519 key"):
+        with pytest.raises(UsageError, match=f"{KEY_FILE} holds no key"):
             await hub.start()
 
     asyncio.run(run())
     assert (tmp_path / KEY_FILE).read_bytes() == b"no key"
+
+
+def test_a_publication_that_was_cut_off_bars_no_other(tmp_path: Path) -> None:
+    """The list names blobs that never came; the next release is taken all the same."""
+
+    async def case(hub: Hub) -> None:
+        publisher = make_publisher(tmp_path, hub)
+        await publish(hub, make_bundle(publisher, 1))
+        make_bundle(publisher, 2)  # signed, and then the link broke
+        await publish(hub, make_bundle(publisher, 3))
+        assert [one.version for one in await hub.releases.list()] == [3, 1]
+
+    _on_hub(tmp_path / "hub", case)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "1.root.json",
+        "1.targets.json",
+        "2.main.json",
+        "1.snapshot.json",
+        "timestamp.json",
+    ],
+)
+@pytest.mark.parametrize("content", [b"", b"{"])
+def test_damaged_metadata_stops_the_start(
+    tmp_path: Path, name: str, content: bytes
+) -> None:
+    """Were a file taken for none, its versions would begin again, and be refused."""
+
+    async def begin(hub: Hub) -> None:
+        await publish(hub, make_bundle(make_publisher(tmp_path, hub), 1))
+
+    async def again(_: Hub) -> None:
+        raise AssertionError("it has started")
+
+    _on_hub(tmp_path / "hub", begin)
+    path = tmp_path / "hub" / TRUST_FOLDER / name
+    assert path.read_bytes()
+    path.write_bytes(content)
+    with pytest.raises(TrustError, match=rf"{name} is damaged"):
+        _on_hub(tmp_path / "hub", again)
+    assert path.read_bytes() == content

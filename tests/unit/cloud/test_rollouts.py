@@ -310,9 +310,16 @@ def test_what_cannot_be_rolled_out_is_refused(
 
 
 def test_a_rollout_to_everybody_has_a_name_of_its_own(tmp_path: Path) -> None:
-    """Without devices it is for all, a canary first; a name is used once."""
+    """Without devices it is for all that can answer; a name is used once."""
 
     async def case(fleet: Fleet) -> None:
+        with pytest.raises(UsageError, match="0 waves"):
+            await fleet.hub.rollouts.create(Plan(release=SECOND))
+        devices, root = fleet.hub.devices, fleet.hub.releases.root_sha256
+        for device in DEVICES:
+            token = await devices.create(device, root_sha256=root)
+            await devices.enrol(token)
+        await devices.create("not-yet", root_sha256=root)
         made = await fleet.hub.rollouts.create(Plan(release=SECOND))
         assert made.id.startswith("meter-2-")
         assert made.waves == WAVES

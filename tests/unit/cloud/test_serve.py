@@ -53,7 +53,8 @@ def test_a_hub_says_where_it_is_and_stops_when_told(tmp_path: Path) -> None:
         "mqtt_port": None,
         "pid": os.getpid(),
     }
-    assert (tmp_path / "operator.json").stat().st_mode & 0o777 == 0o600
+    for name in ("operator.json", "hub.sqlite", "online-key.pem"):
+        assert (tmp_path / name).stat().st_mode & 0o777 == 0o600
     again = asyncio.run(_run(tmp_path))
     assert again[1:] == (200, token)
 

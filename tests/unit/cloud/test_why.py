@@ -267,7 +267,36 @@ CASES = {
         [],
         """
         gw-1 is online. It runs meter/1, since 2025-12-31 23:00:00 UTC. Its
-        shadow wants no release of that name any more.
+        shadow wants none of that name any more: what it has serves on.
+        """,
+    ),
+    "to update once it enrols": (
+        replace(GATEWAY, enrolled_at_ms=None, is_online=False),
+        _shadow(None),
+        [_rollout(Outcome.SENT)],
+        """
+        gw-1 is registered but has not enrolled yet: start its gateway with
+        its one-time token. It runs no meter. It should run meter/2, by
+        rollout r-1. Not yet, since it has not enrolled; then it begins.
+        """,
+    ),
+    "superseded long ago": (
+        GATEWAY,
+        _shadow(1, 1, "r-9"),
+        [_rollout(Outcome.UPDATED), _rollout(Outcome.SUPERSEDED)],
+        """
+        gw-1 is online. It runs meter/1, since 2025-12-31 23:00:00 UTC. That
+        is what it should run, by rollout r-9.
+        """,
+    ),
+    "could not go back": (
+        GATEWAY,
+        _shadow(2, 2),
+        [_rollout(Outcome.UNDOING, RolloutState.STOPPED, reason="1 could not")],
+        """
+        gw-1 is online. It runs meter/2, since 2025-12-31 23:00:00 UTC. That
+        is what it should run, by rollout r-1. Rollout r-1 could not take it
+        back from meter/2: 1 could not.
         """,
     ),
 }

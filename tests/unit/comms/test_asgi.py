@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 
 import pytest
@@ -122,3 +123,52 @@ def test_an_application_that_does_not_start_is_said() -> None:
 def test_an_address_of_ipv6_is_bracketed() -> None:
     """As RFC 3986 wants it."""
     assert Server("::1", 80).address == "http://[::1]:80"
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        b"",
+        b"GET / HT",
+        b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9999\r\n\r\n",
+    ],
+    ids=["silent", "half a head", "a body that nobody wants"],
+)
+def test_who_sends_no_request_is_cut_off(first: bytes) -> None:
+    """Connections that trickle would keep everybody else out."""
+
+    async def case() -> None:
+        async with serve(App(), keep_alive_s=1) as server:
+            reader, writer = await asyncio.open_connection(server.host, server.port)
+            writer.write(first)
+
+            async def trickle() -> None:
+                while first:
+                    await asyncio.sleep(0.1)
+                    writer.write(b"x")
+
+            trickling = asyncio.create_task(trickle())
+            async with asyncio.timeout(5):
+                with contextlib.suppress(ConnectionError):
+                    await reader.read()
+            trickling.cancel()
+            writer.close()
+
+    run(case())
+
+
+def test_a_slow_answer_is_no_silence() -> None:
+    """A request under way is waited for, and the next one may come after it."""
+
+    async def case() -> None:
+        async with serve(App(wait_s=1.5), keep_alive_s=1) as server:
+            reader, writer = await asyncio.open_connection(server.host, server.port)
+            for _ in range(2):
+                writer.write(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+                async with asyncio.timeout(5):
+                    answer = await reader.readuntil(b"\r\n\r\n")
+                    assert answer.startswith(b"HTTP/1.1 200")
+                    await reader.readuntil(b"0\r\n\r\n")
+            writer.close()
+
+    run(case())

@@ -688,3 +688,43 @@ def test_the_link_can_be_encrypted(tmp_path: Path) -> None:
             await open_mqtt(replace(settings, tls_ca=tmp_path / "none.pem"))
 
     run(case())
+
+
+def test_properties_count_as_what_waits() -> None:
+    """A message of nothing but properties takes memory, too."""
+    properties = [("k" * 500, "v" * 500)] * 100
+
+    async def case(bench: Bench) -> None:
+        reader = await bench.connect("reader", session_expiry_interval=60)
+        await subscribe(reader, "t")
+        await reader.close()
+        sender = await bench.connect("sender")
+        retain = {"user_properties": properties, "retain": True}
+        code = await publish(sender, "kept", b"x", **retain)
+        assert code == mqtt5.PubAckReasonCode.QUOTA_EXCEEDED
+        for _ in range(3):
+            await publish(sender, "t", b"", user_properties=properties)
+        back = await bench.connect(
+            "reader", clean_start=False, session_expiry_interval=60
+        )
+        await back.take(mqtt5.PublishPacket)
+        await back.take(mqtt5.PublishPacket)
+        back.send(mqtt5.PingReqPacket())
+        await back.take(mqtt5.PingRespPacket)
+
+    on_bench(case, queue_bytes=250_000, retained_bytes=100_000)
+
+
+def test_who_is_not_known_gets_little_room() -> None:
+    """A CONNECT has to be small; what comes after it may be large."""
+
+    async def case(bench: Bench) -> None:
+        stranger = await bench.socket()
+        stranger.send(b"\x10\x80\x80\x04")  # the head of one of 64 KiB
+        assert (await stranger.take(mqtt5.ConnAckPacket)).reason_code == (
+            mqtt5.ConnAckReasonCode.PACKET_TOO_LARGE
+        )
+        known = await bench.connect()
+        await publish(known, "t", bytes(100_000))
+
+    on_bench(case)

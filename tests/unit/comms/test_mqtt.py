@@ -225,3 +225,34 @@ async def _fail_when(closed: asyncio.Event, link: Link) -> None:
     async with asyncio.timeout(10):
         await closed.wait()
     await link.publish("t", b"y")
+
+
+@pytest.mark.parametrize("qos", [0, 1])
+def test_a_broker_that_floods_does_not_fill_the_memory(
+    qos: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What need not arrive is dropped; of what must, no more is taken than agreed."""
+    monkeypatch.setattr(mqtt_module, "_MOST_ARRIVED", 3)
+    level = {"qos": mqtt5.QoS.AT_LEAST_ONCE, "packet_id": 1} if qos else {}
+    flood = mqtt5.PublishPacket("a", b"x", **level).write() * 9
+
+    async def case() -> None:
+        held = asyncio.Event()
+        got: list[bytes] = []
+
+        async def receive(_: str, payload: bytes) -> None:
+            got.append(payload)
+            await held.wait()
+
+        async with says(WELCOME + flood) as (port, calls), linked(port) as link:
+            assert isinstance(link, MqttLink)
+            link._subscriptions[1] = mqtt_module._Subscription(
+                pattern="a", receive=receive
+            )
+            await eventually(lambda: bool(got))
+            if qos:
+                await eventually(lambda: len(calls) >= 2)
+            assert link._arrived.qsize() <= 3
+            held.set()
+
+    run(case())

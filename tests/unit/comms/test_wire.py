@@ -126,3 +126,11 @@ def test_no_name_gets_a_wildcard_into_a_topic() -> None:
         write_topic(Topic(tenant="#", device="a", direction=Direction.UP, kind="x"))
     with pytest.raises(DataError):
         write_topic(Topic(tenant="t", device="a", direction=Direction.UP, kind="x/y"))
+
+
+@pytest.mark.parametrize("epoch", ["\\u0000", "e ", "é", "e/f", "e" * 65, "e\\n"])
+def test_an_epoch_is_a_plain_word(epoch: str) -> None:
+    """It becomes a key of the hub's database: PostgreSQL refuses a null character."""
+    payload = encode(MESSAGE).replace(b"e" * 32, epoch.encode())
+    with pytest.raises(DataError, match="epoch"):
+        decode(payload)

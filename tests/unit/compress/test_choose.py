@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from skerry.compress import choose as module
-from skerry.compress.choose import Choice, Search, choose
+from skerry.compress.choose import METHODS, Choice, Search, choose
+from skerry.compress.schemes import Method
 from skerry.core.budget import Budget
 from skerry.core.seams import Runtime
 from skerry.tasks.evaluate import Scores
@@ -29,7 +30,11 @@ def search_for(
     """Search where the source and the candidates score what a test says, in order."""
 
     def search(
-        scores: list[float], *, budget: Budget = BUDGET, metric: str = "top1"
+        scores: list[float],
+        *,
+        budget: Budget = BUDGET,
+        metric: str = "top1",
+        methods: tuple[Method, ...] = METHODS,
     ) -> Choice:
         values: Iterator[float] = iter(scores)
 
@@ -53,6 +58,7 @@ def search_for(
                 task=workplace.task,
                 runtime=runtime,
                 budget=budget,
+                methods=methods,
             ),
         )
 
@@ -112,6 +118,16 @@ def test_methods_are_tried_in_turn(
     methods = [candidate.step.method for candidate in choice.candidates[PLAIN:]]
     assert methods == ["minmax", "percentile", "mse"]
     assert choice.chosen is choice.candidates[-1]
+
+
+def test_only_the_methods_asked_for_are_tried(
+    search_for: SearchFor, fixed_latency: FixLatency
+) -> None:
+    """Who knows which one fits need not wait for the others."""
+    fixed_latency({"2": 0.5})
+    choice = search_for([0.75, 0.0, 0.0, 0.75], methods=("mse",))
+    assert [one.step.method for one in choice.candidates[PLAIN:]] == ["mse"]
+    assert choice.chosen is choice.candidates[PLAIN]
 
 
 def test_operators_are_put_back_until_it_holds(

@@ -11,7 +11,7 @@ import pytest
 
 from skerry.core import durable
 from skerry.core.durable import Disk
-from skerry.core.errors import StorageError
+from skerry.core.errors import ConflictError, StorageError
 from skerry.testing import PowerCut, SimulatedDisk
 
 FOLDER = Path("models")
@@ -201,3 +201,21 @@ def test_a_secret_is_its_owners_alone_from_the_first_moment(tmp_path: Path) -> N
         os.umask(before)
     assert (tmp_path / "secret").read_bytes() == b"2"
     assert (tmp_path / "secret").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_folder_is_held_by_one_at_a_time(tmp_path: Path) -> None:
+    """The second is told who is there; after the first has left it may come in."""
+    lock = tmp_path / "hub.lock"
+    with (
+        durable.hold(lock, who="hub"),
+        pytest.raises(ConflictError, match="another hub runs in"),
+        durable.hold(lock, who="hub"),
+    ):
+        pass
+    with durable.hold(lock, who="hub"):
+        pass
+    with (
+        pytest.raises(StorageError),
+        durable.hold(tmp_path / "gone" / "hub.lock", who="hub"),
+    ):
+        pass

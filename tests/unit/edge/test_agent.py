@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from skerry.comms.codec import decode
 from skerry.comms.memory import MemoryBroker
 from skerry.core.budget import Budget
 from skerry.core.clock import SystemClock
+from skerry.core.documents import Json
 from skerry.core.errors import (
     DataError,
     LinkError,
@@ -49,7 +50,7 @@ def test_a_desired_release_is_fetched_and_serves(tmp_path: Path) -> None:
     assert names[:2] == ["gateway.started", "update.started"]
     assert names[-1] == "release.accepted"
     assert bench.slots.facts(NAME).active == 1
-    assert list((tmp_path / "downloads").iterdir()) == []
+    assert list((tmp_path / "downloads").rglob("*.part")) == []
 
 
 def test_only_what_changed_is_reported(tmp_path: Path) -> None:
@@ -290,6 +291,52 @@ def test_a_delta_is_fetched_instead_of_the_model(tmp_path: Path) -> None:
 
     bench = play(tmp_path, script)
     assert [event["reason"] for event in bench.outbox.failures] == ["corrupt"]
+
+
+def test_a_delta_that_the_hub_has_lost_costs_a_full_download(tmp_path: Path) -> None:
+    """It only saves bytes: the release comes without it."""
+
+    async def script(bench: Bench) -> None:
+        await bench.get(1)
+        old, new = (small_release(n).contents["model"] for n in (1, 2))
+        delta = bench.hub.publish_delta(old, new, diff(old, new))
+        del bench.hub.blobs[delta.sha256]
+        await bench.get(2)
+        assert delta.sha256 in bench.hub.opened
+
+    bench = play(tmp_path, script)
+    assert not bench.outbox.told("release.refused")
+
+
+def test_names_that_share_a_blob_do_not_spoil_each_others(tmp_path: Path) -> None:
+    """Two releases with the same task and golden samples come at the same time."""
+    names = ("meter", "clock", "valve")
+
+    async def script(bench: Bench) -> None:
+        opened = bench.hub.open
+
+        async def slow(sha256: str, *, offset: int = 0) -> AsyncIterator[bytes]:
+            async for content in opened(sha256, offset=offset):
+                for index in range(0, len(content), 16):
+                    await asyncio.sleep(0)
+                    yield content[index : index + 16]
+
+        bench.hub.open = slow  # type: ignore[method-assign]
+        for name in names:
+            bench.hub.publish(small_release(1, name=name))
+        wanted: Json = {name: {"version": 1, "rollout": "r1"} for name in names}
+        bench.send("desired", {"version": 1, "desired": {"releases": wanted}})
+        running = bench.outbox.reported
+        await bench.until(
+            lambda: (
+                set(running.get("releases", {})) | set(running.get("refused", {}))
+                == set(names)
+            )
+        )
+        assert not running.get("refused")
+
+    bench = play(tmp_path, script)
+    assert bench.outbox.failures == []
 
 
 def test_what_is_here_is_not_fetched_again(tmp_path: Path) -> None:
@@ -679,3 +726,50 @@ def test_a_link_error_names_itself() -> None:
     hub = MemoryHub(is_down=True)
     with pytest.raises(LinkError, match="down"):
         hub.refresh()
+
+
+def _desire(bench: Bench, *names: str) -> None:
+    """Ask for a version of each of these names, and of no other."""
+    bench.version += 1
+    wanted: dict[str, Json] = {name: {"version": 1, "rollout": "r1"} for name in names}
+    desired: Json = {"releases": wanted}
+    bench.send("desired", {"version": bench.version, "desired": desired})
+
+
+def test_ever_new_names_leave_nothing_behind(tmp_path: Path) -> None:
+    """A hub that asks for names that nobody signed fills neither memory nor disk."""
+
+    async def script(bench: Bench) -> None:
+        await bench.get(1)
+        for turn in range(3):
+            names = [f"n{turn}-{number}" for number in range(40)]
+            _desire(bench, NAME, *names)
+            await bench.until(lambda n=names: set(n) <= set(bench.slots.names()))
+        for _ in range(2):
+            _desire(bench, NAME)
+            await bench.until(lambda: bench.slots.names() == (NAME,))
+        await bench.until(lambda: set(bench.agent.states) == {NAME})
+        await bench.until(lambda: not bench.outbox.reported["refused"])
+        assert set(bench.outbox.reported["serving"]) == {NAME}
+        reporter = bench.agent.reporter
+        await bench.until(lambda: not reporter._leaving)
+        assert set(reporter._state["refused"]) == {NAME}
+        assert set(reporter._sent["refused"]) == {NAME}
+
+    play(tmp_path, script)
+
+
+def test_too_many_names_at_once_are_left_out(tmp_path: Path) -> None:
+    """Names on their way out count until they are gone."""
+
+    async def script(bench: Bench) -> None:
+        await bench.online()
+        for turn in range(4):
+            releases = {f"n{turn}-{n}": {"version": 1} for n in range(60)}
+            body = {"version": turn + 1, "desired": {"releases": releases}}
+            bench.agent._take_desired(body)
+        assert len(bench.agent.states) == 128
+        await bench.until(lambda: bench.outbox.told("message.malformed"))
+
+    bench = play(tmp_path, script)
+    assert "too many" in str(bench.outbox.told("message.malformed")[0]["what"])

@@ -296,7 +296,7 @@ def test_who_leaves_is_not_served(tmp_path: Path) -> None:
 
 
 def test_figures_tell_how_a_release_serves(tmp_path: Path) -> None:
-    """Failures of the model, NaN, and times; a client's fault is not the model's."""
+    """Failures of the model, infinities, times; a client's NaN is its own fault."""
 
     async def story(bench: _Bench) -> None:
         bench.switch(1, gain=1)
@@ -307,6 +307,8 @@ def test_figures_tell_how_a_release_serves(tmp_path: Path) -> None:
             await bench.engine.infer("meter", {"z": X})
         nan = await bench.engine.infer("meter", {"x": X * np.float32("nan")})
         assert np.isnan(nan.outputs["y"]).all()
+        session._script = {"gain": float("inf")}
+        await bench.engine.infer("meter", {"x": X})
         for script, what in (
             ({"refuse": "run"}, "it stumbled"),
             ({"raise": "run"}, "meter/2 cannot be run: ZeroDivisionError$"),
@@ -316,7 +318,7 @@ def test_figures_tell_how_a_release_serves(tmp_path: Path) -> None:
                 await bench.engine.infer("meter", {"x": X})
         figures = bench.engine.figures("meter")
         assert figures.release.version == 2
-        assert (figures.requests, figures.failed, figures.not_finite) == (4, 2, 1)
+        assert (figures.requests, figures.failed, figures.not_finite) == (5, 2, 1)
         assert figures.latency_ms is not None
         assert figures.before is not None
         assert (figures.before.release.version, figures.before.requests) == (1, 1)

@@ -147,8 +147,10 @@ def test_a_damaged_identity_is_refused(
 ) -> None:
     """It is not taken for none: enrolling again needs a new token."""
     (tmp_path / "device.json").write_bytes(content)
-    with pytest.raises(error):
+    with pytest.raises(error) as raised:
         read_identity(tmp_path)
+    if error is DataError:
+        assert "enrol the gateway again" in raised.value.hint
 
 
 def test_an_identity_that_cannot_be_read(tmp_path: Path) -> None:

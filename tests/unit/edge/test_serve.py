@@ -397,3 +397,20 @@ def test_json_that_names_no_tensor_is_a_clients_fault(tmp_path: Path) -> None:
             assert json.loads(got.body)["hint"]
 
     _serve(tmp_path, story)
+
+
+def test_bodies_together_are_bounded(tmp_path: Path) -> None:
+    """Many large requests at once are turned away, not held until memory ends."""
+
+    async def story(app: App, _: Engine) -> None:
+        body = json_body()
+        asked = [ask(app, "POST", INFER, body, pieces=3) for _ in range(12)]
+        got = [reply.status for reply in await asyncio.gather(*asked)]
+        assert set(got) == {200, 429}
+        assert (await ask(app, "POST", INFER, body)).status == 200
+        assert (await ask(app, "POST", INFER, body[:-1])).status == 400
+        assert (await ask(app, "POST", INFER, body * 2)).status == 413
+        assert (await ask(app, "POST", INFER, body)).status == 200
+        assert app._held_bytes == 0  # type: ignore[attr-defined]
+
+    _serve(tmp_path, story, run_s=0.05, largest_body_bytes=len(json_body()) + 5)

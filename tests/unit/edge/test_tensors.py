@@ -216,3 +216,12 @@ def test_a_signature_is_described_in_the_protocols_words() -> None:
         {"name": "text", "datatype": "BYTES", "shape": [1]},
     ]
     assert len(set(DATATYPES.values())) == len(DATATYPES)
+
+
+def test_nothing_times_a_million_is_refused() -> None:
+    """A shape of no bytes may stand for gigabytes of answer."""
+    spec = TensorSpec(name="x", dtype="float32", shape=(None, None))
+    for shape, content in (([1 << 40, 0], []), ([0, 0], [])):
+        body = json.dumps({"inputs": [_input(shape=shape, data=content)]}).encode()
+        with pytest.raises(DataError, match="has shape"):
+            decode_request(body, head_bytes=None, inputs=(spec,), outputs=OUTPUTS[:1])

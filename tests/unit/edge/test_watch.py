@@ -4,7 +4,7 @@ import asyncio
 import base64
 import logging
 import zlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -302,9 +302,15 @@ def test_what_is_too_large_is_not_sent_but_counted(
 
 
 def test_a_source_is_watched_through_the_engines_failures(
-    installed: Installed,
+    installed: Installed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Errors of the engine are passed over; the alarm comes all the same."""
+
+    async def inline(call: Callable[..., Any], *arguments: Any) -> Any:
+        return call(*arguments)
+
+    # A thread that is slow to start would let frames pass by.
+    monkeypatch.setattr(asyncio, "to_thread", inline)
     sent, engine = _Sent(), _Engine(installed)
     engine.failures = 3
     source = _Source(_frames(100, 1) + _frames(400, 2, shift=1.0, start=100))

@@ -28,12 +28,11 @@ def _accuracy(head: Head, part: Labelled) -> float:
     return float((head.predict(part.embeddings) == part.labels).mean())
 
 
-def _refit(field: Labelled, **changes: float) -> Refit:
+def _refit(field: Labelled, *, old: Labelled | None = None, **changes: float) -> Refit:
     return refit(
         HEAD,
         field=field,
-        replay=_draw(300, 1),
-        old=_draw(300, 2),
+        old=_draw(300, 2) if old is None else old,
         rng=np.random.default_rng(0),
         settings=replace(RefitSettings(), **changes),  # type: ignore[arg-type]
     )
@@ -55,7 +54,7 @@ def test_the_evidence_says_what_was_proved() -> None:
     evidence = _refit(field).evidence
     assert evidence.passed
     assert evidence.reason == ""
-    assert (evidence.n_field, evidence.n_replay, evidence.n_old) == (100, 300, 300)
+    assert (evidence.n_field, evidence.n_old) == (100, 300)
     assert evidence.field_before == pytest.approx(_accuracy(HEAD, field))
     assert evidence.field_gain.delta == pytest.approx(
         evidence.field_after - evidence.field_before
@@ -136,6 +135,12 @@ def test_samples_that_do_not_fit_are_refused(field: Labelled, message: str) -> N
     """Too few, another size, unknown classes, not numbers."""
     with pytest.raises(DataError, match=message):
         _refit(field)
+
+
+def test_too_few_old_samples_are_refused() -> None:
+    """What is forgotten could not be told from chance."""
+    with pytest.raises(DataError, match="19 old samples"):
+        _refit(_draw(100, 3), old=_draw(19, 2))
 
 
 def test_settings_that_make_no_sense_are_refused() -> None:

@@ -258,14 +258,18 @@ def test_a_person_stops_and_then_undoes() -> None:
 
 
 def test_a_first_release_is_undone_by_taking_it_away() -> None:
-    """Without a release before, the name leaves the shadow."""
+    """The name leaves the shadow; a device that serves it serves on, and says so."""
     rollout, _ = _start(("a",), previous={"a": None})
     rollout, done = _play(rollout, Undo(by="ann"))
     assert done == [SetDesired(device="a", release=None)]
-    rollout, done = _play(rollout, DeviceReported(device="a", reported=_runs(2)))
+    busy = {**_runs(None), "update": {"meter": {"version": 2, "phase": "checking"}}}
+    rollout, done = _play(rollout, DeviceReported(device="a", reported=busy))
     assert done == []
-    rollout, done = _play(rollout, DeviceReported(device="a", reported=_runs(None)))
-    assert done == [Finish(state=RolloutState.UNDONE)]
+    for runs, reason in ((2, "nothing to go back to: meter/2"), (None, "")):
+        after, done = _play(rollout, DeviceReported(device="a", reported=_runs(runs)))
+        assert done == [Finish(state=RolloutState.UNDONE)]
+        assert after.progress["a"].outcome is Outcome.UNDONE
+        assert after.progress["a"].reason.startswith(reason)
 
 
 def test_a_device_in_the_midst_of_the_update_is_not_undone_yet() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import struct
 import tracemalloc
 import zipfile
 from collections.abc import Callable
@@ -385,3 +386,22 @@ def test_files_that_are_no_npz_are_refused(
     write(path)
     with pytest.raises(DataError, match=r"a\.npz"):
         list(open_samples(path, [SPEC], None))
+
+
+def test_a_header_is_not_unpacked_without_end(tmp_path: Path) -> None:
+    """A small file whose header says that it has gigabytes takes no gigabytes."""
+    path = tmp_path / "bomb.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        content = b"\x93NUMPY\x02\x00" + struct.pack("<I", 64 << 20) + bytes(64 << 20)
+        archive.writestr("x.npy", content)
+    tracemalloc.start()
+    try:
+        with (
+            pytest.raises(DataError, match="not an array"),
+            _npz.open_npz(path, name="it") as archive,
+        ):
+            _npz.read_members(archive, name="it")
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 8 << 20

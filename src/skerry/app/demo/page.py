@@ -8,6 +8,8 @@ from skerry.adapt.audit import Audit
 from skerry.adapt.compare import Comparison
 from skerry.app import figures
 from skerry.app.demo.acts import MeterAct, TextAct, TextNet
+from skerry.app.demo.day import Day
+from skerry.app.demo.day_page import day_sections, headline
 from skerry.app.html import (
     Card,
     Column,
@@ -31,18 +33,20 @@ MOST_FALLBACKS = 8
 SHOWN_HEIGHT = 48
 
 
-def demo_page(
+def demo_page(  # noqa: PLR0917 — one argument an act
     net: TextNet,
     audits: tuple[Audit, ...],
     comparison: Comparison,
     text: TextAct,
     meter: MeterAct,
+    day: Day,
 ) -> str:
     """Make the page."""
     report = text.compressed.report
     return page(
-        "A production OCR net, taken apart by measurement",
-        _headline(comparison, text, meter),
+        "Two nets and one fleet, on one bad day",
+        _headline(comparison, text, meter, day),
+        day_sections(day),
         section(
             "Run: would it run there?",
             [_audit(audit) for audit in audits],
@@ -77,6 +81,21 @@ def demo_page(
             ),
         ),
         report_sections(meter.compressed.report),
+        section(
+            "Try it on yours",
+            el(
+                "p",
+                "Your own model and data: ",
+                el("code", "skerry init MODEL DATA"),
+                ". A fleet of your own: ",
+                el("code", "skerry hub up"),
+                ", ",
+                el("code", "skerry device create NAME"),
+                " and ",
+                el("code", "skerry gateway run"),
+                ".",
+            ),
+        ),
         kicker="Skerry demo",
         lead="Every figure on this page was measured on this machine, in this run.",
     )
@@ -86,7 +105,7 @@ def _right(scores: Scores) -> str:
     return figures.show_percent(scores.value)
 
 
-def _headline(comparison: Comparison, text: TextAct, meter: MeterAct) -> Html:
+def _headline(comparison: Comparison, text: TextAct, meter: MeterAct, day: Day) -> Html:
     fastest = max(
         (row for row in comparison.rows if row.ratio is not None),
         key=lambda row: 1 / row.ratio.median if row.ratio else 0.0,
@@ -124,7 +143,7 @@ def _headline(comparison: Comparison, text: TextAct, meter: MeterAct) -> Html:
                 detail=f"than on {comparison.rows[0].runtime}, same file",
             ),
         )
-    return cards(items)
+    return cards([*items, *headline(day)])
 
 
 def _audit(audit: Audit) -> Html:

@@ -11,7 +11,12 @@ from skerry.adapt.compare import Comparison
 from skerry.app import figures
 from skerry.app.demo import acts
 from skerry.app.demo.acts import MeterAct, Misread, TextAct, TextNet
+from skerry.app.demo.day import FLEET_FOLDER, Day, Kept, run_day
+from skerry.app.demo.field import FieldAccuracy
+from skerry.app.demo.fleet import Fleet
 from skerry.app.demo.page import demo_page
+from skerry.app.demo.ship import ShipFigures
+from skerry.app.demo.stage import Refused
 from skerry.app.output import Output
 from skerry.app.report_page import sum_up
 from skerry.app.reports import write_report
@@ -91,6 +96,21 @@ class DemoResult:
         readings: Meter readings of five digits.
         readings_right: How many are right, before and after.
         meter_report: The whole evidence for the meter reader.
+        requests_total: Requests of the load to the gateways.
+        requests_failed: Those without an answer.
+        answers_wrong: Answers that were not their release's own.
+        naive_failed: Requests that failed where the swap was done naively.
+        swap: Act 3's swap under load, and the naive one.
+        refused: Each refusal, as the shadow tells it.
+        killed_converged: Whether the gateway that was killed in mid-update runs what
+            it should.
+        drift_found_after: Fogged frames until the alarm.
+        accuracy_field: What the fleet read right: clear, fogged, healed.
+        samples_sent: Pictures that the fleet sent to the hub.
+        delta_bytes: The healed release as a delta; None where it was sent whole.
+        full_bytes: The same release whole.
+        logs: The folder with the logs of hub and gateways.
+        kept: What `--keep` left up, or None.
     """
 
     seconds: float
@@ -112,21 +132,38 @@ class DemoResult:
     readings: int
     readings_right: tuple[int, int]
     meter_report: Report
+    requests_total: int
+    requests_failed: int
+    answers_wrong: int
+    naive_failed: int
+    swap: ShipFigures
+    refused: tuple[Refused, ...]
+    killed_converged: bool
+    drift_found_after: int
+    accuracy_field: FieldAccuracy
+    samples_sent: int
+    delta_bytes: int | None
+    full_bytes: int
+    logs: Path
+    kept: Kept | None
 
 
-def run_demo(folder: Path, output: Output) -> DemoResult:
-    """Run both acts, tell their figures as they come, and write the page.
+def run_demo(folder: Path, output: Output, *, keep: bool = False) -> DemoResult:
+    """Run all acts, tell their figures as they come, and write the page.
 
     Args:
         folder: Where the page, the models and their reports go; made if missing.
         output: Who is told.
+        keep: Whether hub and gateways are left running.
 
     Raises:
-        StateError: A model or data set of the demo is not installed.
+        StateError: A model or data set of the demo is not installed, or an act did
+            not go as it should.
         StorageError: The folder cannot be written.
     """
     started_s = time.monotonic()
     make_folder(folder)
+    fleet = Fleet(folder / FLEET_FOLDER)
     tell = _Teller(output)
     tell.act("1. Run: will it run there, and where fastest?")
     net = acts.prepare_text()
@@ -143,13 +180,14 @@ def run_demo(folder: Path, output: Output) -> DemoResult:
     with output.progress() as progress:
         meter = acts.squeeze_meter(progress)
     tell.meter(meter)
+    day = run_day(fleet, net, text, meter, output.talk, keep=keep)
     page = folder / "demo.html"
-    write_file(page, demo_page(net, audits, comparison, text, meter).encode())
+    write_file(page, demo_page(net, audits, comparison, text, meter, day).encode())
     for name, act in (("text", text), ("meter", meter)):
         write_graph(act.compressed.graph, folder / f"{name}.int8.onnx")
         write_report(act.compressed.report, folder / f"{name}.report.json")
     seconds = time.monotonic() - started_s
-    return _result(seconds, page, audits, comparison, text, meter)
+    return _result(seconds, page, audits, comparison, text, meter, day)
 
 
 class _Teller:
@@ -285,6 +323,7 @@ def _result(  # noqa: PLR0917 — one argument an act
     comparison: Comparison,
     text: TextAct,
     meter: MeterAct,
+    day: Day,
 ) -> DemoResult:
     text_report, meter_report = text.compressed.report, meter.compressed.report
     chosen = text.compressed.choice.chosen
@@ -308,4 +347,18 @@ def _result(  # noqa: PLR0917 — one argument an act
         readings=meter.readings,
         readings_right=(meter.readings_right_before, meter.readings_right_after),
         meter_report=meter_report,
+        requests_total=len(day.replies),
+        requests_failed=sum(reply.outcome == "failed" for reply in day.replies),
+        answers_wrong=sum(reply.outcome == "wrong" for reply in day.replies),
+        naive_failed=day.shipped.naive_failed,
+        swap=day.shipped,
+        refused=day.refused.refused,
+        killed_converged=day.refused.killed_converged,
+        drift_found_after=day.field.found_after,
+        accuracy_field=day.field.accuracy,
+        samples_sent=day.field.samples,
+        delta_bytes=day.field.delta_bytes,
+        full_bytes=day.field.full_bytes,
+        logs=day.logs,
+        kept=day.kept,
     )

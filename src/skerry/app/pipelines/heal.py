@@ -34,9 +34,6 @@ from skerry.tasks.prediction import Label
 from skerry.tasks.samples import open_samples
 from skerry.tasks.task import Task, TaskKind, parse_task
 
-OLD_SHARE = 0.5
-"""Which part of the replay set is held out from the fit, to see what is forgotten."""
-
 OLD_PER_FIELD = 3
 """Old samples a field sample in the candidate's drift reference."""
 
@@ -56,7 +53,7 @@ def make_trainer(
     Args:
         runtime: What computes embeddings; the release's own where None.
         settings: How the head is fitted and what it must prove.
-        seed: Of the chance in splits and folds.
+        seed: Of the chance in folds.
     """
 
     def train(assignment: Assignment) -> Candidate:
@@ -78,7 +75,7 @@ def heal(
         assignment: The release, its files, old samples and labelled field samples.
         runtime: What computes embeddings; the release's own where None.
         settings: How the head is fitted and what it must prove.
-        seed: Of the chance in splits and folds.
+        seed: Of the chance in folds.
 
     Returns:
         The candidate's model and drift reference (made of old and field samples: the
@@ -142,12 +139,10 @@ class _Work:
         ]
         old, field = self._ask(released, replayed), self._ask(released, fielded)
         order = rng.permutation(len(replayed))
-        held_out, replay = np.split(order, [round(len(order) * OLD_SHARE)])
         result = refit(
             head,
             field=_labelled(field),
-            replay=_labelled(old).take(replay),
-            old=_labelled(old).take(held_out),
+            old=_labelled(old),
             rng=rng,
             settings=settings,
         )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -20,6 +22,10 @@ LARGEST_BODY_BYTES = 1 << 20
 
 LARGEST_METADATA_BYTES = 16 << 20
 """Most bytes of a publication: signed lists grow with what was published."""
+
+BODY_TIMEOUT_S = 120.0
+PIECE_TIMEOUT_S = 30.0
+"""How long all of a JSON body, and the next piece of any body, may take."""
 
 Name = Annotated[str, Meta(min_length=1, max_length=63)]
 Hash = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
@@ -152,16 +158,18 @@ async def read_body(
 
     Raises:
         DataError: It is too large, not JSON, or a field is missing or makes no sense.
-        LinkError: It broke off.
+        LinkError: It broke off, or did not come in time.
     """
     content = bytearray()
-    async for piece in pieces(request):
-        content += piece
-        if len(content) > largest_bytes:
-            raise DataError(
-                f"the body has more than {largest_bytes} bytes",
-                hint="Send large things as blobs.",
-            )
+    with _no_patience():
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            async for piece in pieces(request):
+                content += piece
+                if len(content) > largest_bytes:
+                    raise DataError(
+                        f"the body has more than {largest_bytes} bytes",
+                        hint="Send large things as blobs.",
+                    )
     fields = parse_object(bytes(content), name="the body", largest_bytes=largest_bytes)
     try:
         return msgspec.convert(fields, kind)
@@ -175,13 +183,29 @@ async def pieces(request: Request) -> AsyncIterator[bytes]:
     """Give a body as it comes.
 
     Raises:
-        LinkError: It broke off.
+        LinkError: It broke off, or the next piece did not come in time.
     """
+    stream = request.stream()
+    while True:
+        try:
+            with _no_patience():
+                async with asyncio.timeout(PIECE_TIMEOUT_S):
+                    piece = await anext(stream, None)
+        except ClientDisconnect as error:
+            raise LinkError("the request broke off", hint="Send it again.") from error
+        if piece is None:
+            return
+        yield piece
+
+
+@contextmanager
+def _no_patience() -> Iterator[None]:
     try:
-        async for piece in request.stream():
-            yield piece
-    except ClientDisconnect as error:
-        raise LinkError("the request broke off", hint="Send it again.") from error
+        yield
+    except TimeoutError as error:
+        raise LinkError(
+            "the request did not come in time", hint="Send it again, in one go."
+        ) from error
 
 
 def as_files(metadata: Mapping[str, str]) -> dict[str, bytes]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import cast
+from typing import Any, cast
 
 from skerry.core.errors import MissingExtraError, StateError
 from skerry.core.release import Reason
@@ -70,6 +70,22 @@ class Repository:
             return order.index(role if role in order else ""), role, version
 
         return {name: self._files[name] for name in sorted(self._files, key=rank)}
+
+    def check(self) -> None:
+        """Read the newest file of each role, as after a start.
+
+        A file that is damaged must not be taken for one that was never there: the
+        versions would begin again at 1, and devices would refuse them as replayed.
+
+        Raises:
+            TrustError: One is damaged.
+        """
+        for role in {split[0] for name in self._files if (split := split_name(name))}:
+            version, content = cast("tuple[int, bytes]", _newest(self._files, role))
+            kinds: dict[str, type[Any]] = {"root": Root, "snapshot": Snapshot}
+            kind = kinds.get(role, Targets)
+            read_metadata(content, kind, name=f"{version}.{role}.json")
+        self._timestamp()
 
     def bootstrap(self, root: bytes, *, now_ms: int) -> None:
         """Trust a first root; the same one again is no fault.
@@ -160,11 +176,9 @@ class Repository:
 
     def _timestamp(self) -> Timestamp | None:
         content = self._files.get("timestamp.json")
-        return (
-            read_metadata(content, Timestamp, name="timestamp").signed
-            if content
-            else None
-        )
+        if content is None:
+            return None
+        return read_metadata(content, Timestamp, name="timestamp.json").signed
 
     def _check_online_key(self, hub_key: bytes) -> Root:
         if self.root is None or _newest(self._files, "targets") is None:

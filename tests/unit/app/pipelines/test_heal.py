@@ -91,7 +91,7 @@ def test_a_drifted_model_is_healed(tmp_path: Path) -> None:
     assert _accuracy(new, tmp_path, shift=0) > _accuracy(old, tmp_path, shift=0) - 0.01
     assert candidate.evidence["n_field"] == 100
     assert candidate.evidence["n_random"] == candidate.evidence["n_uncertain"] == 50
-    assert candidate.evidence["n_old"] == candidate.evidence["n_replay"] == 200
+    assert candidate.evidence["n_old"] == 400
 
 
 def test_the_field_is_usual_for_the_candidate(tmp_path: Path) -> None:

@@ -38,6 +38,9 @@ Score = Callable[[Prediction, Label], tuple[float, float]]
 _Z95 = NormalDist().inv_cdf(0.975)
 _RESAMPLES = 2000
 _FEWEST_RESAMPLES = 400
+_MOST_NEEDED = 1e9
+"""More samples than anybody has: a change that needs them is none."""
+
 _MOST_NUMBERS = 100_000_000
 """How many numbers all resamples together may look at, before there are fewer."""
 
@@ -315,11 +318,12 @@ class PairedDelta:
         """About how many such samples would tell this change from none.
 
         The interval's width falls with the root of the number of samples. None where
-        the change is told already, or is none.
+        the change is told already, or so small that nobody could tell it.
         """
-        if not self.is_inside_noise or self.delta == 0:
-            return None
         reach = self.delta - self.low if self.delta > 0 else self.high - self.delta
+        is_tiny = abs(self.delta) * math.sqrt(_MOST_NEEDED) <= reach * math.sqrt(self.n)
+        if not self.is_inside_noise or is_tiny:
+            return None
         return math.ceil(self.n * (reach / self.delta) ** 2)
 
     def __str__(self) -> str:
@@ -328,7 +332,7 @@ class PairedDelta:
             return f"a real difference: n={self.n:,}"
         if self.needed is None:
             return f"no difference on n={self.n:,}"
-        digits = len(str(self.needed)) - 2
+        digits = max(0, len(str(self.needed)) - 2)
         rounded = math.ceil(self.needed / 10**digits) * 10**digits
         return (
             f"inside the noise: n={self.n:,}, needs about {rounded:,} samples to tell"

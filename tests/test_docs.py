@@ -19,6 +19,7 @@ from cyclopts.exceptions import CycloptsError
 import skerry
 from skerry.app.main import JSON_FLAG, make_app
 from skerry.core import errors
+from skerry.tasks.task import parse_task
 from tests.architecture.source import REPOSITORY, shipped_modules
 
 PAGES = sorted(
@@ -140,6 +141,14 @@ def test_the_code_shown_imports(page: Path) -> None:
         for node in ast.parse(block).body:
             if isinstance(node, ast.Import | ast.ImportFrom):
                 exec(compile(ast.unparse(node), str(page), "exec"), {})  # noqa: S102 - our own page
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_ids())
+def test_each_task_file_shown_is_one(page: Path) -> None:
+    """A TOML block of the task schema can be copied and used."""
+    for block in blocks(page, "toml"):
+        if "skerry.task/" in block:
+            assert parse_task(block.encode(), name=str(page)).labels
 
 
 def test_a_command_that_is_not_there_is_found_out() -> None:

@@ -18,15 +18,27 @@ from PIL import Image
 from skerry.core.errors import SkerryError
 from skerry.core.model import TensorSpec
 from skerry.tasks import _image
+from skerry.tasks._annotations import parse_coco
 from skerry.tasks._folder import parse_labels
+from skerry.tasks.conditions import Condition, parse_conditions
 from skerry.tasks.golden import parse_golden
+from skerry.tasks.heads import BoxesScores, Centernet, Fastestdet, Head, Nms, Yolox
 from skerry.tasks.samples import open_samples
-from skerry.tasks.task import parse_task, task_from_table
+from skerry.tasks.task import Task, TaskKind, parse_task, task_from_table
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 GOLDEN_HEADER = (
     b'{"schema":"skerry.golden/1","tolerance":0.01,"samples":'
     b'[{"name":"a","inputs":["x"],"outputs":["y"]}]}'
+)
+COCO = (
+    b'{"images":[{"id":7,"file_name":"a.png"}],"categories":[{"id":3,"name":"cat"}],'
+    b'"annotations":[{"image_id":7,"category_id":3,"bbox":[1,2.5,3,4],"area":9,'
+    b'"iscrowd":1}]}'
+)
+BOX_ROWS = (
+    b"file,label,x_min,y_min,x_max,y_max,area,is_crowd\n"
+    b"a.png,cat,1,2.5,3,4,9,1\nb.png,,,,,,,\n"
 )
 SPEC = TensorSpec(name="x", dtype="float32", shape=("N", 4))
 
@@ -196,10 +208,98 @@ def test_task_tables(
 
 
 @settings(max_examples=200, deadline=None)
-@given(content=st.binary(max_size=200) | damaged([b"file,label\na.png,1\n'b',\"2\"\n"]))
+@given(
+    content=st.binary(max_size=200)
+    | damaged([b"file,label\na.png,1\n'b',\"2\"\n", BOX_ROWS])
+)
 def test_labels_csv(content: bytes) -> None:
     """A damaged labels.csv is read or refused."""
     _accepts_or_refuses(lambda: parse_labels(content, name="labels.csv"))
+
+
+@settings(max_examples=300, deadline=None)
+@given(content=st.binary(max_size=200) | damaged([COCO]))
+def test_coco(content: bytes) -> None:
+    """A damaged file of COCO annotations is read or refused."""
+    _accepts_or_refuses(lambda: parse_coco(content, name="coco.json"))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    boxes=st.lists(
+        st.lists(
+            st.floats(width=32) | st.integers(-2, 3).map(float), min_size=7, max_size=7
+        ),
+        min_size=1,
+        max_size=3,
+    ),
+    columns=st.integers(3, 7),
+    labels=st.sampled_from([(), ("a", "b")]),
+)
+def test_npz_boxes(
+    boxes: list[list[float]], columns: int, labels: tuple[str, ...]
+) -> None:
+    """Boxes of any numbers are read, with areas that are none below 0, or refused."""
+    table = np.array(boxes, np.float32)[None, :, :columns]
+    task = Task(
+        kind=TaskKind.DETECTION,
+        metric="map",
+        labels=labels,
+        post=(BoxesScores(), Nms()),
+    )
+
+    def read() -> None:
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / "a.npz"
+            np.savez(path, x=np.zeros((1, 4), np.float32), label=table)
+            for sample in open_samples(path, [SPEC], task):
+                assert (sample.label.areas >= 0).all()  # type: ignore[union-attr]
+
+    _accepts_or_refuses(read)
+
+
+HEADS: list[Head] = [
+    BoxesScores(),
+    BoxesScores(order="cxcywh", softmax=True, background=0, height=9, width=9),
+    Yolox(height=16, width=16, strides=(8, 16)),
+    Fastestdet(height=16, width=16),
+    Centernet(),
+]
+
+
+@pytest.mark.parametrize("head", HEADS, ids=lambda head: type(head).__name__)
+@settings(max_examples=100, deadline=None)
+@given(
+    shapes=st.lists(
+        st.lists(st.integers(0, 7), max_size=3).map(tuple), min_size=1, max_size=3
+    ),
+    numbers=st.lists(st.floats(width=32), min_size=1, max_size=9),
+)
+def test_heads(head: Head, shapes: list[tuple[int, ...]], numbers: list[float]) -> None:
+    """Outputs of any shape and numbers are read as finite boxes, or refused."""
+    outputs = {
+        f"o{index}": np.resize(np.array(numbers, np.float32), (1, *shape))
+        for index, shape in enumerate(shapes)
+    }
+    task = Task(kind=TaskKind.DETECTION, metric="map", post=(head, Nms()))
+
+    def read() -> None:
+        found = task.decode(outputs).boxes
+        assert found is not None
+        assert np.isfinite(found.corners).all()
+        assert np.isfinite(found.scores).all()
+
+    _accepts_or_refuses(read)
+
+
+@given(text=st.text(max_size=20) | st.sampled_from(["dark,blur", "all", ",", "dark,"]))
+def test_conditions(text: str) -> None:
+    """Any words are conditions or refused."""
+
+    def read() -> None:
+        assert set(parse_conditions(text)) <= set(Condition)
+
+    _accepts_or_refuses(read)
 
 
 KINDS = ["BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP"]

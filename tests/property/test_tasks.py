@@ -13,7 +13,16 @@ from hypothesis import strategies as st
 
 from skerry.core.model import TensorSpec
 from skerry.tasks import _image
-from skerry.tasks.metrics import edit_distance, paired_interval, tango_interval
+from skerry.tasks.boxes import Boxes, Placement, overlaps
+from skerry.tasks.detection import make_tally
+from skerry.tasks.metrics import (
+    METRICS,
+    edit_distance,
+    paired_interval,
+    tango_interval,
+)
+from skerry.tasks.prediction import Prediction
+from skerry.tasks.ranking import RocArea
 from skerry.tasks.samples import MemorySource, Sample, open_samples, split, take
 from skerry.tasks.steps import (
     Crop,
@@ -24,7 +33,10 @@ from skerry.tasks.steps import (
     Softmax,
     TopK,
 )
+from skerry.tasks.tally import value_of
 from skerry.tasks.task import Task, TaskKind, parse_task, task_to_toml
+from skerry.tasks.verification import make_tar_tally, tally_verification
+from tests.boxes import Scene, make_scene
 
 SIDES = st.integers(1, 40)
 NUMBERS = st.floats(-1e6, 1e6)
@@ -179,3 +191,182 @@ def test_an_npz_gives_back_its_rows(
         source = open_samples(path, [spec], None)
         read = np.concatenate([sample.inputs["a b"] for sample in source])
     np.testing.assert_array_equal(read, stored)
+
+
+SEEDS = st.integers(0, 2**16)
+DETECTION = st.sampled_from(["map", "map50"])
+
+
+def _scene(seed: int) -> Scene:
+    """A scene where no two boxes are equally sure, so that no order is left open."""
+    scene = make_scene(seed, pictures=4)
+    scores = np.random.default_rng(seed).permutation(500) / 1000 + 0.25
+    taken = 0
+    predictions = []
+    for one in scene.predictions:
+        boxes = one.boxes
+        assert boxes is not None
+        own = scores[taken : taken + len(boxes)]
+        taken += len(boxes)
+        predictions.append(_found(boxes.corners, boxes.labels, own))
+    return Scene(predictions=predictions, labels=scene.labels, classes=scene.classes)
+
+
+def _found(corners: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> Prediction:
+    boxes = Boxes(corners=corners, labels=labels, scores=scores)
+    return Prediction(label="", name="", confidence=0.5, boxes=boxes)
+
+
+def _precision(name: str, scene: Scene) -> float:
+    """The metric's value; −1 where there is no object to find."""
+    value = value_of(METRICS[name].tally(scene.predictions, scene.labels))
+    return -1.0 if math.isnan(value) else value
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=SEEDS, name=DETECTION)
+def test_a_precision_does_not_hang_on_how_it_is_told(seed: int, name: str) -> None:
+    """Order of pictures and boxes, scale of scores and of pixels change nothing."""
+    scene = _scene(seed)
+    value = _precision(name, scene)
+    generator = np.random.default_rng(seed)
+    placement = Placement(rows=1, columns=1, scale_x=0.37, scale_y=2.5, left=17, top=-4)
+    scales = np.array([0.37, 2.5] * 2)
+    predictions = []
+    for one in scene.predictions:
+        assert one.boxes is not None
+        order = generator.permutation(len(one.boxes))
+        predictions.append(
+            _found(
+                (one.boxes.corners * scales + [17, -4, 17, -4])[order],
+                one.boxes.labels[order],
+                (one.boxes.scores**3)[order],
+            )
+        )
+    moved = [label.moved(placement) for label in scene.labels]
+    pictures = generator.permutation(len(moved))
+    other = Scene(
+        predictions=[predictions[index] for index in pictures],
+        labels=[moved[index] for index in pictures],
+        classes=scene.classes,
+    )
+    assert abs(_precision(name, other) - value) < 1e-9
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=SEEDS, name=DETECTION)
+def test_a_precision_is_bounded_and_perfect_boxes_are_perfect(
+    seed: int, name: str
+) -> None:
+    """0 to 1; the truth found is 1; one more sure and wrong box never helps."""
+    scene = _scene(seed)
+    value = _precision(name, scene)
+    if value < 0:
+        return
+    assert 0 <= value <= 1
+    perfect = [
+        _found(label.corners, label.labels, np.linspace(1, 0.5, len(label)))
+        for label in scene.labels
+    ]
+    same = Scene(predictions=perfect, labels=scene.labels, classes=scene.classes)
+    assert abs(_precision(name, same) - 1) < 1e-9
+    first = scene.predictions[0].boxes
+    assert first is not None
+    for kind in range(scene.classes):
+        worse = _found(
+            np.vstack([[[5000, 5000, 5009, 5009]], first.corners]),
+            np.append(kind, first.labels),
+            np.append(1.0, first.scores),
+        )
+        more = Scene(
+            predictions=[worse, *scene.predictions[1:]],
+            labels=scene.labels,
+            classes=scene.classes,
+        )
+        assert _precision(name, more) <= value + 1e-12
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=SEEDS, counts=st.lists(st.integers(0, 3), min_size=4, max_size=4))
+def test_counting_a_picture_is_as_good_as_copying_it(
+    seed: int, counts: list[int]
+) -> None:
+    """A resample told by counts has the value of the copied pictures."""
+    scene = _scene(seed)
+    tally = make_tally()(scene.predictions, scene.labels)
+    counted = tally.values(np.array([counts], float))[0]
+    copies = np.repeat(np.arange(4), counts)
+    copied = make_tally()(
+        [scene.predictions[index] for index in copies],
+        [scene.labels[index] for index in copies],
+    )
+    np.testing.assert_allclose(counted, value_of(copied), atol=1e-9)
+
+
+@given(seed=SEEDS, n=st.integers(1, 6), m=st.integers(1, 6))
+def test_overlaps_are_symmetric_fractions(seed: int, n: int, m: int) -> None:
+    """0 to 1, the same both ways, 1 with itself."""
+    generator = np.random.default_rng(seed)
+    one, other = (
+        np.hstack([corner, corner + generator.uniform(0.1, 9, corner.shape)])
+        for corner in (generator.uniform(0, 20, (size, 2)) for size in (n, m))
+    )
+    table = overlaps(one, other)
+    assert ((table >= 0) & (table <= 1 + 1e-12)).all()
+    np.testing.assert_allclose(table, overlaps(other, one).T)
+    np.testing.assert_allclose(np.diag(overlaps(one, one)), 1)
+
+
+@given(
+    pairs=st.lists(
+        st.tuples(st.integers(-5, 5), st.booleans(), st.integers(0, 3)),
+        min_size=1,
+        max_size=25,
+    )
+)
+def test_the_area_under_the_curve_is_a_count_of_pairs(
+    pairs: list[tuple[int, bool, int]],
+) -> None:
+    """By brute force, ties and repeated samples too; and so are the placements."""
+    scores = np.array([score for score, _, _ in pairs], float)
+    is_abnormal = np.array([abnormal for _, abnormal, _ in pairs])
+    counts = np.array([count for _, _, count in pairs])
+    tally = RocArea(scores=scores, is_abnormal=is_abnormal)
+    copied = np.repeat(np.arange(len(pairs)), counts)
+    for chosen, value in (
+        (np.arange(len(pairs)), value_of(tally)),
+        (copied, tally.values(counts[None].astype(float))[0]),
+    ):
+        high = scores[chosen][is_abnormal[chosen]][:, None]
+        low = scores[chosen][~is_abnormal[chosen]][None]
+        if high.size == 0 or low.size == 0:
+            assert math.isnan(value)
+            continue
+        expected = ((high > low) + (high == low) / 2).mean()
+        np.testing.assert_allclose(value, expected)
+    if 0 < is_abnormal.sum() < len(pairs):
+        upper, lower = tally.placements()
+        np.testing.assert_allclose([upper.mean(), lower.mean()], value_of(tally))
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=SEEDS, people=st.integers(5, 9))
+def test_verification_hangs_on_nothing_but_distances(seed: int, people: int) -> None:
+    """Turning all embeddings, scaling them and renaming people change nothing."""
+    generator = np.random.default_rng(seed)
+    vectors = np.repeat(generator.normal(size=(people, 6)), 3, axis=0)
+    vectors = vectors + generator.normal(0, 0.8, vectors.shape)
+    labels = np.repeat(np.arange(people), 3).tolist()
+    turn = np.linalg.qr(generator.normal(size=(6, 6)))[0]
+
+    def seen(rows: np.ndarray) -> list[Prediction]:
+        return [
+            Prediction(label="", name="", confidence=1.0, vector=row) for row in rows
+        ]
+
+    for tally in (tally_verification, make_tar_tally(0.1)):
+        value = value_of(tally(seen(vectors), labels))
+        assert 0 <= value <= 1
+        names = [f"p{9 - label}" for label in labels]
+        other = value_of(tally(seen(3 * vectors @ turn), names))
+        np.testing.assert_allclose(other, value, atol=1e-9)

@@ -22,8 +22,7 @@ from skerry.core.seams import Array, LoadOptions, Runtime, Session, Tensors
 from skerry.runtimes import get_runtime
 from skerry.tasks.evaluate import output_distance
 from skerry.tasks.measure import Latency, Ratio, measure_latency, ratio
-from skerry.tasks.metrics import aggregate
-from skerry.tasks.prediction import Prediction
+from skerry.tasks.prediction import Label, Prediction
 from skerry.tasks.samples import Sample, SampleSource
 from skerry.tasks.task import Task
 
@@ -171,7 +170,8 @@ class _Trial:
         self.rows = 0
         self.same_rows = 0
         self.same_predictions = 0
-        self.scores: list[tuple[float, float]] = []
+        self.predictions: list[Prediction] = []
+        self.labels: list[Label] = []
 
     def refuse(self, error: SkerryError) -> None:
         """Take no further part."""
@@ -268,11 +268,12 @@ def _run_sample(alive: Sequence[_Trial], sample: Sample, task: Task | None) -> b
         reference = outputs if reference is None else reference
         trial.count(reference, outputs)
         if task is not None:
-            prediction = task.decode(outputs)
+            prediction = task.decode(outputs, sample.inputs)
             wanted = wanted or prediction
             trial.same_predictions += prediction.label == wanted.label
             if sample.label is not None:
-                trial.scores.append(task.scoring.score(prediction, sample.label))
+                trial.predictions.append(prediction)
+                trial.labels.append(sample.label)
     return True
 
 
@@ -302,7 +303,7 @@ def _rows(
             refusal=trial.refusal,
             load_ms=trial.load_ms if latency else None,
             latency=latency,
-            score=_score(trial) if latency else None,
+            score=_score(trial, task) if latency and task else None,
         )
         if latency is not None and reference is not None and trial is not reference:
             row = replace(
@@ -313,11 +314,11 @@ def _rows(
         yield row
 
 
-def _score(trial: _Trial) -> float | None:
+def _score(trial: _Trial, task: Task) -> float | None:
     """The metric over all samples, if each has a label."""
-    if not trial.scores or len(trial.scores) < trial.samples:
+    if not trial.labels or len(trial.labels) < trial.samples:
         return None
-    return aggregate(*zip(*trial.scores, strict=True))
+    return task.scoring.value(trial.predictions, trial.labels)
 
 
 def _agreement(trial: _Trial, task: Task | None) -> Agreement:

@@ -59,6 +59,38 @@ def show_points(delta: float) -> str:
     return f"{show_signed(delta * 100, digits=2)} points"
 
 
+def show_score(metric: str, value: float | None) -> str:
+    """A metric's value: a percentage, or a number in the unit of the labels."""
+    return show_percent(value) if is_share(metric) else show_value(value)
+
+
+def show_value(value: float | None) -> str:
+    """A number in a unit of its own: `17.3`."""
+    return NOT_MEASURED if value is None else f"{value:.4g}"
+
+
+def show_change(metric: str, delta: float) -> str:
+    """A difference of a metric's values, signed: `−0.5 points`, or `+0.0123`."""
+    if is_share(metric):
+        return show_points(delta)
+    return show_end(metric, delta)
+
+
+def show_end(metric: str, value: float) -> str:
+    """An end of the interval of such a difference, without the word `points`."""
+    if is_share(metric):
+        return show_signed(value * 100, digits=2)
+    sign = "" if value == 0 else MINUS if value < 0 else "+"
+    return f"{sign}{abs(value):.3g}"
+
+
+def is_share(metric: str) -> bool:
+    """Whether a metric is a fraction, as one of which nothing is known is taken."""
+    from skerry.tasks.metrics import METRICS
+
+    return metric not in METRICS or METRICS[metric].is_share
+
+
 def show_ms(latency_ms: float | None) -> str:
     """A time given in milliseconds, three digits and a unit: `4.21 ms`."""
     if latency_ms is None:

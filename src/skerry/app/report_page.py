@@ -72,7 +72,9 @@ def sum_up(report: Report) -> str:
         gains[0] = "of the same size"
     said = " and ".join(gains)
     if report.accuracy:
-        delta = figures.show_points(report.accuracy.paired_delta)
+        delta = figures.show_change(
+            report.accuracy.metric, report.accuracy.paired_delta
+        )
         said += f", at {delta} of {figures.show_metric(report.accuracy.metric)}"
         said += f" on {report.accuracy.n:,} samples that no step had seen"
     verdict = "" if not report.breaches else " It misses the budget."
@@ -84,15 +86,16 @@ def headline_cards(report: Report) -> Html:
     missed = {breach.limit for breach in report.breaches}
     items = []
     if report.accuracy:
-        low, high = (_points(value) for value in report.accuracy.ci95)
-        before = figures.show_percent(report.accuracy.before)
-        after = figures.show_percent(report.accuracy.after)
+        metric = report.accuracy.metric
+        low, high = (figures.show_end(metric, end) for end in report.accuracy.ci95)
+        before = figures.show_score(metric, report.accuracy.before)
+        after = figures.show_score(metric, report.accuracy.after)
+        change = figures.show_change(metric, report.accuracy.paired_delta)
         items.append(
             Card(
-                label=f"Accuracy ({figures.show_metric(report.accuracy.metric)})",
+                label=f"Accuracy ({figures.show_metric(metric)})",
                 value=after,
-                detail=f"{before} before; {_points(report.accuracy.paired_delta)} "
-                f"points, 95 % interval {low} to {high}",
+                detail=f"{before} before; {change}, 95 % interval {low} to {high}",
                 is_bad="accuracy_drop" in missed,
             )
         )
@@ -143,8 +146,8 @@ def compare_section(report: Report) -> Html:
                 label=figures.show_metric(accuracy.metric).capitalize(),
                 before=accuracy.before,
                 after=accuracy.after,
-                before_text=figures.show_percent(accuracy.before),
-                after_text=figures.show_percent(accuracy.after),
+                before_text=figures.show_score(accuracy.metric, accuracy.before),
+                after_text=figures.show_score(accuracy.metric, accuracy.after),
             )
         )
     for label, change, show in (
@@ -339,6 +342,7 @@ def _point(
 
 
 def _tried_table(report: Report) -> Html:
+    metric = report.accuracy.metric if report.accuracy else ""
     columns = [
         Column(title="candidate"),
         Column(title="accuracy", is_number=True),
@@ -350,7 +354,7 @@ def _tried_table(report: Report) -> Html:
     rows = [
         (
             attempt.name,
-            figures.show_percent(attempt.accuracy),
+            figures.show_score(metric, attempt.accuracy),
             figures.show_bytes(_size_of(attempt, report)),
             figures.NOT_MEASURED
             if attempt.latency_ratio is None
@@ -426,10 +430,6 @@ def _is_int8(layer: LayerRow) -> bool:
 
 def _show_times(ratio: float) -> str:
     return f"{ratio:.2f} ×"
-
-
-def _points(fraction: float) -> str:
-    return figures.show_signed(fraction * 100, digits=2)
 
 
 def _show_param(value: object) -> str:

@@ -233,9 +233,8 @@ class _Trials:
         graph = step.write(self._prepared, self._ranges_for(step))
         model = write_graph(graph, self._file(len(self._candidates)))
         scores = self._score(model, title)
-        better = find_metric(scores.metric).higher_is_better
-        loss = self._baseline.value - scores.value
-        drop = loss if better else -loss
+        before = self._baseline.value
+        drop = find_metric(scores.metric).drop(before, scores.value - before)
         candidate = Candidate(
             title=title,
             step=step,

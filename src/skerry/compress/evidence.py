@@ -33,9 +33,9 @@ from skerry.graph import (
     with_static_inputs,
     write_graph,
 )
-from skerry.tasks.evaluate import Scores, evaluate
+from skerry.tasks.evaluate import Scores, compare_scores, evaluate
 from skerry.tasks.measure import measure_latency, ratio
-from skerry.tasks.metrics import find_metric, paired_interval
+from skerry.tasks.metrics import PairedDelta, find_metric
 from skerry.tasks.samples import SampleSource
 from skerry.tasks.task import Task
 
@@ -158,7 +158,8 @@ class _Proof:
 
     def report(self, before: Scores, after: Scores) -> Report:
         """Everything measured, in one document."""
-        accuracy = _accuracy(before, after)
+        delta = compare_scores(before, after)
+        accuracy = _accuracy(before, after, delta)
         size = Change(before=self._source.size_bytes, after=self._model.size_bytes)
         latency = self._latency()
         memory = self._memory()
@@ -183,7 +184,7 @@ class _Proof:
             layers=self._layers(),
             tried=self._choice.attempts(),
             recipe=Recipe(steps=() if chosen is None else (chosen.step.spec(),)),
-            notes=tuple(self._notes(latency)),
+            notes=tuple(self._notes(latency, delta)),
         )
 
     def _load(self, model: Model, *, threads: int) -> Session:
@@ -266,7 +267,7 @@ class _Proof:
             self._model, self._sample, LoadOptions(threads=1), repeats=PROFILE_REPEATS
         )
 
-    def _notes(self, latency: LatencyChange) -> list[str]:
+    def _notes(self, latency: LatencyChange, delta: PairedDelta) -> list[str]:
         notes = []
         if self._choice.chosen is None:
             notes.append(
@@ -279,6 +280,8 @@ class _Proof:
             )
         if self._choice.chosen is not None and not self._choice.sensitivity:
             notes.append("Operators were not measured one by one: none had to be kept.")
+        if delta.needed is not None:
+            notes.append(f"The change in accuracy is {delta}.")
         samples = len(self._search.calibration)
         if samples < FEWEST_SAMPLES:
             notes.append(
@@ -288,13 +291,12 @@ class _Proof:
         return notes
 
 
-def _accuracy(before: Scores, after: Scores) -> Accuracy:
-    delta = paired_interval(before.per_sample, after.per_sample, before.weights)
+def _accuracy(before: Scores, after: Scores, delta: PairedDelta) -> Accuracy:
     return Accuracy(
         metric=before.metric,
         before=before.value,
         after=after.value,
-        n=len(before.per_sample),
+        n=len(before.names),
         paired_delta=delta.delta,
         ci95=(delta.low, delta.high),
     )
@@ -302,8 +304,8 @@ def _accuracy(before: Scores, after: Scores) -> Accuracy:
 
 def _drop(accuracy: Accuracy) -> float:
     """What was lost, as a positive fraction, whichever way the metric runs."""
-    better = find_metric(accuracy.metric).higher_is_better
-    return -accuracy.paired_delta if better else accuracy.paired_delta
+    metric = find_metric(accuracy.metric)
+    return metric.drop(accuracy.before, accuracy.paired_delta)
 
 
 def _times(profile: Profile) -> Mapping[str, float]:

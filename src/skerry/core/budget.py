@@ -12,7 +12,8 @@ class Budget:
 
     Attributes:
         accuracy_drop: Largest loss of the task's metric, as a fraction (0.005 is
-            half a point).
+            half a point); of the value before where the metric is in the unit of the
+            labels, as a regression's errors are.
         latency_ms: Largest median latency of one inference on the target.
         memory_bytes: Largest peak memory.
         size_bytes: Largest model file.

@@ -16,11 +16,12 @@ class Accuracy:
 
     Attributes:
         metric: Its name, as `skerry.tasks` knows it.
-        before: Value of the source model, as a fraction.
-        after: Value of the compressed model, as a fraction.
+        before: Value of the source model: a fraction, or in the unit of the labels
+            for errors of a regression.
+        after: Value of the compressed model.
         n: Number of samples.
-        paired_delta: Mean of after − before over the samples; below 0 is a loss
-            where higher is better.
+        paired_delta: after − before on the same samples; below 0 is a loss where
+            higher is better.
         ci95: 95 % interval of `paired_delta`.
     """
 
@@ -96,7 +97,7 @@ class Attempt:
 
     Attributes:
         name: What it is, for people.
-        accuracy: Its metric on the selection half, as a fraction; None if not tried.
+        accuracy: Its metric on the selection half; None if not tried.
         size_bytes: Its file; None if not tried.
         latency_ratio: Its latency ÷ the source model's; None where not measured.
         kept_float: Operators it keeps in higher precision.

@@ -158,7 +158,7 @@ class FieldWatch:
         if watched is None:
             return None
         try:
-            prediction = watched.task.decode(outputs)
+            prediction = watched.task.decode(outputs, frame.inputs)
             verdict = watched.charts.update(
                 Observation(
                     embedding=outputs[watched.embedding],

@@ -9,9 +9,17 @@ from pathlib import Path, PurePosixPath
 
 from skerry.core.errors import DataError
 from skerry.tasks import _image
+from skerry.tasks._annotations import (
+    CORNER_COLUMNS,
+    Annotation,
+    parse_coco,
+    parse_row,
+)
 
 LABELS_FILE = "labels.csv"
+COCO_FILE = "coco.json"
 LARGEST_LABELS_BYTES = 1 << 26
+LARGEST_COCO_BYTES = 1 << 29
 
 _COLUMNS = ("file", "label")
 
@@ -23,26 +31,31 @@ class Entry:
     Attributes:
         file: Its path under the folder, with slashes.
         label: What the folder says of it, as text; None where it says nothing.
+        boxes: The objects in it; None where the folder does not tell of objects.
     """
 
     file: str
     label: str | None
+    boxes: tuple[Annotation, ...] | None = None
 
 
 def list_entries(folder: Path) -> tuple[Entry, ...]:
     """List a folder's pictures; none is read.
 
-    Pictures are those of `labels.csv` where there is one, in its order. Otherwise
-    those of the sub-folders, each named after a class; or, where there are none
-    either, those of the folder itself, unlabelled. These are in the order of names.
+    Pictures are those of `labels.csv` where there is one, or of a `coco.json` in COCO's
+    form, in its order. Otherwise those of the sub-folders, each named after a class;
+    or, where there are none either, those of the folder itself, unlabelled. These are
+    in the order of names.
 
     Raises:
-        DataError: `labels.csv` is damaged or names a file that is not there; or there
-            are no pictures.
+        DataError: `labels.csv` or `coco.json` is damaged or names a file that is not
+            there; or there are no pictures.
     """
     try:
         if (folder / LABELS_FILE).exists():
             return _read_labels(folder)
+        if (folder / COCO_FILE).exists():
+            return _read_coco(folder)
         entries = _list_classes(folder) or _list_pictures(folder, "", None)
     except OSError as error:
         raise DataError(
@@ -59,10 +72,13 @@ def list_entries(folder: Path) -> tuple[Entry, ...]:
 
 
 def parse_labels(content: bytes, *, name: str) -> tuple[Entry, ...]:
-    """Parse a `labels.csv`: a header, then one row a picture.
+    """Parse a `labels.csv`: a header, then one row a picture, or one an object.
 
     Args:
-        content: UTF-8; other columns than `file` and `label` are passed over.
+        content: UTF-8; other columns than `file` and `label` are passed over. With
+            `x_min`, `y_min`, `x_max` and `y_max` each row is an object, with
+            `is_crowd` and `area` if they are there; a row without a label lists a
+            picture without objects.
         name: Whose content it is, for messages.
 
     Raises:
@@ -79,7 +95,12 @@ def parse_labels(content: bytes, *, name: str) -> tuple[Entry, ...]:
                 "expected file and label",
                 hint="Its first line is: file,label",
             )
-        entries = tuple(_to_entry(row, f"{name}, line {rows.line_num}") for row in rows)
+        if set(CORNER_COLUMNS) <= set(columns):
+            entries = _group_boxes(rows, name)
+        else:
+            entries = tuple(
+                _to_entry(row, f"{name}, line {rows.line_num}") for row in rows
+            )
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(
             f"{name} is not UTF-8 CSV: {error}",
@@ -92,20 +113,57 @@ def parse_labels(content: bytes, *, name: str) -> tuple[Entry, ...]:
 
 def _read_labels(folder: Path) -> tuple[Entry, ...]:
     path = folder / LABELS_FILE
+    content = _read(path, LARGEST_LABELS_BYTES)
+    return _check_files(parse_labels(content, name=str(path)), folder, path)
+
+
+def _read_coco(folder: Path) -> tuple[Entry, ...]:
+    path = folder / COCO_FILE
+    found = parse_coco(_read(path, LARGEST_COCO_BYTES), name=str(path))
+    if not found:
+        raise DataError(f"{path} lists no pictures", hint="Add them to its images.")
+    entries = tuple(
+        Entry(file=_check_path(file, str(path)), label=None, boxes=boxes)
+        for file, boxes in found.items()
+    )
+    return _check_files(entries, folder, path)
+
+
+def _read(path: Path, largest_bytes: int) -> bytes:
     size_bytes = path.stat().st_size
-    if size_bytes > LARGEST_LABELS_BYTES:
+    if size_bytes > largest_bytes:
         raise DataError(
-            f"{path} has {size_bytes} bytes, expected at most {LARGEST_LABELS_BYTES}",
+            f"{path} has {size_bytes} bytes, expected at most {largest_bytes}",
             hint="Give fewer pictures, or split them.",
         )
-    entries = parse_labels(path.read_bytes(), name=str(path))
+    return path.read_bytes()
+
+
+def _check_files(
+    entries: tuple[Entry, ...], folder: Path, path: Path
+) -> tuple[Entry, ...]:
     for entry in entries:
         if not (folder / entry.file).is_file():
             raise DataError(
                 f"{path} names {entry.file!r}, which is not there",
-                hint="Paths are relative to the folder of labels.csv.",
+                hint=f"Paths are relative to the folder of {path.name}.",
             )
     return entries
+
+
+def _group_boxes(rows: csv.DictReader[str], name: str) -> tuple[Entry, ...]:
+    """One entry a picture, in the order in which they first appear."""
+    found: dict[str, list[Annotation]] = {}
+    for row in rows:
+        line = f"{name}, line {rows.line_num}"
+        objects = found.setdefault(_to_entry(row, line).file, [])
+        annotation = parse_row(row, line=line)
+        if annotation is not None:
+            objects.append(annotation)
+    return tuple(
+        Entry(file=file, label=None, boxes=tuple(objects))
+        for file, objects in found.items()
+    )
 
 
 def _to_entry(row: dict[str, str], line: str) -> Entry:
@@ -114,13 +172,17 @@ def _to_entry(row: dict[str, str], line: str) -> Entry:
         raise DataError(
             f"{line}: a value is missing", hint="Each line has a file and a label."
         )
+    return Entry(file=_check_path(file, line), label=label)
+
+
+def _check_path(file: str, place: str) -> str:
     path = PurePosixPath(file)
-    if path.is_absolute() or ".." in path.parts or "\0" in file:
+    if path.is_absolute() or ".." in path.parts or "\0" in file or not path.name:
         raise DataError(
-            f"{line}: {file!r} leads out of the folder",
-            hint="Paths are relative to the folder of labels.csv.",
+            f"{place}: {file!r} leads out of the folder",
+            hint="Paths are relative to the folder of the labels.",
         )
-    return Entry(file=file, label=label)
+    return file
 
 
 def _list_classes(folder: Path) -> list[Entry]:

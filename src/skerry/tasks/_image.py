@@ -214,3 +214,29 @@ def rotate(picture: Picture, *, degrees: float, fill: int) -> Picture:
     image = Image.fromarray(np.ascontiguousarray(picture))
     turned = image.rotate(degrees, Image.Resampling.BICUBIC, fillcolor=fill)
     return np.array(turned, dtype=np.uint8)
+
+
+def blur(picture: Picture, *, radius_px: float) -> Picture:
+    """Blur a picture, gray or RGB, with a Gaussian of this deviation.
+
+    Raises:
+        MissingExtraError: Pillow is not installed.
+    """
+    with _pillow():
+        from PIL import Image, ImageFilter
+    image = Image.fromarray(np.ascontiguousarray(picture))
+    return np.array(image.filter(ImageFilter.GaussianBlur(radius_px)), dtype=np.uint8)
+
+
+def re_encode(picture: Picture, *, quality: int) -> Picture:
+    """Encode a picture, gray or RGB, as JPEG and decode it again.
+
+    Raises:
+        MissingExtraError: Pillow is not installed.
+    """
+    with _pillow():
+        from PIL import Image
+    stream = io.BytesIO()
+    image = Image.fromarray(np.ascontiguousarray(picture))
+    image.save(stream, "JPEG", quality=quality)
+    return np.array(Image.open(stream), dtype=np.uint8)

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from skerry.core.errors import DataError
 from skerry.core.seams import Session, Tensors
-from skerry.tasks.metrics import Label, aggregate
-from skerry.tasks.prediction import Prediction
+from skerry.tasks.metrics import PairedDelta, compare_tallies, value_over
+from skerry.tasks.prediction import Label, Prediction
 from skerry.tasks.samples import Sample, SampleSource
-from skerry.tasks.task import Task
+from skerry.tasks.tally import Quotient, Tally
+from skerry.tasks.task import Task, TaskKind
 
 Progress = Callable[[str, int, int], None]
 """Told (what, done, total) while long work goes on."""
@@ -25,8 +26,7 @@ class Scores:
 
     Attributes:
         metric: The name of the task's metric.
-        per_sample: One score a sample, float64 [n].
-        weights: One weight a sample, float64 [n]; see `skerry.tasks.metrics`.
+        tally: What the metric keeps of the samples.
         value: The metric over all samples.
         predictions: One a sample.
         labels: One a sample.
@@ -34,12 +34,21 @@ class Scores:
     """
 
     metric: str
-    per_sample: NDArray[np.float64]
-    weights: NDArray[np.float64]
+    tally: Tally
     value: float
     predictions: tuple[Prediction, ...]
     labels: tuple[Label, ...]
     names: tuple[str, ...]
+
+    @property
+    def per_sample(self) -> NDArray[np.float64]:
+        """One score a sample, float64 [n]; none where the metric is no sum of them."""
+        return self.tally.scores if isinstance(self.tally, Quotient) else np.zeros(0)
+
+    @property
+    def weights(self) -> NDArray[np.float64]:
+        """One weight a sample, float64 [n]; see `skerry.tasks.metrics`."""
+        return self.tally.weights if isinstance(self.tally, Quotient) else np.zeros(0)
 
 
 def evaluate(
@@ -50,7 +59,8 @@ def evaluate(
 ) -> Scores:
     """Run a model over labelled samples, one at a time, and score its predictions.
 
-    A sample for which the model gives NaN or infinities counts as wrong.
+    A sample for which the model gives NaN or infinities counts as wrong: a value as
+    wrong by the whole span of the labels.
 
     Args:
         session: The loaded model.
@@ -64,36 +74,49 @@ def evaluate(
         RuntimeFailure: The runtime failed.
     """
     metric = task.scoring
-    predictions, labels, names, scores = [], [], [], []
+    predictions, labels, names = [], [], []
     total = len(source)
     for sample in source:
         outputs = session.run(sample.inputs)
-        label = _check_label(sample, task.read(outputs).size)
-        prediction = task.decode(outputs)
-        predictions.append(prediction)
-        labels.append(label)
+        labels.append(_check_label(sample, task, outputs))
+        predictions.append(task.decode(outputs, sample.inputs))
         names.append(sample.name)
-        scores.append(metric.score(prediction, label))
         if progress is not None:
-            progress("evaluate", len(scores), total)
-    table = np.array(scores, dtype=np.float64).reshape(-1, 2)
+            progress("evaluate", len(names), total)
+    tally = metric.tally(predictions, labels)
     return Scores(
         metric=metric.name,
-        per_sample=table[:, 0],
-        weights=table[:, 1],
-        value=aggregate(table[:, 0], table[:, 1]),
+        tally=tally,
+        value=value_over(tally),
         predictions=tuple(predictions),
         labels=tuple(labels),
         names=tuple(names),
     )
 
 
-def _check_label(sample: Sample, classes: int) -> Label:
+def compare_scores(before: Scores, after: Scores, *, seed: int = 0) -> PairedDelta:
+    """Compare two models' scores on the same samples, with a 95 % interval.
+
+    Args:
+        before: Of one model.
+        after: Of the other one.
+        seed: Makes a bootstrap repeatable; see `skerry.tasks.metrics.compare_tallies`.
+
+    Raises:
+        DataError: They are not of the same samples.
+    """
+    return compare_tallies(before.tally, after.tally, seed=seed)
+
+
+def _check_label(sample: Sample, task: Task, outputs: Tensors) -> Label:
     if sample.label is None:
         raise DataError(
             f"sample {sample.name} has no label",
             hint="Add an array called label, a labels.csv, or a sub-folder a class.",
         )
+    if task.kind is not TaskKind.CLASSIFICATION:
+        return sample.label
+    classes = task.read(outputs).size
     if isinstance(sample.label, int) and sample.label >= classes:
         raise DataError(
             f"the label of {sample.name} is {sample.label}, the model has {classes} "

@@ -23,7 +23,7 @@ from skerry.core.model import TensorSpec
 from skerry.core.seams import Array, Tensors
 from skerry.tasks import _folder, _image
 from skerry.tasks._checks import to_label
-from skerry.tasks.metrics import Label
+from skerry.tasks.prediction import Label
 from skerry.tasks.samples import MemorySource, Sample, open_samples, take
 from skerry.tasks.steps import (
     Ctc,
@@ -404,7 +404,7 @@ def _try(
         confidences.append(prediction.confidence)
         if raw.label is not None:
             label = to_label(raw.label, task, name=raw.name)
-            right += task.scoring.score(prediction, label)[0]
+            right += task.scoring.value([prediction], [label])
             labelled += 1
     return _Trial(
         way=way,

@@ -23,9 +23,18 @@ from skerry.core.model import TensorSpec
 from skerry.core.names import did_you_mean
 from skerry.core.seams import Array
 from skerry.tasks import _folder, _image, _npz
-from skerry.tasks._checks import check_input, check_signature, to_label
-from skerry.tasks.metrics import Label
-from skerry.tasks.task import Task
+from skerry.tasks._checks import (
+    BOX_COLUMNS,
+    check_input,
+    check_signature,
+    make_truth,
+    to_class,
+    to_label,
+)
+from skerry.tasks.boxes import TrueBoxes
+from skerry.tasks.conditions import Condition, degrade
+from skerry.tasks.prediction import Label
+from skerry.tasks.task import Task, TaskKind
 
 Mask = NDArray[np.bool_]
 
@@ -39,7 +48,7 @@ class Sample:
 
     Attributes:
         inputs: One array an input, with a batch axis of 1.
-        label: The index of the class, the line of text, or None where not known.
+        label: What is true of it, as `Label` says, or None where not known.
         name: Where it is from, for messages.
     """
 
@@ -114,7 +123,8 @@ class NpzSource:
         last = int(wanted[-1]) if len(wanted) else -1
         with _npz.open_npz(self.path, name=str(self.path)) as archive:
             members = _npz.read_members(archive, name=str(self.path))
-            if _check_members(members, self.inputs, self.path) != len(self.mask):
+            rows_found = _check_members(members, self.inputs, self.task, self.path)
+            if rows_found != len(self.mask):
                 raise DataError(
                     f"{self.path} has changed since it was opened",
                     hint="Leave the file as it is while it is read.",
@@ -157,12 +167,14 @@ class FolderSource:
         spec: The model's input.
         task: Its `pre` steps prepare the pictures.
         entries: The pictures' paths under the folder, and their labels.
+        condition: What spoils each picture before the steps; None leaves it as it is.
     """
 
     folder: Path
     spec: TensorSpec
     task: Task
     entries: tuple[tuple[str, Label | None], ...]
+    condition: Condition | None = None
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -171,8 +183,13 @@ class FolderSource:
     def __iter__(self) -> Iterator[Sample]:
         """Go through the pictures, reading each when it is reached."""
         for file, label in self.entries:
-            array = self.task.prepare(_image.read_picture(self.folder / file))
+            picture = _image.read_picture(self.folder / file)
+            if self.condition is not None:
+                picture = degrade(picture, self.condition, name=file)
+            array = self.task.prepare(picture)
             check_input(self.spec, array, name=file)
+            if isinstance(label, TrueBoxes):
+                label = label.moved(self.task.place(*picture.shape[:2]))  # noqa: PLW2901 (the label is the sample's, in its own pixels)
             yield Sample(inputs={self.spec.name: array}, label=label, name=file)
 
     def pick(self, mask: Mask) -> Self:
@@ -202,6 +219,20 @@ def open_samples(
     if path.is_dir():
         return _open_folder(path, inputs, task)
     return _open_npz(path, tuple(inputs), task)
+
+
+def under(source: SampleSource, condition: Condition) -> SampleSource:
+    """Return the same samples under a condition that spoils pictures.
+
+    Raises:
+        DataError: The samples are not read from pictures.
+    """
+    if not isinstance(source, FolderSource):
+        raise DataError(
+            f"the condition {condition} spoils pictures, and the samples are arrays",
+            hint="Give a folder of pictures, and a task with pre steps.",
+        )
+    return replace(source, condition=condition)
 
 
 def split(source: SampleSource, seed: int) -> tuple[SampleSource, SampleSource]:
@@ -274,9 +305,7 @@ def _open_folder(
     entries = tuple(
         (
             entry.file,
-            None
-            if entry.label is None
-            else to_label(entry.label, task, name=entry.file),
+            _entry_label(entry, task),
         )
         for entry in _folder.list_entries(folder)
     )
@@ -286,12 +315,34 @@ def _open_folder(
     return source
 
 
+def _entry_label(entry: _folder.Entry, task: Task) -> Label | None:
+    if entry.boxes is None:
+        is_known = entry.label is not None
+        return to_label(entry.label, task, name=entry.file) if is_known else None
+    if task.kind is not TaskKind.DETECTION:
+        raise DataError(
+            f"the labels of {entry.file} are boxes, the task is {task.kind}",
+            hint="Give a task of kind detection.",
+        )
+    rows = [
+        (
+            *box.corners,
+            to_class(box.label, task, name=entry.file),
+            box.is_crowd,
+            box.area,
+        )
+        for box in entry.boxes
+    ]
+    table = np.array(rows, dtype=np.float64).reshape(-1, 7)
+    return make_truth(table, task, name=entry.file)
+
+
 def _open_npz(
     path: Path, inputs: tuple[TensorSpec, ...], task: Task | None
 ) -> NpzSource:
     with _npz.open_npz(path, name=str(path)) as archive:
         members = _npz.read_members(archive, name=str(path))
-        rows = _check_members(members, inputs, path)
+        rows = _check_members(members, inputs, task, path)
         if LABEL in members and LABEL not in {spec.name for spec in inputs}:
             with closing(_npz.read_rows(archive, members[LABEL])) as labels:
                 for index, label in enumerate(labels):
@@ -300,8 +351,23 @@ def _open_npz(
     return NpzSource(path=path, inputs=inputs, task=task, mask=mask)
 
 
+def _check_labels(labels: _npz.Member, task: Task | None, path: Path) -> None:
+    is_boxes = len(labels.shape) == 3 and labels.shape[2] in BOX_COLUMNS
+    if len(labels.shape) == 1 or (
+        is_boxes and (task is None or task.kind is TaskKind.DETECTION)
+    ):
+        return
+    raise DataError(
+        f"{path}: label has shape {labels.shape}, expected one axis",
+        hint="Give one label a sample; boxes are samples × most boxes × 5 to 7.",
+    )
+
+
 def _check_members(
-    members: dict[str, _npz.Member], inputs: tuple[TensorSpec, ...], path: Path
+    members: dict[str, _npz.Member],
+    inputs: tuple[TensorSpec, ...],
+    task: Task | None,
+    path: Path,
 ) -> int:
     specs = {spec.name: spec for spec in inputs}
     for name in members:
@@ -321,11 +387,8 @@ def _check_members(
             name=name, dtype=member.dtype.name, shape=(1, *member.shape[1:])
         )
         check_signature(spec, got, name=str(path))
-    if LABEL in members and LABEL not in specs and len(members[LABEL].shape) > 1:
-        raise DataError(
-            f"{path}: label has shape {members[LABEL].shape}, expected one axis",
-            hint="Give one label a sample.",
-        )
+    if LABEL in members and LABEL not in specs:
+        _check_labels(members[LABEL], task, path)
     counts = {name: member.shape[0] for name, member in members.items()}
     rows = next(iter(counts.values()), 0)
     is_empty = any(member.row_bytes == 0 for member in members.values())

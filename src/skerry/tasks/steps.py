@@ -23,6 +23,9 @@ from skerry.core.errors import DataError, UsageError
 from skerry.core.names import did_you_mean
 from skerry.core.seams import Array
 from skerry.tasks import _image
+from skerry.tasks.boxes import Placement
+from skerry.tasks.decoders import Embedding, ReconstructionError, Value
+from skerry.tasks.heads import BoxesScores, Centernet, Fastestdet, Nms, Yolox
 from skerry.tasks.prediction import Prediction
 
 LARGEST_SIDE = 1 << 14
@@ -42,6 +45,15 @@ class PreStep(Protocol):
         Raises:
             DataError: The array is not what this step takes.
         """
+        ...
+
+
+@runtime_checkable
+class PlacingStep(Protocol):
+    """A step that moves or scales the picture."""
+
+    def place(self, rows: int, columns: int) -> Placement:
+        """Tell where a picture of this size lies in the step's result."""
         ...
 
 
@@ -101,12 +113,23 @@ class Resize:
     def apply(self, array: Array) -> Array:
         """Resize, uint8 [H, W, C] to uint8 [height, width, C]."""
         _check_picture("resize", array)
-        width = self.width
-        if self.keep_aspect:
-            scaled = math.ceil(self.height * array.shape[1] / array.shape[0])
-            width = min(self.width, scaled)
+        width = self._scaled_width(*array.shape[:2])
         resized = _resize(array, self.height, width, self.interpolation)
         return _pad(resized, (0, 0), (self.height, self.width), self.fill)
+
+    def place(self, rows: int, columns: int) -> Placement:
+        """Tell how both axes are scaled."""
+        return Placement(
+            rows=self.height,
+            columns=self.width,
+            scale_x=self._scaled_width(rows, columns) / columns,
+            scale_y=self.height / rows,
+        )
+
+    def _scaled_width(self, rows: int, columns: int) -> int:
+        if not self.keep_aspect:
+            return self.width
+        return min(self.width, math.ceil(self.height * columns / rows))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,15 +160,33 @@ class Letterbox:
     def apply(self, array: Array) -> Array:
         """Fit, uint8 [H, W, C] to uint8 [height, width, C]."""
         _check_picture("letterbox", array)
-        rows, columns = array.shape[:2]
+        height, width = self._scaled(*array.shape[:2])
+        resized = _resize(array, height, width, self.interpolation)
+        corner = self._corner(height, width)
+        return _pad(resized, corner, (self.height, self.width), self.fill)
+
+    def place(self, rows: int, columns: int) -> Placement:
+        """Tell how the picture is scaled, and where it lies in the frame."""
+        height, width = self._scaled(rows, columns)
+        top, left = self._corner(height, width)
+        return Placement(
+            rows=self.height,
+            columns=self.width,
+            scale_x=width / columns,
+            scale_y=height / rows,
+            left=left,
+            top=top,
+        )
+
+    def _scaled(self, rows: int, columns: int) -> tuple[int, int]:
         scale = min(self.height / rows, self.width / columns)
         height = min(self.height, max(1, round(rows * scale)))
-        width = min(self.width, max(1, round(columns * scale)))
-        resized = _resize(array, height, width, self.interpolation)
-        corner = (0, 0)
-        if self.anchor == "center":
-            corner = ((self.height - height) // 2, (self.width - width) // 2)
-        return _pad(resized, corner, (self.height, self.width), self.fill)
+        return height, min(self.width, max(1, round(columns * scale)))
+
+    def _corner(self, height: int, width: int) -> tuple[int, int]:
+        if self.anchor == "top_left":
+            return 0, 0
+        return (self.height - height) // 2, (self.width - width) // 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -359,6 +400,14 @@ POST_STEPS: Mapping[str, type[Any]] = {
     "softmax": Softmax,
     "topk": TopK,
     "ctc": Ctc,
+    "boxes_scores": BoxesScores,
+    "yolox": Yolox,
+    "fastestdet": Fastestdet,
+    "centernet": Centernet,
+    "nms": Nms,
+    "embedding": Embedding,
+    "value": Value,
+    "reconstruction_error": ReconstructionError,
 }
 
 

@@ -34,13 +34,18 @@ from skerry.core.config import from_table, parse_toml, read_toml
 from skerry.core.errors import DataError, UsageError
 from skerry.core.names import did_you_mean
 from skerry.core.seams import Array, Tensors
-from skerry.tasks.metrics import Metric, find_metric
+from skerry.tasks.boxes import Placement
+from skerry.tasks.decoders import Embedding, ReconstructionError, Value
+from skerry.tasks.heads import Head, Nms
+from skerry.tasks.metrics import METRICS, Metric, find_metric
 from skerry.tasks.prediction import Prediction
 from skerry.tasks.steps import (
     POST_STEPS,
     PRE_STEPS,
+    Crop,
     Ctc,
     Decoder,
+    PlacingStep,
     PostStep,
     PreStep,
     TopK,
@@ -57,11 +62,31 @@ class TaskKind(StrEnum):
 
     CLASSIFICATION = "classification"
     TEXT = "text"
+    DETECTION = "detection"
+    EMBEDDING = "embedding"
+    ANOMALY = "anomaly"
+    REGRESSION = "regression"
 
 
-_DECODERS: Mapping[TaskKind, type[Decoder]] = {
-    TaskKind.CLASSIFICATION: TopK,
-    TaskKind.TEXT: Ctc,
+Last = Decoder | Nms | ReconstructionError
+"""A step that reads the answer."""
+
+_DECODERS: Mapping[TaskKind, tuple[type[Last], ...]] = {
+    TaskKind.CLASSIFICATION: (TopK,),
+    TaskKind.TEXT: (Ctc,),
+    TaskKind.DETECTION: (Nms,),
+    TaskKind.EMBEDDING: (Embedding,),
+    TaskKind.ANOMALY: (Value, ReconstructionError),
+    TaskKind.REGRESSION: (Value,),
+}
+
+_DECODER_HINTS: Mapping[TaskKind, str] = {
+    TaskKind.CLASSIFICATION: "Put softmax, if it is needed, before one topk or ctc.",
+    TaskKind.TEXT: "Put softmax, if it is needed, before one topk or ctc.",
+    TaskKind.DETECTION: "Put one head, such as boxes_scores or yolox, before one nms.",
+    TaskKind.EMBEDDING: "Use one embedding step.",
+    TaskKind.ANOMALY: "Use one value or reconstruction_error step.",
+    TaskKind.REGRESSION: "Use one value step.",
 }
 
 
@@ -70,13 +95,16 @@ class Task:
     """What a model is for.
 
     Attributes:
-        kind: Classification, or reading lines of text.
+        kind: What the answer is: a class, a line of text, boxes, an embedding, how
+            abnormal a sample is, or a value.
         metric: The name of the metric that counts.
-        labels: The classes' names in the model's order (may be empty for
-            classification), or the alphabet of text, the blank symbol included.
+        labels: The classes' names in the model's order (may be empty but for text), or
+            the alphabet of text, the blank symbol included.
         pre: From a picture to the model's input; empty where samples are inputs.
-        post: From one sample's scores to the prediction; a decoder comes last.
-        output: The model's output that is read; the first one where empty.
+        post: From one sample's scores to the prediction; a decoder comes last. Boxes
+            are read by a head and `nms`.
+        output: The model's output that is read; the first one where empty. A head
+            names its outputs itself.
         golden_tolerance: Largest relative squared error of an output on a golden
             sample, as a fraction.
     """
@@ -85,7 +113,7 @@ class Task:
     metric: str
     labels: tuple[str, ...] = ()
     pre: tuple[PreStep, ...] = ()
-    post: tuple[PostStep | Decoder, ...]
+    post: tuple[PostStep | Head | Last, ...]
     output: str = ""
     golden_tolerance: float = 0.01
 
@@ -98,6 +126,7 @@ class Task:
         """
         _check_metric(self)
         _check_decoder(self)
+        _check_pre(self)
         _check_labels(self)
         if not 0 < self.golden_tolerance < float("inf"):
             raise UsageError(
@@ -126,18 +155,37 @@ class Task:
             picture = step.apply(picture)
         return picture
 
-    def decode(self, outputs: Tensors) -> Prediction:
+    def place(self, rows: int, columns: int) -> Placement:
+        """Tell where a picture of this size lies in the model's input."""
+        placement = Placement(rows=rows, columns=columns)
+        for step in self.pre:
+            if isinstance(step, PlacingStep):
+                placement = placement.then(
+                    step.place(placement.rows, placement.columns)
+                )
+        return placement
+
+    def decode(self, outputs: Tensors, inputs: Tensors | None = None) -> Prediction:
         """Take a model's outputs for one sample through the `post` steps.
 
         Args:
             outputs: As a session returns them, with a batch axis of 1.
+            inputs: What the model was given; `reconstruction_error` alone needs it.
 
         Raises:
             DataError: The output is missing, has another batch size than 1, or does
                 not fit the labels.
         """
-        scores = _without_batch(self.read(outputs))
         *steps, decoder = self.post
+        if isinstance(decoder, Nms):
+            rows = {name: _without_batch(output) for name, output in outputs.items()}
+            # What is not finite, or becomes so, makes no candidate.
+            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+                candidates = cast("Head", steps[0]).read(rows)
+                return decoder.select(candidates, self.labels)
+        scores = _without_batch(self.read(outputs))
+        if isinstance(decoder, ReconstructionError):
+            return decoder.compare(_find_input(decoder.input, inputs), scores)
         # Infinities would be NaN after softmax; the decoder answers both alike.
         if np.isfinite(scores).all():
             for step in steps:
@@ -258,9 +306,10 @@ def _check_schema(schema: object, name: str) -> None:
 def _check_metric(task: Task) -> None:
     metric = find_metric(task.metric)
     if metric.kind != task.kind:
+        fitting = (name for name, one in METRICS.items() if one.kind == task.kind)
         raise UsageError(
             f"metric {metric.name} is one for {metric.kind}, the task is {task.kind}",
-            hint="Use top1 for classification, lines_right for text.",
+            hint=f"Metrics for {task.kind}: {', '.join(fitting)}.",
         )
     decoder = task.post[-1] if task.post else None
     if metric.name == "top5" and isinstance(decoder, TopK) and decoder.k < 5:
@@ -272,18 +321,35 @@ def _check_metric(task: Task) -> None:
 
 def _check_decoder(task: Task) -> None:
     expected = _DECODERS[task.kind]
-    decoders = [step for step in task.post if isinstance(step, Decoder)]
+    decoders = [step for step in task.post if isinstance(step, Last)]
+    heads = [step for step in task.post if isinstance(step, Head)]
+    is_detector = task.kind is TaskKind.DETECTION
     if len(decoders) != 1 or task.post[-1] is not decoders[0]:
         got = f"{len(decoders)} decoders" if len(decoders) != 1 else "it before others"
-    elif isinstance(decoders[0], expected):
-        return
+    elif not isinstance(decoders[0], expected):
+        got = _word(type(decoders[0]))
+    elif len(heads) != is_detector or (is_detector and len(task.post) > 2):
+        got = f"{len(heads)} heads among {len(task.post)} steps"
     else:
-        got = type(decoders[0]).__name__.lower()
+        return
     raise UsageError(
-        f"the post steps of a {task.kind} task end with {expected.__name__.lower()}, "
-        f"got {got}",
-        hint="Put softmax, if it is needed, before one topk or ctc.",
+        f"the post steps of a {task.kind} task end with "
+        f"{' or '.join(map(_word, expected))}, got {got}",
+        hint=_DECODER_HINTS[task.kind],
     )
+
+
+def _word(step: type[object]) -> str:
+    return next(word for word, kind in POST_STEPS.items() if kind is step)
+
+
+def _check_pre(task: Task) -> None:
+    is_cut = any(isinstance(step, Crop) for step in task.pre)
+    if task.kind is TaskKind.DETECTION and is_cut:
+        raise UsageError(
+            "the pre steps of a detection task have a crop, which cuts objects away",
+            hint="Use resize or letterbox.",
+        )
 
 
 def _check_labels(task: Task) -> None:
@@ -295,6 +361,11 @@ def _check_labels(task: Task) -> None:
                 "symbols",
                 hint="Give the alphabet as labels, the blank symbol first.",
             )
+    elif task.kind is TaskKind.ANOMALY and len(task.labels) not in (0, 2):
+        raise UsageError(
+            f"an anomaly task has {len(task.labels)} labels, expected 2 or none",
+            hint='Use labels = ["normal", "abnormal"].',
+        )
     elif len(set(task.labels)) != len(task.labels):
         double = next(name for name in task.labels if task.labels.count(name) > 1)
         raise UsageError(
@@ -306,6 +377,18 @@ def _check_labels(task: Task) -> None:
         raise UsageError(
             f"a label is not Unicode text: {error.reason}", hint="Write it in UTF-8."
         ) from error
+
+
+def _find_input(name: str, inputs: Tensors | None) -> Array:
+    given = inputs or {}
+    chosen = name or next(iter(given), "")
+    if chosen not in given:
+        raise DataError(
+            f"reconstruction_error compares with the input {name!r}, got "
+            f"{', '.join(given) or 'no inputs'}",
+            hint=did_you_mean(name, given) if given else "Give the inputs too.",
+        )
+    return given[chosen]
 
 
 def _without_batch(scores: Array) -> Array:

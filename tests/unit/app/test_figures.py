@@ -76,3 +76,24 @@ def test_fractions() -> None:
 def test_ratios(before: float, after: float, shown: str) -> None:
     """A ratio is always at least one, and says which way."""
     assert figures.show_ratio(before, after, less="smaller", more="larger") == shown
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "change", "shown", "end"),
+    [
+        ("map", 0.3331, -0.005, "33.3 %", "−0.50"),
+        ("of-tomorrow", 0.5, 0.0, "50.0 %", "0.00"),
+        ("rmse", 17.3049, -0.012345, "17.3", "−0.0123"),
+        ("mae", 0.00012346, 0.0, "0.0001235", "0"),
+        ("mae", 12.0, 1.5, "12", "+1.5"),
+        ("rmse", None, 2.0, "–", "+2"),
+    ],
+)
+def test_scores_have_the_unit_of_their_metric(
+    metric: str, value: float | None, change: float, shown: str, end: str
+) -> None:
+    """Shares are percentages and change by points; errors are plain numbers."""
+    assert figures.show_score(metric, value) == shown
+    assert figures.show_end(metric, change) == end
+    word = " points" if figures.is_share(metric) else ""
+    assert figures.show_change(metric, change) == end + word

@@ -13,6 +13,7 @@ from skerry.compress.schemes import Method
 from skerry.core.budget import Budget
 from skerry.core.seams import Runtime
 from skerry.tasks.evaluate import Scores
+from skerry.tasks.tally import Quotient
 
 BUDGET = Budget(accuracy_drop=0.25)
 PLAIN = 2
@@ -40,8 +41,7 @@ def search_for(
         def evaluate(*_: object) -> Scores:
             return Scores(
                 metric=metric,
-                per_sample=np.zeros(0),
-                weights=np.zeros(0),
+                tally=Quotient(scores=np.zeros(0), weights=np.zeros(0)),
                 value=next(values),
                 predictions=(),
                 labels=(),

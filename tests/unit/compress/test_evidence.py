@@ -21,6 +21,7 @@ from skerry.core.seams import Runtime
 from skerry.graph import read_graph
 from skerry.runtimes import get_runtime
 from skerry.tasks.evaluate import Scores
+from skerry.tasks.tally import Quotient
 
 FixLatency = Callable[[dict[str, float]], None]
 ANY_LOSS = Budget(accuracy_drop=2.0)
@@ -241,8 +242,7 @@ def test_the_character_error_counts_the_other_way(
         count = len(source)
         return Scores(
             metric=metric,
-            per_sample=np.full(count, 0.5 + rise),
-            weights=np.ones(count),
+            tally=Quotient(scores=np.full(count, 0.5 + rise), weights=np.ones(count)),
             value=0.5 + rise,
             predictions=(),
             labels=(),
@@ -253,6 +253,35 @@ def test_the_character_error_counts_the_other_way(
     monkeypatch.setattr(evidence, "evaluate", evaluate)
     (breach,) = compressed(budget=Budget(accuracy_drop=-0.5)).report.breaches
     assert breach.measured == pytest.approx(drop)
+
+
+def test_a_change_inside_the_noise_is_noted(
+    compressed: Callable[..., Compressed],
+    *,
+    workplace: Any,
+    fixed_latency: FixLatency,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A note says how many samples would tell it from none."""
+    fixed_latency({})
+
+    def evaluate(_session: object, source: Any, *_: object) -> Scores:
+        source.passes.append(len(source))
+        right = np.arange(100.0) < (50 if len(workplace.report.passes) > 1 else 51)
+        tally = Quotient(scores=right.astype(float), weights=np.ones(100))
+        return Scores(
+            metric="top1",
+            tally=tally,
+            value=right.mean(),
+            predictions=(),
+            labels=(),
+            names=(),
+        )
+
+    monkeypatch.setattr(choose_module, "evaluate", evaluate)
+    monkeypatch.setattr(evidence, "evaluate", evaluate)
+    notes = " ".join(compressed(budget=ANY_LOSS).report.notes)
+    assert "The change in accuracy is inside the noise: n=100, needs about" in notes
 
 
 def test_openvino_is_measured_too(

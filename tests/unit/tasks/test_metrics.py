@@ -12,8 +12,16 @@ from skerry.tasks.metrics import (
     find_metric,
     paired_interval,
     tango_interval,
+    value_over,
 )
-from skerry.tasks.prediction import Prediction
+from skerry.tasks.prediction import Label, Prediction
+from skerry.tasks.tally import Quotient
+
+
+def _score(name: str, prediction: Prediction, label: Label) -> tuple[float, float]:
+    tally = METRICS[name].tally([prediction], [label])
+    assert isinstance(tally, Quotient)
+    return tally.scores[0], tally.weights[0]
 
 
 def _text(line: str) -> Prediction:
@@ -50,22 +58,23 @@ def test_edit_distance_of_known_pairs(one: str, other: str, distance: int) -> No
 )
 def test_top_k_looks_at_k_classes(name: str, label: int, expected: float) -> None:
     """The class must be among the first k that the prediction ranks."""
-    assert METRICS[name].score(RANKED, label) == (expected, 1.0)
+    assert _score(name, RANKED, label) == (expected, 1.0)
 
 
 def test_lines_right_ignores_spaces() -> None:
     """A line that differs in spaces alone is right, as PaddleOCR counts."""
-    score = METRICS["lines_right"].score
-    assert score(_text("ab c"), "a bc") == (1.0, 1.0)
-    assert score(_text("abd"), "abc") == (0.0, 1.0)
+    assert _score("lines_right", _text("ab c"), "a bc") == (1.0, 1.0)
+    assert _score("lines_right", _text("abd"), "abc") == (0.0, 1.0)
 
 
 def test_character_error_sums_distances_over_lengths() -> None:
     """The value over two lines is the sum of distances over the sum of lengths."""
-    score = METRICS["character_error"].score
-    scores = np.array([score(_text("abx"), "abc"), score(_text("d"), "d efghij")])
-    assert scores.tolist() == [[1, 3], [6, 7]]
-    assert aggregate(scores[:, 0], scores[:, 1]) == pytest.approx(0.7)
+    metric = METRICS["character_error"]
+    tally = metric.tally([_text("abx"), _text("d")], ["abc", "d efghij"])
+    assert isinstance(tally, Quotient)
+    assert tally.scores.tolist() == [1, 6]
+    assert tally.weights.tolist() == [3, 7]
+    assert value_over(tally) == pytest.approx(0.7)
 
 
 def test_unknown_metric_names_the_nearest() -> None:
@@ -160,3 +169,50 @@ def test_tango_interval_covers_the_true_change(n: int, up: float, down: float) -
         for low, high in (tango_interval(int(g), int(x), n) for g, x, _ in draws)
     ]
     assert 0.92 <= np.mean(held) <= 0.99
+
+
+@pytest.mark.parametrize(
+    ("delta", "low", "high", "needed", "said"),
+    [
+        (-0.002, -0.010, 0.006, 4800, "needs about 4,800 samples to tell"),
+        (0.004, -0.001, 0.009, 469, "needs about 470 samples to tell"),
+        (-0.02, -0.03, -0.01, None, "a real difference: n=300"),
+        (0.0, -0.01, 0.01, None, "no difference on n=300"),
+        (1e-9, -0.01, 0.01, None, "no difference on n=300"),
+        (5e-324, -0.01, 0.01, None, "no difference on n=300"),
+        (0.1, 0.0, 0.2, 300, "needs about 300 samples to tell"),
+    ],
+)
+def test_noise_is_said_plainly(
+    delta: float, low: float, high: float, needed: int | None, said: str
+) -> None:
+    """What is inside the noise says how many samples would tell."""
+    result = PairedDelta(delta=delta, low=low, high=high, n=300, method="tango")
+    assert result.needed == needed
+    assert said in str(result)
+    assert str(result).startswith("inside the noise: n=300, ") == (needed is not None)
+
+
+def test_few_samples_need_few_more() -> None:
+    """Small numbers are not rounded."""
+    result = PairedDelta(delta=0.5, low=-0.1, high=1.0, n=5, method="tango")
+    assert str(result) == "inside the noise: n=5, needs about 8 samples to tell"
+
+
+def test_a_difference_grown_to_what_is_needed_is_told() -> None:
+    """As many samples as were said, with the same shares, leave the noise behind."""
+    gained, lost, n = 6, 12, 300
+    small = paired_interval(*_changes(gained, lost, n))
+    assert small.is_inside_noise
+    assert small.needed is not None
+    times = small.needed / n * 1.1
+    grown = paired_interval(
+        *_changes(round(gained * times), round(lost * times), round(n * times))
+    )
+    assert not grown.is_inside_noise
+
+
+def _changes(gained: int, lost: int, n: int) -> tuple[np.ndarray, np.ndarray]:
+    before = np.array([0] * gained + [1] * lost + [1] * (n - gained - lost))
+    after = np.array([1] * gained + [0] * lost + [1] * (n - gained - lost))
+    return before, after

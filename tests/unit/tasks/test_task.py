@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from skerry.core.errors import DataError, UsageError
+from skerry.tasks.decoders import Embedding, ReconstructionError, Value
+from skerry.tasks.heads import BoxesScores, Centernet, Fastestdet, Nms, Yolox
 from skerry.tasks.metrics import METRICS
 from skerry.tasks.steps import (
     Crop,
@@ -43,6 +46,64 @@ TEXT = Task(
     pre=(Normalize(mean=0.5, std=0.5, scale=0.25), Layout()),
     post=(Ctc(blank=0),),
 )
+DETECTION = Task(
+    kind=TaskKind.DETECTION,
+    metric="map50",
+    labels=("cat", "dog"),
+    pre=(Letterbox(height=416, width=320), Layout(channels="BGR")),
+    post=(
+        Yolox(height=416, width=320, strides=(8, 16), output="o"),
+        Nms(iou=0.5, min_score=0.25, most=50, classes="all"),
+    ),
+)
+SSD = Task(
+    kind=TaskKind.DETECTION,
+    metric="map_small",
+    post=(
+        BoxesScores(
+            boxes="b",
+            scores="s",
+            order="cxcywh",
+            height=240,
+            width=320,
+            background=0,
+            softmax=True,
+        ),
+        Nms(),
+    ),
+)
+EMBEDDING = Task(
+    kind=TaskKind.EMBEDDING,
+    metric="tar_at_far_1e-3",
+    post=(Embedding(normalize=False),),
+)
+ANOMALY = Task(
+    kind=TaskKind.ANOMALY,
+    metric="auc",
+    labels=("normal", "abnormal"),
+    post=(ReconstructionError(input="x"),),
+)
+REGRESSION = Task(
+    kind=TaskKind.REGRESSION,
+    metric="rmse",
+    post=(Value(index=1, scale=125.0, offset=-2.5),),
+)
+OTHER_HEADS = [
+    Task(kind=TaskKind.DETECTION, metric="map", post=(head, Nms()))
+    for head in (
+        Fastestdet(height=352, width=352),
+        Centernet(heatmap="a", scale="b", offset="c", stride=8),
+    )
+]
+KINDS = {
+    "task-1.toml": CLASSES,
+    "task-1-text.toml": TEXT,
+    "task-1-detection.toml": DETECTION,
+    "task-1-detection-ssd.toml": SSD,
+    "task-1-embedding.toml": EMBEDDING,
+    "task-1-anomaly.toml": ANOMALY,
+    "task-1-regression.toml": REGRESSION,
+}
 SMALL = """
 schema = "skerry.task/1"
 kind = "classification"
@@ -51,15 +112,13 @@ post = [{step = "topk"}]
 """
 
 
-@pytest.mark.parametrize(
-    ("file", "task"), [("task-1.toml", CLASSES), ("task-1-text.toml", TEXT)]
-)
+@pytest.mark.parametrize(("file", "task"), KINDS.items())
 def test_golden_files_are_read_for_ever(file: str, task: Task) -> None:
     """The first version's files are read as they were meant."""
     assert load_task(GOLDEN / file) == task
 
 
-@pytest.mark.parametrize("task", [CLASSES, TEXT])
+@pytest.mark.parametrize("task", [*KINDS.values(), *OTHER_HEADS])
 def test_toml_gives_the_same_task_back(task: Task) -> None:
     """What is written is read as the same task."""
     assert parse_task(task_to_toml(task).encode(), name="t") == task
@@ -81,7 +140,7 @@ def test_defaults_may_be_left_out() -> None:
         ("metric", "metrics", "unknown key 'metrics'", "'metric'"),
         ('"top1"', '"top-1"', "no metric called 'top-1'", "'top1'"),
         ('"top1"', '"lines_right"', "lines_right is one for text", "top1"),
-        ('"classification"', '"detection"', "detection", "Known keys"),
+        ('"classification"', '"segmentation"', "segmentation", "Known keys"),
         ('{step = "topk"}', '{step = "topc"}', "unknown step 'topc'", "'topk'"),
         ('{step = "topk"}', "", "got 0 decoders", "one topk or ctc"),
         ('{step = "topk"}', '{step = "ctc"}', "got ctc", "one topk or ctc"),
@@ -106,6 +165,58 @@ def test_bad_task_files_are_refused(old: str, new: str, what: str, hint: str) ->
         parse_task(SMALL.replace(old, new).encode(), name="t.toml")
     assert what in caught.value.what
     assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("kind", "metric", "post", "what"),
+    [
+        ("detection", "map", (Nms(),), "end with nms, got 0 heads among 1 steps"),
+        (
+            "detection",
+            "map",
+            (Centernet(), BoxesScores(), Nms()),
+            "got 2 heads among 3 steps",
+        ),
+        (
+            "detection",
+            "map",
+            (Softmax(), BoxesScores(), Nms()),
+            "got 1 heads among 3 steps",
+        ),
+        ("detection", "map", (Nms(), BoxesScores()), "got it before others"),
+        ("detection", "top1", (BoxesScores(), Nms()), "top1 is one for classification"),
+        ("classification", "top1", (BoxesScores(), TopK()), "got 1 heads"),
+        ("anomaly", "auc", (TopK(),), "end with value or reconstruction_error, got to"),
+        ("regression", "mae", (ReconstructionError(),), "got reconstruction_error"),
+        ("embedding", "rank1", (Value(),), "end with embedding, got value"),
+    ],
+)
+def test_steps_of_another_kind_are_refused(
+    kind: str, metric: str, post: tuple[Any, ...], what: str
+) -> None:
+    """Each kind of task has its own last steps, and its own metrics."""
+    with pytest.raises(UsageError, match=what) as caught:
+        Task(kind=TaskKind(kind), metric=metric, post=post)
+    assert caught.value.hint
+
+
+def test_a_detector_sees_whole_pictures() -> None:
+    """A crop would cut objects away that the truth still has."""
+    with pytest.raises(UsageError, match="have a crop, which cuts objects away"):
+        Task(
+            kind=TaskKind.DETECTION,
+            metric="map",
+            pre=(Crop(height=8, width=8),),
+            post=(BoxesScores(), Nms()),
+        )
+
+
+def test_anomalies_have_two_classes() -> None:
+    """Normal and abnormal, or no names at all."""
+    with pytest.raises(UsageError, match="3 labels, expected 2 or none"):
+        Task(
+            kind=TaskKind.ANOMALY, metric="auc", labels=("a", "b", "c"), post=(Value(),)
+        )
 
 
 def test_top5_needs_five_classes_kept() -> None:

@@ -127,7 +127,7 @@ def render_compare(found: Comparison) -> RenderableType:
         version = row.version.partition("-")[0]  # OpenVINO adds its commit and branch
         cells = [f"{row.runtime} {version}", *_cells(row)]
         if found.metric:
-            cells.append(figures.show_percent(row.score))
+            cells.append(figures.show_score(found.metric, row.score))
         table.add_row(*cells)
     return Group(Text(head, "bold"), table)
 

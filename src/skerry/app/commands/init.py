@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from skerry.core.seams import Session
-    from skerry.tasks.metrics import Label
+    from skerry.tasks.prediction import Label
     from skerry.tasks.samples import SampleSource
     from skerry.tasks.task import Task
 
@@ -113,7 +113,7 @@ def init(
 
 def _show(session: Session, source: SampleSource, task: Task) -> Iterator[Shown]:
     for sample in source:
-        prediction = task.decode(session.run(sample.inputs))
+        prediction = task.decode(session.run(sample.inputs), sample.inputs)
         label = sample.label
         yield Shown(
             sample=sample.name,
@@ -124,8 +124,13 @@ def _show(session: Session, source: SampleSource, task: Task) -> Iterator[Shown]
 
 
 def _name_label(label: Label, task: Task) -> str:
-    is_index = isinstance(label, int) and 0 <= label < len(task.labels)
-    return task.labels[int(label)] if is_index else str(label)
+    from skerry.tasks.boxes import TrueBoxes
+
+    if isinstance(label, int) and 0 <= label < len(task.labels):
+        return task.labels[label]
+    if isinstance(label, TrueBoxes):
+        return figures.show_number(len(label), "object")
+    return str(label)
 
 
 def _name_steps(task: Task) -> tuple[str, ...]:

@@ -92,17 +92,19 @@ def diff(first: Path, second: Path, /) -> ReportDiff:
 
 
 def _diff_figures(one: Report, other: Report) -> tuple[FigureDiff, ...]:
-    figures_of_one, figures_of_other = _figures(one), _figures(other)
+    metrics = [report.accuracy.metric for report in (one, other) if report.accuracy]
+    unit = "fraction" if all(map(figures.is_share, metrics)) else "value"
+    figures_of_one, figures_of_other = _figures(one, unit), _figures(other, unit)
     return tuple(
         FigureDiff(name=name, unit=unit, first=figures_of_one[name, unit], second=value)
         for (name, unit), value in figures_of_other.items()
     )
 
 
-def _figures(report: Report) -> dict[tuple[str, str], float | None]:
+def _figures(report: Report, unit: str) -> dict[tuple[str, str], float | None]:
     accuracy, latency, memory = report.accuracy, report.latency_ms, report.memory_bytes
     return {
-        ("accuracy", "fraction"): accuracy.after if accuracy else None,
+        ("accuracy", unit): accuracy.after if accuracy else None,
         ("size", "bytes"): report.size_bytes.after,
         ("latency", "ms"): latency.after if latency else None,
         ("memory", "bytes"): memory.after if memory else None,
@@ -142,12 +144,13 @@ def _before_after(report: Report) -> Table:
     table = plain_table("", "#before", "#after", "")
     accuracy, latency = report.accuracy, report.latency_ms
     if accuracy:
-        low, high = (figures.show_signed(v * 100, digits=2) for v in accuracy.ci95)
+        metric = accuracy.metric
+        low, high = (figures.show_end(metric, end) for end in accuracy.ci95)
         table.add_row(
-            figures.show_metric(accuracy.metric),
-            figures.show_percent(accuracy.before),
-            figures.show_percent(accuracy.after),
-            f"{figures.show_points(accuracy.paired_delta)} "
+            figures.show_metric(metric),
+            figures.show_score(metric, accuracy.before),
+            figures.show_score(metric, accuracy.after),
+            f"{figures.show_change(metric, accuracy.paired_delta)} "
             f"(95 %: {low} to {high}, {accuracy.n} samples)",
         )
     _add_bytes(table, "size", report.size_bytes)
@@ -173,11 +176,12 @@ def _add_bytes(table: Table, name: str, change: Change) -> None:
 
 def _tried(report: Report) -> Table:
     table = plain_table("tried", "#accuracy", "#size", "#latency", "")
+    metric = report.accuracy.metric if report.accuracy else ""
     for attempt in report.tried:
         ratio = attempt.latency_ratio
         table.add_row(
             f"{'→ ' if attempt.chosen else '  '}{attempt.name}",
-            figures.show_percent(attempt.accuracy),
+            figures.show_score(metric, attempt.accuracy),
             figures.show_bytes(attempt.size_bytes),
             figures.NOT_MEASURED if ratio is None else f"{ratio:.2f} ×",
             attempt.note,
@@ -191,6 +195,7 @@ def render_diff(found: ReportDiff) -> RenderableType:
 
     shows = {
         "fraction": figures.show_percent,
+        "value": figures.show_value,
         "bytes": figures.show_bytes,
         "ms": figures.show_ms,
     }

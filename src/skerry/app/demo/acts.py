@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from skerry.adapt.audit import Audit, audit
 from skerry.adapt.compare import Comparison, compare
@@ -212,7 +213,7 @@ def squeeze_meter(progress: Progress | None) -> MeterAct:
 def _read_meters(compressed: Compressed) -> MeterAct:
     """Compose readings of the report half's digits and count those read right."""
     right = [compressed.before.per_sample, compressed.after.per_sample]
-    labels = [int(label) for label in compressed.before.labels]
+    labels = [cast("int", label) for label in compressed.before.labels]
     groups = range(0, len(labels) - 4, 5)
     before, after = (
         sum(bool(scores[start : start + 5].all()) for start in groups)

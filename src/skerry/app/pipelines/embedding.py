@@ -23,7 +23,7 @@ from skerry.graph import (
     place_after,
     remove_dead,
 )
-from skerry.tasks.prediction import Prediction
+from skerry.tasks.prediction import Label, Prediction
 from skerry.tasks.samples import SampleSource
 from skerry.tasks.task import Task
 
@@ -74,7 +74,7 @@ class Answers:
 
     embeddings: Array
     predictions: tuple[Prediction, ...]
-    labels: tuple[int | str | None, ...]
+    labels: tuple[Label | None, ...]
 
     @property
     def confidences(self) -> Array:
@@ -192,7 +192,7 @@ def with_head(graph: Graph, head: Head, *, output: str = "") -> Graph:
 
 def ask(
     session: Session,
-    samples: Iterable[tuple[Tensors, int | str | None]],
+    samples: Iterable[tuple[Tensors, Label | None]],
     *,
     embedding: str,
     task: Task,
@@ -219,7 +219,7 @@ def ask(
                 hint="Release it with its embedding as an output.",
             )
         embeddings.append(outputs[embedding].reshape(-1))
-        predictions.append(task.decode(outputs))
+        predictions.append(task.decode(outputs, inputs))
         labels.append(label)
     if not embeddings:
         raise DataError("there are no samples", hint="Give some.")

@@ -30,6 +30,7 @@ from skerry.evolve.drift import make_reference, write_reference
 from skerry.evolve.refit import Labelled, Refit, RefitSettings, refit
 from skerry.graph import open_model, parse_graph, write_graph
 from skerry.runtimes import get_runtime
+from skerry.tasks.prediction import Label
 from skerry.tasks.samples import open_samples
 from skerry.tasks.task import Task, TaskKind, parse_task
 
@@ -37,7 +38,7 @@ OLD_PER_FIELD = 3
 """Old samples a field sample in the candidate's drift reference."""
 
 
-_Row = tuple[Tensors, int | str | None]
+_Row = tuple[Tensors, Label | None]
 """A sample's inputs and its label."""
 
 

@@ -16,7 +16,9 @@ from skerry.app.main import main
 from skerry.app.reports import write_report
 from skerry.core.durable import RealDisk
 from skerry.core.errors import DataError, ModelError, StorageError, UsageError
-from skerry.tasks.steps import TopK
+from skerry.tasks import _image
+from skerry.tasks.decoders import Value
+from skerry.tasks.steps import Layout, Normalize, TopK
 from skerry.tasks.task import Task, TaskKind, task_to_toml
 from tests import models
 from tests.reports import BARE, FULL
@@ -128,6 +130,60 @@ def test_evaluate(ask: Ask, capsys: Capture) -> None:
     low, high = both["against"]["ci95"]
     assert low < 0 < high
     assert "0.00 points" in seen(capsys, *words, "--against", "mlp.onnx")
+
+
+def test_evaluate_under_conditions(ask: Ask, folder: Path, capsys: Capture) -> None:
+    """Each condition is a row beside the pictures as taken; arrays have none."""
+    pictures = folder / "pictures"
+    generator = np.random.default_rng(0)
+    for label in ("0", "1"):
+        (pictures / label).mkdir(parents=True)
+        for index in range(3):
+            pixels = generator.integers(0, 256, (16, 16, 3), np.uint8)
+            path = pictures / label / f"{index}.png"
+            path.write_bytes(_image.encode_png(pixels))
+    task = Task(
+        kind=TaskKind.CLASSIFICATION,
+        metric="top1",
+        pre=(Normalize(scale=1 / 255), Layout()),
+        post=(TopK(k=1),),
+    )
+    (folder / "pictures.toml").write_text(task_to_toml(task))
+    words = ["evaluate", "open.onnx", "pictures", "--task", "pictures.toml"]
+    found = ask(*words, "--conditions", "dark,re-encoding")
+    assert [row["condition"] for row in found["conditions"]] == ["dark", "re-encoding"]
+    assert found["conditions"][0]["against"] is None
+    words += ["--against", "open.onnx", "--conditions", "all"]
+    both = ask(*words)
+    assert len(both["conditions"]) == 7
+    for row in (both, *both["conditions"]):
+        assert row["against"]["paired_delta"] == 0
+        assert row["against"]["verdict"] == "no difference on n=6"
+    text = seen(capsys, *words)
+    assert "as taken" in text
+    assert "re-encoding" in text
+    assert "no difference on n=6" in text
+    error = ask("evaluate", "open.onnx", "pictures", "--conditions", "darc")
+    assert error["code"] == "UsageError"
+    arrays = ["evaluate", "mlp.onnx", "rows.npz", "--task", "task.toml"]
+    error = ask(*arrays, "--conditions", "dark")
+    assert "samples are arrays" in error["what"]
+
+
+def test_evaluate_in_the_labels_own_unit(
+    ask: Ask, folder: Path, capsys: Capture
+) -> None:
+    """A regression's errors are numbers, not percentages."""
+    rows = np.random.default_rng(0).normal(size=(12, 8)).astype(np.float32)
+    np.savez(folder / "values.npz", x=rows, label=np.linspace(0, 9, 12))
+    task = Task(kind=TaskKind.REGRESSION, metric="rmse", post=(Value(),))
+    (folder / "value.toml").write_text(task_to_toml(task))
+    words = ["evaluate", "mlp.onnx", "values.npz", "--task", "value.toml"]
+    found = ask(*words)
+    assert found["value"] > 1
+    text = seen(capsys, *words, "--against", "mlp.onnx")
+    assert f"{found['value']:.4g}" in text
+    assert "%" not in text.replace("95 %", "")
 
 
 def test_init_then_evaluate(ask: Ask, folder: Path, capsys: Capture) -> None:

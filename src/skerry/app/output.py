@@ -122,12 +122,14 @@ class Output:
 
     def _print(self, words: RenderableType) -> None:
         console = make_console(self._stdout)
+        # Text that says so is for programs as well: its lines stay whole.
+        is_whole = isinstance(words, Text) and bool(words.no_wrap)
         if console.is_terminal:
-            console.print(words)
+            console.print(words, soft_wrap=is_whole)
             return
         # Rich fills lines up with spaces, which no file or pipe needs.
         with console.capture() as capture:
-            console.print(words)
+            console.print(words, soft_wrap=is_whole)
         for line in capture.get().splitlines():
             self._stdout.write(line.rstrip() + "\n")
 

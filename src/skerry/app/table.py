@@ -67,6 +67,16 @@ COMMANDS = (
         ),
     ),
     Command(
+        name="check",
+        run=f"{_ROOM}.check:check",
+        render=f"{_ROOM}.check:render_check",
+        summary="Judge a compression by its budget, for a pull request.",
+        examples=(
+            "check out/report.json",
+            "check out/report.json --against base/report.json --markdown comment.md",
+        ),
+    ),
+    Command(
         name="demo",
         run=f"{_ROOM}.demo:demo",
         render=f"{_ROOM}.demo:render_demo",

@@ -11,11 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skerry.app.commands.report import Shown, render_show
+from skerry.app.markdown import verdict_to_markdown
 from skerry.app.output import Output
 from skerry.app.project import PROJECT_FILE, read_project
 from skerry.app.report_page import report_page
 from skerry.app.reports import decode_report, encode_report
 from skerry.app.toolchains import read_table
+from skerry.app.verdict import judge
 from skerry.core.errors import UsageError
 from tests.reports import BARE, FULL
 from tests.strategies import damaged
@@ -30,10 +32,12 @@ TABLES = (
 
 @given(st.one_of(st.binary(max_size=200), damaged(REPORTS)))
 def test_report(content: bytes) -> None:
-    """A damaged report is refused, or read; what is read can be shown as a page."""
+    """A damaged report is refused, or read; what is read can be shown and judged."""
     with contextlib.suppress(UsageError):
         report = decode_report(content, name="r")
         assert report_page(report).startswith("<!doctype html>")
+        verdict = judge(report, report.budget, base=report)
+        assert verdict_to_markdown(verdict).startswith("### ")
         Output(stdout=io.StringIO()).result(
             Shown(report=report, html=None), render_show
         )

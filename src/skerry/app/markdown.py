@@ -25,15 +25,21 @@ MOST_LINES = 20
 MOST_NAMES = 4
 """Operators that are named at once; more are counted."""
 
-_MARKUP = re.compile(r"[\\`*_\[\]{}|~$!^]|(?<=www)\.|:(?=//)", re.IGNORECASE)
-_BEGINNING = re.compile(r"^(\d*)([-+=.)])")
-_ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
-# Sites find mentions and issues after Markdown is rendered: only a break stops them.
-_BROKEN = {"@": "@<!-- -->", "#": "#<!-- -->"}
+_MARKUP = re.compile(r"[\\`*_\[\]{}|~$!]|(?<=www)\.|:(?=//)", re.IGNORECASE)
+_BEGINNING = re.compile(r"^()([-+=])|^(\d+)([.)])(?=\s|$)")
+_REPLACEMENTS = {
+    "&": "&amp;",
+    "<": "&lt;",
+    ">": "&gt;",
+    # Mentions and issues are found after Markdown is rendered: only a break stops them.
+    "@": "@<!-- -->",
+    "#": "#<!-- -->",
+}
+_REPLACED = re.compile(f"[{''.join(_REPLACEMENTS)}]")
 
 
 def escape_markdown(text: str) -> str:
-    r"""Write a text so that Markdown, as GitHub and GitLab render it, shows just that.
+    r"""Write a text so that Markdown, as GitHub renders it, shows just that.
 
     Line breaks become spaces, characters that cannot be seen are left out, and what is
     too long is cut.
@@ -44,13 +50,13 @@ def escape_markdown(text: str) -> str:
         >>> escape_markdown("@all see #1")
         '@<!-- -->all see #<!-- -->1'
     """
-    seen = " ".join(text[: 4 * LONGEST].split())
-    seen = "".join(c for c in seen if unicodedata.category(c)[0] != "C")
+    kept = (c for c in text[: 4 * LONGEST] if c.isspace() or not _is_hidden(c))
+    seen = " ".join("".join(kept).split())
     if len(text) > 4 * LONGEST or len(seen) > LONGEST:
         seen = seen[: LONGEST - 1] + "…"
     marked = _MARKUP.sub(lambda found: "\\" + found[0], seen)
-    marked = _BEGINNING.sub(r"\1\\\2", marked)
-    return marked.translate(str.maketrans(_ENTITIES | _BROKEN))
+    marked = _BEGINNING.sub(r"\1\3\\\2\4", marked)
+    return _REPLACED.sub(lambda found: _REPLACEMENTS[found[0]], marked)
 
 
 def verdict_to_markdown(verdict: Verdict) -> str:
@@ -59,12 +65,16 @@ def verdict_to_markdown(verdict: Verdict) -> str:
         f"### {_headline(verdict)}",
         escape_markdown(verdict.summary),
         _table(verdict),
-        _list(_say_breaches(verdict)),
-        _list([found.statement for found in verdict.differences]),
+        _list(_say_breaches(verdict) + [one.statement for one in verdict.differences]),
         _titled("Kept in higher precision", _say_kept(verdict)),
         _titled("Notes", verdict.notes),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _is_hidden(character: str) -> bool:
+    """Whether it is a control, or turns the direction of what follows."""
+    return unicodedata.category(character).startswith("C")
 
 
 def _headline(verdict: Verdict) -> str:

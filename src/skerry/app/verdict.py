@@ -342,9 +342,9 @@ def _latency_against(latency: LatencyChange, base: LatencyChange) -> Difference:
         delta=delta,
         ci95=interval,
         is_inside_noise=_is_inside(*interval),
-        statement=f"Against the base, that is {latency.ratio:.2f} × the source’s time "
-        f"instead of {base.ratio:.2f} × (95 % of the difference: {low} to {high}); "
-        f"{_say_noise(*interval)}.",
+        statement=f"Against the base, one inference takes {latency.ratio:.2f} × the "
+        f"source’s time instead of {base.ratio:.2f} × (95 % of the difference: {low} "
+        f"to {high}); {_say_noise(*interval)}.",
     )
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from skerry.app.markdown import verdict_to_markdown
 from skerry.app.reports import read_report
 from skerry.app.verdict import Verdict, judge
+from skerry.core.budget import Budget
 from skerry.core.durable import write_file
 from skerry.core.errors import BudgetError
 
@@ -64,13 +65,14 @@ def check(
         markdown: Write the summary to this file too.
     """
     read = read_report(report)
-    flags = {
-        "accuracy_drop": accuracy_drop,
-        "latency_ms": latency_ms,
-        "size_bytes": size_bytes,
-        "memory_bytes": memory_bytes,
-    }
-    given = {name: limit for name, limit in flags.items() if limit is not None}
+    flags = Budget(
+        accuracy_drop=accuracy_drop,
+        latency_ms=latency_ms,
+        size_bytes=size_bytes,
+        memory_bytes=memory_bytes,
+    )
+    limits = {field.name: getattr(flags, field.name) for field in fields(flags)}
+    given = {name: limit for name, limit in limits.items() if limit is not None}
     budget = replace(read.budget, **given)
     base = read_report(against) if against else None
     verdict = judge(read, budget, base=base)

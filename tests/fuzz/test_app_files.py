@@ -36,7 +36,7 @@ def test_report(content: bytes) -> None:
     with contextlib.suppress(UsageError):
         report = decode_report(content, name="r")
         assert report_page(report).startswith("<!doctype html>")
-        verdict = judge(report, report.budget, base=report)
+        verdict = judge(report, report.budget, against=report)
         assert verdict_to_markdown(verdict).startswith("### ")
         Output(stdout=io.StringIO()).result(
             Shown(report=report, html=None), render_show

@@ -83,7 +83,7 @@ def _headline(verdict: Verdict) -> str:
         for field in fields(Budget)
         if getattr(verdict.budget, field.name) is not None
     ]
-    breaches = (*verdict.breaches, *verdict.breaches_against_base)
+    breaches = (*verdict.breaches, *verdict.breaches_against)
     missed = len({breach.limit for breach in breaches})
     model = escape_markdown(verdict.model)
     if not limits:
@@ -100,7 +100,7 @@ def _table(verdict: Verdict) -> str:
     marks = ["---", "---:", "---:", "---:", "---:", "---"]
     lines = [titles, marks, *(_cells(row) for row in verdict.rows)]
     place = titles.index("base")
-    if not verdict.has_base:
+    if not verdict.is_compared:
         lines = [[*line[:place], *line[place + 1 :]] for line in lines]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -109,7 +109,7 @@ def _cells(row: Row) -> list[str]:
     holds = {None: "", True: "yes", False: "**no**"}[row.holds]
     if row.holds is False and row.after is None:
         holds += ", not measured"
-    values = (_show(row, value) for value in (row.before, row.after, row.base))
+    values = (_show(row, value) for value in (row.before, row.after, row.other))
     return [escape_markdown(row.name), *values, _show_limit(row), holds]
 
 
@@ -139,7 +139,7 @@ def _say_breaches(verdict: Verdict) -> list[str]:
     said = [f"Does not hold: {_say(breach)}." for breach in verdict.breaches]
     said += [
         f"Does not hold against the base: {_say(breach)}."
-        for breach in verdict.breaches_against_base
+        for breach in verdict.breaches_against
     ]
     return said
 

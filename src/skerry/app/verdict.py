@@ -42,7 +42,7 @@ class Row:
         unit: Of the three values: `fraction`, `value`, `bytes`, `ms` or `mJ`.
         before: Of the source model; None where it was not measured.
         after: Of the compressed model; None where it was not measured.
-        base: Of the base's compressed model; None without one, or where the two were
+        other: Of the base's compressed model; None without one, or where the two were
             not measured alike.
         limit: What the budget allows: the largest `after`, or for a metric the
             largest loss as a fraction; None where it demands nothing.
@@ -53,7 +53,7 @@ class Row:
     unit: Unit
     before: float | None
     after: float | None
-    base: float | None
+    other: float | None
     limit: float | None
     holds: bool | None
 
@@ -86,10 +86,10 @@ class Verdict:
     Attributes:
         model: Name of the source model's file.
         summary: What became of it, in one sentence.
-        has_base: Whether it was compared with the report of a base.
+        is_compared: Whether it was compared with the report of a base.
         budget: What was demanded.
         breaches: Limits that do not hold.
-        breaches_against_base: The limit of the loss, where more than it is lost
+        breaches_against: The limit of the loss, where more than it is lost
             against the base.
         rows: One a figure.
         differences: One a change that has noise.
@@ -99,17 +99,17 @@ class Verdict:
 
     model: str
     summary: str
-    has_base: bool
+    is_compared: bool
     budget: Budget
     breaches: tuple[Breach, ...]
-    breaches_against_base: tuple[Breach, ...]
+    breaches_against: tuple[Breach, ...]
     rows: tuple[Row, ...]
     differences: tuple[Difference, ...]
     kept: tuple[Kept, ...]
     notes: tuple[str, ...]
 
 
-def judge(report: Report, budget: Budget, *, base: Report | None = None) -> Verdict:
+def judge(report: Report, budget: Budget, *, against: Report | None = None) -> Verdict:
     """Judge a report by a budget, and how it changed against the base's.
 
     The limit of the loss holds against the source and, given a base, against that
@@ -118,30 +118,30 @@ def judge(report: Report, budget: Budget, *, base: Report | None = None) -> Verd
     Args:
         report: The report to judge.
         budget: What is demanded; takes the place of the report's own.
-        base: The report of what the compressed model would replace.
+        against: The report of what the compressed model would replace.
 
     Raises:
         UsageError: A limit makes no sense, the metric is not known, or the base is of
             another model or other samples.
     """
     _check_limits(budget)
-    if base is not None:
-        _check_comparable(report, base)
+    if against is not None:
+        _check_comparable(report, against)
     breaches = budget.breaches(_measured(report))
-    lost = _breaches_against(base, report, budget)
+    lost = _breaches_against(against, report, budget)
     missed = {breach.limit for breach in (*breaches, *lost)}
-    differences = _differences(report, base)
+    differences = _differences(report, against)
     return Verdict(
         model=report.model,
         summary=sum_up(report).removesuffix(" It misses the budget."),
-        has_base=base is not None,
+        is_compared=against is not None,
         budget=budget,
         breaches=tuple(breaches),
-        breaches_against_base=tuple(lost),
-        rows=_rows(report, base, budget, missed),
+        breaches_against=tuple(lost),
+        rows=_rows(report, against, budget, missed),
         differences=differences,
         kept=tuple(kept_operators(report)),
-        notes=_notes(report, base),
+        notes=_notes(report, against),
     )
 
 
@@ -157,17 +157,17 @@ def _check_limits(budget: Budget) -> None:
             )
 
 
-def _check_comparable(report: Report, base: Report) -> None:
+def _check_comparable(report: Report, other: Report) -> None:
     """Two reports are compared only on the same model and the same samples."""
-    if report.sha256[0] != base.sha256[0]:
+    if report.sha256[0] != other.sha256[0]:
         raise UsageError(
-            f"the base is of another source model: {base.model[:80]} "
-            f"({base.sha256[0][:12]}), expected {report.model[:80]} "
+            f"the base is of another source model: {other.model[:80]} "
+            f"({other.sha256[0][:12]}), expected {report.model[:80]} "
             f"({report.sha256[0][:12]})",
             hint="Compress the same model on both branches, or leave --against out.",
         )
     hint = "Evaluate both branches on the same samples, or leave --against out."
-    ours, theirs = report.accuracy, base.accuracy
+    ours, theirs = report.accuracy, other.accuracy
     if ours is None or theirs is None:
         if ours is not theirs:
             raise UsageError("only one of the two reports has an accuracy", hint=hint)
@@ -203,17 +203,17 @@ def _measured(report: Report) -> dict[str, float]:
 
 
 def _breaches_against(
-    base: Report | None, report: Report, budget: Budget
+    other: Report | None, report: Report, budget: Budget
 ) -> list[Breach]:
-    if base is None or base.accuracy is None or report.accuracy is None:
+    if other is None or other.accuracy is None or report.accuracy is None:
         return []
-    before, after = base.accuracy.after, report.accuracy.after
+    before, after = other.accuracy.after, report.accuracy.after
     drop = find_metric(report.accuracy.metric).drop(before, after - before)
     return Budget(accuracy_drop=budget.accuracy_drop).breaches({"accuracy_drop": drop})
 
 
 def _rows(
-    report: Report, base: Report | None, budget: Budget, missed: set[str]
+    report: Report, other: Report | None, budget: Budget, missed: set[str]
 ) -> tuple[Row, ...]:
     accuracy = report.accuracy
     is_share = accuracy is None or figures.is_share(accuracy.metric)
@@ -231,14 +231,14 @@ def _rows(
         before, after = _change(report, limit_name)
         if limit is None and after is None:
             continue
-        is_alike = limit_name != "latency_ms" or _timed_alike(report, base)
+        is_alike = limit_name != "latency_ms" or _timed_alike(report, other)
         rows.append(
             Row(
                 name=shown,
                 unit=unit,
                 before=before,
                 after=after,
-                base=_change(base, limit_name)[1] if base and is_alike else None,
+                other=_change(other, limit_name)[1] if other and is_alike else None,
                 limit=limit,
                 holds=None if limit is None else limit_name not in missed,
             )
@@ -257,26 +257,26 @@ def _change(report: Report, limit: str) -> tuple[float | None, float | None]:
     return (None, None) if change is None else (change.before, change.after)
 
 
-def _timed_alike(report: Report, base: Report | None) -> bool:
-    if base is None or base.latency_ms is None or report.latency_ms is None:
+def _timed_alike(report: Report, other: Report | None) -> bool:
+    if other is None or other.latency_ms is None or report.latency_ms is None:
         return False
-    return _timed_on(base.latency_ms) == _timed_on(report.latency_ms)
+    return _timed_on(other.latency_ms) == _timed_on(report.latency_ms)
 
 
 def _timed_on(latency: LatencyChange) -> str:
     return f"{latency.runtime}, {figures.show_number(latency.threads, 'thread')}"
 
 
-def _differences(report: Report, base: Report | None) -> tuple[Difference, ...]:
+def _differences(report: Report, other: Report | None) -> tuple[Difference, ...]:
     found = []
     if report.accuracy:
         found.append(_accuracy_change(report.accuracy))
-        if base and base.accuracy:
-            found.append(_accuracy_against(report.accuracy, base.accuracy))
+        if other and other.accuracy:
+            found.append(_accuracy_against(report.accuracy, other.accuracy))
     if report.latency_ms:
         found.append(_latency_change(report.latency_ms))
-        if base and base.latency_ms and _timed_alike(report, base):
-            found.append(_latency_against(report.latency_ms, base.latency_ms))
+        if other and other.latency_ms and _timed_alike(report, other):
+            found.append(_latency_against(report.latency_ms, other.latency_ms))
     return tuple(found)
 
 
@@ -291,9 +291,9 @@ def _accuracy_change(accuracy: Accuracy) -> Difference:
     )
 
 
-def _accuracy_against(accuracy: Accuracy, base: Accuracy) -> Difference:
-    one, other = ((change.paired_delta, *change.ci95) for change in (accuracy, base))
-    delta, interval = _subtract(one, other)
+def _accuracy_against(accuracy: Accuracy, other: Accuracy) -> Difference:
+    changes = ((change.paired_delta, *change.ci95) for change in (accuracy, other))
+    delta, interval = _subtract(*changes)
     words = _say_noise(*interval)
     return _say_accuracy(accuracy.metric, "base", delta, interval, words)
 
@@ -333,8 +333,8 @@ def _latency_change(latency: LatencyChange) -> Difference:
     )
 
 
-def _latency_against(latency: LatencyChange, base: LatencyChange) -> Difference:
-    delta, interval = _subtract(_speed(latency), _speed(base))
+def _latency_against(latency: LatencyChange, other: LatencyChange) -> Difference:
+    delta, interval = _subtract(_speed(latency), _speed(other))
     low, high = (figures.show_signed(end, digits=2) for end in interval)
     return Difference(
         name="latency",
@@ -343,7 +343,7 @@ def _latency_against(latency: LatencyChange, base: LatencyChange) -> Difference:
         ci95=interval,
         is_inside_noise=_is_inside(*interval),
         statement=f"Against the base, one inference takes {latency.ratio:.2f} × the "
-        f"source’s time instead of {base.ratio:.2f} × (95 % of the difference: {low} "
+        f"source’s time instead of {other.ratio:.2f} × (95 % of the difference: {low} "
         f"to {high}); {_say_noise(*interval)}.",
     )
 
@@ -390,12 +390,12 @@ def _paired(accuracy: Accuracy) -> PairedDelta:
     )
 
 
-def _notes(report: Report, base: Report | None) -> tuple[str, ...]:
+def _notes(report: Report, other: Report | None) -> tuple[str, ...]:
     """The report's notes, without what the differences say already."""
     said = "The change in accuracy is "
     notes = [note for note in report.notes if not note.startswith(said)]
-    if base and base.latency_ms and report.latency_ms:
-        ours, theirs = _timed_on(report.latency_ms), _timed_on(base.latency_ms)
+    if other and other.latency_ms and report.latency_ms:
+        ours, theirs = _timed_on(report.latency_ms), _timed_on(other.latency_ms)
         if ours != theirs:
             notes.append(
                 f"The base was timed on {theirs}, this on {ours}: not compared."

@@ -64,7 +64,7 @@ def test_a_long_text_is_cut() -> None:
 
 def test_the_golden_summary() -> None:
     """The whole comment, with a base, a limit missed, and a name that is markup."""
-    verdict = judge(FULL, replace(FULL.budget, accuracy_drop=0.005), base=BASE)
+    verdict = judge(FULL, replace(FULL.budget, accuracy_drop=0.005), against=BASE)
     assert verdict_to_markdown(verdict) == GOLDEN.read_text()
 
 

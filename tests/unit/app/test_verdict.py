@@ -60,39 +60,40 @@ def test_what_was_not_measured_does_not_hold() -> None:
 
 def test_the_loss_is_limited_against_the_base_too() -> None:
     """Half a point under the source may be more than that under the base."""
-    found = judge(FULL, LOSS, base=BASE)
+    found = judge(FULL, LOSS, against=BASE)
     assert found.breaches == ()
-    assert [breach.limit for breach in found.breaches_against_base] == ["accuracy_drop"]
+    assert [breach.limit for breach in found.breaches_against] == ["accuracy_drop"]
     assert found.rows[0].holds is False
-    assert found.rows[0].base == 0.956
-    wider = judge(FULL, Budget(accuracy_drop=0.01), base=BASE)
-    assert wider.breaches_against_base == ()
+    assert found.rows[0].other == 0.956
+    wider = judge(FULL, Budget(accuracy_drop=0.01), against=BASE)
+    assert wider.breaches_against == ()
 
 
 def test_noise_is_told_from_a_difference() -> None:
     """Each change that has an interval says whether no change lies within."""
     found = {
-        (one.name, one.against): one for one in judge(FULL, LOSS, base=BASE).differences
+        (one.name, one.against): one
+        for one in judge(FULL, LOSS, against=BASE).differences
     }
     assert len(found) == 4
     source = found["lines right", "source"]
     assert source.is_inside_noise
     assert "samples to tell" in source.statement
-    base = found["lines right", "base"]
-    assert base.delta == pytest.approx(-0.007)
-    assert base.ci95 == pytest.approx((-0.007 - 41**0.5 / 1e3, -0.007 + 41**0.5 / 1e3))
-    assert not base.is_inside_noise
-    assert "a real difference" in base.statement
+    other = found["lines right", "base"]
+    assert other.delta == pytest.approx(-0.007)
+    assert other.ci95 == pytest.approx((-0.007 - 41**0.5 / 1e3, -0.007 + 41**0.5 / 1e3))
+    assert not other.is_inside_noise
+    assert "a real difference" in other.statement
     assert not found["latency", "source"].is_inside_noise
     assert not found["latency", "base"].is_inside_noise
-    near = judge(FULL, LOSS, base=timed(FULL, ratio=0.575)).differences
+    near = judge(FULL, LOSS, against=timed(FULL, ratio=0.575)).differences
     assert [one.is_inside_noise for one in near] == [True, True, False, True]
 
 
 def test_a_base_timed_elsewhere_is_not_compared() -> None:
     """Another runtime's time is no base; a note says so."""
-    found = judge(FULL, LOSS, base=timed(BASE, runtime="onnxruntime"))
-    assert next(row for row in found.rows if row.name == "latency").base is None
+    found = judge(FULL, LOSS, against=timed(BASE, runtime="onnxruntime"))
+    assert next(row for row in found.rows if row.name == "latency").other is None
     assert ("latency", "base") not in {
         (one.name, one.against) for one in found.differences
     }
@@ -109,7 +110,7 @@ def test_a_note_is_not_said_twice() -> None:
 
 
 @pytest.mark.parametrize(
-    ("base", "what"),
+    ("other", "what"),
     [
         (replace(FULL, sha256=("0" * 64, "1" * 64)), "another source model"),
         (scored(FULL, n=999), "1,000"),
@@ -118,17 +119,17 @@ def test_a_note_is_not_said_twice() -> None:
         (replace(FULL, accuracy=None), "only one"),
     ],
 )
-def test_other_models_and_samples_are_refused(base: Report, what: str) -> None:
+def test_other_models_and_samples_are_refused(other: Report, what: str) -> None:
     """A comparison of what cannot be compared is the user's error."""
     with pytest.raises(UsageError, match=what) as raised:
-        judge(FULL, LOSS, base=base)
+        judge(FULL, LOSS, against=other)
     assert "--against" in raised.value.hint
 
 
 def test_reports_without_accuracy_are_compared() -> None:
     """Sizes have a base all the same."""
-    (row,) = judge(BARE, Budget(size_bytes=999), base=BARE).rows
-    assert (row.base, row.holds) == (1000, False)
+    (row,) = judge(BARE, Budget(size_bytes=999), against=BARE).rows
+    assert (row.other, row.holds) == (1000, False)
 
 
 @pytest.mark.parametrize(
@@ -163,6 +164,6 @@ def test_an_error_in_the_labels_own_unit() -> None:
         ci95=(0.05, 0.15),
     )
     report = replace(BARE, accuracy=accuracy)
-    (breach,) = judge(report, Budget(accuracy_drop=0.04), base=report).breaches
+    (breach,) = judge(report, Budget(accuracy_drop=0.04), against=report).breaches
     assert breach.measured == pytest.approx(0.05)
     assert judge(report, LOSS).rows[0].unit == "value"

@@ -74,12 +74,12 @@ def check(
     limits = {field.name: getattr(flags, field.name) for field in fields(flags)}
     given = {name: limit for name, limit in limits.items() if limit is not None}
     budget = replace(read.budget, **given)
-    base = read_report(against) if against else None
-    verdict = judge(read, budget, base=base)
+    other = read_report(against) if against else None
+    verdict = judge(read, budget, against=other)
     words = verdict_to_markdown(verdict)
     if markdown:
         write_file(markdown, words.encode())
-    is_missed = bool(verdict.breaches or verdict.breaches_against_base)
+    is_missed = bool(verdict.breaches or verdict.breaches_against)
     return Checked(
         report=report,
         against=against,

@@ -70,9 +70,8 @@ class GatewaySettings:
         host: Where it serves; only this machine unless told otherwise.
         port: The port, or 0 for any free one.
         serve_token: What those who ask must show; needed beyond this machine.
-        recording: A folder of recordings that stands for a camera, or None.
-        frames_per_s: How fast it is replayed.
-        watched: The release that its frames are for; empty for the first that serves.
+        watched: The release that the frames of its source are for; empty for the first
+            that serves.
         threads: How many inferences of one release run at once.
         probation_s: How long a release serves before it is accepted for good.
     """
@@ -84,8 +83,6 @@ class GatewaySettings:
     host: str = "127.0.0.1"
     port: int = 0
     serve_token: str | None = field(default=None, repr=False)
-    recording: Path | None = None
-    frames_per_s: float = 20.0
     watched: str = ""
     threads: int = 1
     probation_s: float = 5.0
@@ -102,8 +99,7 @@ async def run_gateway(
     Args:
         settings: How it runs.
         ready: Told the address once it serves and the agent runs.
-        source: What it looks at by itself, or None; whoever calls makes it, of
-            `settings.recording` or of a camera.
+        source: What it looks at by itself, such as a camera, or None.
 
     Raises:
         UsageError: The settings contradict each other, or it is not enrolled.
@@ -344,11 +340,9 @@ def _check(settings: GatewaySettings) -> None:
             f"token to ask for",
             hint="Give --serve-token, or listen on 127.0.0.1.",
         )
-    if settings.threads < 1 or not settings.frames_per_s > 0:
+    if settings.threads < 1:
         raise UsageError(
-            f"{settings.threads} threads and {settings.frames_per_s} frames a second "
-            f"make no gateway",
-            hint="Give at least 1 thread and more than 0 frames a second.",
+            f"{settings.threads} threads make no gateway", hint="Give at least 1."
         )
 
 

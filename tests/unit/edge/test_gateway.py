@@ -15,7 +15,6 @@ from skerry.edge.gateway import GatewaySettings, is_loopback, run_gateway
         ({"host": "0.0.0.0"}, "other machines"),  # noqa: S104 - refused
         ({"host": "gateway.local"}, "other machines"),
         ({"threads": 0}, "0 threads"),
-        ({"frames_per_s": 0.0}, "0.0 frames"),
         ({}, "no gateway has been enrolled"),
         ({"token": "t"}, "no gateway has been enrolled"),
     ],

@@ -32,6 +32,7 @@ def run(
     serve_token: str | None = None,
     recording: Path | None = None,
     frames_per_s: float = 20.0,
+    watched: str = "",
     threads: int = 1,
     probation_s: float = 5.0,
     log: LogFormat = LogFormat.TEXT,
@@ -49,6 +50,7 @@ def run(
         serve_token: What those who ask must show; needed beyond this machine.
         recording: A folder of recordings (.npz) that stands for a camera.
         frames_per_s: How fast recordings are played.
+        watched: The release that they are for; the first that serves by default.
         threads: How many inferences of one release run at once.
         probation_s: How long a new release serves before it is accepted for good.
         log: How its events are logged on standard error.
@@ -66,6 +68,7 @@ def run(
         host=host,
         port=port,
         serve_token=serve_token,
+        watched=watched,
         threads=threads,
         probation_s=probation_s,
     )

@@ -132,7 +132,8 @@ class Devices:
                 f"{root_sha256!r:.80} is not a SHA-256",
                 hint="Give the hash of the root of trust, 64 hexadecimal digits.",
             )
-        secret = secrets.token_urlsafe(32)
+        # Hexadecimal: it is typed after --token, and must not begin with a hyphen.
+        secret = secrets.token_hex(32)
         await self._database.run(
             lambda connection: self._create(connection, name, labels, secret, who)
         )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -41,13 +42,13 @@ async def _may_enter(devices: Devices, credentials: Credentials) -> bool:
 
 
 def test_a_device_is_registered() -> None:
-    """It is there with its labels, not enrolled, not online, with an empty shadow."""
+    """It is there with its labels, not enrolled; its token can be typed after a flag."""
 
     async def use(devices: Devices, clock: FakeClock) -> None:
         token = await devices.create(
             "gate-1", labels={"site": "north"}, root_sha256=ROOT_SHA256
         )
-        assert token.endswith(f".{ROOT_SHA256}")
+        assert re.fullmatch(rf"[0-9a-f]{{64}}\.{ROOT_SHA256}", token)
         device = await devices.get("gate-1")
         assert device.labels == {"site": "north"}
         assert device.created_at_ms == clock.unix_ms()

@@ -42,7 +42,7 @@ async def _may_enter(devices: Devices, credentials: Credentials) -> bool:
 
 
 def test_a_device_is_registered() -> None:
-    """It is there with its labels, not enrolled; its token can be typed after a flag."""
+    """It has its labels and is not enrolled; its token can be typed after a flag."""
 
     async def use(devices: Devices, clock: FakeClock) -> None:
         token = await devices.create(

@@ -115,14 +115,23 @@ def watch(
         )
 
 
-def _observe(observer: RangeObserver, value: Array, name: str, method: Method) -> None:
-    if not value.size:
-        return
+def check_finite(value: Array, name: str) -> None:
+    """Refuse what a calibration sample made of a value.
+
+    Raises:
+        DataError: It holds NaN or infinity.
+    """
     if not np.isfinite(value).all():
         raise DataError(
             f"{name!r} becomes NaN or infinite on a calibration sample",
             hint="Look for NaN in the model's weights or in the samples.",
         )
+
+
+def _observe(observer: RangeObserver, value: Array, name: str, method: Method) -> None:
+    if not value.size:
+        return
+    check_finite(value, name)
     flat = value.reshape(-1)
     if method == "minmax" or flat.size <= LARGEST_SLICE:
         observer.update(flat)

@@ -43,7 +43,7 @@ class ChannelStatistics:
         return cls(
             low=rows.min(axis=1, initial=0.0).astype(np.float64),
             high=rows.max(axis=1, initial=0.0).astype(np.float64),
-            squares=np.einsum("cn,cn->c", rows, rows).astype(np.float64),
+            squares=np.einsum("cn,cn->c", rows, rows, dtype=np.float64),
             count=rows.shape[1],
         )
 

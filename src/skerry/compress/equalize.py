@@ -16,12 +16,12 @@ from typing import Literal
 
 import numpy as np
 
-from skerry.compress.calibrate import Progress, watch
+from skerry.compress.calibrate import Progress, check_finite, watch
 from skerry.compress.channel_noise import ChannelNoise, ChannelStatistics, Reading
 from skerry.compress.layer_weights import LayerWeights
 from skerry.compress.regions import Region, find_regions, names_read
 from skerry.core.seams import Array, Runtime, Tensors
-from skerry.graph import Graph
+from skerry.graph import Graph, fold_products
 
 Equalization = Literal["none", "weights", "activations"]
 """By what channels are made alike: nothing, the ranges of weights as in the paper, or
@@ -66,7 +66,8 @@ def equalize(
         DataError: The samples do not fit the graph, or there are none.
         RuntimeFailure: The runtime cannot run it.
     """
-    changed = graph.copy()
+    # A product by one number is cheaper than by one a channel: at least there is one.
+    changed = fold_products(graph)
     regions = find_regions(changed)
     if not regions:
         return changed
@@ -99,6 +100,10 @@ def measure_channels(
     """Measure each channel of what the layers of regions read, by the value's name.
 
     Of each sample only sums and extremes are kept.
+
+    Raises:
+        DataError: A value becomes NaN or infinite, the samples do not fit the graph,
+            or there are none.
     """
     places = {name: (place, channels) for name, place, channels in names_read(regions)}
     found: dict[str, ChannelStatistics] = {}
@@ -111,6 +116,7 @@ def measure_channels(
         progress=progress,
     ):
         for name, (place, channels) in places.items():
+            check_finite(values[name], name)
             rows = np.moveaxis(values[name], place.axis, 0).reshape(channels, -1)
             one = ChannelStatistics.of(rows)
             found[name] = found[name].joined(one) if name in found else one

@@ -11,7 +11,7 @@ section 4.1).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import prod
 
 import numpy as np
@@ -24,8 +24,6 @@ _SAME_AXIS = frozenset({"Identity", "LeakyRelu", "PRelu", "Relu"})
 _SPATIAL = frozenset({"AveragePool", "GlobalAveragePool", "GlobalMaxPool", "MaxPool"})
 _RESHAPES = frozenset({"Flatten", "Reshape", "Squeeze"})
 _SHAPES_ONLY = frozenset({"Shape", "Size"})
-_CONV_RANKS = 3
-"""Dimensions of the smallest picture: samples, channels, positions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,23 +85,20 @@ def find_regions(graph: Graph) -> tuple[Region, ...]:
     regions: list[Region] = []
     taken: set[Value] = set()
     for node in graph.nodes:
-        place = _place_of_output(graph, node)
-        if place is None or node.outputs[0] in taken:
-            continue
-        search = _Search(graph)
-        if search.grow(node.outputs[0], place) and search.sinks:
-            taken |= search.places.keys()
-            shape = dims(node.outputs[0]) or ()
-            channels = shape[place.axis]
-            regions.append(
-                Region(
-                    channels=int(str(channels)),
-                    source=node,
-                    place=place,
-                    shifts=tuple(search.shifts),
-                    sinks=tuple(search.sinks),
+        for place in _places_of_output(graph, node):
+            search = _Search(graph)
+            is_free = node.outputs[0] not in taken
+            if is_free and search.grow(node.outputs[0], place) and search.sinks:
+                taken |= search.places.keys()
+                regions.append(
+                    Region(
+                        channels=_size(node.outputs[0], place),
+                        source=node,
+                        place=place,
+                        shifts=tuple(search.shifts),
+                        sinks=tuple(search.sinks),
+                    )
                 )
-            )
     return tuple(regions)
 
 
@@ -120,21 +115,24 @@ def constant_operand(graph: Graph, node: Node) -> int | None:
     return None
 
 
-def _place_of_output(graph: Graph, node: Node) -> Place | None:
-    """Where the channels of a source's output lie; None where it is no source."""
-    shape = dims(node.outputs[0]) if node.outputs else None
-    if shape is None or node.outputs[0].is_graph_output():
-        return None
-    axis = None
+def _places_of_output(graph: Graph, node: Node) -> list[Place]:
+    """Where the channels of a source's output can lie; empty where it is no source."""
+    rank = len((dims(node.outputs[0]) if node.outputs else None) or ())
+    axes: list[int] = []
     if role(node) is Role.WEIGHTS:
         if _can_scale_output(graph, node):
-            axis = len(shape) - 1 if node.op_type in ("Gemm", "MatMul") else 1
+            axes = [rank - 1 if node.op_type in ("Gemm", "MatMul") else 1]
     elif node.op_type in ("Mul", "Div") and constant_operand(graph, node) is not None:
         # Channels are second in pictures and last in sequences and vectors.
-        axis = 1 if len(shape) > _CONV_RANKS else len(shape) - 1
-    if axis is None or axis >= len(shape) or not isinstance(shape[axis], int):
-        return None
-    return Place(axis=axis)
+        axes = [1, rank - 1] if rank > 2 else [rank - 1]
+    places = [Place(axis=axis) for axis in axes if 0 < axis < rank]
+    return [place for place in places if _size(node.outputs[0], place)]
+
+
+def _size(value: Value, place: Place) -> int:
+    """How many channels a value has; 0 where that is not fixed."""
+    size = (dims(value) or ())[place.axis]
+    return size if isinstance(size, int) else 0
 
 
 def _can_scale_output(graph: Graph, node: Node) -> bool:
@@ -150,14 +148,14 @@ def _can_scale_output(graph: Graph, node: Node) -> bool:
     return node.op_type != "MatMul" or array.ndim == 2
 
 
-@dataclass(slots=True)
 class _Search:
-    """Follows a value to all that reads it."""
+    """Follows a value to all that reads it, and keeps what it met on the way."""
 
-    graph: Graph
-    places: dict[Value, Place] = field(default_factory=dict)
-    shifts: list[tuple[Node, Place]] = field(default_factory=list)
-    sinks: list[Sink] = field(default_factory=list)
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+        self.places: dict[Value, Place] = {}
+        self.shifts: list[tuple[Node, Place]] = []
+        self.sinks: list[Sink] = []
 
     def grow(self, value: Value, place: Place) -> bool:
         """Whether all that reads a value can undo its scaling, or pass it on."""
@@ -169,7 +167,7 @@ class _Search:
             node = use.node
             if node.op_type in _SHAPES_ONLY:
                 continue
-            if node.graph is not self.graph.ir.graph:
+            if node.graph is not self._graph.ir.graph:
                 return False
             if use.idx == 0 and self._undoes(node, value, place):
                 self.sinks.append(Sink(node=node, value=value, place=place))
@@ -181,8 +179,8 @@ class _Search:
 
     def _undoes(self, node: Node, value: Value, place: Place) -> bool:
         """Whether a layer's weights are constant and have a row a channel."""
-        read = weight(self.graph, node)
-        array = None if read is None else self.graph.constant(read)
+        read = weight(self._graph, node)
+        array = None if read is None else self._graph.constant(read)
         rank = len(dims(value) or ())
         if array is None or array.dtype != np.float32:
             return False
@@ -204,7 +202,7 @@ class _Search:
         is_known = node.domain in ("", "ai.onnx") and len(node.outputs) == 1
         if not is_known or before is None or after is None:
             return None
-        constant = constant_operand(self.graph, node)
+        constant = constant_operand(self._graph, node)
         if constant is not None or node.op_type == "Mul":
             if constant is not None and node.op_type in ("Add", "Sub"):
                 self.shifts.append((node, place))
@@ -236,7 +234,7 @@ class _Search:
         """Whether a Clip has no upper limit, and 0 for a lower one."""
         if node.op_type != "Clip" or len(node.inputs) < 2:
             return False
-        low = self.graph.constant(node.inputs[1])
+        low = self._graph.constant(node.inputs[1])
         high = node.inputs[2] if len(node.inputs) > 2 else None
         return low is not None and high is None and not low.any()
 

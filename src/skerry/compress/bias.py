@@ -1,12 +1,16 @@
 """Correct the shift that quantization gives the mean of a layer's output.
 
-Rounding a layer's weights, and its input, moves the mean of each output channel, as
-the errors of its few weights do not cancel: most where each output is the sum of few
-products, as in depthwise convolutions, and where inputs are often the same, as on an
-even background. The mean shift is measured on the calibration samples and subtracted
-from the bias (Nagel et al., "Data-Free Quantization Through Weight Equalization and
-Bias Correction", ICCV 2019, section 4.2 and appendix D). It is measured where each
-layer stands, not computed from E[x], so padding and strides are accounted for.
+Rounding weights and activations moves the mean of each output channel, as the errors
+of a sum's few terms do not cancel: most in depthwise convolutions, and where inputs
+are often the same, as on an even background. What all layers before add up to is worse
+than what a layer does itself, so layers are corrected one after the other: the mean of
+each is measured with those before it corrected, and the shift against the float graph
+is subtracted from the bias (Nagel et al., "Data-Free Quantization Through Weight
+Equalization and Bias Correction", ICCV 2019, section 4.2 and appendix D).
+
+One pass over the samples does for all layers, since each sample's own mean stands in
+for that of all: the float graph tells the means, and in the quantized one each layer's
+output is moved to them before it is passed on. Padding and strides are accounted for.
 """
 
 from __future__ import annotations
@@ -17,10 +21,7 @@ import numpy as np
 
 from skerry.compress.calibrate import Progress, watch
 from skerry.compress.operators import weight
-from skerry.compress.plan import Plan
-from skerry.compress.qdq import Schemes
-from skerry.compress.ranges import Range, scale_and_zero_point
-from skerry.compress.weight_ranges import quantize_weights
+from skerry.core.model import TensorSpec
 from skerry.core.seams import Array, Runtime, Tensors
 from skerry.graph import (
     Graph,
@@ -28,70 +29,81 @@ from skerry.graph import (
     Value,
     attribute,
     dims,
+    insert_after,
     make_initializer,
     make_node,
     make_value,
     place_after,
 )
 
+_FLOAT_MEAN = ".float_mean"
+
 
 def measure_shifts(
     graph: Graph,
-    plan: Plan,
-    ranges: Mapping[str, Range],
+    quantized: Graph,
     samples: Iterable[Tensors],
     *,
     runtime: Runtime,
-    schemes: Schemes,
     threads: int = 1,
     progress: Progress | None = None,
 ) -> dict[str, Array]:
     """Measure how far quantization moves the mean of each layer's output.
 
-    Each layer of the plan is computed twice on the float graph's values: as it is, and
-    with its weights and its input rounded. Only the means of the differences leave the
-    runtime, so memory does not grow with the number of samples.
+    Only means leave the runtime, so memory does not grow with the number of samples.
 
     Args:
-        graph: The float graph that the plan was made for.
-        plan: The layers to measure; those without a bias to correct are left out.
-        ranges: Range by name of value, for each value of the plan.
+        graph: The float graph.
+        quantized: What was made of it, with the same names; layers that stayed float
+            there are measured too, as are those before them.
         samples: Inputs of single inferences.
-        runtime: What runs the graph.
-        schemes: How the layers will be quantized.
+        runtime: What runs the graphs.
         threads: CPU threads.
         progress: Told of each sample.
 
     Returns:
-        By name of node, quantized less float, float64 `[output channels]`.
+        By name of node, quantized less float, float64 `[output channels]`; layers
+        without a bias that could be corrected have no entry.
 
     Raises:
         DataError: There are no samples, or they do not fit the graph.
     """
-    probes = _Probes(graph.copy(), plan, ranges, schemes)
-    names = {
-        str(node.name): probes.add(node)
-        for node in probes.graph.nodes
-        if node.name in set(plan.nodes) and _bias_index(probes.graph, node) is not None
-    }
-    if not names:
+    layers = [node for node in graph.nodes if _bias_index(graph, node) is not None]
+    if not layers:
         return {}
+    names = {str(node.name): str(node.outputs[0].name) for node in layers}
+    reference, moved = graph.copy(), quantized.copy()
+    means = {name: _add_mean(reference, value) for name, value in names.items()}
+    shifts = {name: _move_mean(moved, value) for name, value in names.items()}
+    inputs = [spec.name for spec in graph.inputs]
+    running = watch(
+        reference,
+        means.values(),
+        samples,
+        runtime=runtime,
+        threads=threads,
+    )
+    given = (
+        {name: found[name] for name in inputs}
+        | {names[name] + _FLOAT_MEAN: found[mean] for name, mean in means.items()}
+        for found in running
+    )
     sums: dict[str, Array] = {}
     seen = 0
     for found in watch(
-        probes.graph,
-        names.values(),
-        samples,
+        moved,
+        shifts.values(),
+        given,
         runtime=runtime,
         threads=threads,
         progress=progress,
     ):
         seen += 1
-        for name, output in names.items():
-            mean = found[output].astype(np.float64)
-            sums[name] = sums[name] + mean if name in sums else mean
-    means = {name: np.asarray(total / seen) for name, total in sums.items()}
-    return {name: mean for name, mean in means.items() if np.isfinite(mean).all()}
+        for name, output in shifts.items():
+            shift = found[output].astype(np.float64).reshape(-1)
+            sums[name] = sums[name] + shift if name in sums else shift
+    found_all = {name: np.asarray(total / seen) for name, total in sums.items()}
+    return {name: mean for name, mean in found_all.items() if np.isfinite(mean).all()}
 
 
 def correct_biases(graph: Graph, shifts: Mapping[str, Array]) -> Graph:
@@ -158,97 +170,52 @@ def _added_bias(
     return (add, 1 - index) if is_bias else None
 
 
-class _Probes:
-    """A graph in which layers are computed a second time, quantized."""
+def _add_mean(graph: Graph, name: str) -> str:
+    """Compute the mean of each channel of a layer's output, as an output."""
+    value = graph.value(name)
+    mean = _mean(graph, value)
+    place_after(graph, value, [mean])
+    return str(mean.outputs[0].name)
 
-    def __init__(
-        self,
-        graph: Graph,
-        plan: Plan,
-        ranges: Mapping[str, Range],
-        schemes: Schemes,
-    ) -> None:
-        self.graph = graph
-        self._ranges = {
-            name: ranges[source]
-            for name, source in {**plan.reads, **plan.writes}.items()
-        }
-        self._schemes = schemes
-        self._rounded: dict[str, Value] = {}
 
-    def add(self, node: Node) -> str:
-        """Compute a layer a second time; returns the name of the mean difference."""
-        source, output = node.inputs[0], node.outputs[0]
-        if source is None:
-            raise ValueError(f"{node.name} reads nothing")
-        again = make_node(
-            node.op_type,
-            [self._input(source), self._weights(node), *node.inputs[2:]],
-            {name: one.value for name, one in node.attributes.items()},
-            outputs=[self._name(f"{node.name}.rounded")],
+def _move_mean(graph: Graph, name: str) -> str:
+    """Move a layer's output to a mean that is an input; returns by how much it is."""
+    value = graph.value(name)
+    mean = _mean(graph, value)
+    shape = dims(mean.outputs[0]) or ()
+    wanted = graph.add_input(
+        TensorSpec(
+            name=name + _FLOAT_MEAN,
+            dtype="float32",
+            shape=shape,
         )
-        difference = make_node(
-            "Sub", [again.outputs[0], output], outputs=[self._name(f"{node.name}.off")]
-        )
-        shape = dims(output) or ()
-        rank = len(shape)
-        channel = rank - 1 if node.op_type in ("Gemm", "MatMul") else 1
-        mean = make_node(
-            "ReduceMean",
-            [difference.outputs[0]],
-            {"axes": [axis for axis in range(rank) if axis != channel], "keepdims": 0},
-            outputs=[
-                make_value(
-                    self._name(f"{node.name}.shift"), "float32", (shape[channel],)
-                )
-            ],
-        )
-        place_after(self.graph, output, [again, difference, mean])
-        return str(mean.outputs[0].name)
+    )
+    shift = make_node(
+        "Sub",
+        [mean.outputs[0], wanted],
+        outputs=[make_value(graph.unique_name(f"{name}.shift"), "float32", shape)],
+    )
+    move = make_node(
+        "Sub",
+        [value, shift.outputs[0]],
+        outputs=[
+            make_value(graph.unique_name(f"{name}.moved"), "float32", dims(value) or ())
+        ],
+    )
+    insert_after(graph, value, [mean, shift, move])
+    return str(shift.outputs[0].name)
 
-    def _weights(self, node: Node) -> Value:
-        value = weight(self.graph, node)
-        floats = self.graph.constant(value)
-        if value is None or floats is None:
-            raise ValueError(f"{node.name} has no weights")
-        codes = quantize_weights(
-            node,
-            floats,
-            self._schemes.weights,
-            per_channel=self._schemes.per_channel,
-        )
-        constant = make_initializer(
-            codes.dequantize(), self._name(f"{node.name}.rounded_weights")
-        )
-        return self.graph.add_initializer(constant)
 
-    def _input(self, value: Value) -> Value:
-        name = str(value.name)
-        if name not in self._ranges:
-            return value
-        if name not in self._rounded:
-            scale, zero_point = scale_and_zero_point(
-                self._ranges[name], self._schemes.activations
-            )
-            parameters = [
-                self.graph.add_initializer(
-                    make_initializer(array, self._name(f"{name}.{part}"))
-                )
-                for part, array in (("scale", scale), ("zero_point", zero_point))
-            ]
-            codes = make_node(
-                "QuantizeLinear",
-                [value, *parameters],
-                outputs=[self._name(f"{name}.q")],
-            )
-            rounded = make_node(
-                "DequantizeLinear",
-                [codes.outputs[0], *parameters],
-                outputs=[self._name(f"{name}.dq")],
-            )
-            place_after(self.graph, value, [codes, rounded])
-            self._rounded[name] = rounded.outputs[0]
-        return self._rounded[name]
-
-    def _name(self, wish: str) -> str:
-        return self.graph.unique_name(wish)
+def _mean(graph: Graph, value: Value) -> Node:
+    shape, layer = dims(value) or (), value.producer()
+    is_dense = layer is not None and layer.op_type in ("Gemm", "MatMul")
+    channel = len(shape) - 1 if is_dense else 1
+    axes = [axis for axis in range(len(shape)) if axis != channel]
+    kept = [size if axis == channel else 1 for axis, size in enumerate(shape)]
+    name = graph.unique_name(f"{value.name}.mean")
+    return make_node(
+        "ReduceMean",
+        [value],
+        {"axes": axes, "keepdims": 1},
+        outputs=[make_value(name, "float32", kept)],
+    )

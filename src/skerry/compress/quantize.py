@@ -200,13 +200,12 @@ class Quantize:
         )
         if not self.correct_bias:
             return Measured(ranges=ranges)
+        whole = replace(self, keep_float=()).write(equalized, ranges)
         shifts = measure_shifts(
             equalized,
-            plan_quantization(equalized, operators=self.operators),
-            ranges,
+            whole,
             (sample.inputs for sample in context.calibration),
             runtime=context.runtime,
-            schemes=schemes,
             threads=context.threads,
             progress=context.progress,
         )

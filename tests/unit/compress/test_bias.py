@@ -70,9 +70,8 @@ def measured(graph: Graph, runtime: Runtime) -> tuple[Graph, Mapping[str, Array]
         scheme=DEFAULT_SCHEMES.activations,
     )
     plan = plan_quantization(graph, operators="weights")
-    shifts = measure_shifts(
-        graph, plan, ranges, inputs, runtime=runtime, schemes=DEFAULT_SCHEMES
-    )
+    quantized = insert_qdq(graph, plan, ranges)
+    shifts = measure_shifts(graph, quantized, inputs, runtime=runtime)
     corrected = correct_biases(graph, shifts)
     return insert_qdq(corrected, plan, ranges), shifts
 
@@ -142,3 +141,36 @@ def test_what_stays_float_is_not_corrected(
     corrected = quantized(content, correct_bias=True)
     assert corrected.to_bytes() != quantized(content).to_bytes()
     assert Quantize(correct_bias=True) != Quantize()
+
+
+def test_layers_are_corrected_one_after_the_other(runtime: Runtime) -> None:
+    """A layer makes up for its own error, not for that which those before correct."""
+    weights = models.random_weights(WEIGHTS | {"wide": (4, 4)})
+    text = """net (float[1, 6] x) => (float[1, 4] y) {
+      a = Gemm(x, m, v) r = Relu(a) y = Gemm(r, wide, v) }"""
+    graph = prepare(parse_graph(models.model_bytes(text, weights)))
+    after, shifts = measured(graph, runtime)
+    assert len(shifts) == 2
+    given = samples(graph)
+    expected = mean_output(graph, given)
+    off = np.abs(mean_output(after, given) - expected).max()
+    assert off < 0.2 * max(np.abs(shift).max() for shift in shifts.values())
+
+
+def test_memory_is_flat_and_samples_are_seen_once(runtime: Runtime) -> None:
+    """Samples are taken one at a time: a generator that forgets them is enough."""
+    graph = picture_net(LAYERS["Conv"])
+    _, expected = measured(graph, runtime)
+    ranges = calibrate(
+        graph,
+        observable(graph, "weights"),
+        iter(samples(graph)),
+        runtime=runtime,
+        scheme=DEFAULT_SCHEMES.activations,
+    )
+    plan = plan_quantization(graph, operators="weights")
+    quantized = insert_qdq(graph, plan, ranges)
+    found = measure_shifts(graph, quantized, iter(samples(graph)), runtime=runtime)
+    assert found.keys() == expected.keys()
+    for name, shift in found.items():
+        np.testing.assert_array_equal(shift, expected[name])

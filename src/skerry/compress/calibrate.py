@@ -7,7 +7,7 @@ memory does not grow with the number of samples.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -59,19 +59,51 @@ def calibrate(
             becomes NaN or infinite.
     """
     names = sorted(values)
-    inputs = {spec.name for spec in graph.inputs}
     observers = {name: RangeObserver(scheme) for name in names}
+    for found in watch(
+        graph, names, samples, runtime=runtime, threads=threads, progress=progress
+    ):
+        for name, observer in observers.items():
+            _observe(observer, found[name], name, scheme.method)
+    ranges = {name: observer.range() for name, observer in observers.items()}
+    return narrow(graph, ranges)
+
+
+def watch(
+    graph: Graph,
+    values: Iterable[str],
+    samples: Iterable[Tensors],
+    *,
+    runtime: Runtime,
+    threads: int = 1,
+    progress: Progress | None = None,
+) -> Iterator[Mapping[str, Array]]:
+    """Run samples through a graph, and show what its values become with each.
+
+    Args:
+        graph: The float graph.
+        values: Names of the values to watch.
+        samples: Inputs of single inferences.
+        runtime: What runs the graph.
+        threads: CPU threads.
+        progress: Told of each sample.
+
+    Yields:
+        By name, for one sample after the other; inputs of the graph too.
+
+    Raises:
+        DataError: There are no samples, or they do not fit the graph.
+    """
+    inputs = {spec.name for spec in graph.inputs}
     seen = 0
     with tempfile.TemporaryDirectory(prefix="skerry-") as folder:
         watched = graph.copy()
-        watched.add_outputs([name for name in names if name not in inputs])
+        watched.add_outputs([name for name in values if name not in inputs])
         model = write_graph(watched, Path(folder) / "watched.onnx")
         session = runtime.load(model, LoadOptions(threads=threads, precision="float32"))
         try:
             for seen, sample in enumerate(samples, start=1):
-                outputs: Mapping[str, Array] = {**session.run(sample), **sample}
-                for name, observer in observers.items():
-                    _observe(observer, outputs[name], name, scheme.method)
+                yield {**session.run(sample), **sample}
                 if progress is not None:
                     progress("calibrate", seen, 0)
         finally:
@@ -81,18 +113,25 @@ def calibrate(
             "there are no calibration samples",
             hint=f"Give {FEWEST_SAMPLES} or more real inputs of the model.",
         )
-    ranges = {name: observer.range() for name, observer in observers.items()}
-    return narrow(graph, ranges)
 
 
-def _observe(observer: RangeObserver, value: Array, name: str, method: Method) -> None:
-    if not value.size:
-        return
+def check_finite(value: Array, name: str) -> None:
+    """Refuse what a calibration sample made of a value.
+
+    Raises:
+        DataError: It holds NaN or infinity.
+    """
     if not np.isfinite(value).all():
         raise DataError(
             f"{name!r} becomes NaN or infinite on a calibration sample",
             hint="Look for NaN in the model's weights or in the samples.",
         )
+
+
+def _observe(observer: RangeObserver, value: Array, name: str, method: Method) -> None:
+    if not value.size:
+        return
+    check_finite(value, name)
     flat = value.reshape(-1)
     if method == "minmax" or flat.size <= LARGEST_SLICE:
         observer.update(flat)

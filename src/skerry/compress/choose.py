@@ -16,12 +16,16 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
-from skerry.compress.calibrate import Progress, calibrate
-from skerry.compress.operators import Operators
-from skerry.compress.plan import observable, plan_quantization
-from skerry.compress.quantize import Quantize, prepare
-from skerry.compress.ranges import Range
-from skerry.compress.schemes import Method
+from skerry.compress.calibrate import Progress
+from skerry.compress.equalize import Equalization
+from skerry.compress.plan import plan_quantization
+from skerry.compress.quantize import (
+    ACCURATE,
+    Measured,
+    Quantize,
+    StepContext,
+    prepare,
+)
 from skerry.compress.sensitivity import measure_sensitivity
 from skerry.core.budget import Budget
 from skerry.core.model import Model
@@ -37,8 +41,15 @@ from skerry.tasks.task import Task
 DEFAULT_BUDGET = Budget(accuracy_drop=0.01)
 SENSITIVITY_SAMPLES = 6
 LATENCY_REPEATS = 15
-METHODS: tuple[Method, ...] = ("minmax", "percentile", "mse")
-"""Ways of choosing ranges, in the order in which they are tried."""
+STEPS: Mapping[str, Quantize] = {
+    "operators with weights, equalized, mse, biases corrected": ACCURATE,
+    "operators with weights, equalized, minmax, biases corrected": replace(
+        ACCURATE, method="minmax"
+    ),
+    "operators with weights, minmax": Quantize(),
+}
+"""Ways of quantizing what has weights, by title, in the order in which they are tried:
+equalizing and correcting cost nothing when the model runs."""
 
 MOST_FLOAT = 0.5
 """Over this share of operators in float there is no point in going on."""
@@ -61,7 +72,6 @@ class Search:
         task: How outputs are decoded and scored.
         runtime: What runs, and times, the models.
         budget: What must hold.
-        methods: Ways of choosing ranges to try, in this order.
         threads: CPU threads for calibration and evaluation; latency is measured on one.
         progress: Told of what is under way.
     """
@@ -71,7 +81,6 @@ class Search:
     task: Task
     runtime: Runtime
     budget: Budget = DEFAULT_BUDGET
-    methods: tuple[Method, ...] = METHODS
     threads: int = 1
     progress: Progress | None = None
 
@@ -172,7 +181,14 @@ class _Trials:
         # does not know have no type, and would seem to leave nothing to quantize.
         search.runtime.load(source, LoadOptions(threads=search.threads)).close()
         self._prepared = prepare(graph)
-        self._ranges: dict[tuple[Operators, Method], dict[str, Range]] = {}
+        self._context = StepContext(
+            calibration=search.calibration,
+            runtime=search.runtime,
+            threads=search.threads,
+            progress=search.progress,
+        )
+        self._graphs: dict[tuple[Equalization, bool], Graph] = {}
+        self._measures: dict[Quantize, Measured] = {}
         self._candidates: list[Candidate] = []
         self._sensitivity: Mapping[str, float] = {}
         self._baseline = self._score(source, "source")
@@ -185,8 +201,8 @@ class _Trials:
             replace(plain, per_channel=False),
         )
         self._try("plain INT8: every operator, MinMax, per channel", plain)
-        for method in self._search.methods:
-            self._try(f"operators with weights, {method}", Quantize(method=method))
+        for title, step in STEPS.items():
+            self._try(title, step)
             if self._holding():
                 return self._choice()
         self._put_back()
@@ -199,12 +215,13 @@ class _Trials:
         number grows in small steps, and the first that holds is taken.
         """
         weights_only = [one for one in self._candidates if one.step.operators != "all"]
-        best = min(weights_only, key=lambda candidate: candidate.drop).step
+        first = min(weights_only, key=lambda candidate: candidate.drop)
+        best = first.step
         order = self._order(best)
         count = 1
         while count <= len(order) * MOST_FLOAT:
             step = replace(best, keep_float=tuple(sorted(order[:count])))
-            title = f"operators with weights, {best.method}, {count} kept float"
+            title = f"{first.title}, {count} kept float"
             if not self._try(title, step).refusal:
                 return
             count = round(count * LADDER)
@@ -216,9 +233,9 @@ class _Trials:
             for sample in islice(self._search.calibration, SENSITIVITY_SAMPLES)
         ]
         self._sensitivity = measure_sensitivity(
-            self._prepared,
+            self._equalized(step),
             plan_quantization(self._prepared, operators=step.operators),
-            self._ranges_for(step),
+            self._measured(step).ranges,
             few,
             runtime=self._search.runtime,
             schemes=step.schemes,
@@ -230,7 +247,8 @@ class _Trials:
         )
 
     def _try(self, title: str, step: Quantize) -> Candidate:
-        graph = step.write(self._prepared, self._ranges_for(step))
+        measured = self._measured(step)
+        graph = step.write(self._equalized(step), measured.ranges, measured.shifts)
         model = write_graph(graph, self._file(len(self._candidates)))
         scores = self._score(model, title)
         before = self._baseline.value
@@ -247,26 +265,26 @@ class _Trials:
         self._candidates.append(candidate)
         return candidate
 
-    def _ranges_for(self, step: Quantize) -> Mapping[str, Range]:
-        """Calibrate for a step, unless a step before needed the same ranges.
+    def _equalized(self, step: Quantize) -> Graph:
+        key = (step.equalize, step.per_channel)
+        if key not in self._graphs:
+            self._graphs[key] = step.equalized(self._prepared, self._context)
+        return self._graphs[key]
+
+    def _measured(self, step: Quantize) -> Measured:
+        """Calibrate for a step, unless a step before needed the same.
 
         Ranges of a wider choice of operators would do but for the last bit: a runtime
         that is watched in more places fuses less, and the recipe must give the same
         bytes.
         """
-        key = (step.operators, step.method)
-        if key in self._ranges:
-            return self._ranges[key]
-        self._ranges[key] = calibrate(
-            self._prepared,
-            observable(self._prepared, step.operators),
-            (sample.inputs for sample in self._search.calibration),
-            runtime=self._search.runtime,
-            scheme=replace(step.schemes.activations, method=step.method),
-            threads=self._search.threads,
-            progress=self._search.progress,
-        )
-        return self._ranges[key]
+        whole = replace(step, keep_float=())
+        if not step.correct_bias and step.equalize == "none":
+            # These two have no part in the ranges then.
+            whole = replace(whole, per_channel=True, weight_method="minmax")
+        if whole not in self._measures:
+            self._measures[whole] = step.measure(self._equalized(step), self._context)
+        return self._measures[whole]
 
     def _holding(self) -> list[int]:
         return [

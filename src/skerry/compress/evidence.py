@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from skerry.compress.calibrate import FEWEST_SAMPLES, Progress
-from skerry.compress.choose import DEFAULT_BUDGET, METHODS, Choice, Search, choose
+from skerry.compress.choose import DEFAULT_BUDGET, Choice, Search, choose
 from skerry.compress.operators import Role, role
 from skerry.compress.plan import plan_quantization
-from skerry.compress.schemes import Method
 from skerry.core.budget import Budget
 from skerry.core.errors import ModelError
 from skerry.core.model import Model
@@ -71,7 +70,6 @@ def compress(
     task: Task,
     runtime: Runtime,
     budget: Budget = DEFAULT_BUDGET,
-    methods: tuple[Method, ...] = METHODS,
     threads: int = 1,
     progress: Progress | None = None,
 ) -> Compressed:
@@ -85,7 +83,6 @@ def compress(
         task: How outputs are decoded and scored.
         runtime: What runs, and times, the models.
         budget: What must hold.
-        methods: Ways of choosing the ranges of activations to try, in this order.
         threads: CPU threads for everything but latency, which is measured on one.
         progress: Told of what is under way.
 
@@ -109,7 +106,6 @@ def compress(
         task=task,
         runtime=runtime,
         budget=budget,
-        methods=methods,
         threads=threads,
         progress=progress,
     )

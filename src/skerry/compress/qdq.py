@@ -9,15 +9,16 @@ behind a DequantizeLinear, biases as int32 with the scale of the sum they are ad
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from skerry.compress.operators import Role, operands, role, weight, weight_axis
+from skerry.compress.operators import Role, operands, role, weight
 from skerry.compress.plan import Plan
 from skerry.compress.ranges import Range, scale_and_zero_point
 from skerry.compress.schemes import INT8_WEIGHTS, UINT8_ACTIVATIONS, Scheme
 from skerry.compress.tensors import quantize_tensor
+from skerry.compress.weight_ranges import quantize_weights
 from skerry.core.seams import Array
 from skerry.graph import (
     Graph,
@@ -127,11 +128,15 @@ class _Writer:
         if value is None:
             return
         floats = self._constant(value)
-        axis = weight_axis(node, floats.ndim) if self._schemes.per_channel else None
-        scheme = replace(self._schemes.weights, axis=axis)
+        codes = quantize_weights(
+            node,
+            floats,
+            self._schemes.weights,
+            per_channel=self._schemes.per_channel,
+        )
+        axis = codes.scheme.axis
         key = (str(value.name), f"weights axis {axis}")
         if key not in self._shared:
-            codes = quantize_tensor(floats, scheme)
             self._shared[key] = self._dequantized(
                 f"{value.name}.{'tensor' if axis is None else axis}",
                 codes.values,
@@ -141,7 +146,7 @@ class _Writer:
             )
         node.replace_input_with(1, self._shared[key])
         if len(node.inputs) > 2 and node.inputs[2] is not None:
-            self._bias_of(node, node.inputs[2], quantize_tensor(floats, scheme).scale)
+            self._bias_of(node, node.inputs[2], codes.scale)
 
     def _bias_of(self, node: Node, value: Value, weight_scale: Array) -> None:
         """Store the bias as int32, unless it is no vector or would not fit."""

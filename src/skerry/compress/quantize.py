@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import get_args
 
 import numpy as np
 
+from skerry.compress.bias import correct_biases, measure_shifts
 from skerry.compress.calibrate import Progress, calibrate
+from skerry.compress.equalize import Equalization, equalize
 from skerry.compress.operators import (
     Operators,
     quantizable,
@@ -20,7 +23,7 @@ from skerry.compress.schemes import Method
 from skerry.core.errors import ModelError, UsageError
 from skerry.core.names import did_you_mean
 from skerry.core.recipe import ParamValue, StepSpec
-from skerry.core.seams import Runtime
+from skerry.core.seams import Array, Runtime
 from skerry.graph import (
     Graph,
     constants_to_initializers,
@@ -67,6 +70,20 @@ class StepContext:
     progress: Progress | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Measured:
+    """What calibration found out about a graph.
+
+    Attributes:
+        ranges: Of each value that a plan may need, by its name.
+        shifts: How far quantization moves the mean of a layer's output, by name of
+            node, `[output channels]`; empty where biases are not corrected.
+    """
+
+    ranges: Mapping[str, Range]
+    shifts: Mapping[str, Array] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quantize:
     """Quantize weights and activations to INT8, except where told not to.
@@ -76,15 +93,25 @@ class Quantize:
         method: How ranges of activations are chosen.
         per_channel: Whether weights have one scale an output channel.
         keep_float: Names of nodes that stay float; as they are called after `prepare`.
+        equalize: By what channels are made alike before anything is rounded: not at
+            all, by the ranges of weights, or also by what activations show.
+        weight_method: How ranges of weights are chosen.
+        correct_bias: Whether biases make up for the mean error of their layer.
+
+    The defaults of the last three are what recipes mean that do not name them; what to
+    begin with is `ACCURATE`.
 
     Raises:
-        UsageError: There is no such choice of operators.
+        UsageError: There is no such choice of operators, or of what to equalize by.
     """
 
     operators: Operators = "weights"
     method: Method = "minmax"
     per_channel: bool = True
     keep_float: tuple[str, ...] = ()
+    equalize: Equalization = "none"
+    weight_method: Method = "minmax"
+    correct_bias: bool = False
 
     def __post_init__(self) -> None:
         if self.operators not in get_args(Operators):
@@ -92,13 +119,25 @@ class Quantize:
                 f"cannot quantize the operators {self.operators!r}",
                 hint=did_you_mean(str(self.operators), get_args(Operators)),
             )
+        if self.equalize not in get_args(Equalization):
+            raise UsageError(
+                f"cannot equalize by {self.equalize!r}",
+                hint=did_you_mean(str(self.equalize), get_args(Equalization)),
+            )
         # A recipe file knows lists only.
         object.__setattr__(self, "keep_float", tuple(self.keep_float))
 
     @property
     def schemes(self) -> Schemes:
         """The schemes of weights and activations."""
-        return replace(DEFAULT_SCHEMES, per_channel=self.per_channel)
+        weights = replace(DEFAULT_SCHEMES.weights, method=self.weight_method)
+        activations = replace(DEFAULT_SCHEMES.activations, method=self.method)
+        return replace(
+            DEFAULT_SCHEMES,
+            weights=weights,
+            activations=activations,
+            per_channel=self.per_channel,
+        )
 
     def apply(self, graph: Graph, context: StepContext) -> Graph:
         """Calibrate and quantize; the graph given is left as it was.
@@ -109,32 +148,92 @@ class Quantize:
             RuntimeFailure: The runtime cannot run it.
             UsageError: There is no node of a name to keep float, or no such method.
         """
-        ready = prepare(graph)
-        ranges = calibrate(
-            ready,
-            observable(ready, self.operators),
-            (sample.inputs for sample in context.calibration),
-            runtime=context.runtime,
-            scheme=replace(self.schemes.activations, method=self.method),
-            threads=context.threads,
-            progress=context.progress,
-        )
-        return self.write(ready, ranges)
+        ready = self.equalized(prepare(graph), context)
+        measured = self.measure(ready, context)
+        return self.write(ready, measured.ranges, measured.shifts)
 
-    def write(self, prepared: Graph, ranges: Mapping[str, Range]) -> Graph:
-        """Quantize a prepared graph with ranges already known.
+    def equalized(self, prepared: Graph, context: StepContext) -> Graph:
+        """Equalize the channels of a prepared graph, as far as this step wants that.
 
         Args:
             prepared: What `prepare` returned; it is left as it was.
+            context: Its samples are run where activations are looked at.
+
+        Raises:
+            DataError: The calibration samples do not fit, or there are none.
+            RuntimeFailure: The runtime cannot run it.
+        """
+        if self.equalize == "none":
+            return prepared
+        return equalize(
+            prepared,
+            (sample.inputs for sample in context.calibration)
+            if self.equalize == "activations"
+            else None,
+            runtime=context.runtime,
+            per_channel=self.per_channel,
+            threads=context.threads,
+            progress=context.progress,
+        )
+
+    def measure(self, equalized: Graph, context: StepContext) -> Measured:
+        """Run the calibration samples, whatever is kept in float later.
+
+        Args:
+            equalized: What `equalized` returned.
+            context: The samples, and what runs them.
+
+        Raises:
+            DataError: The calibration samples do not fit, or there are none.
+            RuntimeFailure: The runtime cannot run it.
+            UsageError: There is no such method.
+        """
+        schemes = self.schemes
+        ranges = calibrate(
+            equalized,
+            observable(equalized, self.operators),
+            (sample.inputs for sample in context.calibration),
+            runtime=context.runtime,
+            scheme=schemes.activations,
+            threads=context.threads,
+            progress=context.progress,
+        )
+        if not self.correct_bias:
+            return Measured(ranges=ranges)
+        whole = replace(self, keep_float=()).write(equalized, ranges)
+        shifts = measure_shifts(
+            equalized,
+            whole,
+            (sample.inputs for sample in context.calibration),
+            runtime=context.runtime,
+            threads=context.threads,
+            progress=context.progress,
+        )
+        return Measured(ranges=ranges, shifts=shifts)
+
+    def write(
+        self,
+        equalized: Graph,
+        ranges: Mapping[str, Range],
+        shifts: Mapping[str, Array] = MappingProxyType({}),
+    ) -> Graph:
+        """Quantize a graph with what was measured before.
+
+        Args:
+            equalized: What `equalized` returned; it is left as it was.
             ranges: Of each value that is `observable` with this step's operators.
+            shifts: What biases make up for, by name of node; those of nodes that stay
+                float are not looked at.
 
         Raises:
             UsageError: There is no node of a name to keep float.
         """
         plan = plan_quantization(
-            prepared, operators=self.operators, keep_float=frozenset(self.keep_float)
+            equalized, operators=self.operators, keep_float=frozenset(self.keep_float)
         )
-        return insert_qdq(prepared, plan, ranges, self.schemes)
+        quantized = frozenset(plan.nodes)
+        wanted = {name: one for name, one in shifts.items() if name in quantized}
+        return insert_qdq(correct_biases(equalized, wanted), plan, ranges, self.schemes)
 
     def spec(self) -> StepSpec:
         """This step as a recipe holds it."""
@@ -143,8 +242,27 @@ class Quantize:
             "method": self.method,
             "per_channel": self.per_channel,
             "keep_float": list(self.keep_float),
+            "equalize": self.equalize,
+            "weight_method": self.weight_method,
+            "correct_bias": self.correct_bias,
         }
         return StepSpec(name="quantize", params=params)
+
+
+ACCURATE = Quantize(
+    method="mse", equalize="activations", weight_method="mse", correct_bias=True
+)
+"""What loses least without a search: the step to begin with."""
+
+SEARCH_RANGES: Mapping[str, tuple[ParamValue, ...]] = {
+    "operators": get_args(Operators),
+    "method": get_args(Method),
+    "per_channel": (True, False),
+    "equalize": get_args(Equalization),
+    "weight_method": get_args(Method),
+    "correct_bias": (True, False),
+}
+"""What a search may set each parameter of the step to."""
 
 
 def prepare(graph: Graph) -> Graph:

@@ -11,18 +11,17 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skerry.compress.calibrate import Progress
-from skerry.compress.operators import operands, weight, weight_axis
+from skerry.compress.operators import operands, weight
 from skerry.compress.plan import Plan
 from skerry.compress.qdq import DEFAULT_SCHEMES, Schemes
 from skerry.compress.ranges import Range, scale_and_zero_point
-from skerry.compress.tensors import quantize_tensor
+from skerry.compress.weight_ranges import quantize_weights
 from skerry.core.model import TensorSpec
 from skerry.core.seams import Array, LoadOptions, Runtime, Session, Tensors
 from skerry.graph import (
@@ -196,8 +195,12 @@ class _Switched:
         floats = None if value is None else self.graph.constant(value)
         if floats is None:
             return
-        axis = weight_axis(node, floats.ndim) if self._schemes.per_channel else None
-        codes = quantize_tensor(floats, replace(self._schemes.weights, axis=axis))
+        codes = quantize_weights(
+            node,
+            floats,
+            self._schemes.weights,
+            per_channel=self._schemes.per_channel,
+        )
         rounded = self._constant(f"{node.name}.rounded", codes.dequantize())
         node.replace_input_with(1, rounded)
 

@@ -10,7 +10,7 @@ from skerry.graph._onnx import (
     make_node,
     make_value,
 )
-from skerry.graph.affine import fold_affine
+from skerry.graph.affine import fold_affine, fold_products
 from skerry.graph.cost import GraphCost, NodeCost, count
 from skerry.graph.edit import (
     constants_to_initializers,
@@ -47,6 +47,7 @@ __all__ = [
     "fold_affine",
     "fold_batch_norm",
     "fold_constants",
+    "fold_products",
     "infer_shapes",
     "insert_after",
     "make_initializer",

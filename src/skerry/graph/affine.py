@@ -1,4 +1,4 @@
-"""Fold multiplications and additions by constants into the convolutions before them."""
+"""Fold multiplications and additions by constants into what is computed before them."""
 
 from __future__ import annotations
 
@@ -27,6 +27,51 @@ def fold_affine(graph: Graph) -> Graph:
                     break
     _onnx.remove_unused(folded.ir)
     return folded
+
+
+def fold_products(graph: Graph) -> Graph:
+    """Return a copy in which products and quotients by constants in a row are one.
+
+    x / a · b becomes x · (b / a), where nothing else reads what is between; the
+    constant is computed in float64. Exporters write activations such as hard-swish
+    with a division of their own.
+    """
+    folded = graph.copy()
+    for node in folded.nodes:
+        first = _factor(folded, node)
+        uses = list(node.outputs[0].uses()) if first is not None else []
+        if first is None or len(uses) != 1 or node.outputs[0].is_graph_output():
+            continue
+        second, index = uses[0]
+        constant = _factor(folded, second) if second.graph is node.graph else None
+        if constant is None or constant[1] is not second.inputs[1 - index]:
+            continue
+        is_like_first = node.op_type == second.op_type
+        with np.errstate(over="ignore"):
+            made = (
+                constant[0] * first[0] if is_like_first else constant[0] / first[0]
+            ).astype(np.float32)
+        if not np.isfinite(made).all():
+            continue
+        name = folded.unique_name(f"{second.outputs[0].name}.factor")
+        merged = folded.add_initializer(make_initializer(made, name))
+        varying = next(value for value in node.inputs if value is not first[1])
+        second.replace_input_with(1 - index, merged)
+        second.replace_input_with(index, varying)
+    _onnx.remove_unused(folded.ir)
+    return folded
+
+
+def _factor(graph: Graph, node: Node) -> tuple[Array, Value] | None:
+    """The constant, not zero, that a node multiplies with or divides by."""
+    if node.op_type not in ("Mul", "Div") or node.domain not in _onnx.STANDARD_DOMAINS:
+        return None
+    for value in node.inputs[1:] if node.op_type == "Div" else reversed(node.inputs):
+        constant = graph.constant(value)
+        if value is None or constant is None or constant.dtype != np.float32:
+            continue
+        return (constant.astype(np.float64), value) if constant.all() else None
+    return None
 
 
 def _affine_reader(graph: Graph, conv: Node) -> tuple[Node, Array] | None:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from skerry.compress import choose as module
-from skerry.compress.choose import METHODS, Choice, Search, choose
-from skerry.compress.schemes import Method
+from skerry.compress.choose import Choice, Search, choose
+from skerry.compress.quantize import ACCURATE, Quantize
 from skerry.core.budget import Budget
 from skerry.core.seams import Runtime
 from skerry.tasks.evaluate import Scores
@@ -34,7 +34,6 @@ def search_for(
         *,
         budget: Budget = BUDGET,
         metric: str = "top1",
-        methods: tuple[Method, ...] = METHODS,
     ) -> Choice:
         values: Iterator[float] = iter(scores)
 
@@ -58,7 +57,6 @@ def search_for(
                 task=workplace.task,
                 runtime=runtime,
                 budget=budget,
-                methods=methods,
             ),
         )
 
@@ -112,22 +110,12 @@ def test_a_part_of_the_allowed_loss_is_kept_back(
 def test_methods_are_tried_in_turn(
     search_for: SearchFor, fixed_latency: FixLatency
 ) -> None:
-    """Where MinMax does not hold, percentile and then the least error are tried."""
+    """The most accurate step first, then other ranges, then the graph as it was."""
     fixed_latency({})
     choice = search_for([0.75, 0, 0, 0, 0, 0.75])
-    methods = [candidate.step.method for candidate in choice.candidates[PLAIN:]]
-    assert methods == ["minmax", "percentile", "mse"]
+    steps = [candidate.step for candidate in choice.candidates[PLAIN:]]
+    assert steps == [ACCURATE, replace(ACCURATE, method="minmax"), Quantize()]
     assert choice.chosen is choice.candidates[-1]
-
-
-def test_only_the_methods_asked_for_are_tried(
-    search_for: SearchFor, fixed_latency: FixLatency
-) -> None:
-    """Who knows which one fits need not wait for the others."""
-    fixed_latency({"2": 0.5})
-    choice = search_for([0.75, 0.0, 0.0, 0.75], methods=("mse",))
-    assert [one.step.method for one in choice.candidates[PLAIN:]] == ["mse"]
-    assert choice.chosen is choice.candidates[PLAIN]
 
 
 def test_operators_are_put_back_until_it_holds(
@@ -138,7 +126,7 @@ def test_operators_are_put_back_until_it_holds(
     choice = search_for([0.75, 0, 0, 0.1, 0.4, 0.2, 0.3, 0.75])
     assert choice.chosen is choice.candidates[-1]
     step = choice.chosen.step
-    assert step.method == "percentile"
+    assert step == replace(ACCURATE, method="minmax", keep_float=step.keep_float)
     order = sorted(choice.sensitivity, key=choice.sensitivity.__getitem__)
     assert set(choice.sensitivity) == {"a", "b", "c", "d"}
     assert step.keep_float == tuple(sorted(order[-2:]))

@@ -1,13 +1,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 
-from skerry.compress.quantize import Quantize, StepContext, prepare
+from skerry.compress.quantize import (
+    ACCURATE,
+    SEARCH_RANGES,
+    Quantize,
+    StepContext,
+    prepare,
+)
 from skerry.core.errors import DataError, ModelError, SkerryError, UsageError
 from skerry.core.seams import LoadOptions, Runtime
 from skerry.graph import Graph, parse_graph, write_graph
@@ -159,8 +166,47 @@ def test_a_recipe_holds_the_whole_step() -> None:
     step = Quantize(
         operators="all", method="mse", per_channel=False, keep_float=("a", "b")
     )
-    assert step.spec().name == "quantize"
-    assert Quantize(**step.spec().params) == step
+    for one in (step, ACCURATE, Quantize(equalize="weights")):
+        assert one.spec().name == "quantize"
+        assert Quantize(**one.spec().params) == one
+
+
+def test_an_old_recipe_means_what_it_meant(quantized: Quantized) -> None:
+    """A recipe that names no equalization and no correction does without them."""
+    old = {
+        "operators": "weights",
+        "method": "mse",
+        "per_channel": True,
+        "keep_float": [],
+    }
+    plain = {"equalize": "none", "weight_method": "minmax", "correct_bias": False}
+    content = models.conv_net()
+    assert quantized(content, **old).to_bytes() == (
+        quantized(content, **old, **plain).to_bytes()
+    )
+
+
+@pytest.mark.parametrize("build", NETS)
+def test_the_accurate_step_loses_little(
+    build: models.Builder, quantized: Quantized
+) -> None:
+    """Equalized, corrected and quantized, per channel and per tensor."""
+    for per_channel in (True, False):
+        params = {**ACCURATE.spec().params, "per_channel": per_channel}
+        after = quantized(build(), **params)
+        graph = parse_graph(build())
+        given = running.random_inputs(graph, 50)
+        distance = output_distance(running.run(graph, given), running.run(after, given))
+        assert distance < 0.05
+
+
+def test_what_a_search_may_set_makes_steps() -> None:
+    """Each value of each range is one that the step takes, its own among them."""
+    assert set(SEARCH_RANGES) == set(ACCURATE.spec().params) - {"keep_float"}
+    for name, values in SEARCH_RANGES.items():
+        assert ACCURATE.spec().params[name] in values
+        for value in values:
+            assert replace(ACCURATE, **{name: value}).spec().params[name] == value
 
 
 def test_progress_is_told(make_source: MakeSource, runtime: Runtime) -> None:
@@ -250,6 +296,11 @@ def test_unknown_choices_are_named(quantized: Quantized) -> None:
     assert "weights" in caught.value.hint
     with pytest.raises(UsageError, match="min-max"):
         quantized(models.mlp(), method="min-max")
+    with pytest.raises(UsageError, match="wieghts") as caught:
+        quantized(models.mlp(), equalize="wieghts")
+    assert "weights" in caught.value.hint
+    with pytest.raises(UsageError, match="min-max"):
+        quantized(models.mlp(), weight_method="min-max")
     with pytest.raises(UsageError, match="hiden") as caught:
         quantized(models.mlp(), keep_float=("hiden",))
     assert "hidden" in caught.value.hint

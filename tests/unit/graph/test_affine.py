@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from skerry.graph import Graph, fold_affine, parse_graph
+from skerry.graph import Graph, fold_affine, fold_products, parse_graph
 from tests import models
 from tests.running import same_outputs
 
@@ -114,3 +114,48 @@ def test_an_operator_of_another_domain_stays() -> None:
         f"{text} y = com.example.Mul(c, one) }}", weights, domains=', "com.example": 1'
     )
     assert kinds(fold_affine(parse_graph(content))) == ["Conv", "Mul"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "d = Div(x, one) y = Mul(d, ones)",
+        "d = Mul(one, x) y = Div(d, row)",
+        "d = Mul(x, row) e = Div(d, ones) y = Mul(one, e)",
+    ],
+)
+def test_products_in_a_row_are_one(body: str) -> None:
+    """Products and quotients by constants become one, of the same outputs."""
+    graph = net(body, "float[1, 3, 6, 6] y")
+    folded = fold_products(graph)
+    assert len(folded.nodes) == 1
+    assert same_outputs(graph, parse_graph(folded.to_bytes()))
+    assert len(graph.nodes) > 1
+
+
+@pytest.mark.parametrize(
+    ("body", "outputs"),
+    [
+        ("d = Div(x, one) y = Mul(d, ones) z = Relu(d)", ", float[1, 3, 6, 6] z"),
+        ("d = Div(x, one) y = Mul(d, ones)", ", float[1, 3, 6, 6] d"),
+        ("d = Div(one, x) y = Mul(d, ones)", ""),
+        ("d = Mul(x, ones) y = Div(one, d)", ""),
+        ("d = Mul(x, ones) y = Mul(d, d)", ""),
+    ],
+)
+def test_products_that_others_need_stay(body: str, outputs: str) -> None:
+    """What another reads, what is an output, and what is divided by stay."""
+    graph = net(body, f"float[1, 3, 6, 6] y{outputs}")
+    assert kinds(fold_products(graph)) == kinds(graph)
+
+
+def test_a_product_beyond_float_stays() -> None:
+    """Constants whose product does not fit float32, or that are zero, stay two."""
+    for first, second in ((1e30, 1e30), (0.0, 2.0)):
+        weights = {
+            "a": np.asarray(first, np.float32),
+            "b": np.asarray(second, np.float32),
+        }
+        text = "net (float[2] x) => (float[2] y) { d = Mul(x, a) y = Mul(d, b) }"
+        graph = parse_graph(models.model_bytes(text, weights))
+        assert len(fold_products(graph).nodes) == 2

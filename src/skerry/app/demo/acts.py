@@ -15,7 +15,6 @@ from skerry.app.demo import networks
 from skerry.app.demo.digits import read_digits, split_digits
 from skerry.app.demo.textlines import TextLines, read_lines
 from skerry.compress.evidence import Compressed, compress
-from skerry.compress.schemes import Method
 from skerry.core.budget import Budget
 from skerry.core.model import Model
 from skerry.core.seams import LoadOptions, Runtime
@@ -34,8 +33,6 @@ CALIBRATION_LINES = 32
 EVALUATION_LINES = 300
 COMPARED_LINES = 40
 COMPARE_REPEATS = 15
-TEXT_METHODS: tuple[Method, ...] = ("mse",)
-"""The way of choosing ranges that fits this net best; each more costs five seconds."""
 TEXT_BUDGET = Budget(accuracy_drop=0.02)
 METER_BUDGET = Budget(accuracy_drop=0.01)
 THREADS = 2
@@ -174,7 +171,6 @@ def squeeze_text(net: TextNet, progress: Progress | None) -> TextAct:
         task=net.task,
         runtime=runtime,
         budget=TEXT_BUDGET,
-        methods=TEXT_METHODS,
         threads=THREADS,
         progress=progress,
     )

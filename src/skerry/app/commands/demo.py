@@ -40,7 +40,7 @@ def render_demo(result: DemoResult) -> RenderableType:
         f"{len(result.audits)} targets, timed on {len(result.runtimes)} runtimes, and "
         f"compressed: {result.text_fp32:.1%} of lines right before, "
         f"{result.text_plain_per_tensor:.1%} with plain INT8, {result.text_int8:.1%} "
-        f"with {result.text_kept_float} operators kept float by measurement.\n"
+        f"with {result.text_kept_float or 'no'} operators kept float by measurement.\n"
         f"Three gateways answered {result.requests_total:,} requests, {lost} of them "
         f"failed or wrong, while {len(result.refused)} bad releases were refused and "
         "one gateway lost its power; the same swap done naively failed "

@@ -251,7 +251,7 @@ class _Teller:
         kept = [row for row in report.layers if row.why.startswith("kept float")]
         self._say(
             f"Skerry's choice: {figures.show_percent(act.compressed.after.value)} "
-            f"right, {len(kept)} operators kept float by measurement"
+            f"right, {len(kept) or 'no'} operators kept float by measurement"
         )
         self._report(report)
 

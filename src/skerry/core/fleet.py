@@ -84,6 +84,11 @@ class RolloutState(StrEnum):
     UNDONE = "undone"
     """Each device that was told to update is back at what it ran before."""
 
+    @property
+    def is_under_way(self) -> bool:
+        """Whether something is still to come by itself."""
+        return self in {RolloutState.RUNNING, RolloutState.UNDOING}
+
 
 class Outcome(StrEnum):
     """Where one device of a rollout stands."""

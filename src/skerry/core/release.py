@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -64,6 +65,11 @@ class Blob:
 
     sha256: str
     size_bytes: int
+
+    @classmethod
+    def of(cls, content: bytes) -> Blob:
+        """Name bytes by their hash."""
+        return cls(sha256=hashlib.sha256(content).hexdigest(), size_bytes=len(content))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,6 @@ nor choose whom the device believes.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import msgspec
 
 from skerry.comms.http import HubHttp
 from skerry.core.documents import Json, from_json, to_json
-from skerry.core.durable import RealDisk, make_folder, write_file
+from skerry.core.durable import PRIVATE_DISK, make_folder, write_file
 from skerry.core.errors import (
     DataError,
     NewerSchemaError,
@@ -75,16 +74,6 @@ class _Answer(msgspec.Struct, frozen=True):
     root: str
 
 
-class _PrivateDisk(RealDisk):
-    """Creates files that only their owner can read."""
-
-    def write(self, path: Path, content: bytes) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-        with os.fdopen(os.open(path, flags, 0o600), "wb") as file:
-            os.fchmod(file.fileno(), 0o600)
-            file.write(content)
-
-
 async def enrol(
     folder: Path, *, hub: str, token: str, version: str, target: str
 ) -> Identity:
@@ -124,7 +113,7 @@ async def enrol(
     make_folder(folder)
     DeviceTrust.pin(folder / TRUST_FOLDER, root, root_sha256)
     content = to_json(identity, schema=DEVICE_SCHEMA)
-    write_file(folder / IDENTITY_FILE, content, disk=_PrivateDisk())
+    write_file(folder / IDENTITY_FILE, content, disk=PRIVATE_DISK)
     return identity
 
 

@@ -226,8 +226,8 @@ class Slots:
             write_files(folder, files, disk=self._disk)
             kept = Kept(
                 version=manifest.version,
-                manifest=_blob(files[_MANIFEST]),
-                files={role: _blob(content) for role, content in contents.items()},
+                manifest=Blob.of(files[_MANIFEST]),
+                files={role: Blob.of(content) for role, content in contents.items()},
             )
             installed = self._installed(name, place, kept)
             if installed is None:
@@ -401,7 +401,7 @@ class Slots:
             files = manifest.blobs(self._target)
         except (OSError, SkerryError):
             return None
-        kept = Kept(version=manifest.version, manifest=_blob(content), files=files)
+        kept = Kept(version=manifest.version, manifest=Blob.of(content), files=files)
         is_it = manifest.name == name and self._damage(name, place, kept) == ""
         return kept if is_it else None
 
@@ -484,10 +484,6 @@ def _rolled_back(
     return changed
 
 
-def _blob(content: bytes) -> Blob:
-    return Blob(sha256=hashlib.sha256(content).hexdigest(), size_bytes=len(content))
-
-
 def _sha256(path: Path) -> str:
     digest = hashlib.sha256()
     try:
@@ -506,4 +502,4 @@ def _read(path: Path, blob: Blob) -> bytes | None:
         content = path.read_bytes()
     except OSError:
         return None
-    return content if _blob(content) == blob else None
+    return content if Blob.of(content) == blob else None

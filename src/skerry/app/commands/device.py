@@ -14,6 +14,8 @@ from skerry.core.fleet import Device, Shadow
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from skerry.app.hub_api import HubApi
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceList:
@@ -83,10 +85,11 @@ def show(name: str, /, *, hub: str | None = None) -> DeviceView:
         name: The device.
         hub: The hub's folder or URL; SKERRY_HUB, else ./skerry-hub, by default.
     """
-    return DeviceView(
-        device=ask(hub, lambda api: api.device(name)),
-        shadow=ask(hub, lambda api: api.shadow(name)),
-    )
+
+    async def look(api: HubApi) -> DeviceView:
+        return DeviceView(device=await api.device(name), shadow=await api.shadow(name))
+
+    return ask(hub, look)
 
 
 def create(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from skerry.app.connection import ask
 from skerry.app.tables import plain_table
-from skerry.core.fleet import Device, Rollout, RolloutState, Shadow
+from skerry.core.fleet import Device, Rollout, Shadow
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 AT_ONCE = 8
 """How many shadows are asked for at the same time."""
-
-UNFINISHED = {RolloutState.RUNNING, RolloutState.UNDOING}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +93,7 @@ def count(
         behind=tuple(behind),
         refused=tuple(refused),
         drifting=tuple(drifting),
-        rollouts=tuple(one.id for one in rollouts if one.state in UNFINISHED),
+        rollouts=tuple(one.id for one in rollouts if one.state.is_under_way),
     )
 
 

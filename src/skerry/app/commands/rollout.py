@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from skerry.app.hub_api import HubApi
 
-UNFINISHED = {RolloutState.RUNNING, RolloutState.UNDOING}
 POLL_S = 0.5
 
 
@@ -122,7 +121,7 @@ def watch(
             if now != last:
                 output.talk(now)
                 last = now
-            if rollout.state not in UNFINISHED:
+            if not rollout.state.is_under_way:
                 return rollout
             await asyncio.sleep(POLL_S)
 

@@ -6,7 +6,6 @@ has not got is the publisher's keys; the demo shows what that comes to.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -78,7 +77,7 @@ class CapturedHub:
         name = f"{max(versions)}.{self._tenant}.json"
         listed = read_listing(files[name], now_ms=now_ms, name=name)
         content = write_manifest(manifest)
-        named = {manifest_path(manifest.id, tenant=self._tenant): _blob(content)}
+        named = {manifest_path(manifest.id, tenant=self._tenant): Blob.of(content)}
         for model in manifest.models:
             for blob in manifest.blobs(model.target).values():
                 named[blob_path(blob.sha256, tenant=self._tenant)] = blob
@@ -97,7 +96,3 @@ class CapturedHub:
     def blob(self, sha256: str) -> Path:
         """Where a blob lies."""
         return self._folder / "blobs" / sha256[:2] / sha256
-
-
-def _blob(content: bytes) -> Blob:
-    return Blob(sha256=hashlib.sha256(content).hexdigest(), size_bytes=len(content))

@@ -133,7 +133,7 @@ class Stage:
         async def has_ended() -> bool:
             nonlocal ended
             ended = await self.api.rollout(rollout.id)
-            return ended.state not in {RolloutState.RUNNING, RolloutState.UNDOING}
+            return not ended.state.is_under_way
 
         await self.until(has_ended, f"the rollout of {rollout.release} to end")
         if ended.state not in wanted:

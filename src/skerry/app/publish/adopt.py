@@ -6,11 +6,10 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from skerry.app.publish.build import blob_of
 from skerry.core.clock import Clock, SystemClock
 from skerry.core.durable import write_file
 from skerry.core.errors import UsageError
-from skerry.core.release import Manifest
+from skerry.core.release import Blob, Manifest
 from skerry.core.seams import LoadOptions, Session
 from skerry.graph import open_model
 from skerry.runtimes import get_runtime
@@ -76,7 +75,7 @@ def adopt(
     parts = {"model": model, "golden": golden_to_bytes(answered)}
     if drift is not None:
         parts["drift"] = drift
-    blobs = {role: blob_of(content) for role, content in parts.items()}
+    blobs = {role: Blob.of(content) for role, content in parts.items()}
     adopted = replace(
         manifest,
         version=version,

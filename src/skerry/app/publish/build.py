@@ -96,7 +96,7 @@ def make_release(
     }
     if drift is not None:
         parts["drift"] = drift
-    blobs = {part: blob_of(content) for part, content in parts.items()}
+    blobs = {part: Blob.of(content) for part, content in parts.items()}
     manifest = Manifest(
         name=name,
         version=version,
@@ -162,9 +162,3 @@ def _read_model(model: Model) -> bytes:
             hint="A release's model is one file: save it with its weights inside.",
         )
     return content
-
-
-def blob_of(content: bytes) -> Blob:
-    """Name bytes by their hash."""
-    sha256 = hashlib.sha256(content).hexdigest()
-    return Blob(sha256=sha256, size_bytes=len(content))

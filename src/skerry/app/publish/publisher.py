@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from skerry.app.publish.build import blob_of
 from skerry.core import durable
 from skerry.core.clock import Clock, SystemClock
 from skerry.core.errors import DataError, StateError, UsageError
@@ -222,11 +221,11 @@ class Publisher:
             _check_hashes(old_or_new)
         self._check_parts(manifest, blobs, listed)
         deltas = _pack_deltas(manifest, blobs, deltas_from or {})
-        added = {manifest_path(manifest.id, tenant=self._tenant): blob_of(content)}
+        added = {manifest_path(manifest.id, tenant=self._tenant): Blob.of(content)}
         for part_sha256, part in blobs.items():
-            added[blob_path(part_sha256, tenant=self._tenant)] = blob_of(part)
+            added[blob_path(part_sha256, tenant=self._tenant)] = Blob.of(part)
         for (old, new), delta in deltas.items():
-            added[delta_path(old, new, tenant=self._tenant)] = blob_of(delta)
+            added[delta_path(old, new, tenant=self._tenant)] = Blob.of(delta)
         self._sign_tenant({**listed, **added})
         smallest: dict[str, int] = {}
         for (old, _), delta in deltas.items():

@@ -35,7 +35,7 @@ from skerry.comms.memory import MemoryBroker
 from skerry.core.clock import FakeClock
 from skerry.core.durable import make_folder
 from skerry.core.errors import LateError, LinkError, StateError
-from skerry.core.fleet import DEFAULT_TENANT, Rollout, RolloutState, Shadow
+from skerry.core.fleet import DEFAULT_TENANT, Rollout, Shadow
 from skerry.core.release import Manifest, ReleaseId
 from skerry.core.seams import BlobStore
 from skerry.edge.trust import DeviceTrust
@@ -45,7 +45,6 @@ DEVICES = ("gateway-1", "gateway-2", "gateway-3")
 PATIENCE_S = 3600.0
 """How long a condition is waited for unless told otherwise, by the fleet's clock."""
 
-_MOVING = (RolloutState.RUNNING, RolloutState.UNDOING)
 
 Condition = Callable[[], bool | Awaitable[bool]]
 
@@ -225,7 +224,7 @@ class FleetSimulator:
         """
 
         async def is_at_rest() -> bool:
-            return (await self.hub.rollouts.get(rollout)).state not in _MOVING
+            return not (await self.hub.rollouts.get(rollout)).state.is_under_way
 
         await self.run_until(is_at_rest, timeout_s=timeout_s)
         return await self.hub.rollouts.get(rollout)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -130,7 +129,7 @@ def make_gain_release(
         "golden": golden_to_bytes(Golden(samples=(sample,), tolerance=0.01)),
         "task": task_to_toml(_TASK).encode(),
     }
-    blobs = {role: _blob(content) for role, content in parts.items()}
+    blobs = {role: Blob.of(content) for role, content in parts.items()}
     manifest = Manifest(
         name=name,
         version=version,
@@ -150,8 +149,3 @@ def make_gain_release(
         requires=requires,
     )
     return manifest, {blobs[role].sha256: parts[role] for role in parts}
-
-
-def _blob(content: bytes) -> Blob:
-    sha256 = hashlib.sha256(content).hexdigest()
-    return Blob(sha256=sha256, size_bytes=len(content))

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks._ptq_cases import Case
-from skerry.compress.evidence import compress
-from skerry.compress.quantize import ACCURATE, StepContext
+from skerry.compress.ptq.quantize import ACCURATE, StepContext
+from skerry.compress.search.evidence import compress
 from skerry.graph import read_graph, upgrade_opset, write_graph
 from skerry.runtimes import get_runtime
 

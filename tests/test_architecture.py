@@ -61,7 +61,10 @@ LONG_BODY = "    x = 1\n" * 61
 BROKEN: list[tuple[Rule, dict[str, str]]] = [
     (imports.rooms, {"core/a.py": "import skerry.graph.files"}),
     (imports.rooms, {"core/a.py": "from skerry import graph"}),
-    (imports.rooms, {"adapt/a.py": "from skerry.compress.quantize import Quantize"}),
+    (
+        imports.rooms,
+        {"adapt/a.py": "import skerry.compress.ptq.qdq"},
+    ),
     (imports.rooms, {"tasks/a.py": "def f():\n    import skerry.adapt"}),
     (imports.rooms, {"edge/a.py": "from skerry.cloud import hub"}),
     (imports.rooms, {"evolve/a.py": "from skerry.comms import memory"}),

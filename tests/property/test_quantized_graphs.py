@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skerry.compress import UINT8_ACTIVATIONS
-from skerry.compress.calibrate import calibrate
-from skerry.compress.operators import Operators
-from skerry.compress.plan import observable
-from skerry.compress.quantize import Quantize, prepare
+from skerry.compress.ptq.calibrate import calibrate
+from skerry.compress.ptq.operators import Operators
+from skerry.compress.ptq.plan import observable
+from skerry.compress.ptq.quantize import Quantize, prepare
 from skerry.core.seams import Runtime
 from skerry.graph import Graph, parse_graph
 from skerry.runtimes import get_runtime

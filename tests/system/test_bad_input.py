@@ -276,9 +276,9 @@ def interrupt(*_: object, **__: object) -> None:
     ("words", "place"),
     [
         (compress(), "skerry.app.output._ignore"),
-        (compress(), "skerry.compress.choose.evaluate"),
-        (compress(), "skerry.compress.evidence.evaluate"),
-        (compress(), "skerry.compress.evidence.measure_latency"),
+        (compress(), "skerry.compress.search.choose.evaluate"),
+        (compress(), "skerry.compress.search.evidence.evaluate"),
+        (compress(), "skerry.compress.search.evidence.measure_latency"),
         (evaluate(), "skerry.app.output._ignore"),
         (evaluate(), "skerry.tasks.evaluate.evaluate"),
     ],
@@ -321,7 +321,7 @@ def spoil_disk(folder: Path, patch: Patch) -> None:
 def spoil_mood(folder: Path, patch: Patch) -> None:
     """Press Ctrl-C while the model is scored."""
     del folder
-    patch.setattr("skerry.compress.evidence.evaluate", interrupt)
+    patch.setattr("skerry.compress.search.evidence.evaluate", interrupt)
 
 
 @pytest.mark.parametrize(

@@ -14,22 +14,22 @@ array([[  64, -127],
 
 from __future__ import annotations
 
-from skerry.compress.error import QuantizationError, quantization_error
-from skerry.compress.layers import QuantizedLayer, quantize_layer
-from skerry.compress.ranges import (
+from skerry.compress.numbers.error import QuantizationError, quantization_error
+from skerry.compress.numbers.layers import QuantizedLayer, quantize_layer
+from skerry.compress.numbers.ranges import (
     Range,
     RangeObserver,
     choose_range,
     scale_and_zero_point,
 )
-from skerry.compress.schemes import (
+from skerry.compress.numbers.schemes import (
     INT8_ACTIVATIONS,
     INT8_WEIGHTS,
     UINT8_ACTIVATIONS,
     Method,
     Scheme,
 )
-from skerry.compress.tensors import QuantizedTensor, quantize_tensor
+from skerry.compress.numbers.tensors import QuantizedTensor, quantize_tensor
 
 __all__ = [
     "INT8_ACTIVATIONS",

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from skerry.compress import choose, evidence
-from skerry.compress.quantize import Quantize, StepContext
+from skerry.compress.ptq.quantize import Quantize, StepContext
+from skerry.compress.search import choose, evidence
 from skerry.core.model import Model
 from skerry.core.seams import Array, Runtime
 from skerry.graph import Graph, Node, open_model, parse_graph

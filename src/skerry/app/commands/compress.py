@@ -12,8 +12,8 @@ from skerry.app.output import Output
 from skerry.app.project import complete, require
 from skerry.app.report_page import report_page
 from skerry.app.reports import encode_report
-from skerry.compress.evidence import compress as compress_model
 from skerry.compress.recipe_files import recipe_to_toml
+from skerry.compress.search.evidence import compress as compress_model
 from skerry.core.budget import Budget
 from skerry.core.durable import make_folder, write_files
 from skerry.core.errors import UsageError

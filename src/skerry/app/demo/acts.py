@@ -14,7 +14,7 @@ from skerry.adapt.target_files import load_target
 from skerry.app.demo import networks
 from skerry.app.demo.digits import read_digits, split_digits
 from skerry.app.demo.textlines import TextLines, read_lines
-from skerry.compress.evidence import Compressed, compress
+from skerry.compress.search.evidence import Compressed, compress
 from skerry.core.budget import Budget
 from skerry.core.model import Model
 from skerry.core.seams import LoadOptions, Runtime

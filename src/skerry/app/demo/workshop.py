@@ -29,7 +29,7 @@ from skerry.app.pipelines.embedding import (
     with_head,
 )
 from skerry.app.publish.build import make_release
-from skerry.compress.quantize import Quantize, StepContext, prepare
+from skerry.compress.ptq.quantize import Quantize, StepContext, prepare
 from skerry.core.budget import Budget
 from skerry.core.clock import Clock
 from skerry.core.durable import make_folder, write_file

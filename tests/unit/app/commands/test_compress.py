@@ -12,7 +12,7 @@ import pytest
 
 from skerry.app.main import main
 from skerry.app.reports import read_report
-from skerry.compress.quantize import Quantize, StepContext
+from skerry.compress.ptq.quantize import Quantize, StepContext
 from skerry.compress.recipe_files import load_recipe
 from skerry.core.errors import BudgetError, UsageError
 from skerry.graph import open_model, read_graph

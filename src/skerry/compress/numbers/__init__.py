@@ -1,0 +1,1 @@
+"""Integers for real numbers: schemes, ranges, codes. Needs numpy alone."""

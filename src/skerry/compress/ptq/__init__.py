@@ -1,0 +1,1 @@
+"""Post-training quantization of a whole graph: decide, calibrate, write."""

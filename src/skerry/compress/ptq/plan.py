@@ -1,0 +1,149 @@
+"""Which values of a graph become integers: decided first, then written by `qdq`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from skerry.compress.ptq.operators import (
+    Operators,
+    Role,
+    activations,
+    fused_activation,
+    is_float,
+    quantizable,
+    role,
+)
+from skerry.core.errors import UsageError
+from skerry.core.names import did_you_mean
+from skerry.graph import Graph, Node, Value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What of a graph is quantized; values and nodes are named, so plans can be kept.
+
+    Attributes:
+        nodes: Nodes computed in integers, in topological order.
+        carries: Nodes that only carry quantized values on, with their scale.
+        reads: Values quantized where the nodes above read them; each with the name
+            of the value whose range it takes (its own, or that which it carries).
+        writes: Values quantized where they are written, for every reader; likewise.
+        outputs: What each of the nodes above writes in integers, by the node's name:
+            its own output, or that of the activation fused into it. A node that
+            writes floats has no entry.
+    """
+
+    nodes: tuple[str, ...]
+    carries: tuple[str, ...]
+    reads: Mapping[str, str] = field(default_factory=dict)
+    writes: Mapping[str, str] = field(default_factory=dict)
+    outputs: Mapping[str, str] = field(default_factory=dict)
+
+
+def observable(graph: Graph, operators: Operators) -> frozenset[str]:
+    """Names of all values whose range a plan may need, whatever stays float."""
+    found: set[str] = set()
+    for node in quantizable(graph, operators):
+        found.update(_name(value) for value in activations(graph, node))
+        fused = fused_activation(node)
+        found.update(_name(one.outputs[0]) for one in (node, fused) if one is not None)
+    return frozenset(found)
+
+
+def plan_quantization(
+    graph: Graph, *, operators: Operators, keep_float: frozenset[str] = frozenset()
+) -> Plan:
+    """Decide which values of a graph are quantized.
+
+    A quantized node reads integers, and writes them where that is what lets a runtime
+    fuse it: always for convolutions and arithmetic, for matrix products only when
+    each reader is quantized too (onnxruntime and OpenVINO both have integer matrix
+    products with float results). The graph's outputs stay float.
+
+    Args:
+        graph: Its values' types are known; its nodes are named.
+        operators: Which operators to quantize.
+        keep_float: Names of nodes to leave alone. What they read from a quantized
+            node has passed through integers all the same.
+
+    Raises:
+        UsageError: There is no node of a name to keep float.
+    """
+    _check_names(graph, keep_float)
+    chosen = [
+        node for node in quantizable(graph, operators) if node.name not in keep_float
+    ]
+    names = frozenset(_name(node) for node in chosen)
+    fused: set[str] = set()
+    outputs: dict[str, str] = {}
+    for node in chosen:
+        if _name(node) in fused:
+            continue
+        activation, output = fused_activation(node), node.outputs[0]
+        if activation is not None and activation.name not in keep_float:
+            fused.add(_name(activation))
+            output = activation.outputs[0]
+        if _writes_integers(node, output, names):
+            outputs[_name(node)] = _name(output)
+    writes = {output: output for output in outputs.values()}
+    carries = _carry(graph, writes, keep_float)
+    reads = {
+        _name(value): _name(value)
+        for node in chosen
+        if _name(node) not in fused
+        for value in activations(graph, node)
+        if _name(value) not in writes
+    }
+    return Plan(
+        nodes=tuple(_name(node) for node in chosen),
+        carries=carries,
+        reads=reads,
+        writes=writes,
+        outputs=outputs,
+    )
+
+
+def _check_names(graph: Graph, keep_float: frozenset[str]) -> None:
+    names = [_name(node) for node in graph.nodes]
+    for name in sorted(keep_float - frozenset(names)):
+        raise UsageError(
+            f"{graph.name} has no operator {name!r} to keep float",
+            hint=did_you_mean(name, names),
+        )
+
+
+def _writes_integers(node: Node, output: Value, names: frozenset[str]) -> bool:
+    if output.is_graph_output():
+        return False
+    if node.op_type not in ("MatMul", "Gemm"):
+        return True
+    return all(
+        _name(use.node) in names or role(use.node) is Role.CARRY
+        for use in output.uses()
+    )
+
+
+def _carry(
+    graph: Graph, writes: dict[str, str], keep_float: frozenset[str]
+) -> tuple[str, ...]:
+    """Let nodes that only carry values take the scale of their input along."""
+    carries = []
+    for node in graph.nodes:
+        if role(node) is not Role.CARRY or node.name in keep_float or not node.inputs:
+            continue
+        source = node.inputs[0]
+        if source is None or _name(source) not in writes:
+            continue
+        if any(output.is_graph_output() for output in node.outputs):
+            continue
+        carries.append(_name(node))
+        for output in filter(is_float, node.outputs):
+            writes[_name(output)] = writes[_name(source)]
+    return tuple(carries)
+
+
+def _name(named: Node | Value) -> str:
+    if not named.name:
+        raise ValueError("the graph's nodes and values must be named first")
+    return named.name

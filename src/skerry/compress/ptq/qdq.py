@@ -1,0 +1,252 @@
+"""Write a plan into a graph as QuantizeLinear and DequantizeLinear pairs.
+
+The format (QDQ) is the one that onnxruntime, OpenVINO and TensorRT fuse into integer
+kernels: each quantized value passes through a pair, weights are stored as integers
+behind a DequantizeLinear, biases as int32 with the scale of the sum they are added to
+(ONNX operator specification; Jacob et al. 2018, section 2.4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from skerry.compress.numbers.ranges import Range, scale_and_zero_point
+from skerry.compress.numbers.schemes import INT8_WEIGHTS, UINT8_ACTIVATIONS, Scheme
+from skerry.compress.numbers.tensors import quantize_tensor
+from skerry.compress.ptq.operators import Role, operands, role, weight
+from skerry.compress.ptq.plan import Plan
+from skerry.compress.ptq.weight_ranges import quantize_weights
+from skerry.core.seams import Array
+from skerry.graph import (
+    Graph,
+    Node,
+    Value,
+    attribute,
+    make_initializer,
+    make_node,
+    place_after,
+    remove_dead,
+)
+
+_INT32 = np.iinfo(np.int32)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schemes:
+    """How the three kinds of tensor are quantized.
+
+    Attributes:
+        weights: Axis is set per node; `per_channel` says whether it is used.
+        activations: One scale a tensor.
+        per_channel: Whether weights have one scale an output channel.
+    """
+
+    weights: Scheme = INT8_WEIGHTS
+    activations: Scheme = UINT8_ACTIVATIONS
+    per_channel: bool = True
+
+
+DEFAULT_SCHEMES = Schemes()
+
+
+def insert_qdq(
+    graph: Graph,
+    plan: Plan,
+    ranges: Mapping[str, Range],
+    schemes: Schemes = DEFAULT_SCHEMES,
+) -> Graph:
+    """Quantize a graph by a plan.
+
+    Args:
+        graph: The graph that the plan was made for; it is left as it was.
+        plan: What to quantize.
+        ranges: Range by name of value, for each value of the plan.
+        schemes: How.
+
+    Returns:
+        A graph of the same signature and opset.
+
+    Raises:
+        DataError: Weights are NaN or infinite.
+    """
+    writer = _Writer(graph.copy(), plan, ranges, schemes)
+    writer.quantize_weights()
+    writer.quantize_activations()
+    return remove_dead(writer.graph)
+
+
+class _Writer:
+    """Holds the graph being written and what was made for it so far."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        plan: Plan,
+        ranges: Mapping[str, Range],
+        schemes: Schemes,
+    ) -> None:
+        self.graph = graph
+        self._plan = plan
+        self._ranges = ranges
+        self._schemes = schemes
+        self._quantized = frozenset(plan.nodes)
+        self._parameters: dict[str, tuple[Value, Value]] = {}
+        self._shared: dict[tuple[str, str], Value] = {}
+
+    def quantize_weights(self) -> None:
+        """Put integer weights, biases and constant operands before their nodes."""
+        for node in list(self.graph.nodes):
+            if node.name not in self._quantized:
+                continue
+            if role(node) is Role.WEIGHTS:
+                self._weights_of(node)
+            elif role(node) is Role.ARITHMETIC:
+                self._operands_of(node)
+
+    def quantize_activations(self) -> None:
+        """Pass each planned value through a pair, for those who read it so."""
+        for name, source in {**self._plan.reads, **self._plan.writes}.items():
+            value = self.graph.value(name)
+            uses = [
+                use
+                for use in value.uses()
+                if name in self._plan.writes or self._computes_with(use.node, use.idx)
+            ]
+            pair = self._pair(value, source)
+            for use in uses:
+                use.node.replace_input_with(use.idx, pair)
+
+    def _computes_with(self, node: Node, index: int) -> bool:
+        """Whether a node of the plan takes its input of this index as an operand."""
+        return node.name in self._quantized and index < len(operands(node))
+
+    def _weights_of(self, node: Node) -> None:
+        value = weight(self.graph, node)
+        if value is None:
+            return
+        floats = self._constant(value)
+        codes = quantize_weights(
+            node,
+            floats,
+            self._schemes.weights,
+            per_channel=self._schemes.per_channel,
+        )
+        axis = codes.scheme.axis
+        key = (str(value.name), f"weights axis {axis}")
+        if key not in self._shared:
+            self._shared[key] = self._dequantized(
+                f"{value.name}.{'tensor' if axis is None else axis}",
+                codes.values,
+                codes.scale,
+                codes.zero_point,
+                axis,
+            )
+        node.replace_input_with(1, self._shared[key])
+        if len(node.inputs) > 2 and node.inputs[2] is not None:
+            self._bias_of(node, node.inputs[2], codes.scale)
+
+    def _bias_of(self, node: Node, value: Value, weight_scale: Array) -> None:
+        """Store the bias as int32, unless it is no vector or would not fit."""
+        bias = self.graph.constant(value)
+        source = node.inputs[0]
+        scaled_alike = node.op_type != "Gemm" or (
+            attribute(node, "alpha", 1.0) == 1.0 and attribute(node, "beta", 1.0) == 1.0
+        )
+        if bias is None or bias.ndim != 1 or source is None or not scaled_alike:
+            return
+        scale = np.asarray(self._input_scale(source) * weight_scale)
+        if scale.min() <= np.finfo(np.float32).tiny:
+            return
+        codes = np.rint(bias.astype(np.float64) / scale)
+        if not np.abs(codes).max() <= _INT32.max:
+            return
+        stored = self._dequantized(
+            f"{node.name}.bias",
+            codes.astype(np.int32),
+            scale.astype(np.float32),
+            np.zeros(scale.shape, np.int32),
+            0 if scale.ndim else None,
+        )
+        node.replace_input_with(2, stored)
+
+    def _operands_of(self, node: Node) -> None:
+        """Quantize the constant float operands of arithmetic (`Add`, `Mul`, …)."""
+        if node.op_type not in ("Add", "Mul", "Concat"):
+            return
+        for index, value in enumerate(node.inputs):
+            constant = None if value is None else self.graph.constant(value)
+            if value is None or constant is None or constant.dtype != np.float32:
+                continue
+            key = (str(value.name), "operand")
+            if key not in self._shared:
+                codes = quantize_tensor(constant, self._schemes.activations)
+                self._shared[key] = self._dequantized(
+                    f"{value.name}.operand",
+                    codes.values,
+                    codes.scale,
+                    codes.zero_point,
+                    None,
+                )
+            node.replace_input_with(index, self._shared[key])
+
+    def _constant(self, value: Value) -> Array:
+        constant = self.graph.constant(value)
+        if constant is None:
+            raise ValueError(f"{value.name} is not a constant")
+        return constant
+
+    def _input_scale(self, value: Value) -> Array:
+        name = str(value.name)
+        source = self._plan.writes.get(name) or self._plan.reads[name]
+        return scale_and_zero_point(self._ranges[source], self._schemes.activations)[0]
+
+    def _pair(self, value: Value, source: str) -> Value:
+        if source not in self._parameters:
+            scale, zero_point = scale_and_zero_point(
+                self._ranges[source], self._schemes.activations
+            )
+            self._parameters[source] = (
+                self._constant_value(f"{source}.scale", scale),
+                self._constant_value(f"{source}.zero_point", zero_point),
+            )
+        scale_value, zero_value = self._parameters[source]
+        name = str(value.name)
+        quantize = make_node(
+            "QuantizeLinear",
+            [value, scale_value, zero_value],
+            outputs=[self.graph.unique_name(f"{name}.q")],
+            name=self.graph.unique_name(f"{name}.QuantizeLinear"),
+        )
+        dequantize = make_node(
+            "DequantizeLinear",
+            [quantize.outputs[0], scale_value, zero_value],
+            outputs=[self.graph.unique_name(f"{name}.dq")],
+            name=self.graph.unique_name(f"{name}.DequantizeLinear"),
+        )
+        place_after(self.graph, value, [quantize, dequantize])
+        return dequantize.outputs[0]
+
+    def _dequantized(
+        self, name: str, codes: Array, scale: Array, zero_point: Array, axis: int | None
+    ) -> Value:
+        stored = self._constant_value(f"{name}.codes", codes)
+        node = make_node(
+            "DequantizeLinear",
+            [
+                stored,
+                self._constant_value(f"{name}.codes.scale", scale),
+                self._constant_value(f"{name}.codes.zero_point", zero_point),
+            ],
+            {} if axis is None else {"axis": axis},
+            outputs=[self.graph.unique_name(f"{name}.dequantized")],
+            name=self.graph.unique_name(f"{name}.DequantizeLinear"),
+        )
+        place_after(self.graph, stored, [node])
+        return node.outputs[0]
+
+    def _constant_value(self, name: str, array: Array) -> Value:
+        unique = self.graph.unique_name(name)
+        return self.graph.add_initializer(make_initializer(array, unique))

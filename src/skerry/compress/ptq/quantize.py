@@ -1,0 +1,319 @@
+"""The recipe step `quantize`: static post-training quantization of a whole graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import get_args
+
+import numpy as np
+
+from skerry.compress.numbers.ranges import Range
+from skerry.compress.numbers.schemes import Method
+from skerry.compress.ptq.bias import correct_biases, measure_shifts
+from skerry.compress.ptq.calibrate import Progress, calibrate
+from skerry.compress.ptq.equalize import Equalization, equalize
+from skerry.compress.ptq.operators import (
+    Operators,
+    quantizable,
+)
+from skerry.compress.ptq.plan import observable, plan_quantization
+from skerry.compress.ptq.qdq import DEFAULT_SCHEMES, Schemes, insert_qdq
+from skerry.core.errors import ModelError, UsageError
+from skerry.core.names import did_you_mean
+from skerry.core.recipe import ParamValue, StepSpec
+from skerry.core.seams import Array, Runtime
+from skerry.graph import (
+    Graph,
+    constants_to_initializers,
+    fold_affine,
+    fold_batch_norm,
+    fold_constants,
+    infer_shapes,
+    name_all_nodes,
+    upgrade_opset,
+)
+from skerry.tasks.samples import SampleSource
+
+QDQ_OPSET = 17
+"""Pairs per channel need opset 13; 17 is what every runtime of today reads."""
+
+
+_QUANTIZED_ALREADY = frozenset(
+    {
+        "ConvInteger",
+        "DequantizeLinear",
+        "DynamicQuantizeLinear",
+        "MatMulInteger",
+        "QLinearConv",
+        "QLinearMatMul",
+        "QuantizeLinear",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepContext:
+    """What a step may use beside the graph.
+
+    Attributes:
+        calibration: Real inputs of the model; labels are not looked at.
+        runtime: What runs the graph while it is calibrated.
+        threads: CPU threads.
+        progress: Told of what is under way.
+    """
+
+    calibration: SampleSource
+    runtime: Runtime
+    threads: int = 1
+    progress: Progress | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Measured:
+    """What calibration found out about a graph.
+
+    Attributes:
+        ranges: Of each value that a plan may need, by its name.
+        shifts: How far quantization moves the mean of a layer's output, by name of
+            node, `[output channels]`; empty where biases are not corrected.
+    """
+
+    ranges: Mapping[str, Range]
+    shifts: Mapping[str, Array] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quantize:
+    """Quantize weights and activations to INT8, except where told not to.
+
+    Attributes:
+        operators: `weights` for operators with weights, `all` for all that can be.
+        method: How ranges of activations are chosen.
+        per_channel: Whether weights have one scale an output channel.
+        keep_float: Names of nodes that stay float; as they are called after `prepare`.
+        equalize: By what channels are made alike before anything is rounded: not at
+            all, by the ranges of weights, or also by what activations show.
+        weight_method: How ranges of weights are chosen.
+        correct_bias: Whether biases make up for the mean error of their layer.
+
+    The defaults of the last three are what recipes mean that do not name them; what to
+    begin with is `ACCURATE`.
+
+    Raises:
+        UsageError: There is no such choice of operators, or of what to equalize by.
+    """
+
+    operators: Operators = "weights"
+    method: Method = "minmax"
+    per_channel: bool = True
+    keep_float: tuple[str, ...] = ()
+    equalize: Equalization = "none"
+    weight_method: Method = "minmax"
+    correct_bias: bool = False
+
+    def __post_init__(self) -> None:
+        if self.operators not in get_args(Operators):
+            raise UsageError(
+                f"cannot quantize the operators {self.operators!r}",
+                hint=did_you_mean(str(self.operators), get_args(Operators)),
+            )
+        if self.equalize not in get_args(Equalization):
+            raise UsageError(
+                f"cannot equalize by {self.equalize!r}",
+                hint=did_you_mean(str(self.equalize), get_args(Equalization)),
+            )
+        # A recipe file knows lists only.
+        object.__setattr__(self, "keep_float", tuple(self.keep_float))
+
+    @property
+    def schemes(self) -> Schemes:
+        """The schemes of weights and activations."""
+        weights = replace(DEFAULT_SCHEMES.weights, method=self.weight_method)
+        activations = replace(DEFAULT_SCHEMES.activations, method=self.method)
+        return replace(
+            DEFAULT_SCHEMES,
+            weights=weights,
+            activations=activations,
+            per_channel=self.per_channel,
+        )
+
+    def apply(self, graph: Graph, context: StepContext) -> Graph:
+        """Calibrate and quantize; the graph given is left as it was.
+
+        Raises:
+            DataError: The calibration samples do not fit, or there are none.
+            ModelError: The graph cannot be quantized; see `prepare`.
+            RuntimeFailure: The runtime cannot run it.
+            UsageError: There is no node of a name to keep float, or no such method.
+        """
+        ready = self.equalized(prepare(graph), context)
+        measured = self.measure(ready, context)
+        return self.write(ready, measured.ranges, measured.shifts)
+
+    def equalized(self, prepared: Graph, context: StepContext) -> Graph:
+        """Equalize the channels of a prepared graph, as far as this step wants that.
+
+        Args:
+            prepared: What `prepare` returned; it is left as it was.
+            context: Its samples are run where activations are looked at.
+
+        Raises:
+            DataError: The calibration samples do not fit, or there are none.
+            RuntimeFailure: The runtime cannot run it.
+        """
+        if self.equalize == "none":
+            return prepared
+        return equalize(
+            prepared,
+            (sample.inputs for sample in context.calibration)
+            if self.equalize == "activations"
+            else None,
+            runtime=context.runtime,
+            per_channel=self.per_channel,
+            threads=context.threads,
+            progress=context.progress,
+        )
+
+    def measure(self, equalized: Graph, context: StepContext) -> Measured:
+        """Run the calibration samples, whatever is kept in float later.
+
+        Args:
+            equalized: What `equalized` returned.
+            context: The samples, and what runs them.
+
+        Raises:
+            DataError: The calibration samples do not fit, or there are none.
+            RuntimeFailure: The runtime cannot run it.
+            UsageError: There is no such method.
+        """
+        schemes = self.schemes
+        ranges = calibrate(
+            equalized,
+            observable(equalized, self.operators),
+            (sample.inputs for sample in context.calibration),
+            runtime=context.runtime,
+            scheme=schemes.activations,
+            threads=context.threads,
+            progress=context.progress,
+        )
+        if not self.correct_bias:
+            return Measured(ranges=ranges)
+        whole = replace(self, keep_float=()).write(equalized, ranges)
+        shifts = measure_shifts(
+            equalized,
+            whole,
+            (sample.inputs for sample in context.calibration),
+            runtime=context.runtime,
+            threads=context.threads,
+            progress=context.progress,
+        )
+        return Measured(ranges=ranges, shifts=shifts)
+
+    def write(
+        self,
+        equalized: Graph,
+        ranges: Mapping[str, Range],
+        shifts: Mapping[str, Array] = MappingProxyType({}),
+    ) -> Graph:
+        """Quantize a graph with what was measured before.
+
+        Args:
+            equalized: What `equalized` returned; it is left as it was.
+            ranges: Of each value that is `observable` with this step's operators.
+            shifts: What biases make up for, by name of node; those of nodes that stay
+                float are not looked at.
+
+        Raises:
+            UsageError: There is no node of a name to keep float.
+        """
+        plan = plan_quantization(
+            equalized, operators=self.operators, keep_float=frozenset(self.keep_float)
+        )
+        quantized = frozenset(plan.nodes)
+        wanted = {name: one for name, one in shifts.items() if name in quantized}
+        return insert_qdq(correct_biases(equalized, wanted), plan, ranges, self.schemes)
+
+    def spec(self) -> StepSpec:
+        """This step as a recipe holds it."""
+        params: dict[str, ParamValue] = {
+            "operators": self.operators,
+            "method": self.method,
+            "per_channel": self.per_channel,
+            "keep_float": list(self.keep_float),
+            "equalize": self.equalize,
+            "weight_method": self.weight_method,
+            "correct_bias": self.correct_bias,
+        }
+        return StepSpec(name="quantize", params=params)
+
+
+ACCURATE = Quantize(
+    method="mse", equalize="activations", weight_method="mse", correct_bias=True
+)
+"""What loses least without a search: the step to begin with."""
+
+SEARCH_RANGES: Mapping[str, tuple[ParamValue, ...]] = {
+    "operators": get_args(Operators),
+    "method": get_args(Method),
+    "per_channel": (True, False),
+    "equalize": get_args(Equalization),
+    "weight_method": get_args(Method),
+    "correct_bias": (True, False),
+}
+"""What a search may set each parameter of the step to."""
+
+
+def prepare(graph: Graph) -> Graph:
+    """Bring a float graph into the form that quantization works on.
+
+    Nodes are named, constants are initializers, batch normalization and other scaling
+    are folded into convolutions (Jacob et al. 2018, section 3.2), value types are
+    known.
+
+    Args:
+        graph: Any float graph; it is left as it was.
+
+    Raises:
+        ModelError: It cannot be brought to the opset that quantization needs, is
+            quantized already, has no weights to quantize, or has NaN among them.
+    """
+    _check_float(graph)
+    ready = upgrade_opset(graph, QDQ_OPSET)
+    ready = constants_to_initializers(ready)
+    ready = fold_constants(ready)
+    ready = fold_affine(fold_batch_norm(ready))
+    ready = infer_shapes(name_all_nodes(ready))
+    _check_weights(ready)
+    return ready
+
+
+def _check_float(graph: Graph) -> None:
+    for node in graph.all_nodes:
+        if node.op_type in _QUANTIZED_ALREADY:
+            raise ModelError(
+                f"{graph.name} is quantized already: it has a {node.op_type} node "
+                f"{node.name!r}",
+                hint="Give the float model that it was made from.",
+            )
+
+
+def _check_weights(graph: Graph) -> None:
+    """Refuse what leaves nothing to do, or has weights that no scale fits."""
+    nodes = quantizable(graph, "weights")
+    if not nodes:
+        raise ModelError(
+            f"{graph.name} has nothing to quantize: no Conv, Gemm or MatMul with "
+            "constant float32 weights",
+            hint="Give a float32 model; float16 ones must be converted first.",
+        )
+    for node in nodes:
+        for value in filter(None, node.inputs[1:]):
+            array = graph.constant(value)
+            if array is not None and not np.isfinite(array).all():
+                raise ModelError(
+                    f"{graph.name}: the tensor {value.name!r} of the {node.op_type} "
+                    f"node {node.name!r} holds NaN or infinity",
+                    hint="Train or export the model again.",
+                )

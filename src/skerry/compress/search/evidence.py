@@ -1,0 +1,318 @@
+"""Turn the outcome of a search into a report, on data the search never saw."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from skerry.compress.ptq.calibrate import FEWEST_SAMPLES, Progress
+from skerry.compress.ptq.operators import Role, role
+from skerry.compress.ptq.plan import plan_quantization
+from skerry.compress.search.choose import DEFAULT_BUDGET, Choice, Search, choose
+from skerry.core.budget import Budget
+from skerry.core.errors import ModelError
+from skerry.core.model import Model
+from skerry.core.profile import Profile
+from skerry.core.recipe import Recipe
+from skerry.core.report import (
+    Accuracy,
+    Change,
+    LatencyChange,
+    LayerRow,
+    Report,
+)
+from skerry.core.seams import LoadOptions, Runtime, Session, Tensors
+from skerry.graph import (
+    Graph,
+    count,
+    infer_shapes,
+    read_graph,
+    with_static_inputs,
+    write_graph,
+)
+from skerry.tasks.evaluate import Scores, compare_scores, evaluate
+from skerry.tasks.measure import measure_latency, ratio
+from skerry.tasks.metrics import PairedDelta, find_metric
+from skerry.tasks.samples import SampleSource
+from skerry.tasks.task import Task
+
+REPORT_REPEATS = 31
+PROFILE_REPEATS = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compressed:
+    """A compressed model and the proof of what it costs and brings.
+
+    Attributes:
+        graph: The model to write; the source's own graph where nothing held.
+        report: The evidence, from the report half.
+        choice: Everything that was tried.
+        before: The source's scores on the report half.
+        after: The compressed model's scores on the report half.
+    """
+
+    graph: Graph
+    report: Report
+    choice: Choice
+    before: Scores
+    after: Scores
+
+
+def compress(
+    source: Model,
+    *,
+    calibration: SampleSource,
+    selection: SampleSource,
+    report: SampleSource,
+    task: Task,
+    runtime: Runtime,
+    budget: Budget = DEFAULT_BUDGET,
+    threads: int = 1,
+    progress: Progress | None = None,
+) -> Compressed:
+    """Quantize a model as far as its budget allows, and report what that did.
+
+    Args:
+        source: A float model.
+        calibration: Real inputs, for the ranges of activations.
+        selection: Labelled samples that the search looks at.
+        report: Labelled samples that only the report looks at.
+        task: How outputs are decoded and scored.
+        runtime: What runs, and times, the models.
+        budget: What must hold.
+        threads: CPU threads for everything but latency, which is measured on one.
+        progress: Told of what is under way.
+
+    Raises:
+        DataError: Samples do not fit the model or the task.
+        ModelError: The model cannot be quantized.
+        RuntimeFailure: The runtime cannot run it.
+
+    Example:
+        ```python
+        halves = split(open_samples(path, model.inputs, task), seed=0)
+        done = compress(model, calibration=few, selection=halves[0],
+                        report=halves[1], task=task, runtime=get_runtime("onnxruntime"))
+        write_graph(done.graph, Path("small.onnx"))
+        ```
+    """
+    graph = read_graph(source.path)
+    search = Search(
+        calibration=calibration,
+        selection=selection,
+        task=task,
+        runtime=runtime,
+        budget=budget,
+        threads=threads,
+        progress=progress,
+    )
+    choice = choose(source, graph, search)
+    with tempfile.TemporaryDirectory(prefix="skerry-") as folder:
+        result = graph if choice.chosen is None else choice.chosen.graph
+        model = write_graph(result, Path(folder) / "chosen.onnx")
+        proof = _Proof(source, model, choice, search, report)
+        before, after = proof.scores(source), proof.scores(model)
+        return Compressed(
+            graph=result,
+            report=proof.report(before, after),
+            choice=choice,
+            before=before,
+            after=after,
+        )
+
+
+class _Proof:
+    """Measures the source and the chosen model on the report half."""
+
+    def __init__(
+        self,
+        source: Model,
+        model: Model,
+        choice: Choice,
+        search: Search,
+        samples: SampleSource,
+    ) -> None:
+        self._source = source
+        self._model = model
+        self._choice = choice
+        self._search = search
+        self._samples = samples
+        self._sample: Tensors = next(iter(search.calibration)).inputs
+
+    def scores(self, model: Model) -> Scores:
+        """A model's scores on the report half."""
+        session = self._load(model, threads=self._search.threads)
+        try:
+            return evaluate(
+                session, self._samples, self._search.task, self._search.progress
+            )
+        finally:
+            session.close()
+
+    def report(self, before: Scores, after: Scores) -> Report:
+        """Everything measured, in one document."""
+        delta = compare_scores(before, after)
+        accuracy = _accuracy(before, after, delta)
+        size = Change(before=self._source.size_bytes, after=self._model.size_bytes)
+        latency = self._latency()
+        memory = self._memory()
+        breaches = self._search.budget.breaches(
+            {
+                "accuracy_drop": _drop(accuracy),
+                "latency_ms": latency.after,
+                "size_bytes": size.after,
+            }
+            | ({"memory_bytes": memory.after} if memory else {})
+        )
+        chosen = self._choice.chosen
+        return Report(
+            model=self._source.path.name,
+            sha256=(self._source.sha256, self._model.sha256),
+            budget=self._search.budget,
+            breaches=tuple(breaches),
+            accuracy=accuracy,
+            size_bytes=size,
+            latency_ms=latency,
+            memory_bytes=memory,
+            layers=self._layers(),
+            tried=self._choice.attempts(),
+            recipe=Recipe(steps=() if chosen is None else (chosen.step.spec(),)),
+            notes=tuple(self._notes(latency, delta)),
+        )
+
+    def _load(self, model: Model, *, threads: int) -> Session:
+        return self._search.runtime.load(model, LoadOptions(threads=threads))
+
+    def _latency(self) -> LatencyChange:
+        before = self._load(self._source, threads=1)
+        after = self._load(self._model, threads=1)
+        try:
+            latencies = measure_latency(
+                {
+                    "before": lambda: before.run(self._sample),
+                    "after": lambda: after.run(self._sample),
+                },
+                repeats=REPORT_REPEATS,
+            )
+        finally:
+            before.close()
+            after.close()
+        change = ratio(latencies["after"], latencies["before"])
+        return LatencyChange(
+            before=latencies["before"].median_ms,
+            after=latencies["after"].median_ms,
+            runtime=self._search.runtime.name,
+            threads=1,
+            repeats=REPORT_REPEATS,
+            ratio=change.median,
+            noise=(change.high - change.low) / 2,
+        )
+
+    def _memory(self) -> Change | None:
+        """Peak activation memory of both graphs, where their shapes can be known."""
+        shapes = {name: array.shape for name, array in self._sample.items()}
+        try:
+            peaks = [
+                count(
+                    infer_shapes(with_static_inputs(read_graph(model.path), shapes))
+                ).peak_activation_bytes
+                for model in (self._source, self._model)
+            ]
+        except ModelError:
+            return None
+        return Change(before=peaks[0], after=peaks[1])
+
+    def _layers(self) -> tuple[LayerRow, ...]:
+        shapes = {name: array.shape for name, array in self._sample.items()}
+        graph = self._choice.prepared
+        chosen = self._choice.chosen
+        quantized: frozenset[str] = frozenset()
+        kept: frozenset[str] = frozenset()
+        if chosen is not None:
+            kept = frozenset(chosen.step.keep_float)
+            plan = plan_quantization(
+                graph, operators=chosen.step.operators, keep_float=kept
+            )
+            quantized = frozenset(plan.nodes) | frozenset(plan.carries)
+        costs = {
+            cost.name: cost
+            for cost in count(infer_shapes(with_static_inputs(graph, shapes))).nodes
+        }
+        times = _times(self._profile())
+        return tuple(
+            LayerRow(
+                name=node.name or "",
+                op_type=node.op_type,
+                dtype="int8" if node.name in quantized else "float32",
+                error=self._choice.sensitivity.get(node.name or ""),
+                latency_ms=times.get(node.name or ""),
+                macs=costs[node.name or ""].macs,
+                weight_bytes=costs[node.name or ""].weight_bytes,
+                why=_why_float(role(node), is_kept=node.name in kept),
+            )
+            for node in graph.nodes
+            # Nodes that only compute shapes are gone once the shapes are known.
+            if node.name in costs
+        )
+
+    def _profile(self) -> Profile:
+        return self._search.runtime.profile(
+            self._model, self._sample, LoadOptions(threads=1), repeats=PROFILE_REPEATS
+        )
+
+    def _notes(self, latency: LatencyChange, delta: PairedDelta) -> list[str]:
+        notes = []
+        if self._choice.chosen is None:
+            notes.append(
+                "Nothing that was tried holds the budget: the source model is returned."
+            )
+        elif latency.ratio - latency.noise > 1:
+            notes.append(
+                f"The compressed model is slower: {latency.ratio:.2f} × the source's "
+                f"time on {latency.runtime}; take it for its size only."
+            )
+        if self._choice.chosen is not None and not self._choice.sensitivity:
+            notes.append("Operators were not measured one by one: none had to be kept.")
+        if delta.needed is not None:
+            notes.append(f"The change in accuracy is {delta}.")
+        samples = len(self._search.calibration)
+        if samples < FEWEST_SAMPLES:
+            notes.append(
+                f"The ranges come from {samples} calibration samples only; give "
+                f"{FEWEST_SAMPLES} or more."
+            )
+        return notes
+
+
+def _accuracy(before: Scores, after: Scores, delta: PairedDelta) -> Accuracy:
+    return Accuracy(
+        metric=before.metric,
+        before=before.value,
+        after=after.value,
+        n=len(before.names),
+        paired_delta=delta.delta,
+        ci95=(delta.low, delta.high),
+    )
+
+
+def _drop(accuracy: Accuracy) -> float:
+    """What was lost, as a positive fraction, whichever way the metric runs."""
+    metric = find_metric(accuracy.metric)
+    return metric.drop(accuracy.before, accuracy.paired_delta)
+
+
+def _times(profile: Profile) -> Mapping[str, float]:
+    """Time by name of node; what a runtime adds to a name follows a known mark."""
+    found: dict[str, float] = {}
+    for operator in profile.operators:
+        found[operator.name] = found.get(operator.name, 0.0) + operator.latency_ms
+    return found
+
+
+def _why_float(kind: Role, *, is_kept: bool) -> str:
+    if is_kept:
+        return "kept float: quantizing it costs too much accuracy"
+    return "" if kind is not Role.FLOAT else "not an integer operator on this runtime"

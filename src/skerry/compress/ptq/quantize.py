@@ -39,6 +39,8 @@ from skerry.tasks.samples import SampleSource
 QDQ_OPSET = 17
 """Pairs per channel need opset 13; 17 is what every runtime of today reads."""
 
+ACTIVATION_BITS = (8, 16)
+WEIGHT_BITS = (4, 8)
 
 _QUANTIZED_ALREADY = frozenset(
     {
@@ -97,8 +99,13 @@ class Quantize:
             all, by the ranges of weights, or also by what activations show.
         weight_method: How ranges of weights are chosen.
         correct_bias: Whether biases make up for the mean error of their layer.
+        activation_bits: 8 or 16. Products of 16 bits are computed in float on CPUs:
+            that is for accelerators, and for what eight bits cannot hold.
+        activation_symmetric: Whether activations are signed with their zero at code 0,
+            as some accelerators want them, rather than unsigned with one anywhere.
+        weight_bits: 8, or 4: stored two codes a byte.
 
-    The defaults of the last three are what recipes mean that do not name them; what to
+    The defaults from `equalize` on are what recipes mean that do not name them; what to
     begin with is `ACCURATE`.
 
     Raises:
@@ -112,6 +119,9 @@ class Quantize:
     equalize: Equalization = "none"
     weight_method: Method = "minmax"
     correct_bias: bool = False
+    activation_bits: int = 8
+    activation_symmetric: bool = False
+    weight_bits: int = 8
 
     def __post_init__(self) -> None:
         if self.operators not in get_args(Operators):
@@ -124,14 +134,31 @@ class Quantize:
                 f"cannot equalize by {self.equalize!r}",
                 hint=did_you_mean(str(self.equalize), get_args(Equalization)),
             )
+        for name, value, known in (
+            ("activation_bits", self.activation_bits, ACTIVATION_BITS),
+            ("weight_bits", self.weight_bits, WEIGHT_BITS),
+        ):
+            if isinstance(value, bool) or value not in known:
+                raise UsageError(
+                    f"{name} is {value!r}, expected {known[0]} or {known[1]}",
+                    hint="8 bits are what CPUs compute fastest in.",
+                )
         # A recipe file knows lists only.
         object.__setattr__(self, "keep_float", tuple(self.keep_float))
 
     @property
     def schemes(self) -> Schemes:
         """The schemes of weights and activations."""
-        weights = replace(DEFAULT_SCHEMES.weights, method=self.weight_method)
-        activations = replace(DEFAULT_SCHEMES.activations, method=self.method)
+        weights = replace(
+            DEFAULT_SCHEMES.weights, bits=self.weight_bits, method=self.weight_method
+        )
+        activations = replace(
+            DEFAULT_SCHEMES.activations,
+            bits=self.activation_bits,
+            signed=self.activation_symmetric,
+            symmetric=self.activation_symmetric,
+            method=self.method,
+        )
         return replace(
             DEFAULT_SCHEMES,
             weights=weights,
@@ -245,6 +272,9 @@ class Quantize:
             "equalize": self.equalize,
             "weight_method": self.weight_method,
             "correct_bias": self.correct_bias,
+            "activation_bits": self.activation_bits,
+            "activation_symmetric": self.activation_symmetric,
+            "weight_bits": self.weight_bits,
         }
         return StepSpec(name="quantize", params=params)
 
@@ -261,6 +291,9 @@ SEARCH_RANGES: Mapping[str, tuple[ParamValue, ...]] = {
     "equalize": get_args(Equalization),
     "weight_method": get_args(Method),
     "correct_bias": (True, False),
+    "activation_bits": ACTIVATION_BITS,
+    "activation_symmetric": (True, False),
+    "weight_bits": WEIGHT_BITS,
 }
 """What a search may set each parameter of the step to."""
 

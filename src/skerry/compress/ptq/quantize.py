@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import get_args
+from typing import Literal, get_args
 
 import numpy as np
 
 from skerry.compress.numbers.ranges import Range
 from skerry.compress.numbers.schemes import Method
+from skerry.compress.numbers.tensors import QuantizedTensor
 from skerry.compress.ptq.bias import correct_biases, measure_shifts
 from skerry.compress.ptq.calibrate import Progress, calibrate
 from skerry.compress.ptq.equalize import Equalization, equalize
@@ -55,6 +56,11 @@ _QUANTIZED_ALREADY = frozenset(
 )
 
 
+Rounding = Literal["nearest", "adaptive"]
+"""How weights are rounded: each to the nearest code, or all of a layer together so that
+its output changes least on the calibration samples."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepContext:
     """What a step may use beside the graph.
@@ -80,10 +86,13 @@ class Measured:
         ranges: Of each value that a plan may need, by its name.
         shifts: How far quantization moves the mean of a layer's output, by name of
             node, `[output channels]`; empty where biases are not corrected.
+        codes: Weights by name of node that are not rounded to the nearest; empty
+            where all are.
     """
 
     ranges: Mapping[str, Range]
     shifts: Mapping[str, Array] = field(default_factory=dict)
+    codes: Mapping[str, QuantizedTensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,7 +186,7 @@ class Quantize:
         """
         ready = self.equalized(prepare(graph), context)
         measured = self.measure(ready, context)
-        return self.write(ready, measured.ranges, measured.shifts)
+        return self.write(ready, measured.ranges, measured.shifts, measured.codes)
 
     def equalized(self, prepared: Graph, context: StepContext) -> Graph:
         """Equalize the channels of a prepared graph, as far as this step wants that.
@@ -243,6 +252,7 @@ class Quantize:
         equalized: Graph,
         ranges: Mapping[str, Range],
         shifts: Mapping[str, Array] = MappingProxyType({}),
+        codes: Mapping[str, QuantizedTensor] = MappingProxyType({}),
     ) -> Graph:
         """Quantize a graph with what was measured before.
 
@@ -251,6 +261,7 @@ class Quantize:
             ranges: Of each value that is `observable` with this step's operators.
             shifts: What biases make up for, by name of node; those of nodes that stay
                 float are not looked at.
+            codes: Weights that were rounded already, likewise.
 
         Raises:
             UsageError: There is no node of a name to keep float.
@@ -260,7 +271,8 @@ class Quantize:
         )
         quantized = frozenset(plan.nodes)
         wanted = {name: one for name, one in shifts.items() if name in quantized}
-        return insert_qdq(correct_biases(equalized, wanted), plan, ranges, self.schemes)
+        corrected = correct_biases(equalized, wanted)
+        return insert_qdq(corrected, plan, ranges, self.schemes, codes)
 
     def spec(self) -> StepSpec:
         """This step as a recipe holds it."""

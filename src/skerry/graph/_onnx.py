@@ -107,8 +107,17 @@ def make_value(name: str, dtype: str, shape: Sequence[int | str | None]) -> Valu
     return ir.val(name, ir.DataType.from_numpy(np.dtype(dtype)), shape)
 
 
-def make_initializer(array: Array, name: str) -> Value:
-    """Make a constant value; it joins a graph by `Graph.add_initializer`."""
+def make_initializer(array: Array, name: str, dtype: str | None = None) -> Value:
+    """Make a constant value; it joins a graph by `Graph.add_initializer`.
+
+    Args:
+        array: What it holds.
+        name: Its name.
+        dtype: What it is stored as, where numpy has no such type: `int4` and `uint4`
+            (two numbers a byte) or `bfloat16`; None for the array's own.
+    """
+    if dtype is not None:
+        array = array.astype(ir.DataType[dtype.upper()].numpy())
     return ir.val(name, const_value=ir.tensor(array, name=name))
 
 

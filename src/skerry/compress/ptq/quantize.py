@@ -20,7 +20,7 @@ from skerry.compress.ptq.operators import (
     quantizable,
 )
 from skerry.compress.ptq.plan import observable, plan_quantization
-from skerry.compress.ptq.qdq import DEFAULT_SCHEMES, Schemes, insert_qdq
+from skerry.compress.ptq.qdq import DEFAULT_SCHEMES, Schemes, insert_qdq, raise_opset
 from skerry.core.errors import ModelError, UsageError
 from skerry.core.names import did_you_mean
 from skerry.core.recipe import ParamValue, StepSpec
@@ -271,8 +271,8 @@ class Quantize:
         )
         quantized = frozenset(plan.nodes)
         wanted = {name: one for name, one in shifts.items() if name in quantized}
-        corrected = correct_biases(equalized, wanted)
-        return insert_qdq(corrected, plan, ranges, self.schemes, codes)
+        ready = raise_opset(correct_biases(equalized, wanted), self.schemes)
+        return insert_qdq(ready, plan, ranges, self.schemes, codes)
 
     def spec(self) -> StepSpec:
         """This step as a recipe holds it."""

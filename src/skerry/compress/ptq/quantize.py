@@ -19,6 +19,7 @@ from skerry.compress.ptq.operators import (
     Operators,
     quantizable,
 )
+from skerry.compress.ptq.patterns import DEFAULT_RUNTIME, patterns_of
 from skerry.compress.ptq.plan import observable, plan_quantization
 from skerry.compress.ptq.qdq import DEFAULT_SCHEMES, Schemes, insert_qdq
 from skerry.core.errors import ModelError, UsageError
@@ -98,7 +99,8 @@ class Quantize:
     """Quantize weights and activations to INT8, except where told not to.
 
     Attributes:
-        operators: `weights` for operators with weights, `all` for all that can be.
+        operators: `weights` for operators with weights, `all` for all that can be,
+            `fused` for what the runtime computes faster in integers.
         method: How ranges of activations are chosen.
         per_channel: Whether weights have one scale an output channel.
         keep_float: Names of nodes that stay float; as they are called after `prepare`.
@@ -106,6 +108,7 @@ class Quantize:
             all, by the ranges of weights, or also by what activations show.
         weight_method: How ranges of weights are chosen.
         correct_bias: Whether biases make up for the mean error of their layer.
+        runtime: The one that the model is for: its patterns decide what is `fused`.
 
     The defaults of the last three are what recipes mean that do not name them; what to
     begin with is `ACCURATE`.
@@ -121,6 +124,7 @@ class Quantize:
     equalize: Equalization = "none"
     weight_method: Method = "minmax"
     correct_bias: bool = False
+    runtime: str = DEFAULT_RUNTIME
 
     def __post_init__(self) -> None:
         if self.operators not in get_args(Operators):
@@ -133,6 +137,7 @@ class Quantize:
                 f"cannot equalize by {self.equalize!r}",
                 hint=did_you_mean(str(self.equalize), get_args(Equalization)),
             )
+        patterns_of(self.runtime)
         # A recipe file knows lists only.
         object.__setattr__(self, "keep_float", tuple(self.keep_float))
 
@@ -200,7 +205,7 @@ class Quantize:
         schemes = self.schemes
         ranges = calibrate(
             equalized,
-            observable(equalized, self.operators),
+            observable(equalized, self.operators, self.runtime),
             (sample.inputs for sample in context.calibration),
             runtime=context.runtime,
             scheme=schemes.activations,
@@ -240,7 +245,10 @@ class Quantize:
             UsageError: There is no node of a name to keep float.
         """
         plan = plan_quantization(
-            equalized, operators=self.operators, keep_float=frozenset(self.keep_float)
+            equalized,
+            operators=self.operators,
+            keep_float=frozenset(self.keep_float),
+            runtime=self.runtime,
         )
         quantized = frozenset(plan.nodes)
         wanted = {name: one for name, one in shifts.items() if name in quantized}
@@ -257,6 +265,7 @@ class Quantize:
             "equalize": self.equalize,
             "weight_method": self.weight_method,
             "correct_bias": self.correct_bias,
+            "runtime": self.runtime,
         }
         return StepSpec(name="quantize", params=params)
 

@@ -7,53 +7,26 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Literal, get_args
 
-import numpy as np
-
 from skerry.compress.numbers.ranges import Range
 from skerry.compress.numbers.schemes import Method
 from skerry.compress.numbers.tensors import QuantizedTensor
 from skerry.compress.ptq.bias import correct_biases, measure_shifts
 from skerry.compress.ptq.calibrate import Progress, calibrate
 from skerry.compress.ptq.equalize import Equalization, equalize
-from skerry.compress.ptq.operators import (
-    Operators,
-    quantizable,
-)
+from skerry.compress.ptq.operators import Operators
+from skerry.compress.ptq.patterns import DEFAULT_RUNTIME, patterns_of
 from skerry.compress.ptq.plan import observable, plan_quantization
+from skerry.compress.ptq.prepare import prepare
 from skerry.compress.ptq.qdq import DEFAULT_SCHEMES, Schemes, insert_qdq, raise_opset
-from skerry.core.errors import ModelError, UsageError
+from skerry.core.errors import UsageError
 from skerry.core.names import did_you_mean
 from skerry.core.recipe import ParamValue, StepSpec
 from skerry.core.seams import Array, Runtime
-from skerry.graph import (
-    Graph,
-    constants_to_initializers,
-    fold_affine,
-    fold_batch_norm,
-    fold_constants,
-    infer_shapes,
-    name_all_nodes,
-    upgrade_opset,
-)
+from skerry.graph import Graph
 from skerry.tasks.samples import SampleSource
-
-QDQ_OPSET = 17
-"""Pairs per channel need opset 13; 17 is what every runtime of today reads."""
 
 ACTIVATION_BITS = (8, 16)
 WEIGHT_BITS = (4, 8)
-
-_QUANTIZED_ALREADY = frozenset(
-    {
-        "ConvInteger",
-        "DequantizeLinear",
-        "DynamicQuantizeLinear",
-        "MatMulInteger",
-        "QLinearConv",
-        "QLinearMatMul",
-        "QuantizeLinear",
-    }
-)
 
 
 Rounding = Literal["nearest", "adaptive"]
@@ -100,7 +73,8 @@ class Quantize:
     """Quantize weights and activations to INT8, except where told not to.
 
     Attributes:
-        operators: `weights` for operators with weights, `all` for all that can be.
+        operators: `weights` for operators with weights, `all` for all that can be,
+            `fused` for what the runtime computes faster in integers.
         method: How ranges of activations are chosen.
         per_channel: Whether weights have one scale an output channel.
         keep_float: Names of nodes that stay float; as they are called after `prepare`.
@@ -113,6 +87,7 @@ class Quantize:
         activation_symmetric: Whether activations are signed with their zero at code 0,
             as some accelerators want them, rather than unsigned with one anywhere.
         weight_bits: 8, or 4: stored two codes a byte.
+        runtime: The one that the model is for: its patterns decide what is `fused`.
 
     The defaults from `equalize` on are what recipes mean that do not name them; what to
     begin with is `ACCURATE`.
@@ -131,6 +106,7 @@ class Quantize:
     activation_bits: int = 8
     activation_symmetric: bool = False
     weight_bits: int = 8
+    runtime: str = DEFAULT_RUNTIME
 
     def __post_init__(self) -> None:
         if self.operators not in get_args(Operators):
@@ -152,6 +128,7 @@ class Quantize:
                     f"{name} is {value!r}, expected {known[0]} or {known[1]}",
                     hint="8 bits are what CPUs compute fastest in.",
                 )
+        patterns_of(self.runtime)
         # A recipe file knows lists only.
         object.__setattr__(self, "keep_float", tuple(self.keep_float))
 
@@ -227,7 +204,7 @@ class Quantize:
         schemes = self.schemes
         ranges = calibrate(
             equalized,
-            observable(equalized, self.operators),
+            observable(equalized, self.operators, self.runtime),
             (sample.inputs for sample in context.calibration),
             runtime=context.runtime,
             scheme=schemes.activations,
@@ -267,7 +244,10 @@ class Quantize:
             UsageError: There is no node of a name to keep float.
         """
         plan = plan_quantization(
-            equalized, operators=self.operators, keep_float=frozenset(self.keep_float)
+            equalized,
+            operators=self.operators,
+            keep_float=frozenset(self.keep_float),
+            runtime=self.runtime,
         )
         quantized = frozenset(plan.nodes)
         wanted = {name: one for name, one in shifts.items() if name in quantized}
@@ -287,6 +267,7 @@ class Quantize:
             "activation_bits": self.activation_bits,
             "activation_symmetric": self.activation_symmetric,
             "weight_bits": self.weight_bits,
+            "runtime": self.runtime,
         }
         return StepSpec(name="quantize", params=params)
 
@@ -308,57 +289,3 @@ SEARCH_RANGES: Mapping[str, tuple[ParamValue, ...]] = {
     "weight_bits": WEIGHT_BITS,
 }
 """What a search may set each parameter of the step to."""
-
-
-def prepare(graph: Graph) -> Graph:
-    """Bring a float graph into the form that quantization works on.
-
-    Nodes are named, constants are initializers, batch normalization and other scaling
-    are folded into convolutions (Jacob et al. 2018, section 3.2), value types are
-    known.
-
-    Args:
-        graph: Any float graph; it is left as it was.
-
-    Raises:
-        ModelError: It cannot be brought to the opset that quantization needs, is
-            quantized already, has no weights to quantize, or has NaN among them.
-    """
-    _check_float(graph)
-    ready = upgrade_opset(graph, QDQ_OPSET)
-    ready = constants_to_initializers(ready)
-    ready = fold_constants(ready)
-    ready = fold_affine(fold_batch_norm(ready))
-    ready = infer_shapes(name_all_nodes(ready))
-    _check_weights(ready)
-    return ready
-
-
-def _check_float(graph: Graph) -> None:
-    for node in graph.all_nodes:
-        if node.op_type in _QUANTIZED_ALREADY:
-            raise ModelError(
-                f"{graph.name} is quantized already: it has a {node.op_type} node "
-                f"{node.name!r}",
-                hint="Give the float model that it was made from.",
-            )
-
-
-def _check_weights(graph: Graph) -> None:
-    """Refuse what leaves nothing to do, or has weights that no scale fits."""
-    nodes = quantizable(graph, "weights")
-    if not nodes:
-        raise ModelError(
-            f"{graph.name} has nothing to quantize: no Conv, Gemm or MatMul with "
-            "constant float32 weights",
-            hint="Give a float32 model; float16 ones must be converted first.",
-        )
-    for node in nodes:
-        for value in filter(None, node.inputs[1:]):
-            array = graph.constant(value)
-            if array is not None and not np.isfinite(array).all():
-                raise ModelError(
-                    f"{graph.name}: the tensor {value.name!r} of the {node.op_type} "
-                    f"node {node.name!r} holds NaN or infinity",
-                    hint="Train or export the model again.",
-                )

@@ -47,17 +47,31 @@ def prepare(graph: Graph) -> Graph:
         ModelError: It cannot be brought to the opset that quantization needs, is
             quantized already, has no weights to quantize, or has NaN among them.
     """
-    _check_float(graph)
-    ready = upgrade_opset(graph, QDQ_OPSET)
-    ready = constants_to_initializers(ready)
-    ready = fold_constants(ready)
-    ready = fold_affine(fold_batch_norm(ready))
-    ready = infer_shapes(name_all_nodes(ready))
+    check_float(graph)
+    ready = simplify(graph)
     _check_weights(ready)
     return ready
 
 
-def _check_float(graph: Graph) -> None:
+def simplify(graph: Graph) -> Graph:
+    """Bring a graph into the form that steps work on, whatever is in it.
+
+    Raises:
+        ModelError: It cannot be brought to the opset that quantization needs.
+    """
+    ready = upgrade_opset(graph, QDQ_OPSET)
+    ready = constants_to_initializers(ready)
+    ready = fold_constants(ready)
+    ready = fold_affine(fold_batch_norm(ready))
+    return infer_shapes(name_all_nodes(ready))
+
+
+def check_float(graph: Graph) -> None:
+    """Refuse a graph that is quantized already.
+
+    Raises:
+        ModelError: It is.
+    """
     for node in graph.all_nodes:
         if node.op_type in _QUANTIZED_ALREADY:
             raise ModelError(

@@ -49,16 +49,11 @@ def observable(
     graph: Graph, operators: Operators, runtime: str = DEFAULT_RUNTIME
 ) -> frozenset[str]:
     """Names of all values whose range a plan may need, whatever stays float."""
-    found: set[str] = set()
     if operators == "fused":
         # The more is kept in float, the fewer chains there are.
         chains = IntegerChains(graph, patterns_of(runtime), frozenset())
-        for node in chains.nodes:
-            found.update(_name(value) for value in activations(graph, node))
-            found.update(
-                _name(value) for value in (node.outputs[0], chains.result(node))
-            )
-        return frozenset(found)
+        return frozenset(_name(value) for value in chains.observed)
+    found: set[str] = set()
     for node in quantizable(graph, operators):
         found.update(_name(value) for value in activations(graph, node))
         fused = fused_activation(node)

@@ -19,13 +19,8 @@ from pathlib import Path
 from skerry.compress.ptq.calibrate import Progress
 from skerry.compress.ptq.equalize import Equalization
 from skerry.compress.ptq.plan import plan_quantization
-from skerry.compress.ptq.quantize import (
-    ACCURATE,
-    Measured,
-    Quantize,
-    StepContext,
-    prepare,
-)
+from skerry.compress.ptq.prepare import prepare
+from skerry.compress.ptq.quantize import ACCURATE, Measured, Quantize, StepContext
 from skerry.compress.search.sensitivity import measure_sensitivity
 from skerry.core.budget import Budget
 from skerry.core.model import Model
@@ -248,7 +243,9 @@ class _Trials:
 
     def _try(self, title: str, step: Quantize) -> Candidate:
         measured = self._measured(step)
-        graph = step.write(self._equalized(step), measured.ranges, measured.shifts)
+        graph = step.write(
+            self._equalized(step), measured.ranges, measured.shifts, measured.codes
+        )
         model = write_graph(graph, self._file(len(self._candidates)))
         scores = self._score(model, title)
         before = self._baseline.value

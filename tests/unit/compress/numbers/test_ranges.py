@@ -22,7 +22,7 @@ from skerry.compress import (
 from skerry.core.errors import DataError, UsageError
 from skerry.core.seams import Array
 
-METHODS: tuple[Method, ...] = ("minmax", "percentile", "mse")
+METHODS: tuple[Method, ...] = ("minmax", "percentile", "mse", "entropy")
 
 
 def normal(*shape: int, seed: int = 7) -> Array:
@@ -79,7 +79,7 @@ def test_memory_does_not_grow_with_the_number_of_samples(method: Method) -> None
 
     def peak(count: int) -> int:
         def stream() -> Iterator[Array]:
-            return (normal(20_000, seed=seed) for seed in range(count))
+            return (normal(100_000, seed=seed) for seed in range(count))
 
         tracemalloc.start()
         choose_range(stream(), Scheme(method=method))

@@ -63,3 +63,12 @@ def test_broken_weights_are_refused() -> None:
     """NaN is an error."""
     with pytest.raises(DataError, match="NaN"):
         least_error_range(np.full((2, 2), np.nan, np.float32), LEAST)
+
+
+def test_four_bits_may_cut_off_most_of_the_range() -> None:
+    """One weight of ten times the others is given up where codes are few."""
+    weights = np.random.default_rng(6).normal(size=5000).astype(np.float32)
+    weights[0] = 60
+    scheme = Scheme(bits=4, narrow=True, method="mse")
+    chosen = least_error_range(weights, scheme)
+    assert chosen.high < 0.4 * 60

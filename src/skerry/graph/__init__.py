@@ -9,6 +9,7 @@ from skerry.graph._onnx import (
     make_initializer,
     make_node,
     make_value,
+    subgraphs,
 )
 from skerry.graph.affine import fold_affine, fold_products
 from skerry.graph.cost import GraphCost, NodeCost, count
@@ -61,6 +62,7 @@ __all__ = [
     "read_graph",
     "remove_dead",
     "replace_all_uses",
+    "subgraphs",
     "upgrade_opset",
     "with_static_inputs",
     "write_graph",

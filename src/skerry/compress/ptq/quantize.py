@@ -12,6 +12,7 @@ import numpy as np
 from skerry.compress.numbers.ranges import Range
 from skerry.compress.numbers.schemes import Method
 from skerry.compress.numbers.tensors import QuantizedTensor
+from skerry.compress.ptq.adaptive import round_layers
 from skerry.compress.ptq.bias import correct_biases, measure_shifts
 from skerry.compress.ptq.calibrate import Progress, calibrate
 from skerry.compress.ptq.equalize import Equalization, equalize
@@ -106,8 +107,9 @@ class Quantize:
             all, by the ranges of weights, or also by what activations show.
         weight_method: How ranges of weights are chosen.
         correct_bias: Whether biases make up for the mean error of their layer.
+        rounding: How weights are rounded.
 
-    The defaults of the last three are what recipes mean that do not name them; what to
+    The defaults of the last four are what recipes mean that do not name them; what to
     begin with is `ACCURATE`.
 
     Raises:
@@ -121,6 +123,7 @@ class Quantize:
     equalize: Equalization = "none"
     weight_method: Method = "minmax"
     correct_bias: bool = False
+    rounding: Rounding = "nearest"
 
     def __post_init__(self) -> None:
         if self.operators not in get_args(Operators):
@@ -132,6 +135,11 @@ class Quantize:
             raise UsageError(
                 f"cannot equalize by {self.equalize!r}",
                 hint=did_you_mean(str(self.equalize), get_args(Equalization)),
+            )
+        if self.rounding not in get_args(Rounding):
+            raise UsageError(
+                f"cannot round by {self.rounding!r}",
+                hint=did_you_mean(str(self.rounding), get_args(Rounding)),
             )
         # A recipe file knows lists only.
         object.__setattr__(self, "keep_float", tuple(self.keep_float))
@@ -207,6 +215,8 @@ class Quantize:
             threads=context.threads,
             progress=context.progress,
         )
+        if self.rounding == "adaptive":
+            return self._rounded(equalized, ranges, context)
         if not self.correct_bias:
             return Measured(ranges=ranges)
         whole = replace(self, keep_float=()).write(equalized, ranges)
@@ -219,6 +229,22 @@ class Quantize:
             progress=context.progress,
         )
         return Measured(ranges=ranges, shifts=shifts)
+
+    def _rounded(
+        self, equalized: Graph, ranges: Mapping[str, Range], context: StepContext
+    ) -> Measured:
+        chosen = round_layers(
+            equalized,
+            plan_quantization(equalized, operators=self.operators),
+            ranges,
+            self.schemes,
+            [sample.inputs for sample in context.calibration],
+            correct_bias=self.correct_bias,
+            runtime=context.runtime,
+            threads=context.threads,
+            progress=context.progress,
+        )
+        return Measured(ranges=ranges, shifts=chosen.shifts, codes=chosen.codes)
 
     def write(
         self,
@@ -257,6 +283,7 @@ class Quantize:
             "equalize": self.equalize,
             "weight_method": self.weight_method,
             "correct_bias": self.correct_bias,
+            "rounding": self.rounding,
         }
         return StepSpec(name="quantize", params=params)
 
@@ -273,6 +300,7 @@ SEARCH_RANGES: Mapping[str, tuple[ParamValue, ...]] = {
     "equalize": get_args(Equalization),
     "weight_method": get_args(Method),
     "correct_bias": (True, False),
+    "rounding": get_args(Rounding),
 }
 """What a search may set each parameter of the step to."""
 

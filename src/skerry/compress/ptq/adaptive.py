@@ -15,7 +15,7 @@ make the fit weaker, not wrong.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -35,6 +35,9 @@ from skerry.compress.ptq.sequence import Chosen, LayerWalk, names_of
 from skerry.compress.ptq.weight_ranges import quantize_weights
 from skerry.core.seams import Array, Runtime, Tensors
 from skerry.graph import Graph, Node
+
+MOST_SAMPLES = 64
+"""More tell little that is new; a net is gone through twice with each."""
 
 MOST_POSITIONS = 64
 """Of one output of a layer, evenly spread: neighbours tell much the same."""
@@ -57,7 +60,7 @@ def round_layers(
     plan: Plan,
     ranges: Mapping[str, Range],
     schemes: Schemes,
-    samples: Sequence[Tensors],
+    samples: Iterable[Tensors],
     *,
     correct_bias: bool,
     runtime: Runtime,
@@ -167,23 +170,21 @@ class _Layer:
         fitted, held = (one.moments() for one in self._seen)
         if self._rows is None or fitted is None or self._origin is None:
             return
-        whole = fitted if held is None else fitted + held
         codes = self._codes(
-            self._free(fitted),
-            None if held is None else self._free(held),
-            self._free(whole),
+            self._free(fitted), None if held is None else self._free(held)
         )
         name = str(self._node.name)
         chosen.codes[name] = codes
         if self._is_free:
-            read = whole.read / whole.count + self._origin[0][:, 0]
-            made = whole.made / whole.count + self._origin[1][:, 0]
+            parts = [one for one in (fitted, held) if one is not None]
+            count = sum(one.count for one in parts)
+            read = sum(one.read for one in parts) / count + self._origin[0][:, 0]
+            made = sum(one.made for one in parts) / count + self._origin[1][:, 0]
             matrix = self._rows.matrix(codes.dequantize().astype(np.float64))
             chosen.shifts[name] = (np.einsum("gok,gk->go", matrix, read) - made).ravel()
 
-    def _codes(
-        self, fitted: Moments, held: Moments | None, whole: Moments
-    ) -> QuantizedTensor:
+    def _codes(self, fitted: Moments, held: Moments | None) -> QuantizedTensor:
+        """Fit and round; each step is taken only where held-back samples agree."""
         trained = self._matrix(self._weights)
         if held is None:
             return self._nearest(trained)
@@ -197,7 +198,7 @@ class _Layer:
         error = held.error(self._matrix(nearest.dequantize())).sum()
         if error <= least * WORTH_ROUNDING:
             return nearest
-        together = self._together(best, nearest, whole)
+        together = self._together(best, nearest, fitted)
         other = held.error(self._matrix(together.dequantize())).sum()
         return together if other < error else nearest
 

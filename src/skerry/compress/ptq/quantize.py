@@ -12,7 +12,7 @@ import numpy as np
 from skerry.compress.numbers.ranges import Range
 from skerry.compress.numbers.schemes import Method
 from skerry.compress.numbers.tensors import QuantizedTensor
-from skerry.compress.ptq.adaptive import round_layers
+from skerry.compress.ptq.adaptive import MOST_SAMPLES, round_layers
 from skerry.compress.ptq.bias import correct_biases, measure_shifts
 from skerry.compress.ptq.calibrate import Progress, calibrate
 from skerry.compress.ptq.equalize import Equalization, equalize
@@ -238,7 +238,7 @@ class Quantize:
             plan_quantization(equalized, operators=self.operators),
             ranges,
             self.schemes,
-            [sample.inputs for sample in context.calibration],
+            (sample.inputs for sample in _some(context.calibration, MOST_SAMPLES)),
             correct_bias=self.correct_bias,
             runtime=context.runtime,
             threads=context.threads,
@@ -303,6 +303,16 @@ SEARCH_RANGES: Mapping[str, tuple[ParamValue, ...]] = {
     "rounding": get_args(Rounding),
 }
 """What a search may set each parameter of the step to."""
+
+
+def _some(samples: SampleSource, most: int) -> SampleSource:
+    """No more than so many samples, spread evenly over all."""
+    count = len(samples)
+    if count <= most:
+        return samples
+    mask = np.zeros(count, np.bool_)
+    mask[np.arange(most) * count // most] = True
+    return samples.pick(mask)
 
 
 def prepare(graph: Graph) -> Graph:

@@ -100,9 +100,14 @@ def fit(weights: Array, moments: Moments, stiffness: float) -> Array:
         stiffness: How strongly weights are drawn to what they were, as a part of the
             energy of what each reads (ridge regression).
     """
-    held = _damped(moments.gram, stiffness)
     missing = moments.cross - weights @ moments.gram
-    return weights + np.linalg.solve(held, missing.swapaxes(1, 2)).swapaxes(1, 2)
+    held = _damped(moments.gram, stiffness)
+    # With a diagonal of ones the digits of float32 are enough, and twice as fast.
+    size = 1 / np.sqrt(np.einsum("gii->gi", held))
+    alike = (held * size[:, :, None] * size[:, None, :]).astype(np.float32)
+    wanted = (missing * size[:, None, :]).swapaxes(1, 2).astype(np.float32)
+    moved = np.linalg.solve(alike, wanted).swapaxes(1, 2)
+    return np.asarray(weights + moved * size[:, None, :])
 
 
 def round_together(

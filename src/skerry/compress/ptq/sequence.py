@@ -25,7 +25,7 @@ from skerry.compress.ptq.qdq import Schemes, insert_qdq
 from skerry.core.seams import Array, LoadOptions, Runtime, Session, Tensors
 from skerry.graph import Graph, Node, subgraphs, write_graph
 
-LARGEST_KEPT_BYTES = 1 << 24
+LARGEST_KEPT_BYTES = 1 << 25
 """What crosses a cut is kept in memory up to this size, in a file beyond."""
 
 

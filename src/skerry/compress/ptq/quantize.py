@@ -16,43 +16,20 @@ from skerry.compress.ptq.adaptive import MOST_SAMPLES, round_layers
 from skerry.compress.ptq.bias import correct_biases, measure_shifts
 from skerry.compress.ptq.calibrate import Progress, calibrate
 from skerry.compress.ptq.equalize import Equalization, equalize
-from skerry.compress.ptq.operators import (
-    Operators,
-    quantizable,
-)
+from skerry.compress.ptq.operators import Operators
+from skerry.compress.ptq.patterns import DEFAULT_RUNTIME, patterns_of
 from skerry.compress.ptq.plan import observable, plan_quantization
-from skerry.compress.ptq.qdq import DEFAULT_SCHEMES, Schemes, insert_qdq
-from skerry.core.errors import ModelError, UsageError
+from skerry.compress.ptq.prepare import prepare
+from skerry.compress.ptq.qdq import DEFAULT_SCHEMES, Schemes, insert_qdq, raise_opset
+from skerry.core.errors import UsageError
 from skerry.core.names import did_you_mean
 from skerry.core.recipe import ParamValue, StepSpec
 from skerry.core.seams import Array, Runtime
-from skerry.graph import (
-    Graph,
-    constants_to_initializers,
-    fold_affine,
-    fold_batch_norm,
-    fold_constants,
-    infer_shapes,
-    name_all_nodes,
-    upgrade_opset,
-)
+from skerry.graph import Graph
 from skerry.tasks.samples import SampleSource
 
-QDQ_OPSET = 17
-"""Pairs per channel need opset 13; 17 is what every runtime of today reads."""
-
-
-_QUANTIZED_ALREADY = frozenset(
-    {
-        "ConvInteger",
-        "DequantizeLinear",
-        "DynamicQuantizeLinear",
-        "MatMulInteger",
-        "QLinearConv",
-        "QLinearMatMul",
-        "QuantizeLinear",
-    }
-)
+ACTIVATION_BITS = (8, 16)
+WEIGHT_BITS = (4, 8)
 
 
 Rounding = Literal["nearest", "adaptive"]
@@ -99,7 +76,8 @@ class Quantize:
     """Quantize weights and activations to INT8, except where told not to.
 
     Attributes:
-        operators: `weights` for operators with weights, `all` for all that can be.
+        operators: `weights` for operators with weights, `all` for all that can be,
+            `fused` for what the runtime computes faster in integers.
         method: How ranges of activations are chosen.
         per_channel: Whether weights have one scale an output channel.
         keep_float: Names of nodes that stay float; as they are called after `prepare`.
@@ -108,8 +86,14 @@ class Quantize:
         weight_method: How ranges of weights are chosen.
         correct_bias: Whether biases make up for the mean error of their layer.
         rounding: How weights are rounded.
+        activation_bits: 8 or 16. Products of 16 bits are computed in float on CPUs:
+            that is for accelerators, and for what eight bits cannot hold.
+        activation_symmetric: Whether activations are signed with their zero at code 0,
+            as some accelerators want them, rather than unsigned with one anywhere.
+        weight_bits: 8, or 4: stored two codes a byte.
+        runtime: The one that the model is for: its patterns decide what is `fused`.
 
-    The defaults of the last four are what recipes mean that do not name them; what to
+    The defaults from `equalize` on are what recipes mean that do not name them; what to
     begin with is `ACCURATE`.
 
     Raises:
@@ -124,6 +108,10 @@ class Quantize:
     weight_method: Method = "minmax"
     correct_bias: bool = False
     rounding: Rounding = "nearest"
+    activation_bits: int = 8
+    activation_symmetric: bool = False
+    weight_bits: int = 8
+    runtime: str = DEFAULT_RUNTIME
 
     def __post_init__(self) -> None:
         if self.operators not in get_args(Operators):
@@ -141,14 +129,32 @@ class Quantize:
                 f"cannot round by {self.rounding!r}",
                 hint=did_you_mean(str(self.rounding), get_args(Rounding)),
             )
+        for name, value, known in (
+            ("activation_bits", self.activation_bits, ACTIVATION_BITS),
+            ("weight_bits", self.weight_bits, WEIGHT_BITS),
+        ):
+            if isinstance(value, bool) or value not in known:
+                raise UsageError(
+                    f"{name} is {value!r}, expected {known[0]} or {known[1]}",
+                    hint="8 bits are what CPUs compute fastest in.",
+                )
+        patterns_of(self.runtime)
         # A recipe file knows lists only.
         object.__setattr__(self, "keep_float", tuple(self.keep_float))
 
     @property
     def schemes(self) -> Schemes:
         """The schemes of weights and activations."""
-        weights = replace(DEFAULT_SCHEMES.weights, method=self.weight_method)
-        activations = replace(DEFAULT_SCHEMES.activations, method=self.method)
+        weights = replace(
+            DEFAULT_SCHEMES.weights, bits=self.weight_bits, method=self.weight_method
+        )
+        activations = replace(
+            DEFAULT_SCHEMES.activations,
+            bits=self.activation_bits,
+            signed=self.activation_symmetric,
+            symmetric=self.activation_symmetric,
+            method=self.method,
+        )
         return replace(
             DEFAULT_SCHEMES,
             weights=weights,
@@ -208,7 +214,7 @@ class Quantize:
         schemes = self.schemes
         ranges = calibrate(
             equalized,
-            observable(equalized, self.operators),
+            observable(equalized, self.operators, self.runtime),
             (sample.inputs for sample in context.calibration),
             runtime=context.runtime,
             scheme=schemes.activations,
@@ -235,7 +241,9 @@ class Quantize:
     ) -> Measured:
         chosen = round_layers(
             equalized,
-            plan_quantization(equalized, operators=self.operators),
+            plan_quantization(
+                equalized, operators=self.operators, runtime=self.runtime
+            ),
             ranges,
             self.schemes,
             (sample.inputs for sample in _some(context.calibration, MOST_SAMPLES)),
@@ -266,12 +274,15 @@ class Quantize:
             UsageError: There is no node of a name to keep float.
         """
         plan = plan_quantization(
-            equalized, operators=self.operators, keep_float=frozenset(self.keep_float)
+            equalized,
+            operators=self.operators,
+            keep_float=frozenset(self.keep_float),
+            runtime=self.runtime,
         )
         quantized = frozenset(plan.nodes)
         wanted = {name: one for name, one in shifts.items() if name in quantized}
-        corrected = correct_biases(equalized, wanted)
-        return insert_qdq(corrected, plan, ranges, self.schemes, codes)
+        ready = raise_opset(correct_biases(equalized, wanted), self.schemes)
+        return insert_qdq(ready, plan, ranges, self.schemes, codes)
 
     def spec(self) -> StepSpec:
         """This step as a recipe holds it."""
@@ -284,6 +295,10 @@ class Quantize:
             "weight_method": self.weight_method,
             "correct_bias": self.correct_bias,
             "rounding": self.rounding,
+            "activation_bits": self.activation_bits,
+            "activation_symmetric": self.activation_symmetric,
+            "weight_bits": self.weight_bits,
+            "runtime": self.runtime,
         }
         return StepSpec(name="quantize", params=params)
 
@@ -301,6 +316,9 @@ SEARCH_RANGES: Mapping[str, tuple[ParamValue, ...]] = {
     "weight_method": get_args(Method),
     "correct_bias": (True, False),
     "rounding": get_args(Rounding),
+    "activation_bits": ACTIVATION_BITS,
+    "activation_symmetric": (True, False),
+    "weight_bits": WEIGHT_BITS,
 }
 """What a search may set each parameter of the step to."""
 
@@ -313,57 +331,3 @@ def _some(samples: SampleSource, most: int) -> SampleSource:
     mask = np.zeros(count, np.bool_)
     mask[np.arange(most) * count // most] = True
     return samples.pick(mask)
-
-
-def prepare(graph: Graph) -> Graph:
-    """Bring a float graph into the form that quantization works on.
-
-    Nodes are named, constants are initializers, batch normalization and other scaling
-    are folded into convolutions (Jacob et al. 2018, section 3.2), value types are
-    known.
-
-    Args:
-        graph: Any float graph; it is left as it was.
-
-    Raises:
-        ModelError: It cannot be brought to the opset that quantization needs, is
-            quantized already, has no weights to quantize, or has NaN among them.
-    """
-    _check_float(graph)
-    ready = upgrade_opset(graph, QDQ_OPSET)
-    ready = constants_to_initializers(ready)
-    ready = fold_constants(ready)
-    ready = fold_affine(fold_batch_norm(ready))
-    ready = infer_shapes(name_all_nodes(ready))
-    _check_weights(ready)
-    return ready
-
-
-def _check_float(graph: Graph) -> None:
-    for node in graph.all_nodes:
-        if node.op_type in _QUANTIZED_ALREADY:
-            raise ModelError(
-                f"{graph.name} is quantized already: it has a {node.op_type} node "
-                f"{node.name!r}",
-                hint="Give the float model that it was made from.",
-            )
-
-
-def _check_weights(graph: Graph) -> None:
-    """Refuse what leaves nothing to do, or has weights that no scale fits."""
-    nodes = quantizable(graph, "weights")
-    if not nodes:
-        raise ModelError(
-            f"{graph.name} has nothing to quantize: no Conv, Gemm or MatMul with "
-            "constant float32 weights",
-            hint="Give a float32 model; float16 ones must be converted first.",
-        )
-    for node in nodes:
-        for value in filter(None, node.inputs[1:]):
-            array = graph.constant(value)
-            if array is not None and not np.isfinite(array).all():
-                raise ModelError(
-                    f"{graph.name}: the tensor {value.name!r} of the {node.op_type} "
-                    f"node {node.name!r} holds NaN or infinity",
-                    hint="Train or export the model again.",
-                )

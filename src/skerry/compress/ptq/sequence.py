@@ -21,7 +21,7 @@ from skerry.compress.numbers.ranges import Range
 from skerry.compress.numbers.tensors import QuantizedTensor
 from skerry.compress.ptq.bias import correct_biases
 from skerry.compress.ptq.plan import Plan
-from skerry.compress.ptq.qdq import Schemes, insert_qdq
+from skerry.compress.ptq.qdq import Schemes, insert_qdq, raise_opset
 from skerry.core.seams import Array, LoadOptions, Runtime, Session, Tensors
 from skerry.graph import Graph, Node, subgraphs, write_graph
 
@@ -225,8 +225,8 @@ class LayerWalk:
         if chosen is None:
             return part
         plan = restrict(self.plan, part)
-        corrected = correct_biases(part, chosen.shifts)
-        return insert_qdq(corrected, plan, self.ranges, self.schemes, chosen.codes)
+        ready = raise_opset(correct_biases(part, chosen.shifts), self.schemes)
+        return insert_qdq(ready, plan, self.ranges, self.schemes, chosen.codes)
 
 
 class _Front:

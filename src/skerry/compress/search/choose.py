@@ -19,13 +19,8 @@ from pathlib import Path
 from skerry.compress.ptq.calibrate import Progress
 from skerry.compress.ptq.equalize import Equalization
 from skerry.compress.ptq.plan import plan_quantization
-from skerry.compress.ptq.quantize import (
-    ACCURATE,
-    Measured,
-    Quantize,
-    StepContext,
-    prepare,
-)
+from skerry.compress.ptq.prepare import prepare
+from skerry.compress.ptq.quantize import ACCURATE, Measured, Quantize, StepContext
 from skerry.compress.search.sensitivity import measure_sensitivity
 from skerry.core.budget import Budget
 from skerry.core.model import Model

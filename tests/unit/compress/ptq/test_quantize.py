@@ -8,13 +8,8 @@ import numpy as np
 import onnx
 import pytest
 
-from skerry.compress.ptq.quantize import (
-    ACCURATE,
-    SEARCH_RANGES,
-    Quantize,
-    StepContext,
-    prepare,
-)
+from skerry.compress.ptq.prepare import prepare
+from skerry.compress.ptq.quantize import ACCURATE, SEARCH_RANGES, Quantize, StepContext
 from skerry.core.errors import DataError, ModelError, SkerryError, UsageError
 from skerry.core.seams import LoadOptions, Runtime
 from skerry.graph import Graph, parse_graph, write_graph

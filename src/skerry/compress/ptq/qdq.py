@@ -142,6 +142,10 @@ class _Writer:
         self._schemes = schemes
         self._codes = codes
         self._quantized = frozenset(plan.nodes)
+        added = frozenset(plan.biases.values())
+        self._added = {
+            str(node.name): node for node in graph.nodes if node.name in added
+        }
         self._parameters: dict[str, tuple[Value, Value]] = {}
         self._shared: dict[tuple[str, str], Value] = {}
         self._domain = ""
@@ -156,7 +160,7 @@ class _Writer:
                 continue
             if role(node) is Role.WEIGHTS:
                 self._weights_of(node)
-            elif role(node) is Role.ARITHMETIC:
+            elif role(node) is Role.ARITHMETIC and node.name not in self._added:
                 self._operands_of(node)
 
     def quantize_activations(self) -> None:
@@ -202,12 +206,18 @@ class _Writer:
                 bits=codes.scheme.bits,
             )
         node.replace_input_with(1, self._shared[key])
-        if len(node.inputs) > 2 and node.inputs[2] is not None:
-            self._bias_of(node, node.inputs[2], codes.scale)
+        add = self._added.get(self._plan.biases.get(node.name or "", ""))
+        if add is not None:
+            index = int(add.inputs[0] is node.outputs[0])
+            self._bias_of(node, add, index, codes.scale)
+        elif len(node.inputs) > 2:
+            self._bias_of(node, node, 2, codes.scale)
 
-    def _bias_of(self, node: Node, value: Value, weight_scale: Array) -> None:
+    def _bias_of(
+        self, node: Node, holder: Node, index: int, weight_scale: Array
+    ) -> None:
         """Store the bias as int32, unless it is no vector or would not fit."""
-        bias = self.graph.constant(value)
+        bias = self.graph.constant(holder.inputs[index])
         source = node.inputs[0]
         scaled_alike = node.op_type != "Gemm" or (
             attribute(node, "alpha", 1.0) == 1.0 and attribute(node, "beta", 1.0) == 1.0
@@ -228,7 +238,7 @@ class _Writer:
             0 if scale.ndim else None,
             bits=_INT32.bits,
         )
-        node.replace_input_with(2, stored)
+        holder.replace_input_with(index, stored)
 
     def _operands_of(self, node: Node) -> None:
         """Quantize the constant float operands of arithmetic (`Add`, `Mul`, …)."""

@@ -16,6 +16,7 @@ from skerry.compress.ptq.adaptive import MOST_SAMPLES, round_layers
 from skerry.compress.ptq.bias import correct_biases, measure_shifts
 from skerry.compress.ptq.calibrate import Progress, calibrate
 from skerry.compress.ptq.equalize import Equalization, equalize
+from skerry.compress.ptq.kept_float import shield_floats
 from skerry.compress.ptq.operators import Operators
 from skerry.compress.ptq.patterns import DEFAULT_RUNTIME, patterns_of
 from skerry.compress.ptq.plan import observable, plan_quantization
@@ -282,7 +283,9 @@ class Quantize:
         quantized = frozenset(plan.nodes)
         wanted = {name: one for name, one in shifts.items() if name in quantized}
         ready = raise_opset(correct_biases(equalized, wanted), self.schemes)
-        return insert_qdq(ready, plan, ranges, self.schemes, codes)
+        written = insert_qdq(ready, plan, ranges, self.schemes, codes)
+        shield_floats(written)
+        return written
 
     def spec(self) -> StepSpec:
         """This step as a recipe holds it."""

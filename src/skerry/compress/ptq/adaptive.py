@@ -42,6 +42,11 @@ MOST_SAMPLES = 64
 MOST_POSITIONS = 64
 """Of one output of a layer, evenly spread: neighbours tell much the same."""
 
+LARGEST_READ = 1536
+"""Numbers that one output is the sum of. So many weights are not fitted to as few
+positions as this looks at, and their Gram matrix would be large: beyond, only biases
+are."""
+
 HELD_BACK = 4
 """Every fourth sample is held back."""
 
@@ -83,8 +88,8 @@ def round_layers(
         progress: Told of each layer.
 
     Returns:
-        Codes and shifts of the layers that could be taken apart; others are to be
-        rounded to the nearest.
+        Codes and shifts of the layers that could be taken apart. Others are to be
+        rounded to the nearest, and so are those that share their weights.
 
     Raises:
         DataError: The samples do not fit the graph.
@@ -92,7 +97,7 @@ def round_layers(
     """
     nodes = {str(node.name): node for node in graph.nodes}
     chosen = Chosen()
-    layers = [name for name in plan.nodes if _is_alone(graph, nodes[name])]
+    layers = [name for name in plan.nodes if weight(graph, nodes[name]) is not None]
     walk = LayerWalk(
         graph=graph,
         plan=plan,
@@ -114,9 +119,9 @@ def round_layers(
     return chosen
 
 
-def _is_alone(graph: Graph, node: Node) -> bool:
-    """Whether a node has weights that no other reads: those may become others."""
-    value = weight(graph, node)
+def _is_alone(node: Node) -> bool:
+    """Whether no other node reads the weights of this: then they may become others."""
+    value = node.inputs[1]
     return value is not None and len(list(value.uses())) == 1
 
 
@@ -136,12 +141,13 @@ class _Layer:
         self._schemes = schemes
         self._scale, self._zero = scale_and_zero_point(reads, schemes.activations)
         self._weights = np.asarray(graph.constant(node.inputs[1]))
+        self._is_alone = self._is_fitted = _is_alone(node)
         self._is_free = correct_bias and bias_place(graph, node) is not None
         self._bias: Array | None = np.zeros(1, np.float32)
         if node.op_type != "MatMul" and len(node.inputs) > 2 and node.inputs[2]:
             self._bias = graph.constant(node.inputs[2])
         self._rows: LayerRows | None = None
-        self._seen = (_Sum(), _Sum())
+        self._seen: tuple[_Sum, _Sum] | None = None
         self._origin: tuple[Array, Array] | None = None
 
     def look(self, index: int, read: Array, made: Array) -> None:
@@ -155,7 +161,9 @@ class _Layer:
         picked = _spread(rows.positions(made), index)
         x = self._rounded(rows.read(read, made.shape, picked))
         y = rows.made(made, picked) - self._bias_rows(rows)
-        if self._origin is None:
+        if self._origin is None or self._seen is None:
+            self._is_fitted = self._is_alone and x.shape[2] <= LARGEST_READ
+            self._seen = _Sum(self._is_fitted), _Sum(self._is_fitted)
             # Sums about a point near the mean keep their digits.
             centre = float(self._is_free)
             self._origin = (
@@ -167,14 +175,15 @@ class _Layer:
 
     def decide(self, chosen: Chosen) -> None:
         """Choose the codes, and the shift that the bias makes up for."""
-        fitted, held = (one.moments() for one in self._seen)
-        if self._rows is None or fitted is None or self._origin is None:
+        if self._rows is None or self._seen is None or self._origin is None:
             return
-        codes = self._codes(
-            self._free(fitted), None if held is None else self._free(held)
-        )
+        fitted, held = (one.moments() for one in self._seen)
+        if fitted is None:
+            return
+        codes = self._codes(fitted, held)
         name = str(self._node.name)
-        chosen.codes[name] = codes
+        if self._is_alone:
+            chosen.codes[name] = codes
         if self._is_free:
             parts = [one for one in (fitted, held) if one is not None]
             count = sum(one.count for one in parts)
@@ -186,8 +195,11 @@ class _Layer:
     def _codes(self, fitted: Moments, held: Moments | None) -> QuantizedTensor:
         """Fit and round; each step is taken only where held-back samples agree."""
         trained = self._matrix(self._weights)
-        if held is None:
+        if held is None or not self._is_fitted:
             return self._nearest(trained)
+        if self._is_free:
+            # The bias takes up the mean.
+            fitted, held = fitted.centered(), held.centered()
         best, least = trained, held.error(trained).sum()
         for stiffness in STIFFNESS:
             tried = fit(trained, fitted, stiffness)
@@ -201,10 +213,6 @@ class _Layer:
         together = self._together(best, nearest, fitted)
         other = held.error(self._matrix(together.dequantize())).sum()
         return together if other < error else nearest
-
-    def _free(self, seen: Moments) -> Moments:
-        """About the mean, where the bias takes that up."""
-        return seen.centered() if self._is_free else seen
 
     def _nearest(self, matrix: Array) -> QuantizedTensor:
         rows = self._known_rows()
@@ -259,9 +267,14 @@ class _Layer:
 
 
 class _Sum:
-    """Adds up moments, many samples at a time: large matrices are slow to add."""
+    """Adds up moments, many samples at a time: large matrices are slow to add.
 
-    def __init__(self) -> None:
+    Args:
+        products: Whether products are wanted; see `Moments.of`.
+    """
+
+    def __init__(self, products: bool) -> None:  # noqa: FBT001
+        self._products = products
         self._read: list[Array] = []
         self._made: list[Array] = []
         self._bytes = 0
@@ -283,7 +296,9 @@ class _Sum:
 
     def _flush(self) -> None:
         more = Moments.of(
-            np.concatenate(self._read, axis=1), np.concatenate(self._made, axis=1)
+            np.concatenate(self._read, axis=1),
+            np.concatenate(self._made, axis=1),
+            products=self._products,
         )
         self._moments = more if self._moments is None else self._moments + more
         self._read, self._made, self._bytes = [], [], 0

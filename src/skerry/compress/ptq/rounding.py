@@ -50,15 +50,22 @@ class Moments:
     energy: Array
 
     @classmethod
-    def of(cls, read: Array, made: Array) -> Self:
-        """Look at some positions: `[groups, positions, k]` and `[…, outputs]`."""
-        turned = read.swapaxes(1, 2)
+    def of(cls, read: Array, made: Array, *, products: bool = True) -> Self:
+        """Look at some positions.
+
+        Args:
+            read: What is read there, `[groups, positions, k]`.
+            made: What should be made, `[groups, positions, outputs]`.
+            products: Whether products are summed too; if not, gram and cross are
+                empty, and only the means are known.
+        """
+        paired = read if products else read[:, :, :0]
         return cls(
             count=read.shape[1],
             read=read.sum(axis=1, dtype=np.float64),
             made=made.sum(axis=1, dtype=np.float64),
-            gram=(turned @ read).astype(np.float64),
-            cross=(made.swapaxes(1, 2) @ read).astype(np.float64),
+            gram=(paired.swapaxes(1, 2) @ paired).astype(np.float64),
+            cross=(made.swapaxes(1, 2) @ paired).astype(np.float64),
             energy=np.square(made).sum(axis=1, dtype=np.float64),
         )
 

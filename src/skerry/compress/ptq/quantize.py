@@ -7,9 +7,12 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Literal, get_args
 
+import numpy as np
+
 from skerry.compress.numbers.ranges import Range
 from skerry.compress.numbers.schemes import Method
 from skerry.compress.numbers.tensors import QuantizedTensor
+from skerry.compress.ptq.adaptive import MOST_SAMPLES, round_layers
 from skerry.compress.ptq.bias import correct_biases, measure_shifts
 from skerry.compress.ptq.calibrate import Progress, calibrate
 from skerry.compress.ptq.equalize import Equalization, equalize
@@ -83,6 +86,7 @@ class Quantize:
             all, by the ranges of weights, or also by what activations show.
         weight_method: How ranges of weights are chosen.
         correct_bias: Whether biases make up for the mean error of their layer.
+        rounding: How weights are rounded.
         activation_bits: 8 or 16. CPUs compute what has 16 bits in float: onnxruntime
             rounds around each operator, which is slower than float32; OpenVINO
             leaves the rounding out. It is for accelerators, and to see what eight
@@ -109,6 +113,7 @@ class Quantize:
     equalize: Equalization = "none"
     weight_method: Method = "minmax"
     correct_bias: bool = False
+    rounding: Rounding = "nearest"
     activation_bits: int = 8
     activation_symmetric: bool = False
     weight_bits: int = 8
@@ -124,6 +129,11 @@ class Quantize:
             raise UsageError(
                 f"cannot equalize by {self.equalize!r}",
                 hint=did_you_mean(str(self.equalize), get_args(Equalization)),
+            )
+        if self.rounding not in get_args(Rounding):
+            raise UsageError(
+                f"cannot round by {self.rounding!r}",
+                hint=did_you_mean(str(self.rounding), get_args(Rounding)),
             )
         for name, value, known in (
             ("activation_bits", self.activation_bits, ACTIVATION_BITS),
@@ -217,6 +227,8 @@ class Quantize:
             threads=context.threads,
             progress=context.progress,
         )
+        if self.rounding == "adaptive":
+            return self._rounded(equalized, ranges, context)
         if not self.correct_bias:
             return Measured(ranges=ranges)
         whole = replace(self, keep_float=()).write(equalized, ranges)
@@ -229,6 +241,24 @@ class Quantize:
             progress=context.progress,
         )
         return Measured(ranges=ranges, shifts=shifts)
+
+    def _rounded(
+        self, equalized: Graph, ranges: Mapping[str, Range], context: StepContext
+    ) -> Measured:
+        chosen = round_layers(
+            equalized,
+            plan_quantization(
+                equalized, operators=self.operators, runtime=self.runtime
+            ),
+            ranges,
+            self.schemes,
+            (sample.inputs for sample in _some(context.calibration, MOST_SAMPLES)),
+            correct_bias=self.correct_bias,
+            runtime=context.runtime,
+            threads=context.threads,
+            progress=context.progress,
+        )
+        return Measured(ranges=ranges, shifts=chosen.shifts, codes=chosen.codes)
 
     def write(
         self,
@@ -272,6 +302,7 @@ class Quantize:
             "equalize": self.equalize,
             "weight_method": self.weight_method,
             "correct_bias": self.correct_bias,
+            "rounding": self.rounding,
             "activation_bits": self.activation_bits,
             "activation_symmetric": self.activation_symmetric,
             "weight_bits": self.weight_bits,
@@ -292,8 +323,19 @@ SEARCH_RANGES: Mapping[str, tuple[ParamValue, ...]] = {
     "equalize": get_args(Equalization),
     "weight_method": get_args(Method),
     "correct_bias": (True, False),
+    "rounding": get_args(Rounding),
     "activation_bits": ACTIVATION_BITS,
     "activation_symmetric": (True, False),
     "weight_bits": WEIGHT_BITS,
 }
 """What a search may set each parameter of the step to."""
+
+
+def _some(samples: SampleSource, most: int) -> SampleSource:
+    """No more than so many samples, spread evenly over all."""
+    count = len(samples)
+    if count <= most:
+        return samples
+    mask = np.zeros(count, np.bool_)
+    mask[np.arange(most) * count // most] = True
+    return samples.pick(mask)

@@ -20,6 +20,7 @@ import numpy as np
 
 from skerry.core.errors import MissingExtraError, ModelError
 from skerry.core.seams import Array
+from skerry.graph.proto import is_text, proto_nodes
 
 try:
     import onnx
@@ -265,7 +266,7 @@ def decode(content: bytes, name: str) -> Proto:
             f"{name} is not an ONNX model: no graph in it",
             hint="Give an .onnx file; other frameworks export to it.",
         )
-    if not _is_text(proto):
+    if not is_text(proto):
         raise ModelError(
             f"{name} is damaged: a name in it is not text",
             hint="Export or download the model again.",
@@ -275,37 +276,6 @@ def decode(content: bytes, name: str) -> Proto:
         if named.domain == "ai.onnx":
             named.domain = ""
     return proto
-
-
-def _is_text(message: Any) -> bool:
-    """Whether all text of a protobuf message is: other bytes come through as bytes."""
-    for field, value in message.ListFields():
-        if field.type == field.TYPE_STRING:
-            texts = [value] if isinstance(value, (str, bytes)) else value
-            if not all(isinstance(text, str) for text in texts):
-                return False
-        elif field.type == field.TYPE_MESSAGE:
-            messages = [value] if hasattr(value, "ListFields") else value
-            if not all(map(_is_text, messages)):
-                return False
-    return True
-
-
-def proto_opset(proto: Proto) -> int | None:
-    """The version of the standard's operators that a decoded file asks for."""
-    for entry in proto.opset_import:
-        if entry.domain == "":
-            return int(entry.version)
-    return None
-
-
-def proto_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    """All nodes of a decoded graph and of the graphs inside it."""
-    for node in graph.node:
-        yield node
-        for attribute in node.attribute:
-            for inner in (attribute.g, *attribute.graphs):
-                yield from proto_nodes(inner)
 
 
 def check(content: Proto | Path, name: str) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import graphlib
 
 from skerry.core.errors import ModelError
-from skerry.graph._onnx import EXTERNAL, Proto, foreign_errors, proto_nodes
+from skerry.graph._onnx import EXTERNAL, Proto, foreign_errors
+from skerry.graph.proto import proto_nodes
 
 
 def external_extents(proto: Proto, name: str) -> dict[str, int]:

@@ -24,6 +24,7 @@ from skerry.graph import _onnx
 from skerry.graph._onnx import Proto
 from skerry.graph.decoded import external_extents, sort_nodes
 from skerry.graph.model_graph import Graph
+from skerry.graph.proto import proto_nodes, proto_opset
 
 MAX_FILE_BYTES = _onnx.MAX_PROTOBUF_BYTES
 """Larger files are refused; their weights belong in a file beside them."""
@@ -176,7 +177,7 @@ def _check_magic(content: bytes, name: str) -> None:
 
 
 def _check_opset(proto: Proto, name: str) -> None:
-    opset = _onnx.proto_opset(proto)
+    opset = proto_opset(proto)
     if opset is None:
         raise ModelError(
             f"{name} does not say which ONNX opset it is written in",
@@ -191,8 +192,8 @@ def _check_opset(proto: Proto, name: str) -> None:
 
 
 def _check_operators(proto: Proto, name: str) -> None:
-    opset = _onnx.proto_opset(proto) or _onnx.NEWEST_OPSET
-    for node in _onnx.proto_nodes(proto.graph):
+    opset = proto_opset(proto) or _onnx.NEWEST_OPSET
+    for node in proto_nodes(proto.graph):
         if node.domain == "" and not _onnx.known_operator(node.op_type, opset):
             raise ModelError(
                 f"{name} uses the operator {node.op_type!r}, which ONNX opset {opset} "

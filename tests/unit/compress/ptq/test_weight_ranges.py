@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from skerry.compress import INT8_WEIGHTS, quantization_error, quantize_tensor
+from skerry.compress import INT8_WEIGHTS, Scheme, quantization_error, quantize_tensor
 from skerry.compress.ptq.weight_ranges import least_error_range, quantize_weights
 from skerry.core.errors import DataError
 from skerry.graph import make_node, make_value

@@ -30,7 +30,7 @@ LARGEST_SLICE = 1 << 16
 a larger tensor tells its distribution, while minimum and maximum see all of it."""
 
 
-GATHERED = 1 << 16
+GATHERED = 1 << 14
 """Numbers of one value that are gathered before a histogram counts them."""
 
 

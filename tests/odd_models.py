@@ -439,10 +439,11 @@ ODD: dict[str, Builder] = {
         }""",
         random_weights({"w": (4, 3, 2), "b": (3,)}),
     ),
-    "padding by auto_pad, dilation": partial(
+    "padding by auto_pad": partial(
         _image_net,
-        """c = Conv<auto_pad = "SAME_UPPER", dilations = [2, 2]>(x, w, b)
+        """c = Conv<auto_pad = "SAME_UPPER", strides = [2, 2]>(x, w, b)
         y = Conv<auto_pad = "SAME_LOWER">(c, w)""",
+        output="float[1, 4, 4, 4] y",
     ),
     "gemm with factors and a transposed input": partial(
         _dense_net,

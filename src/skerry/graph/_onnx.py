@@ -26,6 +26,7 @@ try:
     import onnx
     import onnx.checker
     import onnx.defs
+    import onnx.numpy_helper
     import onnx.reference
     import onnx.shape_inference
     import onnx.version_converter
@@ -213,11 +214,35 @@ def decode(content: bytes, name: str) -> Proto:
             f"{name} is damaged: a name in it is not text",
             hint="Export or download the model again.",
         )
+    with foreign_errors(f"{name} is damaged: a sparse tensor does not fit together"):
+        _make_dense(proto)
     for named in (*proto.opset_import, *proto_nodes(proto.graph)):
         # The standard allows both names; its own checker knows but the empty one.
         if named.domain == "ai.onnx":
             named.domain = ""
     return proto
+
+
+def _make_dense(proto: Proto) -> None:
+    """Turn sparse initializers into plain ones: onnx-ir would drop them, in place.
+
+    Raises:
+        ValueError: The tensor would not fit into a file.
+    """
+    for sparse in proto.graph.sparse_initializer:
+        values = onnx.numpy_helper.to_array(sparse.values)
+        indices = onnx.numpy_helper.to_array(sparse.indices)
+        shape = tuple(sparse.dims)
+        if math.prod(shape) * values.itemsize > MAX_PROTOBUF_BYTES:
+            raise ValueError(f"{sparse.values.name!r} is too large")
+        if indices.ndim > 1:
+            indices = np.ravel_multi_index(tuple(indices.T), shape)
+        dense = np.zeros(math.prod(shape), values.dtype)
+        dense[indices] = values
+        proto.graph.initializer.append(
+            onnx.numpy_helper.from_array(dense.reshape(shape), sparse.values.name)
+        )
+    del proto.graph.sparse_initializer[:]
 
 
 def _is_text(message: Any) -> bool:
@@ -502,10 +527,16 @@ def _learn(value: Value, inferred: Value) -> None:
         return
     if old is not None and len(old) == len(new):
         new = tuple(
-            mine if not isinstance(size, int) and isinstance(mine, int) else size
+            mine if not isinstance(size, int) and _tells_more(mine, size) else size
             for size, mine in zip(new, old, strict=True)
         )
     set_dims(value, new)
+
+
+def _tells_more(size: int | str | None, inferred: str | None) -> bool:
+    """Whether a size says more than a symbol that inference may have made up."""
+    is_made_up = inferred is None or inferred.startswith("unk__")
+    return isinstance(size, int) or (isinstance(size, str) and is_made_up)
 
 
 def remove_unused(model: IrModel) -> None:

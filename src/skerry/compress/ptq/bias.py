@@ -38,6 +38,9 @@ from skerry.graph import (
 
 _FLOAT_MEAN = ".float_mean"
 
+AXES_ARE_INPUTS = 18
+"""The opset from which on ReduceMean reads the axes that were an attribute."""
+
 
 def measure_shifts(
     graph: Graph,
@@ -213,9 +216,16 @@ def _mean(graph: Graph, value: Value) -> Node:
     axes = [axis for axis in range(len(shape)) if axis != channel]
     kept = [size if axis == channel else 1 for axis, size in enumerate(shape)]
     name = graph.unique_name(f"{value.name}.mean")
+    inputs = [value]
+    attributes: dict[str, int | list[int]] = {"keepdims": 1}
+    if graph.opset < AXES_ARE_INPUTS:
+        attributes["axes"] = axes
+    else:
+        listed = make_initializer(np.array(axes, np.int64), f"{name}.axes")
+        inputs.append(graph.add_initializer(listed))
     return make_node(
         "ReduceMean",
-        [value],
-        {"axes": axes, "keepdims": 1},
+        inputs,
+        attributes,
         outputs=[make_value(name, "float32", kept)],
     )

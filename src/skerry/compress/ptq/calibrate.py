@@ -25,6 +25,9 @@ Progress = Callable[[str, int, int], None]
 FEWEST_SAMPLES = 8
 """Under this many samples, ranges depend on which ones were picked."""
 
+UNBOUNDED = float(np.finfo(np.float32).max) / 2
+"""Masks that are not infinite hold the lowest float there is."""
+
 LARGEST_SLICE = 1 << 16
 """Values of one tensor of one sample that enter a histogram: an evenly spaced part of
 a larger tensor tells its distribution, while minimum and maximum see all of it."""
@@ -53,18 +56,22 @@ def calibrate(
 
     Returns:
         The range by name of value, without what makes no difference to its readers.
+        Values that become infinite have none: that is how attention is masked.
 
     Raises:
         DataError: There are no samples, they do not fit the graph, or a value
-            becomes NaN or infinite.
+            becomes NaN.
     """
     names = sorted(values)
     observers = {name: RangeObserver(scheme) for name in names}
     for found in watch(
         graph, names, samples, runtime=runtime, threads=threads, progress=progress
     ):
-        for name, observer in observers.items():
-            _observe(observer, found[name], name, scheme.method)
+        for name, observer in list(observers.items()):
+            if _is_bounded(found[name], name):
+                _observe(observer, found[name], scheme.method)
+            else:
+                del observers[name]
     ranges = {name: observer.range() for name, observer in observers.items()}
     return narrow(graph, ranges)
 
@@ -128,10 +135,24 @@ def check_finite(value: Array, name: str) -> None:
         )
 
 
-def _observe(observer: RangeObserver, value: Array, name: str, method: Method) -> None:
+def _is_bounded(value: Array, name: str) -> bool:
+    """Whether a value is one for integers: attention is masked by infinities.
+
+    Raises:
+        DataError: It holds NaN.
+    """
+    low, high = (value.min(), value.max()) if value.size else (0.0, 0.0)
+    if np.isnan(low):
+        raise DataError(
+            f"{name!r} becomes NaN on a calibration sample",
+            hint="Look for NaN in the model's weights or in the samples.",
+        )
+    return bool(low > -UNBOUNDED and high < UNBOUNDED)
+
+
+def _observe(observer: RangeObserver, value: Array, method: Method) -> None:
     if not value.size:
         return
-    check_finite(value, name)
     flat = value.reshape(-1)
     if method == "minmax" or flat.size <= LARGEST_SLICE:
         observer.update(flat)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Literal
 
-from skerry.graph import Graph, Node, Value, attribute, dtype_name
+from skerry.graph import Graph, Node, Value, attribute, dims, dtype_name, is_tensor
 
 Operators = Literal["weights", "all", "fused"]
 """How much of a graph is quantized: operators with weights, all that can be, or what
@@ -66,14 +66,33 @@ def standard(node: Node) -> bool:
 
 def role(node: Node) -> Role:
     """The role of a node; `FLOAT` for what no INT8 runtime is known to run."""
-    if not standard(node):
+    if not standard(node) or _multiplies_a_vector(node):
         return Role.FLOAT
     return _ROLE_OF.get(node.op_type, Role.FLOAT)
 
 
+def _multiplies_a_vector(node: Node) -> bool:
+    """Whether a product has an operand of one dimension.
+
+    OpenVINO gives its integer product another shape than the standard says.
+    """
+    if node.op_type != "MatMul":
+        return False
+    shapes = [None if value is None else dims(value) for value in node.inputs]
+    return any(shape is not None and len(shape) == 1 for shape in shapes)
+
+
 def is_float(value: Value | None) -> bool:
-    """Whether a value is known to hold float32."""
-    return value is not None and dtype_name(value) == "float32"
+    """Whether a value is known to be a float32 tensor that a pair may stand behind.
+
+    Its rank must be known, for its samples to be looked at, and it must not be taken
+    from a list of tensors, whose types OpenVINO does not know in time.
+    """
+    if value is None or dtype_name(value) != "float32" or dims(value) is None:
+        return False
+    producer = value.producer()
+    read = () if producer is None else producer.inputs
+    return all(is_tensor(one) for one in read if one is not None)
 
 
 def operands(node: Node) -> tuple[Value | None, ...]:
@@ -101,6 +120,20 @@ def weight(graph: Graph, node: Node) -> Value | None:
         return None
     value = node.inputs[1]
     return value if value is not None and graph.constant(value) is not None else None
+
+
+def left_constant(graph: Graph, node: Node) -> Value | None:
+    """The constant that a product has on its left, where the right one varies."""
+    if node.op_type not in ("Gemm", "MatMul") or role(node) is Role.FLOAT:
+        return None
+    value = node.inputs[0]
+    is_only = value is not None and weight(graph, node) is None
+    return value if is_only and graph.constant(value) is not None else None
+
+
+def has_weights(graph: Graph, node: Node) -> bool:
+    """Whether one operand of a layer is constant."""
+    return weight(graph, node) is not None or left_constant(graph, node) is not None
 
 
 def weight_axis(node: Node, rank: int) -> int | None:
@@ -138,7 +171,7 @@ def quantizable(graph: Graph, operators: Literal["weights", "all"]) -> list[Node
         if role(node) in wanted
         and activations(graph, node)
         and is_float(node.outputs[0])
-        and (operators == "all" or weight(graph, node) is not None)
+        and (operators == "all" or has_weights(graph, node))
     ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 
 from skerry.compress.ptq.integer_chains import IntegerChains
@@ -18,7 +18,7 @@ from skerry.compress.ptq.operators import (
 from skerry.compress.ptq.patterns import DEFAULT_RUNTIME, patterns_of
 from skerry.core.errors import UsageError
 from skerry.core.names import did_you_mean
-from skerry.graph import Graph, Node, Value
+from skerry.graph import Graph, Node, Value, dims
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +62,25 @@ def observable(
         fused = fused_activation(node)
         found.update(_name(one.outputs[0]) for one in (node, fused) if one is not None)
     return frozenset(found)
+
+
+def without_range(
+    graph: Graph,
+    operators: Operators,
+    ranges: Container[str],
+    runtime: str = DEFAULT_RUNTIME,
+) -> frozenset[str]:
+    """Names of nodes that read or write a value for which there is no range."""
+    missing = {
+        name for name in observable(graph, operators, runtime) if name not in ranges
+    }
+    return frozenset(
+        _name(node)
+        for node in (graph.nodes if missing else ())
+        if not missing.isdisjoint(
+            _name(value) for value in (*activations(graph, node), *node.outputs[:1])
+        )
+    )
 
 
 def plan_quantization(
@@ -172,10 +191,22 @@ def _writes_integers(node: Node, output: Value, names: frozenset[str]) -> bool:
         return False
     if node.op_type not in ("MatMul", "Gemm"):
         return True
+    if _is_bare_product(node):
+        return False
     return all(
         _name(use.node) in names or role(use.node) is Role.CARRY
         for use in output.uses()
     )
+
+
+def _is_bare_product(node: Node) -> bool:
+    """Whether a node multiplies two matrices, and adds nothing to the product.
+
+    OpenVINO 2026.4 fuses the pair behind one into it, and computes garbage: bias or
+    not is where its kernels differ, and more dimensions go another way.
+    """
+    has_bias = len(node.inputs) > 2 and node.inputs[2] is not None
+    return not has_bias and len(dims(node.outputs[0]) or ()) == len("MN")
 
 
 def _carry(

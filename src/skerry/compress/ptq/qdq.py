@@ -132,6 +132,7 @@ class _Writer:
     def _weights_of(self, node: Node) -> None:
         value = weight(self.graph, node)
         if value is None:
+            self._operands_of(node)
             return
         codes = self._codes.get(node.name or "")
         # Codes made for one node serve it alone, others may share what it reads.
@@ -182,12 +183,14 @@ class _Writer:
         node.replace_input_with(2, stored)
 
     def _operands_of(self, node: Node) -> None:
-        """Quantize the constant float operands of arithmetic (`Add`, `Mul`, …)."""
-        if node.op_type not in ("Add", "Mul", "Concat"):
-            return
-        for index, value in enumerate(node.inputs):
+        """Quantize the constant float operands of arithmetic (`Add`, `Mul`, …).
+
+        Of matrix products too, where the constant is on the left: there runtimes take
+        the codes of activations alone.
+        """
+        for index, value in enumerate(operands(node)):
             constant = None if value is None else self.graph.constant(value)
-            if value is None or constant is None or constant.dtype != np.float32:
+            if value is None or constant is None or not _has_range(constant):
                 continue
             key = (str(value.name), "operand")
             if key not in self._shared:
@@ -259,3 +262,9 @@ class _Writer:
     def _constant_value(self, name: str, array: Array) -> Value:
         unique = self.graph.unique_name(name)
         return self.graph.add_initializer(make_initializer(array, unique))
+
+
+def _has_range(constant: Array) -> bool:
+    """Whether a constant has numbers, and all of them are finite floats."""
+    is_float = constant.dtype == np.float32 and constant.size > 0
+    return bool(is_float and np.isfinite(constant).all())

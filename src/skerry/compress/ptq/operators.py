@@ -12,6 +12,8 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Literal
 
+import numpy as np
+
 from skerry.graph import Graph, Node, Value, attribute, dims, dtype_name, is_tensor
 
 Operators = Literal["weights", "all", "fused"]
@@ -136,6 +138,43 @@ def has_weights(graph: Graph, node: Node) -> bool:
     return weight(graph, node) is not None or left_constant(graph, node) is not None
 
 
+def runs_wrong(graph: Graph, node: Node) -> bool:
+    """Whether a layer must stay float for every runtime to compute it right.
+
+    OpenVINO 2026.4 gives garbage for a product of two matrices to which nothing, or
+    the same number everywhere, is added, where a pair follows: it is fused into the
+    product. So that happens to none behind which there is another layer.
+    """
+    if node.op_type not in ("Gemm", "MatMul") or len(dims(node.outputs[0]) or ()) != 2:
+        return False
+    if weight(graph, node) is None:
+        return False
+    addends = list(node.inputs[2:])
+    addends.extend(
+        use.node.inputs[1 - use.idx]
+        for use in node.outputs[0].uses()
+        if use.node.op_type == "Add"
+    )
+    constants = [graph.constant(value) for value in addends]
+    if any(found is not None and np.unique(found).size > 1 for found in constants):
+        return False
+    return _feeds_a_layer(node)
+
+
+def _feeds_a_layer(node: Node) -> bool:
+    """Whether a layer reads what a node makes, whatever is between."""
+    seen: set[Node] = set()
+    waiting = [node]
+    while waiting:
+        for use in (use for value in waiting.pop().outputs for use in value.uses()):
+            if role(use.node) is Role.WEIGHTS:
+                return True
+            if use.node not in seen:
+                seen.add(use.node)
+                waiting.append(use.node)
+    return False
+
+
 def weight_axis(node: Node, rank: int) -> int | None:
     """The axis of output channels in a node's weights.
 
@@ -171,6 +210,7 @@ def quantizable(graph: Graph, operators: Literal["weights", "all"]) -> list[Node
         if role(node) in wanted
         and activations(graph, node)
         and is_float(node.outputs[0])
+        and not runs_wrong(graph, node)
         and (operators == "all" or has_weights(graph, node))
     ]
 

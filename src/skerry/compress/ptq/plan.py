@@ -18,7 +18,7 @@ from skerry.compress.ptq.operators import (
 from skerry.compress.ptq.patterns import DEFAULT_RUNTIME, patterns_of
 from skerry.core.errors import UsageError
 from skerry.core.names import did_you_mean
-from skerry.graph import Graph, Node, Value, dims
+from skerry.graph import Graph, Node, Value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,22 +191,10 @@ def _writes_integers(node: Node, output: Value, names: frozenset[str]) -> bool:
         return False
     if node.op_type not in ("MatMul", "Gemm"):
         return True
-    if _is_bare_product(node):
-        return False
     return all(
         _name(use.node) in names or role(use.node) is Role.CARRY
         for use in output.uses()
     )
-
-
-def _is_bare_product(node: Node) -> bool:
-    """Whether a node multiplies two matrices, and adds nothing to the product.
-
-    OpenVINO 2026.4 fuses the pair behind one into it, and computes garbage: bias or
-    not is where its kernels differ, and more dimensions go another way.
-    """
-    has_bias = len(node.inputs) > 2 and node.inputs[2] is not None
-    return not has_bias and len(dims(node.outputs[0]) or ()) == len("MN")
 
 
 def _carry(

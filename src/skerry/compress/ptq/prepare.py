@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from skerry.compress.ptq.operators import quantizable
+from skerry.compress.ptq.operators import Role, quantizable, role
 from skerry.core.errors import ModelError
 from skerry.graph import (
     Graph,
     constants_to_initializers,
+    dtype_name,
     fold_affine,
     fold_batch_norm,
     fold_constants,
@@ -58,26 +59,32 @@ def prepare(graph: Graph) -> Graph:
 
 
 def _check_float(graph: Graph) -> None:
-    for node in graph.all_nodes:
-        if node.op_type in _QUANTIZED_ALREADY:
-            raise ModelError(
-                f"{graph.name} is quantized already: it has a {node.op_type} node "
-                f"{node.name!r}",
-                hint="Give the float model that it was made from.",
-            )
+    found = [node for node in graph.all_nodes if node.op_type in _QUANTIZED_ALREADY]
+    if found:
+        raise ModelError(
+            f"{graph.name} is quantized already: it has {len(found)} operators such as "
+            f"the {found[0].op_type} node {found[0].name!r}",
+            hint="Give the float model that it was made from.",
+        )
 
 
 def _check_weights(graph: Graph) -> None:
     """Refuse what leaves nothing to do, or has weights that no scale fits."""
     nodes = quantizable(graph, "weights")
     if not nodes:
+        layers = [node for node in graph.nodes if role(node) is Role.WEIGHTS]
+        dtypes = {dtype_name(node.outputs[0]) or "unknown" for node in layers}
+        other = ", ".join(sorted(dtypes - {"float32"}))
+        found = f"; its {len(layers)} layers compute in {other}" if other else ""
         raise ModelError(
             f"{graph.name} has nothing to quantize: no Conv, Gemm or MatMul with "
-            "constant float32 weights",
-            hint="Give a float32 model; float16 ones must be converted first.",
+            f"constant float32 weights{found}",
+            hint="Export it again in float32."
+            if other
+            else "Give a model whose layers have weights of their own.",
         )
     for node in nodes:
-        for value in filter(None, node.inputs[1:]):
+        for value in filter(None, node.inputs):
             array = graph.constant(value)
             if array is not None and not np.isfinite(array).all():
                 raise ModelError(

@@ -33,6 +33,10 @@ from skerry.graph import (
 )
 
 _INT32 = np.iinfo(np.int32)
+_LARGEST_BIAS = 2.0**30
+"""Half of what fits: sums are added to it."""
+_LEAST_SUM = 1e-28
+"""Smaller biases are taken for this: the scale of a sum must be a normal float."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +148,9 @@ class _Writer:
                 self._schemes.weights,
                 per_channel=self._schemes.per_channel,
             )
+        fitting = self._fitting_bias(node, codes)
+        if fitting is not codes:
+            codes, sharing = fitting, f" of {node.name}"
         axis = codes.scheme.axis
         key = (str(value.name), f"weights axis {axis}{sharing}")
         if key not in self._shared:
@@ -157,6 +164,29 @@ class _Writer:
         node.replace_input_with(1, self._shared[key])
         if len(node.inputs) > 2 and node.inputs[2] is not None:
             self._bias_of(node, node.inputs[2], codes.scale)
+
+    def _fitting_bias(self, node: Node, codes: QuantizedTensor) -> QuantizedTensor:
+        """Codes of a scale with which the bias fits into int32.
+
+        A channel that training has switched off has next to no weights, and a bias.
+        Its scale would be so fine that the bias overflows: onnxruntime quantizes it
+        all the same.
+        """
+        bias = self.graph.constant(node.inputs[2]) if len(node.inputs) > 2 else None
+        source = node.inputs[0]
+        if bias is None or source is None or bias.ndim != 1:
+            return codes
+        if codes.zero_point.any() or not np.isfinite(bias).all():
+            return codes
+        largest = np.maximum(np.abs(bias.astype(np.float64)), _LEAST_SUM)
+        needed = largest / self._input_scale(source) / _LARGEST_BIAS
+        if codes.scheme.axis is None or needed.size != codes.scale.size:
+            needed = needed.max()
+        if (codes.scale >= needed).all():
+            return codes
+        high = np.maximum(codes.scale, needed).astype(np.float32) * codes.scheme.qmax
+        floats = codes.dequantize()
+        return quantize_tensor(floats, codes.scheme, Range(low=-high, high=high))
 
     def _bias_of(self, node: Node, value: Value, weight_scale: Array) -> None:
         """Store the bias as int32, unless it is no vector or would not fit."""

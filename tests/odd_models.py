@@ -460,7 +460,7 @@ ODD: dict[str, Builder] = {
     ),
     "gemm of two activations": partial(
         _dense_net,
-        "h = MatMul(x, w) g = Gemm<transB = 1>(h, x, c) y = MatMul(g, h)",
+        "h = Gemm(x, w, b) g = Gemm<transB = 1>(h, x, c) y = MatMul(g, h)",
         random_weights({"c": (3,)}),
         x="float[3, 8]",
         y="float[3, 8]",
@@ -578,12 +578,12 @@ ODD: dict[str, Builder] = {
     ),
     "operators of runtimes": partial(
         _dense_net,
-        "h = MatMul(x, w) g = com.microsoft.Gelu(h) y = MatMul(g, v)",
+        "h = Gemm(x, w, b) g = com.microsoft.Gelu(h) y = MatMul(g, v)",
         domains=', "com.microsoft": 1',
     ),
     "classical operators": partial(
         _dense_net,
-        "s = ai.onnx.ml.Scaler<offset = [0.5], scale = [2.0]>(x) y = MatMul(s, w)",
+        "h = Gemm(x, w, b) y = ai.onnx.ml.Scaler<offset = [0.5], scale = [2.0]>(h)",
         domains=', "ai.onnx.ml": 3',
     ),
 }

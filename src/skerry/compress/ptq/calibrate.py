@@ -63,10 +63,13 @@ def calibrate(
             becomes NaN.
     """
     names = sorted(values)
+    inputs = [spec.name for spec in graph.inputs if spec.dtype.startswith("float")]
     observers = {name: RangeObserver(scheme) for name in names}
     for found in watch(
         graph, names, samples, runtime=runtime, threads=threads, progress=progress
     ):
+        for name in inputs:
+            check_finite(found[name], name)
         for name, observer in list(observers.items()):
             if _is_bounded(found[name], name):
                 _observe(observer, found[name], scheme.method)

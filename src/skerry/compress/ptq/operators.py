@@ -74,14 +74,12 @@ def role(node: Node) -> Role:
 
 
 def _multiplies_a_vector(node: Node) -> bool:
-    """Whether a product has an operand of one dimension.
+    """Whether what a product reads has one dimension.
 
     OpenVINO gives its integer product another shape than the standard says.
     """
-    if node.op_type != "MatMul":
-        return False
-    shapes = [None if value is None else dims(value) for value in node.inputs]
-    return any(shape is not None and len(shape) == 1 for shape in shapes)
+    read = node.inputs[0] if node.op_type == "MatMul" else None
+    return read is not None and len(dims(read) or "?!") == 1
 
 
 def is_float(value: Value | None) -> bool:

@@ -83,7 +83,7 @@ def _check_weights(graph: Graph) -> None:
             if other
             else "Give a model whose layers have weights of their own.",
         )
-    for node in nodes:
+    for node in (one for one in graph.nodes if role(one) is Role.WEIGHTS):
         for value in filter(None, node.inputs):
             array = graph.constant(value)
             if array is not None and not np.isfinite(array).all():

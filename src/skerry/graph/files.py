@@ -22,6 +22,7 @@ from skerry.core.model import Model, ModelFormat
 from skerry.core.names import did_you_mean
 from skerry.graph import _onnx
 from skerry.graph._onnx import Proto
+from skerry.graph._order import sort_nodes
 from skerry.graph.model_graph import Graph
 
 MAX_FILE_BYTES = _onnx.MAX_PROTOBUF_BYTES
@@ -159,7 +160,7 @@ def _parse(content: bytes, *, name: str, path: Path | None) -> Graph:
     _check_operators(proto, name)
     extents = _onnx.external_extents(proto, name)
     folder = _check_external_tensors(extents, name, path) if extents else None
-    _onnx.sort_nodes(proto, name)
+    sort_nodes(proto, name)
     _onnx.check(path if extents and path else proto, name)
     graph = Graph(_onnx.to_ir(proto, name, folder), name=name)
     _check_signature(graph)

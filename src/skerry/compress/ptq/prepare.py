@@ -76,6 +76,12 @@ def _check_weights(graph: Graph) -> None:
         dtypes = {dtype_name(node.outputs[0]) or "unknown" for node in layers}
         other = ", ".join(sorted(dtypes - {"float32"}))
         found = f"; its {len(layers)} layers compute in {other}" if other else ""
+        names = {node.name for node in graph.nodes}
+        if any(
+            role(node) is Role.WEIGHTS and node.name not in names
+            for node in graph.all_nodes
+        ):
+            found += "; those inside If, Loop and Scan stay float"
         raise ModelError(
             f"{graph.name} has nothing to quantize: no Conv, Gemm or MatMul with "
             f"constant float32 weights{found}",

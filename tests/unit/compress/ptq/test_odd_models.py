@@ -27,6 +27,8 @@ STEPS = {
     "all": Quantize(operators="all"),
 }
 NEAR = 0.02
+UNKNOWN = {("classical operators", "openvino")}
+"""Nets whose float form a runtime refuses too."""
 SAMPLES = 3
 
 
@@ -56,6 +58,8 @@ def test_odd_models_are_quantized(
         onnx.checker.check_model(onnx.load_from_string(after.to_bytes()))
         assert (after.inputs, after.outputs) == (graph.inputs, graph.outputs)
         for one in (runtime, get_runtime("openvino")):
+            if (name, one.name) in UNKNOWN:
+                continue
             got = outputs(one, after, inputs, tmp_path)
             assert output_distance(expected, got) < NEAR
     again = STEPS["all"].apply(parse_graph(content), context)

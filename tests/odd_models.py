@@ -340,7 +340,6 @@ y = MatMul(ys, v)"""
 ODD: dict[str, Builder] = {
     **{f"opset {opset}": partial(of_opset, opset) for opset in OPSETS},
     "initializers as inputs": initializers_as_inputs,
-    "duplicate node names": duplicate_names,
     "sparse weight": sparse_weight,
     "local function": local_function,
     "lstm": partial(recurrent, "LSTM", gates=4),
@@ -439,10 +438,11 @@ ODD: dict[str, Builder] = {
         }""",
         random_weights({"w": (4, 3, 2), "b": (3,)}),
     ),
-    "padding by auto_pad, dilation": partial(
+    "padding by auto_pad": partial(
         _image_net,
-        """c = Conv<auto_pad = "SAME_UPPER", dilations = [2, 2]>(x, w, b)
+        """c = Conv<auto_pad = "SAME_UPPER", strides = [2, 2]>(x, w, b)
         y = Conv<auto_pad = "SAME_LOWER">(c, w)""",
+        output="float[1, 4, 4, 4] y",
     ),
     "gemm with factors and a transposed input": partial(
         _dense_net,
@@ -460,7 +460,7 @@ ODD: dict[str, Builder] = {
     ),
     "gemm of two activations": partial(
         _dense_net,
-        "h = MatMul(x, w) g = Gemm<transB = 1>(h, x, c) y = MatMul(g, h)",
+        "h = Gemm(x, w, b) g = Gemm<transB = 1>(h, x, c) y = MatMul(g, h)",
         random_weights({"c": (3,)}),
         x="float[3, 8]",
         y="float[3, 8]",
@@ -473,9 +473,6 @@ ODD: dict[str, Builder] = {
     ),
     "product with a vector": partial(
         _dense_net, "h = MatMul(x, w) y = MatMul(h, b)", x="float[3, 8]", y="float[3]"
-    ),
-    "product of a vector": partial(
-        _dense_net, "h = MatMul(x, w) y = MatMul(h, v)", x="float[8]", y="float[8]"
     ),
     "product with a stack of matrices": partial(
         _dense_net,
@@ -558,7 +555,7 @@ ODD: dict[str, Builder] = {
     "one channel of zero": partial(
         _image_net,
         f"c = {_PADDED}(x, w, b) y = Conv(c, gap)",
-        {"gap": np.tile(_floats(g=[0.5, 0, -1, 2])["g"], 4).reshape(4, 4, 1, 1).T},
+        {"gap": np.tile(_floats(g=[0.5, 0, -1, 2])["g"], 4).reshape(4, 4, 1, 1)},
     ),
     "weights that are tiny": partial(
         _image_net,
@@ -581,15 +578,60 @@ ODD: dict[str, Builder] = {
     ),
     "operators of runtimes": partial(
         _dense_net,
-        "h = MatMul(x, w) g = com.microsoft.Gelu(h) y = MatMul(g, v)",
+        "h = Gemm(x, w, b) g = com.microsoft.Gelu(h) y = MatMul(g, v)",
         domains=', "com.microsoft": 1',
     ),
     "classical operators": partial(
         _dense_net,
-        "s = ai.onnx.ml.Scaler<offset = [0.5], scale = [2.0]>(x) y = MatMul(s, w)",
+        "h = Gemm(x, w, b) y = ai.onnx.ml.Scaler<offset = [0.5], scale = [2.0]>(h)",
         domains=', "ai.onnx.ml": 3',
     ),
-    "float16": partial(_typed, np.float16, onnx.TensorProto.FLOAT16),
-    "float64": partial(_typed, np.float64, onnx.TensorProto.DOUBLE),
 }
 """By what is odd about them."""
+
+
+def quantized_already() -> bytes:
+    """A convolution between pairs, and one that is float."""
+    return _image_net(
+        """q = QuantizeLinear(x, s, z) d = DequantizeLinear(q, s, z)
+        c = Conv(d, v, b) y = Conv(c, v)""",
+        {"s": np.asarray(0.1, np.float32), "z": np.asarray(128, np.uint8)},
+    )
+
+
+def _dynamic() -> bytes:
+    return _dense_net(
+        """q, s, z = DynamicQuantizeLinear(x) i = MatMulInteger(q, c, z)
+        f = Cast<to = 1>(i) m = Mul(f, s) y = MatMul(m, w)""",
+        {"c": np.eye(8, dtype=np.int8)},
+    )
+
+
+def _with_nan() -> bytes:
+    broken = np.ones((8, 8), np.float32)
+    broken[3, 4] = np.nan
+    return _dense_net("h = MatMul(x, bad) y = MatMul(h, w)", {"bad": broken})
+
+
+REFUSED: dict[str, tuple[Builder, str]] = {
+    "quantized in part": (quantized_already, "quantized already"),
+    "quantized dynamically": (_dynamic, "quantized already"),
+    "NaN in a weight": (_with_nan, "'bad'.* holds NaN"),
+    "float16": (partial(_typed, np.float16, onnx.TensorProto.FLOAT16), "float16"),
+    "float64": (partial(_typed, np.float64, onnx.TensorProto.DOUBLE), "float64"),
+    "products of vectors": (
+        partial(
+            _dense_net,
+            "h = MatMul(x, w) y = MatMul(h, v)",
+            x="float[8]",
+            y="float[8]",
+        ),
+        "nothing to quantize",
+    ),
+    "no weights": (partial(_image_net, "y = Relu(x)"), "nothing to quantize"),
+    "no weights but computed ones": (
+        partial(_image_net, "m = Mul(v, x0) y = Conv(x, m)", more=", float[1] x0"),
+        "nothing to quantize",
+    ),
+}
+"""With a word that the reason must hold."""

@@ -58,6 +58,11 @@ def test_nothing_heavy_is_imported(start: str) -> None:
     assert HEAVY.isdisjoint(loaded)
 
 
+def test_quantizing_numbers_needs_numpy_alone() -> None:
+    """Models and runtimes are read in when a function that needs them is called."""
+    assert HEAVY & loaded_by("import skerry.compress") <= {"numpy"}
+
+
 def test_a_gateway_imports_what_it_uses(tmp_path: Path) -> None:
     """Up to its enrolment it loads its own parts, and none of a hub's or a bench's."""
     words = ["gateway", "run", "--folder", str(tmp_path / "gw")]

@@ -1,6 +1,16 @@
 """Make a model smaller and faster: quantize numbers, tensors, layers.
 
-The functions here need numpy alone:
+A whole model, its samples beside it (docs/compress.md has more):
+
+```python
+from skerry.compress import quantize_model
+
+samples = [{"x": picture} for picture in pictures]
+model = quantize_model("net.onnx", samples, out="small.onnx")
+print(model.size_bytes)
+```
+
+That reads onnx and a runtime when it is called; the functions below need numpy alone:
 
 >>> import numpy as np
 >>> weights = np.array([[0.5, -1.0], [0.02, 0.015]], np.float32)
@@ -13,6 +23,9 @@ array([[  64, -127],
 """
 
 from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from skerry.compress.numbers.error import QuantizationError, quantization_error
 from skerry.compress.numbers.layers import QuantizedLayer, quantize_layer
@@ -31,20 +44,44 @@ from skerry.compress.numbers.schemes import (
 )
 from skerry.compress.numbers.tensors import QuantizedTensor, quantize_tensor
 
+if TYPE_CHECKING:
+    from skerry.compress.model import quantize_model
+    from skerry.compress.ptq.quantize import ACCURATE, Quantize
+    from skerry.compress.search.evidence import compress
+
+_LAZY = {
+    "ACCURATE": "skerry.compress.ptq.quantize",
+    "Quantize": "skerry.compress.ptq.quantize",
+    "compress": "skerry.compress.search.evidence",
+    "quantize_model": "skerry.compress.model",
+}
+"""What needs more than numpy, and where it is."""
+
 __all__ = [
+    "ACCURATE",
     "INT8_ACTIVATIONS",
     "INT8_WEIGHTS",
     "UINT8_ACTIVATIONS",
     "Method",
     "QuantizationError",
+    "Quantize",
     "QuantizedLayer",
     "QuantizedTensor",
     "Range",
     "RangeObserver",
     "Scheme",
     "choose_range",
+    "compress",
     "quantization_error",
     "quantize_layer",
+    "quantize_model",
     "quantize_tensor",
     "scale_and_zero_point",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Import what needs more than numpy when it is first asked for."""
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_LAZY[name]), name)

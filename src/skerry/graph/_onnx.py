@@ -26,6 +26,7 @@ try:
     import onnx
     import onnx.checker
     import onnx.defs
+    import onnx.numpy_helper
     import onnx.reference
     import onnx.shape_inference
     import onnx.version_converter
@@ -271,11 +272,35 @@ def decode(content: bytes, name: str) -> Proto:
             f"{name} is damaged: a name in it is not text",
             hint="Export or download the model again.",
         )
+    with foreign_errors(f"{name} is damaged: a sparse tensor does not fit together"):
+        _make_dense(proto)
     for named in (*proto.opset_import, *proto_nodes(proto.graph)):
         # The standard allows both names; its own checker knows but the empty one.
         if named.domain == "ai.onnx":
             named.domain = ""
     return proto
+
+
+def _make_dense(proto: Proto) -> None:
+    """Turn sparse initializers into plain ones: onnx-ir would drop them, in place.
+
+    Raises:
+        ValueError: The tensor would not fit into a file.
+    """
+    for sparse in proto.graph.sparse_initializer:
+        values = onnx.numpy_helper.to_array(sparse.values)
+        indices = onnx.numpy_helper.to_array(sparse.indices)
+        shape = tuple(sparse.dims)
+        if math.prod(shape) * values.itemsize > MAX_PROTOBUF_BYTES:
+            raise ValueError(f"{sparse.values.name!r} is too large")
+        if indices.ndim > 1:
+            indices = np.ravel_multi_index(tuple(indices.T), shape)
+        dense = np.zeros(math.prod(shape), values.dtype)
+        dense[indices] = values
+        proto.graph.initializer.append(
+            onnx.numpy_helper.from_array(dense.reshape(shape), sparse.values.name)
+        )
+    del proto.graph.sparse_initializer[:]
 
 
 def check(content: Proto | Path, name: str) -> None:
@@ -422,6 +447,9 @@ def infer_value_shapes(model: IrModel, name: str) -> None:
     """
     light = model.clone()
     _leave_out_weights(light)
+    # No inference is defined for classical learning's operators: what reads them would
+    # be refused for having no type.
+    is_strict = all(node.domain in ("", "ai.onnx") for node in walk(light.graph))
     # Propagation lists each element of a Range: a large one would take for ever.
     has_range = any(node.op_type == "Range" for node in walk(light.graph))
     for node in light.graph:
@@ -430,7 +458,9 @@ def infer_value_shapes(model: IrModel, name: str) -> None:
                 value.shape = None
     with foreign_errors(f"the shapes in {name} do not fit together"):
         proto = onnx.shape_inference.infer_shapes(
-            serde.serialize_model(light), strict_mode=True, data_prop=not has_range
+            serde.serialize_model(light),
+            strict_mode=is_strict,
+            data_prop=not has_range,
         )
         inferred = serde.deserialize_model(proto)
     for graph, other in zip(model.graphs(), inferred.graphs(), strict=True):
@@ -465,7 +495,7 @@ def _learn(value: Value, inferred: Value) -> None:
         return
     if old is not None and len(old) == len(new):
         new = tuple(
-            mine if not isinstance(size, int) and isinstance(mine, int) else size
+            mine if not isinstance(size, int) and _tells_more(mine, size) else size
             for size, mine in zip(new, old, strict=True)
         )
     set_dims(value, new)
@@ -476,6 +506,12 @@ def extract(model: IrModel, inputs: list[str], outputs: list[str]) -> IrModel:
     with foreign_errors("a part of the graph cannot be taken out"):
         part = convenience.extract(model.graph, inputs, outputs)
     return ir.Model(part, ir_version=model.ir_version)
+
+
+def _tells_more(size: int | str | None, inferred: str | None) -> bool:
+    """Whether a size says more than a symbol that inference may have made up."""
+    is_made_up = inferred is None or inferred.startswith("unk__")
+    return isinstance(size, int) or (isinstance(size, str) and is_made_up)
 
 
 def remove_unused(model: IrModel) -> None:

@@ -25,6 +25,9 @@ Progress = Callable[[str, int, int], None]
 FEWEST_SAMPLES = 8
 """Under this many samples, ranges depend on which ones were picked."""
 
+UNBOUNDED = float(np.finfo(np.float32).max) / 2
+"""Masks that are not infinite hold the lowest float there is."""
+
 LARGEST_SLICE = 1 << 16
 """Values of one tensor of one sample that enter a histogram: an evenly spaced part of
 a larger tensor tells its distribution, while minimum and maximum see all of it."""
@@ -57,18 +60,23 @@ def calibrate(
 
     Returns:
         The range by name of value, without what makes no difference to its readers.
+        Values that become infinite have none: that is how attention is masked.
 
     Raises:
         DataError: There are no samples, they do not fit the graph, or a value
-            becomes NaN or infinite.
+            becomes NaN.
     """
     names = sorted(values)
+    inputs = [spec.name for spec in graph.inputs if spec.dtype.startswith("float")]
     observers = {name: _Observer(name, scheme) for name in names}
     for found in watch(
         graph, names, samples, runtime=runtime, threads=threads, progress=progress
     ):
-        for name, observer in observers.items():
-            observer.add(found[name])
+        for name in inputs:
+            check_finite(found[name], name)
+        for name, observer in list(observers.items()):
+            if not observer.add(found[name]):
+                del observers[name]
     ranges = {name: observer.range() for name, observer in observers.items()}
     return narrow(graph, ranges)
 
@@ -149,18 +157,27 @@ class _Observer:
         self._gathered: list[Array] = []
         self._size = 0
 
-    def add(self, value: Array) -> None:
+    def add(self, value: Array) -> bool:
         """Take in what one sample makes of the value.
 
+        Returns:
+            Whether the value is one for integers: attention is masked by infinities.
+
         Raises:
-            DataError: It holds NaN or infinity.
+            DataError: It holds NaN.
         """
         if not value.size:
-            return
+            return True
         flat = value.reshape(-1)
         ends = np.array([flat.min(), flat.max()])
-        # Either is NaN where anything is, so the ends tell of all.
-        check_finite(ends, self._name)
+        # Either is NaN where anything is.
+        if np.isnan(ends).any():
+            raise DataError(
+                f"{self._name!r} becomes NaN on a calibration sample",
+                hint="Look for NaN in the model's weights or in the samples.",
+            )
+        if not (np.abs(ends) < UNBOUNDED).all():
+            return False
         if self._method == "minmax":
             self._gather(ends)
         elif flat.size <= LARGEST_SLICE:
@@ -168,6 +185,7 @@ class _Observer:
         else:
             self._gather(flat[:: -(-flat.size // LARGEST_SLICE)])
             self._gather(ends)
+        return True
 
     def range(self) -> Range:
         """Choose the range from all that was seen."""

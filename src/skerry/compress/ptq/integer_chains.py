@@ -14,6 +14,7 @@ from math import prod
 from skerry.compress.ptq.operators import (
     activations,
     is_float,
+    runs_wrong,
     standard,
     weight,
 )
@@ -143,7 +144,9 @@ class IntegerChains:
         if not is_float(node.outputs[0]) or not activations(self._graph, node):
             return False
         if node.op_type in self._patterns.layers:
-            return weight(self._graph, node) is not None
+            return weight(self._graph, node) is not None and not runs_wrong(
+                self._graph, node
+            )
         return node.op_type in self._patterns.arithmetic
 
     def _gains(self, node: Node) -> bool:

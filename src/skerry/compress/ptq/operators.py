@@ -12,7 +12,9 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Literal
 
-from skerry.graph import Graph, Node, Value, attribute, dtype_name
+import numpy as np
+
+from skerry.graph import Graph, Node, Value, attribute, dims, dtype_name, is_tensor
 
 Operators = Literal["weights", "all", "fused"]
 """How much of a graph is quantized: operators with weights, all that can be, or what
@@ -66,14 +68,31 @@ def standard(node: Node) -> bool:
 
 def role(node: Node) -> Role:
     """The role of a node; `FLOAT` for what no INT8 runtime is known to run."""
-    if not standard(node):
+    if not standard(node) or _multiplies_a_vector(node):
         return Role.FLOAT
     return _ROLE_OF.get(node.op_type, Role.FLOAT)
 
 
+def _multiplies_a_vector(node: Node) -> bool:
+    """Whether what a product reads has one dimension.
+
+    OpenVINO gives its integer product another shape than the standard says.
+    """
+    read = node.inputs[0] if node.op_type == "MatMul" else None
+    return read is not None and len(dims(read) or "?!") == 1
+
+
 def is_float(value: Value | None) -> bool:
-    """Whether a value is known to hold float32."""
-    return value is not None and dtype_name(value) == "float32"
+    """Whether a value is known to be a float32 tensor that a pair may stand behind.
+
+    Its rank must be known, for its samples to be looked at, and it must not be taken
+    from a list of tensors, whose types OpenVINO does not know in time.
+    """
+    if value is None or dtype_name(value) != "float32" or dims(value) is None:
+        return False
+    producer = value.producer()
+    read = () if producer is None else producer.inputs
+    return all(is_tensor(one) for one in read if one is not None)
 
 
 def operands(node: Node) -> tuple[Value | None, ...]:
@@ -101,6 +120,57 @@ def weight(graph: Graph, node: Node) -> Value | None:
         return None
     value = node.inputs[1]
     return value if value is not None and graph.constant(value) is not None else None
+
+
+def left_constant(graph: Graph, node: Node) -> Value | None:
+    """The constant that a product has on its left, where the right one varies."""
+    if node.op_type not in ("Gemm", "MatMul") or role(node) is Role.FLOAT:
+        return None
+    value = node.inputs[0]
+    is_only = value is not None and weight(graph, node) is None
+    return value if is_only and graph.constant(value) is not None else None
+
+
+def has_weights(graph: Graph, node: Node) -> bool:
+    """Whether one operand of a layer is constant."""
+    return weight(graph, node) is not None or left_constant(graph, node) is not None
+
+
+def runs_wrong(graph: Graph, node: Node) -> bool:
+    """Whether a layer must stay float for every runtime to compute it right.
+
+    OpenVINO 2026.4 gives garbage for a product of two matrices to which nothing, or
+    the same number everywhere, is added, where a pair follows: it is fused into the
+    product. So that happens to none behind which there is another layer.
+    """
+    if node.op_type not in ("Gemm", "MatMul") or len(dims(node.outputs[0]) or ()) != 2:
+        return False
+    if weight(graph, node) is None:
+        return False
+    addends = list(node.inputs[2:])
+    addends.extend(
+        use.node.inputs[1 - use.idx]
+        for use in node.outputs[0].uses()
+        if use.node.op_type == "Add"
+    )
+    constants = [graph.constant(value) for value in addends]
+    if any(found is not None and np.unique(found).size > 1 for found in constants):
+        return False
+    return _feeds_a_layer(node)
+
+
+def _feeds_a_layer(node: Node) -> bool:
+    """Whether a layer reads what a node makes, whatever is between."""
+    seen: set[Node] = set()
+    waiting = [node]
+    while waiting:
+        for use in (use for value in waiting.pop().outputs for use in value.uses()):
+            if role(use.node) is Role.WEIGHTS:
+                return True
+            if use.node not in seen:
+                seen.add(use.node)
+                waiting.append(use.node)
+    return False
 
 
 def weight_axis(node: Node, rank: int) -> int | None:
@@ -138,7 +208,8 @@ def quantizable(graph: Graph, operators: Literal["weights", "all"]) -> list[Node
         if role(node) in wanted
         and activations(graph, node)
         and is_float(node.outputs[0])
-        and (operators == "all" or weight(graph, node) is not None)
+        and not runs_wrong(graph, node)
+        and (operators == "all" or has_weights(graph, node))
     ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 
 from skerry.compress.ptq.integer_chains import IntegerChains
@@ -59,6 +59,25 @@ def observable(
         fused = fused_activation(node)
         found.update(_name(one.outputs[0]) for one in (node, fused) if one is not None)
     return frozenset(found)
+
+
+def without_range(
+    graph: Graph,
+    operators: Operators,
+    ranges: Container[str],
+    runtime: str = DEFAULT_RUNTIME,
+) -> frozenset[str]:
+    """Names of nodes that read or write a value for which there is no range."""
+    missing = {
+        name for name in observable(graph, operators, runtime) if name not in ranges
+    }
+    return frozenset(
+        _name(node)
+        for node in (graph.nodes if missing else ())
+        if not missing.isdisjoint(
+            _name(value) for value in (*activations(graph, node), *node.outputs[:1])
+        )
+    )
 
 
 def plan_quantization(

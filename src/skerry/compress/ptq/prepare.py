@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from skerry.compress.ptq.operators import quantizable
+from skerry.compress.ptq.operators import Role, quantizable, role
 from skerry.core.errors import ModelError
 from skerry.graph import (
     Graph,
     constants_to_initializers,
+    dtype_name,
     fold_affine,
     fold_batch_norm,
     fold_constants,
@@ -85,13 +86,25 @@ def _check_weights(graph: Graph) -> None:
     """Refuse what leaves nothing to do, or has weights that no scale fits."""
     nodes = quantizable(graph, "weights")
     if not nodes:
+        layers = [node for node in graph.nodes if role(node) is Role.WEIGHTS]
+        dtypes = {dtype_name(node.outputs[0]) or "unknown" for node in layers}
+        other = ", ".join(sorted(dtypes - {"float32"}))
+        found = f"; its {len(layers)} layers compute in {other}" if other else ""
+        names = {node.name for node in graph.nodes}
+        if any(
+            role(node) is Role.WEIGHTS and node.name not in names
+            for node in graph.all_nodes
+        ):
+            found += "; those inside If, Loop and Scan stay float"
         raise ModelError(
             f"{graph.name} has nothing to quantize: no Conv, Gemm or MatMul with "
-            "constant float32 weights",
-            hint="Give a float32 model; float16 ones must be converted first.",
+            f"constant float32 weights{found}",
+            hint="Export it again in float32."
+            if other
+            else "Give a model whose layers have weights of their own.",
         )
-    for node in nodes:
-        for value in filter(None, node.inputs[1:]):
+    for node in (one for one in graph.nodes if role(one) is Role.WEIGHTS):
+        for value in filter(None, node.inputs):
             array = graph.constant(value)
             if array is not None and not np.isfinite(array).all():
                 raise ModelError(

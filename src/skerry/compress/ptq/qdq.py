@@ -45,6 +45,10 @@ from skerry.graph import (
 )
 
 _INT32 = np.iinfo(np.int32)
+_LARGEST_BIAS = 2.0**30
+"""Half of what fits: sums are added to it."""
+_LEAST_SUM = 1e-28
+"""Smaller biases are taken for this: the scale of a sum must be a normal float."""
 
 WIDE_OPSET = 21
 """Here QuantizeLinear and DequantizeLinear learnt 16 and 4 bits; before it, they are
@@ -183,6 +187,7 @@ class _Writer:
     def _weights_of(self, node: Node) -> None:
         value = weight(self.graph, node)
         if value is None:
+            self._operands_of(node)
             return
         codes = self._codes.get(node.name or "")
         # Codes made for one node serve it alone, others may share what it reads.
@@ -194,6 +199,9 @@ class _Writer:
                 self._schemes.weights,
                 per_channel=self._schemes.per_channel,
             )
+        fitting = self._fitting_bias(node, codes)
+        if fitting is not codes:
+            codes, sharing = fitting, f" of {node.name}"
         axis = codes.scheme.axis
         key = (str(value.name), f"weights axis {axis}{sharing}")
         if key not in self._shared:
@@ -212,6 +220,29 @@ class _Writer:
             self._bias_of(node, add, index, codes.scale)
         elif len(node.inputs) > 2:
             self._bias_of(node, node, 2, codes.scale)
+
+    def _fitting_bias(self, node: Node, codes: QuantizedTensor) -> QuantizedTensor:
+        """Codes of a scale with which the bias fits into int32.
+
+        A channel that training has switched off has next to no weights, and a bias.
+        Its scale would be so fine that the bias overflows: onnxruntime quantizes it
+        all the same.
+        """
+        bias = self.graph.constant(node.inputs[2]) if len(node.inputs) > 2 else None
+        source = node.inputs[0]
+        if bias is None or source is None or bias.ndim != 1:
+            return codes
+        if codes.zero_point.any() or not np.isfinite(bias).all():
+            return codes
+        largest = np.maximum(np.abs(bias.astype(np.float64)), _LEAST_SUM)
+        needed = largest / self._input_scale(source) / _LARGEST_BIAS
+        if codes.scheme.axis is None or needed.size != codes.scale.size:
+            needed = needed.max()
+        if (codes.scale >= needed).all():
+            return codes
+        high = np.maximum(codes.scale, needed).astype(np.float32) * codes.scheme.qmax
+        floats = codes.dequantize()
+        return quantize_tensor(floats, codes.scheme, Range(low=-high, high=high))
 
     def _bias_of(
         self, node: Node, holder: Node, index: int, weight_scale: Array
@@ -241,12 +272,14 @@ class _Writer:
         holder.replace_input_with(index, stored)
 
     def _operands_of(self, node: Node) -> None:
-        """Quantize the constant float operands of arithmetic (`Add`, `Mul`, …)."""
-        if node.op_type not in ("Add", "Mul", "Concat"):
-            return
-        for index, value in enumerate(node.inputs):
+        """Quantize the constant float operands of arithmetic (`Add`, `Mul`, …).
+
+        Of matrix products too, where the constant is on the left: there runtimes take
+        the codes of activations alone.
+        """
+        for index, value in enumerate(operands(node)):
             constant = None if value is None else self.graph.constant(value)
-            if value is None or constant is None or constant.dtype != np.float32:
+            if value is None or constant is None or not _has_range(constant):
                 continue
             key = (str(value.name), "operand")
             if key not in self._shared:
@@ -340,3 +373,9 @@ class _Writer:
     ) -> Value:
         unique = self.graph.unique_name(name)
         return self.graph.add_initializer(make_initializer(array, unique, dtype))
+
+
+def _has_range(constant: Array) -> bool:
+    """Whether a constant has numbers, and all of them are finite floats."""
+    is_float = constant.dtype == np.float32 and constant.size > 0
+    return bool(is_float and np.isfinite(constant).all())

@@ -20,7 +20,7 @@ from skerry.compress.ptq.equalize import Equalization, equalize
 from skerry.compress.ptq.kept_float import shield_floats
 from skerry.compress.ptq.operators import Operators
 from skerry.compress.ptq.patterns import DEFAULT_RUNTIME, patterns_of
-from skerry.compress.ptq.plan import observable, plan_quantization
+from skerry.compress.ptq.plan import observable, plan_quantization, without_range
 from skerry.compress.ptq.prepare import prepare
 from skerry.compress.ptq.qdq import DEFAULT_SCHEMES, Schemes, insert_qdq, raise_opset
 from skerry.core.errors import UsageError
@@ -280,10 +280,11 @@ class Quantize:
         Raises:
             UsageError: There is no node of a name to keep float.
         """
+        unknown = without_range(equalized, self.operators, ranges, self.runtime)
         plan = plan_quantization(
             equalized,
             operators=self.operators,
-            keep_float=frozenset(self.keep_float),
+            keep_float=unknown.union(self.keep_float),
             runtime=self.runtime,
         )
         quantized = frozenset(plan.nodes)

@@ -140,6 +140,7 @@ class _Switched:
         self._ranges = {
             name: ranges[source]
             for name, source in {**plan.reads, **plan.writes}.items()
+            if source in ranges
         }
         self._schemes = schemes
         self._nodes = {node.name: node for node in graph.nodes}
@@ -156,7 +157,7 @@ class _Switched:
             if value is not None and self._origin_of(value) in self._ranges:
                 choice = self._choice(value, index, f"{name}.{position}")
                 node.replace_input_with(position, choice)
-        if name in self._outputs:
+        if self._outputs.get(name) in self._ranges:
             value = self.graph.value(self._outputs[name])
             uses = list(value.uses())
             choice = self._choice(value, index, f"{name}.out")

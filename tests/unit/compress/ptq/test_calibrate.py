@@ -99,7 +99,7 @@ def test_broken_samples_are_named(runtime: Runtime, number: float) -> None:
     """NaN or infinity in a sample is an error that names the tensor."""
     samples = [*pictures(2)]
     samples[1]["x"][0, 0, 0, 0] = number
-    with pytest.raises(DataError, match="'a' becomes NaN or infinite"):
+    with pytest.raises(DataError, match="'x' becomes NaN or infinite"):
         calibrate(
             conv_graph(), ["a", "x"], samples, runtime=runtime, scheme=UINT8_ACTIVATIONS
         )

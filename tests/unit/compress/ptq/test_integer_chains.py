@@ -86,8 +86,8 @@ def test_softmax_is_never_rounded_for_onnxruntime() -> None:
     plan = plan_quantization(
         net(
             "q = MatMul(x, square) s = Softmax(q) y = MatMul(s, square)",
-            "float[2, 4]",
-            "float[2, 4]",
+            "float[1, 2, 4]",
+            "float[1, 2, 4]",
         ),
         operators="fused",
     )

@@ -99,7 +99,7 @@ def test_a_float_carrier_is_not_quantized_for_itself() -> None:
 
 def test_products_of_matrices_write_integers_only_for_integers() -> None:
     """MatMul keeps a float result for a float reader, a convolution does not."""
-    matrices, picture = "float[1, 4] x", "float[1, 4] y"
+    matrices, picture = "float[1, 1, 4] x", "float[1, 1, 4] y"
     alone = net("a = MatMul(x, square) y = Sin(a)", picture, matrices)
     chain = net("a = MatMul(x, square) y = MatMul(a, square)", picture, matrices)
     conv = net("a = Conv(x, w) y = Sin(a)")
@@ -145,7 +145,7 @@ def test_biases_limits_and_scales_are_no_operands() -> None:
 
 def test_two_activations_are_multiplied_only_with_all() -> None:
     """A MatMul without constant weights is arithmetic."""
-    square = "float[4, 4]"
+    square = "float[1, 4, 4]"
     graph = net(
         "a = MatMul(x, square) y = MatMul(a, z)",
         f"{square} y",

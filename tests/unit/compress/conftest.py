@@ -106,8 +106,9 @@ class CountedSource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workplace:
-    """A small classifier, its file, its samples and its task."""
+    """A small classifier, its file, its samples and its task, and room for files."""
 
+    folder: Path
     model: Model
     graph: Graph
     calibration: CountedSource
@@ -144,7 +145,10 @@ def workplace(tmp_path: Path) -> Workplace:
             )
         )
 
+    folder = tmp_path / "work"
+    folder.mkdir()
     return Workplace(
+        folder=folder,
         model=open_model(path),
         graph=graph,
         calibration=labelled(8, 0),

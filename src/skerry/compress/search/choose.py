@@ -9,11 +9,11 @@ report half, which nothing here has looked at before.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
+from operator import itemgetter
 from pathlib import Path
 
 from skerry.compress.ptq.calibrate import Progress
@@ -26,10 +26,10 @@ from skerry.compress.ptq.quantize import (
     StepContext,
     prepare,
 )
+from skerry.compress.search.candidates import Candidate, Choice, recipe_of
 from skerry.compress.search.sensitivity import measure_sensitivity
 from skerry.core.budget import Budget
 from skerry.core.model import Model
-from skerry.core.report import Attempt
 from skerry.core.seams import LoadOptions, Runtime
 from skerry.graph import Graph, write_graph
 from skerry.tasks.evaluate import Scores, evaluate
@@ -85,87 +85,21 @@ class Search:
     progress: Progress | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
-    """One way to quantize, and what it measured on the selection half.
-
-    Attributes:
-        title: What it is, for people.
-        step: The step that makes it.
-        graph: The quantized graph.
-        size_bytes: Of its file.
-        accuracy: The task's metric on the selection half.
-        drop: Loss against the source, as a fraction; below 0 is a gain.
-        refusal: Why it does not hold the budget, or empty.
-        latency: Its latency ÷ the source's on the runtime; None where not measured.
-    """
-
-    title: str
-    step: Quantize
-    graph: Graph
-    size_bytes: int
-    accuracy: float
-    drop: float
-    refusal: str = ""
-    latency: Ratio | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
-    """The outcome of a search.
-
-    Attributes:
-        prepared: The float graph that every candidate was made from.
-        baseline: The source model's score on the selection half.
-        candidates: Everything tried, in order of trial.
-        chosen: The one to return, or None where nothing holds the budget.
-        sensitivity: By name of operator, the error it causes when it alone is
-            quantized; empty where it was not needed.
-    """
-
-    prepared: Graph
-    baseline: Scores
-    candidates: tuple[Candidate, ...]
-    chosen: Candidate | None
-    sensitivity: Mapping[str, float]
-
-    def attempts(self) -> tuple[Attempt, ...]:
-        """The trials as a report lists them."""
-        source = Attempt(
-            name="source model, float32",
-            accuracy=self.baseline.value,
-            latency_ratio=1.0,
-            chosen=self.chosen is None,
-        )
-        return (source, *(self._attempt(candidate) for candidate in self.candidates))
-
-    def _attempt(self, candidate: Candidate) -> Attempt:
-        return Attempt(
-            name=candidate.title,
-            accuracy=candidate.accuracy,
-            size_bytes=candidate.size_bytes,
-            latency_ratio=candidate.latency.median if candidate.latency else None,
-            kept_float=len(candidate.step.keep_float),
-            chosen=candidate is self.chosen,
-            note=candidate.refusal,
-        )
-
-
-def choose(source: Model, graph: Graph, search: Search) -> Choice:
+def choose(source: Model, graph: Graph, search: Search, folder: Path) -> Choice:
     """Search for the fastest quantization of a model that holds the budget.
 
     Args:
         source: The float model's file.
         graph: The same model, read.
         search: Data, task, runtime and budget.
+        folder: Where the candidates' files go; it exists.
 
     Raises:
         DataError: Samples do not fit the model or the task.
         ModelError: The graph cannot be quantized.
         RuntimeFailure: The runtime cannot run it.
     """
-    with tempfile.TemporaryDirectory(prefix="skerry-") as folder:
-        return _Trials(source, graph, search, Path(folder)).run()
+    return _Trials(source, graph, search, folder).run()
 
 
 class _Trials:
@@ -214,15 +148,21 @@ class _Trials:
         Errors of operators partly cancel, so more in float is not always better: the
         number grows in small steps, and the first that holds is taken.
         """
-        weights_only = [one for one in self._candidates if one.step.operators != "all"]
-        first = min(weights_only, key=lambda candidate: candidate.drop)
-        best = first.step
+        _, best, title = min(
+            (
+                (one.drop, one.step, one.title)
+                for one in self._candidates
+                if one.step is not None and one.drop is not None
+                if one.step.operators != "all"
+            ),
+            key=itemgetter(0),
+        )
         order = self._order(best)
         count = 1
         while count <= len(order) * MOST_FLOAT:
             step = replace(best, keep_float=tuple(sorted(order[:count])))
-            title = f"{first.title}, {count} kept float"
-            if not self._try(title, step).refusal:
+            name = f"{title}, {count} kept float"
+            if not self._try(name, step).refusal:
                 return
             count = round(count * LADDER)
 
@@ -255,11 +195,12 @@ class _Trials:
         drop = find_metric(scores.metric).drop(before, scores.value - before)
         candidate = Candidate(
             title=title,
-            step=step,
-            graph=graph,
-            size_bytes=model.size_bytes,
+            recipe=recipe_of(step),
+            runtime=self._search.runtime.name,
+            model=model,
             accuracy=scores.value,
             drop=drop,
+            seen=len(self._search.selection),
             refusal=self._refusal(drop, model.size_bytes),
         )
         self._candidates.append(candidate)
@@ -323,8 +264,9 @@ class _Trials:
         sample = next(iter(self._search.calibration)).inputs
         runtime, options = self._search.runtime, LoadOptions(threads=1)
         models = {"source": self._source} | {
-            str(index): write_graph(self._candidates[index].graph, self._file(index))
+            str(index): model
             for index in holding
+            if (model := self._candidates[index].model) is not None
         }
         sessions = {
             name: runtime.load(model, options) for name, model in models.items()

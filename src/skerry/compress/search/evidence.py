@@ -10,7 +10,8 @@ from pathlib import Path
 from skerry.compress.ptq.calibrate import FEWEST_SAMPLES, Progress
 from skerry.compress.ptq.operators import Role, role
 from skerry.compress.ptq.plan import plan_quantization
-from skerry.compress.search.choose import DEFAULT_BUDGET, Choice, Search, choose
+from skerry.compress.search.candidates import Choice
+from skerry.compress.search.choose import DEFAULT_BUDGET, Search, choose
 from skerry.core.budget import Budget
 from skerry.core.errors import ModelError
 from skerry.core.model import Model
@@ -71,6 +72,7 @@ def compress(
     runtime: Runtime,
     budget: Budget = DEFAULT_BUDGET,
     threads: int = 1,
+    folder: Path | None = None,
     progress: Progress | None = None,
 ) -> Compressed:
     """Quantize a model as far as its budget allows, and report what that did.
@@ -84,6 +86,7 @@ def compress(
         runtime: What runs, and times, the models.
         budget: What must hold.
         threads: CPU threads for everything but latency, which is measured on one.
+        folder: Where the files of all candidates stay; it exists. None keeps none.
         progress: Told of what is under way.
 
     Raises:
@@ -109,10 +112,10 @@ def compress(
         threads=threads,
         progress=progress,
     )
-    choice = choose(source, graph, search)
-    with tempfile.TemporaryDirectory(prefix="skerry-") as folder:
-        result = graph if choice.chosen is None else choice.chosen.graph
-        model = write_graph(result, Path(folder) / "chosen.onnx")
+    with tempfile.TemporaryDirectory(prefix="skerry-") as work:
+        choice = choose(source, graph, search, folder or Path(work))
+        result = graph if choice.chosen is None else choice.chosen.read()
+        model = write_graph(result, Path(work) / "chosen.onnx")
         proof = _Proof(source, model, choice, search, report)
         before, after = proof.scores(source), proof.scores(model)
         return Compressed(
@@ -179,7 +182,7 @@ class _Proof:
             memory_bytes=memory,
             layers=self._layers(),
             tried=self._choice.attempts(),
-            recipe=Recipe(steps=() if chosen is None else (chosen.step.spec(),)),
+            recipe=Recipe(steps=()) if chosen is None else chosen.recipe,
             notes=tuple(self._notes(latency, delta)),
         )
 
@@ -231,11 +234,10 @@ class _Proof:
         chosen = self._choice.chosen
         quantized: frozenset[str] = frozenset()
         kept: frozenset[str] = frozenset()
-        if chosen is not None:
-            kept = frozenset(chosen.step.keep_float)
-            plan = plan_quantization(
-                graph, operators=chosen.step.operators, keep_float=kept
-            )
+        step = None if chosen is None else chosen.step
+        if step is not None:
+            kept = frozenset(step.keep_float)
+            plan = plan_quantization(graph, operators=step.operators, keep_float=kept)
             quantized = frozenset(plan.nodes) | frozenset(plan.carries)
         costs = {
             cost.name: cost

@@ -58,6 +58,7 @@ def search_for(
                 runtime=runtime,
                 budget=budget,
             ),
+            workplace.folder,
         )
 
     return search
@@ -193,10 +194,11 @@ def test_a_measured_search(
             budget=Budget(accuracy_drop=1),
             progress=lambda what, _done, _total: told.append(what),
         ),
+        workplace.folder,
     )
     assert choice.baseline.value == 1
     assert choice.chosen is choice.candidates[1]
     assert choice.chosen.accuracy >= 0.5
-    assert choice.chosen.size_bytes == len(choice.chosen.graph.to_bytes())
+    assert choice.chosen.size_bytes == len(choice.chosen.read().to_bytes())
     assert {"calibrate", "try: source"} < set(told)
     assert replace(choice.chosen.step, per_channel=False) == choice.candidates[0].step

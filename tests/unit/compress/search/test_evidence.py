@@ -97,6 +97,7 @@ def test_the_search_never_looks_at_the_report_half(
             runtime=runtime,
             budget=NO_LOSS,
         ),
+        workplace.folder,
     )
     assert workplace.report.passes == []
     compressed()

@@ -35,7 +35,7 @@ whole_schemes = st.builds(
     signed=st.booleans(),
     symmetric=st.booleans(),
     narrow=st.booleans(),
-    method=st.sampled_from(["minmax", "percentile", "mse"]),
+    method=st.sampled_from(["minmax", "percentile", "mse", "entropy"]),
     percentile=st.sampled_from([99.0, 99.99, 100.0]),
 )
 

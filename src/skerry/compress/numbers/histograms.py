@@ -50,6 +50,11 @@ class Histogram:
         return steps * self._widths[:, None]
 
     @property
+    def counts(self) -> Array:
+        """How many numbers lie in each bin, int64, shape `(channels, bins)`."""
+        return self._counts.copy()
+
+    @property
     def _widths(self) -> Array:
         return np.ldexp(2.0 / self._bins, self._exponents)
 

@@ -1,7 +1,7 @@
 """Which range of numbers the codes cover, chosen from samples.
 
 Samples may be one array or a stream of arrays: what is kept of them is a minimum, a
-maximum and, for `percentile` and `mse`, a histogram of fixed size, so memory does not
+maximum and, except for `minmax`, a histogram of fixed size, so memory does not
 grow with their number. A range always includes zero, so that zero (padding, ReLU) is
 represented exactly (Jacob et al., arXiv:1712.05877, section 2.1).
 """
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from skerry.compress.numbers.arrays import as_floats, by_channel
+from skerry.compress.numbers.entropy import least_divergence
 from skerry.compress.numbers.histograms import Histogram
 from skerry.compress.numbers.schemes import Scheme
 from skerry.core.errors import DataError
@@ -131,8 +132,8 @@ def scale_and_zero_point(
 class RangeObserver:
     """Watches samples go by and says which range they need.
 
-    The result does not depend on how the samples are split or ordered. With
-    `percentile` and `mse` it is as fine as the histogram: see `Histogram`.
+    The result does not depend on how the samples are split or ordered. Except with
+    `minmax` it is as fine as the histogram: see `Histogram`.
 
     Args:
         scheme: The method, and what the codes can hold.
@@ -190,7 +191,7 @@ class RangeObserver:
             high = np.maximum(-low, high)
             low = -high
         if self._histogram is not None:
-            choose = _percentile if self._scheme.method == "percentile" else _least_mse
+            choose = _CHOICES[self._scheme.method]
             low, high = choose(self._histogram, self._scheme, low, high)
         if self._scheme.axis is None:
             low, high = low[0], high[0]
@@ -249,6 +250,13 @@ def _mse(histogram: Histogram, scheme: Scheme, ends: Array) -> tuple[Array, Arra
         highest=scheme.qmax - zero_point.astype(np.int64),
     )
     return error, steps**2 / 4
+
+
+_CHOICES = {
+    "percentile": _percentile,
+    "mse": _least_mse,
+    "entropy": least_divergence,
+}
 
 
 def _as_scale(scale: Array) -> Array:

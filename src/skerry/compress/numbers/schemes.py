@@ -16,9 +16,10 @@ import numpy as np
 from skerry.core.errors import UsageError
 from skerry.core.names import did_you_mean
 
-Method = Literal["minmax", "percentile", "mse"]
-"""How a range is chosen from samples: all of them; all but the outermost; or the
-range with the least mean squared error."""
+Method = Literal["minmax", "percentile", "mse", "entropy"]
+"""How a range is chosen from samples: all of them; all but the outermost; the
+range with the least mean squared error; or that in which quantized numbers are
+distributed most as they were."""
 
 SMALLEST_BITS = 2
 LARGEST_BITS = 16

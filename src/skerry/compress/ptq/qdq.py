@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 
 from skerry.compress.numbers.ranges import Range, scale_and_zero_point
 from skerry.compress.numbers.schemes import INT8_WEIGHTS, UINT8_ACTIVATIONS, Scheme
-from skerry.compress.numbers.tensors import quantize_tensor
+from skerry.compress.numbers.tensors import QuantizedTensor, quantize_tensor
 from skerry.compress.ptq.operators import Role, operands, role, weight
 from skerry.compress.ptq.plan import Plan
 from skerry.compress.ptq.weight_ranges import quantize_weights
@@ -57,6 +58,7 @@ def insert_qdq(
     plan: Plan,
     ranges: Mapping[str, Range],
     schemes: Schemes = DEFAULT_SCHEMES,
+    codes: Mapping[str, QuantizedTensor] = MappingProxyType({}),
 ) -> Graph:
     """Quantize a graph by a plan.
 
@@ -65,6 +67,8 @@ def insert_qdq(
         plan: What to quantize.
         ranges: Range by name of value, for each value of the plan.
         schemes: How.
+        codes: Weights by name of node that were rounded already, whatever `schemes`
+            says; all others are rounded to the nearest.
 
     Returns:
         A graph of the same signature and opset.
@@ -72,7 +76,7 @@ def insert_qdq(
     Raises:
         DataError: Weights are NaN or infinite.
     """
-    writer = _Writer(graph.copy(), plan, ranges, schemes)
+    writer = _Writer(graph.copy(), plan, ranges, schemes, codes)
     writer.quantize_weights()
     writer.quantize_activations()
     return remove_dead(writer.graph)
@@ -87,11 +91,13 @@ class _Writer:
         plan: Plan,
         ranges: Mapping[str, Range],
         schemes: Schemes,
+        codes: Mapping[str, QuantizedTensor],
     ) -> None:
         self.graph = graph
         self._plan = plan
         self._ranges = ranges
         self._schemes = schemes
+        self._codes = codes
         self._quantized = frozenset(plan.nodes)
         self._parameters: dict[str, tuple[Value, Value]] = {}
         self._shared: dict[tuple[str, str], Value] = {}
@@ -127,15 +133,18 @@ class _Writer:
         value = weight(self.graph, node)
         if value is None:
             return
-        floats = self._constant(value)
-        codes = quantize_weights(
-            node,
-            floats,
-            self._schemes.weights,
-            per_channel=self._schemes.per_channel,
-        )
+        codes = self._codes.get(node.name or "")
+        # Codes made for one node serve it alone, others may share what it reads.
+        sharing = "" if codes is None else f" of {node.name}"
+        if codes is None:
+            codes = quantize_weights(
+                node,
+                self._constant(value),
+                self._schemes.weights,
+                per_channel=self._schemes.per_channel,
+            )
         axis = codes.scheme.axis
-        key = (str(value.name), f"weights axis {axis}")
+        key = (str(value.name), f"weights axis {axis}{sharing}")
         if key not in self._shared:
             self._shared[key] = self._dequantized(
                 f"{value.name}.{'tensor' if axis is None else axis}",

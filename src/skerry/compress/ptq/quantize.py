@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import get_args
+from typing import Literal, get_args
 
 import numpy as np
 
 from skerry.compress.numbers.ranges import Range
 from skerry.compress.numbers.schemes import Method
+from skerry.compress.numbers.tensors import QuantizedTensor
 from skerry.compress.ptq.bias import correct_biases, measure_shifts
 from skerry.compress.ptq.calibrate import Progress, calibrate
 from skerry.compress.ptq.equalize import Equalization, equalize
@@ -39,6 +40,8 @@ from skerry.tasks.samples import SampleSource
 QDQ_OPSET = 17
 """Pairs per channel need opset 13; 17 is what every runtime of today reads."""
 
+ACTIVATION_BITS = (8, 16)
+WEIGHT_BITS = (4, 8)
 
 _QUANTIZED_ALREADY = frozenset(
     {
@@ -51,6 +54,11 @@ _QUANTIZED_ALREADY = frozenset(
         "QuantizeLinear",
     }
 )
+
+
+Rounding = Literal["nearest", "adaptive"]
+"""How weights are rounded: each to the nearest code, or all of a layer together so that
+its output changes least on the calibration samples."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,10 +86,13 @@ class Measured:
         ranges: Of each value that a plan may need, by its name.
         shifts: How far quantization moves the mean of a layer's output, by name of
             node, `[output channels]`; empty where biases are not corrected.
+        codes: Weights by name of node that are not rounded to the nearest; empty
+            where all are.
     """
 
     ranges: Mapping[str, Range]
     shifts: Mapping[str, Array] = field(default_factory=dict)
+    codes: Mapping[str, QuantizedTensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,8 +108,13 @@ class Quantize:
             all, by the ranges of weights, or also by what activations show.
         weight_method: How ranges of weights are chosen.
         correct_bias: Whether biases make up for the mean error of their layer.
+        activation_bits: 8 or 16. Products of 16 bits are computed in float on CPUs:
+            that is for accelerators, and for what eight bits cannot hold.
+        activation_symmetric: Whether activations are signed with their zero at code 0,
+            as some accelerators want them, rather than unsigned with one anywhere.
+        weight_bits: 8, or 4: stored two codes a byte.
 
-    The defaults of the last three are what recipes mean that do not name them; what to
+    The defaults from `equalize` on are what recipes mean that do not name them; what to
     begin with is `ACCURATE`.
 
     Raises:
@@ -112,6 +128,9 @@ class Quantize:
     equalize: Equalization = "none"
     weight_method: Method = "minmax"
     correct_bias: bool = False
+    activation_bits: int = 8
+    activation_symmetric: bool = False
+    weight_bits: int = 8
 
     def __post_init__(self) -> None:
         if self.operators not in get_args(Operators):
@@ -124,14 +143,31 @@ class Quantize:
                 f"cannot equalize by {self.equalize!r}",
                 hint=did_you_mean(str(self.equalize), get_args(Equalization)),
             )
+        for name, value, known in (
+            ("activation_bits", self.activation_bits, ACTIVATION_BITS),
+            ("weight_bits", self.weight_bits, WEIGHT_BITS),
+        ):
+            if isinstance(value, bool) or value not in known:
+                raise UsageError(
+                    f"{name} is {value!r}, expected {known[0]} or {known[1]}",
+                    hint="8 bits are what CPUs compute fastest in.",
+                )
         # A recipe file knows lists only.
         object.__setattr__(self, "keep_float", tuple(self.keep_float))
 
     @property
     def schemes(self) -> Schemes:
         """The schemes of weights and activations."""
-        weights = replace(DEFAULT_SCHEMES.weights, method=self.weight_method)
-        activations = replace(DEFAULT_SCHEMES.activations, method=self.method)
+        weights = replace(
+            DEFAULT_SCHEMES.weights, bits=self.weight_bits, method=self.weight_method
+        )
+        activations = replace(
+            DEFAULT_SCHEMES.activations,
+            bits=self.activation_bits,
+            signed=self.activation_symmetric,
+            symmetric=self.activation_symmetric,
+            method=self.method,
+        )
         return replace(
             DEFAULT_SCHEMES,
             weights=weights,
@@ -150,7 +186,7 @@ class Quantize:
         """
         ready = self.equalized(prepare(graph), context)
         measured = self.measure(ready, context)
-        return self.write(ready, measured.ranges, measured.shifts)
+        return self.write(ready, measured.ranges, measured.shifts, measured.codes)
 
     def equalized(self, prepared: Graph, context: StepContext) -> Graph:
         """Equalize the channels of a prepared graph, as far as this step wants that.
@@ -216,6 +252,7 @@ class Quantize:
         equalized: Graph,
         ranges: Mapping[str, Range],
         shifts: Mapping[str, Array] = MappingProxyType({}),
+        codes: Mapping[str, QuantizedTensor] = MappingProxyType({}),
     ) -> Graph:
         """Quantize a graph with what was measured before.
 
@@ -224,6 +261,7 @@ class Quantize:
             ranges: Of each value that is `observable` with this step's operators.
             shifts: What biases make up for, by name of node; those of nodes that stay
                 float are not looked at.
+            codes: Weights that were rounded already, likewise.
 
         Raises:
             UsageError: There is no node of a name to keep float.
@@ -233,7 +271,8 @@ class Quantize:
         )
         quantized = frozenset(plan.nodes)
         wanted = {name: one for name, one in shifts.items() if name in quantized}
-        return insert_qdq(correct_biases(equalized, wanted), plan, ranges, self.schemes)
+        corrected = correct_biases(equalized, wanted)
+        return insert_qdq(corrected, plan, ranges, self.schemes, codes)
 
     def spec(self) -> StepSpec:
         """This step as a recipe holds it."""
@@ -245,6 +284,9 @@ class Quantize:
             "equalize": self.equalize,
             "weight_method": self.weight_method,
             "correct_bias": self.correct_bias,
+            "activation_bits": self.activation_bits,
+            "activation_symmetric": self.activation_symmetric,
+            "weight_bits": self.weight_bits,
         }
         return StepSpec(name="quantize", params=params)
 
@@ -261,6 +303,9 @@ SEARCH_RANGES: Mapping[str, tuple[ParamValue, ...]] = {
     "equalize": get_args(Equalization),
     "weight_method": get_args(Method),
     "correct_bias": (True, False),
+    "activation_bits": ACTIVATION_BITS,
+    "activation_symmetric": (True, False),
+    "weight_bits": WEIGHT_BITS,
 }
 """What a search may set each parameter of the step to."""
 

@@ -188,7 +188,9 @@ class _Trials:
 
     def _try(self, title: str, step: Quantize) -> Candidate:
         measured = self._measured(step)
-        graph = step.write(self._equalized(step), measured.ranges, measured.shifts)
+        graph = step.write(
+            self._equalized(step), measured.ranges, measured.shifts, measured.codes
+        )
         model = write_graph(graph, self._file(len(self._candidates)))
         scores = self._score(model, title)
         before = self._baseline.value

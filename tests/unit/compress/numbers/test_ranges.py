@@ -22,7 +22,7 @@ from skerry.compress import (
 from skerry.core.errors import DataError, UsageError
 from skerry.core.seams import Array
 
-METHODS: tuple[Method, ...] = ("minmax", "percentile", "mse")
+METHODS: tuple[Method, ...] = ("minmax", "percentile", "mse", "entropy")
 
 
 def normal(*shape: int, seed: int = 7) -> Array:

@@ -49,7 +49,7 @@ def test_presets_are_what_their_names_say() -> None:
         {"bits": 8.0},
         {"bits": True},
         {"axis": 1.5},
-        {"method": "entropy"},
+        {"method": "variance"},
         {"percentile": 0.9999},
         {"percentile": 100.5},
         {"percentile": float("nan")},

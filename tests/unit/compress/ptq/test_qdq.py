@@ -2,12 +2,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from skerry.compress.ptq.plan import Plan
+from skerry.compress.numbers.ranges import Range
+from skerry.compress.numbers.schemes import INT8_WEIGHTS
+from skerry.compress.numbers.tensors import quantize_tensor
+from skerry.compress.ptq.plan import Plan, plan_quantization
 from skerry.compress.ptq.qdq import insert_qdq
+from skerry.compress.ptq.quantize import prepare
 from skerry.core.seams import Array
 from skerry.graph import Graph, Node, parse_graph
 from tests import models, running
@@ -250,3 +255,27 @@ def test_the_graph_given_is_left_as_it_was() -> None:
     after = insert_qdq(graph, Plan(nodes=(), carries=()), {})
     assert after is not graph
     assert after.to_bytes() == graph.to_bytes()
+
+
+def test_codes_chosen_elsewhere_are_written_as_they_are() -> None:
+    """They serve the node that they were made for, not another with its weights."""
+    text = """net (float[1, 4] x) => (float[1, 2] y) {
+      a = MatMul(x, w)
+      b = MatMul(x, w)
+      y = Add(a, b)
+    }"""
+    weights = {"w": np.array([[1, 2], [3, 4], [5, 6], [7, 8]], np.float32)}
+    graph = prepare(parse_graph(models.model_bytes(text, weights)))
+    first, second = (str(node.name) for node in graph.nodes[:2])
+    nearest = quantize_tensor(weights["w"], replace(INT8_WEIGHTS, axis=1))
+    codes = replace(nearest, values=nearest.values - np.int8(1))
+    ranges = {"x": Range(low=np.float32(0), high=np.float32(1))}
+    plan = plan_quantization(graph, operators="weights")
+    written = insert_qdq(graph, plan, ranges, codes={first: codes})
+    stored = {
+        str(node.name): written.constant(node.inputs[1].producer().inputs[0])
+        for node in written.nodes
+        if node.op_type == "MatMul"
+    }
+    assert np.array_equal(stored[first], codes.values)
+    assert np.array_equal(stored[second], nearest.values)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,9 +71,7 @@ def check(
         size_bytes=size_bytes,
         memory_bytes=memory_bytes,
     )
-    limits = {field.name: getattr(flags, field.name) for field in fields(flags)}
-    given = {name: limit for name, limit in limits.items() if limit is not None}
-    budget = replace(read.budget, **given)
+    budget = replace(read.budget, **flags.limits)
     other = read_report(against) if against else None
     verdict = judge(read, budget, against=other)
     words = verdict_to_markdown(verdict)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from skerry.app.markdown import verdict_to_markdown
 from skerry.app.reports import read_report
@@ -71,7 +71,8 @@ def check(
         size_bytes=size_bytes,
         memory_bytes=memory_bytes,
     )
-    budget = replace(read.budget, **flags.limits)
+    given: dict[str, Any] = dict(flags.limits)
+    budget = replace(read.budget, **given)
     other = read_report(against) if against else None
     verdict = judge(read, budget, against=other)
     words = verdict_to_markdown(verdict)

@@ -8,13 +8,13 @@ than noise is said beside it.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Literal
 
 from skerry.app import figures
 from skerry.app.report_page import sum_up
 from skerry.app.reports import Kept, kept_operators
-from skerry.core.budget import Breach, Budget
+from skerry.core.budget import Breach, Budget, condition_limit
 from skerry.core.errors import UsageError
 from skerry.core.report import Accuracy, LatencyChange, Report
 from skerry.tasks.metrics import PairedDelta, find_metric
@@ -146,14 +146,15 @@ def judge(report: Report, budget: Budget, *, against: Report | None = None) -> V
 
 
 def _check_limits(budget: Budget) -> None:
-    for field in fields(budget):
-        limit = getattr(budget, field.name)
-        smallest = -1.0 if field.name == "accuracy_drop" else 0.0
-        if limit is not None and not smallest <= limit <= LARGEST_LIMIT:
+    for name, limit in budget.limits.items():
+        is_loss = name == "accuracy_drop" or name.startswith(condition_limit(""))
+        smallest = -1.0 if is_loss else 0.0
+        if not smallest <= limit <= LARGEST_LIMIT:
+            flag = "condition" if "." in name else name.replace("_", "-")
             raise UsageError(
-                f"the limit {field.name} is {str(limit)[:40]}, expected a number of "
+                f"the limit {name} is {str(limit)[:40]}, expected a number of "
                 f"{smallest:g} or more",
-                hint=f"Give --{field.name.replace('_', '-')} another value.",
+                hint=f"Give --{flag} another value.",
             )
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from skerry.app.markdown import verdict_to_markdown
 from skerry.app.reports import read_report
@@ -71,8 +71,7 @@ def check(
         size_bytes=size_bytes,
         memory_bytes=memory_bytes,
     )
-    limits = {field.name: getattr(flags, field.name) for field in fields(flags)}
-    given = {name: limit for name, limit in limits.items() if limit is not None}
+    given: dict[str, Any] = dict(flags.limits)
     budget = replace(read.budget, **given)
     other = read_report(against) if against else None
     verdict = judge(read, budget, against=other)

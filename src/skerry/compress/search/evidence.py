@@ -11,7 +11,8 @@ from skerry.compress.ptq.calibrate import FEWEST_SAMPLES, Progress
 from skerry.compress.ptq.operators import Role, role
 from skerry.compress.ptq.plan import plan_quantization
 from skerry.compress.search.candidates import Choice
-from skerry.compress.search.choose import DEFAULT_BUDGET, Search, choose
+from skerry.compress.search.choose import choose
+from skerry.compress.search.request import DEFAULT_BUDGET, Search
 from skerry.core.budget import Budget
 from skerry.core.errors import ModelError
 from skerry.core.model import Model

@@ -7,7 +7,7 @@ are candidates of one kind: a recipe, and the runtime that its result runs on.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +131,17 @@ class Choice:
             for name, why in self.missing.items()
         )
         return (source, *tried, *missing)
+
+
+def without_chosen(choice: Choice) -> Choice:
+    """The same choice, but that what was chosen has turned out to be slower."""
+    refused = tuple(
+        replace(one, refusal="refused: slower than the source in the last measurement")
+        if one is choice.chosen
+        else one
+        for one in choice.candidates
+    )
+    return replace(choice, candidates=refused, chosen=None)
 
 
 def recipe_of(*steps: Quantize) -> Recipe:

@@ -196,7 +196,8 @@ class LabelledScorer:
             drop=drop,
             seen=len(found),
             total=self._total,
-            holds=len(found) == self._total and (self.limit is None or drop <= self.limit),
+            holds=len(found) == self._total
+            and (self.limit is None or drop <= self.limit),
         )
 
     def say(self, seen: Seen) -> str:
@@ -325,9 +326,7 @@ def _blocks(samples: SampleSource) -> Iterator[SampleSource]:
         start = stop
 
 
-def _counter(
-    progress: Progress | None, title: str, total: int
-) -> Callable[[], None]:
+def _counter(progress: Progress | None, title: str, total: int) -> Callable[[], None]:
     """Tell of one more sample at each call."""
     done = 0
 

@@ -46,9 +46,7 @@ def time_models(
     """
     with ExitStack() as stack:
         calls = {
-            name: partial(
-                stack.enter_context(closing(place.load(model))).run, inputs
-            )
+            name: partial(stack.enter_context(closing(place.load(model))).run, inputs)
             for name, (model, place) in models.items()
         }
         if rounds is None:

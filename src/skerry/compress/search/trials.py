@@ -36,7 +36,6 @@ from skerry.graph import Graph
 from skerry.tasks.measure import Ratio
 from skerry.tasks.task import task_to_toml
 
-
 Kept = TypeVar("Kept")
 """What a cache keeps as JSON."""
 
@@ -81,7 +80,9 @@ class Trials:
         self._samples = fingerprint(search.selection) if search.cache.is_kept else ""
         self.scorer = self._make_scorer()
 
-    def attempt(self, title: str, recipe: Recipe, *, must_win: bool = False) -> Candidate:
+    def attempt(
+        self, title: str, recipe: Recipe, *, must_win: bool = False
+    ) -> Candidate:
         """Try a recipe on the named runtime.
 
         Args:
@@ -106,9 +107,7 @@ class Trials:
         self, title: str, model: Model, recipe: Recipe, runtime: Runtime
     ) -> Candidate:
         """Try a model that is there already on another runtime."""
-        found = Candidate(
-            title=title, recipe=recipe, runtime=runtime.name, model=model
-        )
+        found = Candidate(title=title, recipe=recipe, runtime=runtime.name, model=model)
         try:
             found = self._judged(found, self._place(runtime), must_win=True)
         except ModelError as error:
@@ -150,19 +149,16 @@ class Trials:
         accuracy = self.scorer.source_accuracy()
         return 0.0 if accuracy is None else accuracy
 
-    def _judged(
-        self, found: Candidate, place: Place, *, must_win: bool
-    ) -> Candidate:
-        if found.model is None:
+    def _judged(self, found: Candidate, place: Place, *, must_win: bool) -> Candidate:
+        model = found.model
+        if model is None:
             return found
-        latency = self._time(found.model, place.runtime)
+        latency = self._time(model, place.runtime)
         found = replace(found, latency=latency)
-        refusal = self._too_large(found.model) or self._too_slow(
-            latency, must_win=must_win
-        )
+        refusal = self._too_large(model) or self._too_slow(latency, must_win=must_win)
         if refusal:
             return replace(found, refusal=refusal)
-        seen = self._score(found.model, place, found.title)
+        seen = self._score(model, place, found.title)
         return replace(
             found,
             accuracy=seen.accuracy,

@@ -20,7 +20,12 @@ from skerry.compress.search.evidence import (
     apply_and_prove,
     search_and_prove,
 )
-from skerry.compress.search.request import DEFAULT_DISTANCE, Preference, Search
+from skerry.compress.search.request import (
+    DEFAULT_DISTANCE,
+    DEFAULT_INTEGER_SHARE,
+    Preference,
+    Search,
+)
 from skerry.core.budget import Budget
 from skerry.core.durable import make_folder, write_files
 from skerry.core.errors import UsageError
@@ -76,6 +81,7 @@ def compress(
     prefer: Preference = "latency",
     accuracy_drop: float = 0.01,
     output_distance: float = DEFAULT_DISTANCE,
+    integer_share: float = DEFAULT_INTEGER_SHARE,
     latency_ms: float | None = None,
     size_bytes: int | None = None,
     memory_bytes: int | None = None,
@@ -107,6 +113,8 @@ def compress(
         accuracy_drop: The largest loss allowed, as a fraction: 0.01 is one point.
         output_distance: The same without labels: the largest mean relative squared
             error of the outputs.
+        integer_share: The least share of operators in integers where others are left
+            in float only because integers slow them down there; 0 allows all.
         latency_ms: The largest median latency allowed.
         size_bytes: The largest file allowed.
         memory_bytes: The largest peak of activation memory allowed.
@@ -148,6 +156,7 @@ def compress(
             ),
             distance=output_distance,
             prefer=prefer,
+            integer_share=integer_share,
             others=others,
             missing=missing,
             is_any_runtime=runtime == ANY,

@@ -400,7 +400,8 @@ class _Proof:
 
     def _notes(self, latency: LatencyChange, delta: PairedDelta | None) -> list[str]:
         notes = []
-        if self._choice.chosen is None:
+        is_none = all(one.refusal for one in self._choice.candidates)
+        if self._choice.chosen is None and is_none:
             notes.append(
                 "Nothing that was tried holds the budget: the source model is returned."
             )

@@ -5,10 +5,13 @@ from skerry.graph._onnx import (
     Value,
     attribute,
     dims,
+    dtype_code,
     dtype_name,
     make_initializer,
     make_node,
     make_value,
+    places_for,
+    set_dtype,
 )
 from skerry.graph.affine import fold_affine, fold_products
 from skerry.graph.cost import GraphCost, NodeCost, count
@@ -42,6 +45,7 @@ __all__ = [
     "constants_to_initializers",
     "count",
     "dims",
+    "dtype_code",
     "dtype_name",
     "find",
     "fold_affine",
@@ -58,9 +62,11 @@ __all__ = [
     "open_model",
     "parse_graph",
     "place_after",
+    "places_for",
     "read_graph",
     "remove_dead",
     "replace_all_uses",
+    "set_dtype",
     "upgrade_opset",
     "with_static_inputs",
     "write_graph",

@@ -152,6 +152,10 @@ class Graph:
         self._ir.graph.inputs.append(value)
         return value
 
+    def import_domain(self, domain: str, version: int) -> None:
+        """Say which version of a domain's operators the nodes of it are."""
+        self._ir.graph.opset_imports[domain] = version
+
     def unique_name(self, wish: str) -> str:
         """Return the wish, with a number if it is taken; a name is given only once.
 

@@ -38,6 +38,9 @@ from skerry.graph import (
 
 _FLOAT_MEAN = ".float_mean"
 
+_OPSET_OF_AXES_INPUT = 18
+"""From here on the axes of a ReduceMean are an input."""
+
 
 def measure_shifts(
     graph: Graph,
@@ -213,9 +216,15 @@ def _mean(graph: Graph, value: Value) -> Node:
     axes = [axis for axis in range(len(shape)) if axis != channel]
     kept = [size if axis == channel else 1 for axis, size in enumerate(shape)]
     name = graph.unique_name(f"{value.name}.mean")
+    made = make_value(name, "float32", kept)
+    if graph.opset < _OPSET_OF_AXES_INPUT:
+        return make_node(
+            "ReduceMean", [value], {"axes": axes, "keepdims": 1}, outputs=[made]
+        )
+    given = make_initializer(np.array(axes), graph.unique_name(f"{name}.axes"))
     return make_node(
         "ReduceMean",
-        [value],
-        {"axes": axes, "keepdims": 1},
-        outputs=[make_value(name, "float32", kept)],
+        [value, graph.add_initializer(given)],
+        {"keepdims": 1},
+        outputs=[made],
     )

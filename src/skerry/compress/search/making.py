@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from skerry.compress.ptq.equalize import Equalization
-from skerry.compress.ptq.quantize import Measured, Quantize, StepContext, prepare
+from skerry.compress.ptq.prepare import prepare
+from skerry.compress.ptq.quantize import Measured, Quantize, StepContext
 from skerry.compress.search.cache import Cache, fingerprint, versions
 from skerry.compress.search.candidates import quantize_step
 from skerry.compress.search.stored import decode_measured, encode_measured

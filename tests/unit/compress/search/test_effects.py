@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from skerry.compress.ptq.plan import plan_quantization
-from skerry.compress.ptq.quantize import prepare
+from skerry.compress.ptq.prepare import prepare
 from skerry.compress.search.effects import saved_ms
 from skerry.core.profile import OperatorTime, Profile
 from skerry.graph import parse_graph

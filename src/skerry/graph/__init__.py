@@ -12,6 +12,7 @@ from skerry.graph._onnx import (
     make_value,
     places_for,
     set_dtype,
+    subgraphs,
 )
 from skerry.graph.affine import fold_affine, fold_products
 from skerry.graph.cost import GraphCost, NodeCost, count
@@ -67,6 +68,7 @@ __all__ = [
     "remove_dead",
     "replace_all_uses",
     "set_dtype",
+    "subgraphs",
     "upgrade_opset",
     "with_static_inputs",
     "write_graph",

@@ -563,6 +563,13 @@ def _learn(value: Value, inferred: Value) -> None:
     set_dims(value, new)
 
 
+def extract(model: IrModel, inputs: list[str], outputs: list[str]) -> IrModel:
+    """Copy what lies between some values, which are named."""
+    with foreign_errors("a part of the graph cannot be taken out"):
+        part = convenience.extract(model.graph, inputs, outputs)
+    return ir.Model(part, ir_version=model.ir_version)
+
+
 def remove_unused(model: IrModel) -> None:
     """Remove nodes and initializers that no output depends on, in place."""
     with foreign_errors("unused nodes cannot be removed"):

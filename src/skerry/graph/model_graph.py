@@ -186,6 +186,19 @@ class Graph:
             if value not in self.output_values:
                 self._ir.graph.outputs.append(value)
 
+    def extract(self, inputs: Iterable[str], outputs: Iterable[str]) -> Graph:
+        """Return the part of the graph that makes some values out of others.
+
+        Args:
+            inputs: Names of values, which the part is given.
+            outputs: Names of values, which it makes.
+
+        Raises:
+            ModelError: The outputs need more than the inputs.
+        """
+        part = _onnx.extract(self._ir, list(inputs), list(outputs))
+        return Graph(part, name=self.name)
+
     def copy(self) -> Graph:
         """Return a graph of its own that shares the tensors."""
         return Graph(self._ir.clone(), name=self.name)

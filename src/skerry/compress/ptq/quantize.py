@@ -7,9 +7,12 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Literal, get_args
 
+import numpy as np
+
 from skerry.compress.numbers.ranges import Range
 from skerry.compress.numbers.schemes import Method
 from skerry.compress.numbers.tensors import QuantizedTensor
+from skerry.compress.ptq.adaptive import MOST_SAMPLES, round_layers
 from skerry.compress.ptq.bare_products import give_biases
 from skerry.compress.ptq.bias import correct_biases, measure_shifts
 from skerry.compress.ptq.calibrate import Progress, calibrate
@@ -84,6 +87,7 @@ class Quantize:
             all, by the ranges of weights, or also by what activations show.
         weight_method: How ranges of weights are chosen.
         correct_bias: Whether biases make up for the mean error of their layer.
+        rounding: How weights are rounded.
         activation_bits: 8 or 16. Products of 16 bits are computed in float on CPUs:
             that is for accelerators, and for what eight bits cannot hold.
         activation_symmetric: Whether activations are signed with their zero at code 0,
@@ -105,6 +109,7 @@ class Quantize:
     equalize: Equalization = "none"
     weight_method: Method = "minmax"
     correct_bias: bool = False
+    rounding: Rounding = "nearest"
     activation_bits: int = 8
     activation_symmetric: bool = False
     weight_bits: int = 8
@@ -120,6 +125,11 @@ class Quantize:
             raise UsageError(
                 f"cannot equalize by {self.equalize!r}",
                 hint=did_you_mean(str(self.equalize), get_args(Equalization)),
+            )
+        if self.rounding not in get_args(Rounding):
+            raise UsageError(
+                f"cannot round by {self.rounding!r}",
+                hint=did_you_mean(str(self.rounding), get_args(Rounding)),
             )
         for name, value, known in (
             ("activation_bits", self.activation_bits, ACTIVATION_BITS),
@@ -213,6 +223,8 @@ class Quantize:
             threads=context.threads,
             progress=context.progress,
         )
+        if self.rounding == "adaptive":
+            return self._rounded(equalized, ranges, context)
         if not self.correct_bias:
             return Measured(ranges=ranges)
         whole = replace(self, keep_float=()).write(equalized, ranges)
@@ -225,6 +237,24 @@ class Quantize:
             progress=context.progress,
         )
         return Measured(ranges=ranges, shifts=shifts)
+
+    def _rounded(
+        self, equalized: Graph, ranges: Mapping[str, Range], context: StepContext
+    ) -> Measured:
+        chosen = round_layers(
+            equalized,
+            plan_quantization(
+                equalized, operators=self.operators, runtime=self.runtime
+            ),
+            ranges,
+            self.schemes,
+            (sample.inputs for sample in _some(context.calibration, MOST_SAMPLES)),
+            correct_bias=self.correct_bias,
+            runtime=context.runtime,
+            threads=context.threads,
+            progress=context.progress,
+        )
+        return Measured(ranges=ranges, shifts=chosen.shifts, codes=chosen.codes)
 
     def write(
         self,
@@ -269,6 +299,7 @@ class Quantize:
             "equalize": self.equalize,
             "weight_method": self.weight_method,
             "correct_bias": self.correct_bias,
+            "rounding": self.rounding,
             "activation_bits": self.activation_bits,
             "activation_symmetric": self.activation_symmetric,
             "weight_bits": self.weight_bits,
@@ -289,8 +320,19 @@ SEARCH_RANGES: Mapping[str, tuple[ParamValue, ...]] = {
     "equalize": get_args(Equalization),
     "weight_method": get_args(Method),
     "correct_bias": (True, False),
+    "rounding": get_args(Rounding),
     "activation_bits": ACTIVATION_BITS,
     "activation_symmetric": (True, False),
     "weight_bits": WEIGHT_BITS,
 }
 """What a search may set each parameter of the step to."""
+
+
+def _some(samples: SampleSource, most: int) -> SampleSource:
+    """No more than so many samples, spread evenly over all."""
+    count = len(samples)
+    if count <= most:
+        return samples
+    mask = np.zeros(count, np.bool_)
+    mask[np.arange(most) * count // most] = True
+    return samples.pick(mask)

@@ -1,0 +1,127 @@
+"""Suggest, for an operator that loses accuracy or time, what is likely to help.
+
+A suggestion is made only for what matters: an operator with a share of the error, or of
+the time. Each rule has a test that does what it says and sees it help.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from skerry.compress.ptq.quantize import Quantize
+from skerry.compress.search.error_sources import TensorError
+
+LEAST_ERROR = 1e-4
+"""A relative squared error of the outputs that no metric notices."""
+
+LEAST_SHARE = 0.02
+"""Share of all operators' error, or of the model's time, that is worth a word."""
+
+LEAST_MS = 0.05
+"""Profilers count whole microseconds, and add some: less than this is not believed."""
+
+SLOWER = 1.15
+"""How many times as long as in float an operator must take: times of single operators
+are noisy."""
+
+MOST_UNUSED = 0.6
+"""Share of the codes unused by the channels from which equalizing can help: half of a
+range is easily unused where channels differ in sign."""
+
+BYTE_BITS = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What is known of one quantized operator.
+
+    Attributes:
+        error: What it adds to the outputs' relative squared error; None where that
+            was not measured.
+        share: Its error ÷ the sum of all operators'.
+        tensors: What it reads, writes and is weighted with.
+        runtime: The name of what ran it.
+        fell_back: Whether it ran in float.
+        before_ms: Its time in the source model; None where not known.
+        after_ms: Its time in the quantized model; None where not known.
+        total_ms: The time of the whole source model.
+        step: How the graph was quantized; None where that is not known.
+    """
+
+    error: float | None
+    share: float
+    tensors: tuple[TensorError, ...]
+    runtime: str
+    fell_back: bool
+    before_ms: float | None
+    after_ms: float | None
+    total_ms: float
+    step: Quantize | None
+
+
+def suggest_fix(found: Finding) -> str:
+    """Say what is likely to help an operator, or nothing."""
+    said = [_of_time(found), _of_accuracy(found)]
+    return " ".join(words for words in said if words)
+
+
+def _of_time(found: Finding) -> str:
+    if found.fell_back:
+        return (
+            f"{found.runtime} did not fuse its pairs: quantize what reads it too, or "
+            "keep it float."
+        )
+    before, after = found.before_ms, found.after_ms
+    if before is None or after is None:
+        return ""
+    is_large = after - before > max(LEAST_SHARE * found.total_ms, LEAST_MS)
+    if is_large and after > SLOWER * before:
+        return (
+            f"It takes {after:.3g} ms in integers and {before:.3g} ms in float: keep "
+            "it float."
+        )
+    return ""
+
+
+def _of_accuracy(found: Finding) -> str:
+    is_small = found.error is None or found.error < LEAST_ERROR
+    if is_small or found.share < LEAST_SHARE or not found.tensors:
+        return ""
+    worst = max(found.tensors, key=lambda tensor: tensor.total)
+    if worst.clipping > worst.rounding:
+        return _of_clipping(found.step)
+    if worst.kind == "weights" and not worst.has_channel_scales:
+        if worst.wasted > MOST_UNUSED:
+            return (
+                f"{worst.wasted:.0%} of the codes of its weights are unused: give each "
+                "channel a scale of its own (per_channel)."
+            )
+    elif worst.kind == "activation" and worst.wasted > MOST_UNUSED:
+        return _of_waste(worst, found.step)
+    return _finer(worst)
+
+
+def _of_clipping(step: Quantize | None) -> str:
+    if step is None or step.method != "minmax":
+        return "Its range cuts off too much: choose ranges by minmax."
+    return (
+        "Its values lie beyond those of calibration: calibrate on more samples like "
+        "these."
+    )
+
+
+def _of_waste(worst: TensorError, step: Quantize | None) -> str:
+    where = f"{worst.wasted:.0%} of its range is unused by a channel on average"
+    if worst.outlier is not None:
+        where += f" (channel {worst.outlier} reaches {worst.reach:.0f} × as far)"
+    if step is not None and step.equalize != "none":
+        return f"{where}, equalized as it is: keep it float, or take 16-bit codes."
+    return f"{where}: equalize channels by activations."
+
+
+def _finer(worst: TensorError) -> str:
+    if worst.kind == "weights" and worst.bits < BYTE_BITS:
+        return f"{worst.bits} bits are too few for its weights: take 8."
+    if worst.bits > BYTE_BITS:
+        return "Keep it float."
+    return "Rounding alone: keep it float, or take 16-bit codes."

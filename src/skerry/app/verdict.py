@@ -14,11 +14,10 @@ from typing import Literal
 from skerry.app import figures
 from skerry.app.report_page import sum_up
 from skerry.app.reports import Kept, kept_operators
-from skerry.compress.search.condition_rows import condition_drops
 from skerry.core.budget import Breach, Budget, condition_limit
 from skerry.core.errors import UsageError
 from skerry.core.report import Accuracy, ConditionRow, LatencyChange, Report
-from skerry.tasks.metrics import PairedDelta, find_metric
+from skerry.tasks.metrics import PairedDelta, condition_drops, find_metric
 
 SAME_SCORE = 0.002
 """How far the source's own scores in two reports may differ on the same samples.

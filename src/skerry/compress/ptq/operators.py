@@ -14,8 +14,9 @@ from typing import Literal
 
 from skerry.graph import Graph, Node, Value, attribute, dtype_name
 
-Operators = Literal["weights", "all"]
-"""How much of a graph is quantized: operators with weights, or all that can be."""
+Operators = Literal["weights", "all", "fused"]
+"""How much of a graph is quantized: operators with weights, all that can be, or what
+the runtime at hand computes faster in integers than in float."""
 
 
 class Role(StrEnum):
@@ -55,12 +56,17 @@ _ROLES = {
 }
 _ROLE_OF = {op_type: role for role, names in _ROLES.items() for op_type in names}
 _FUSED_ACTIVATIONS = frozenset({"Clip", "Relu"})
-_TWO_OPERANDS = frozenset({"Add", "Mul", *_ROLES[Role.WEIGHTS]})
+_TWO_OPERANDS = frozenset({"Add", "Mul", "Sub", *_ROLES[Role.WEIGHTS]})
+
+
+def standard(node: Node) -> bool:
+    """Whether a node's operator is one of the ONNX standard."""
+    return node.domain in ("", "ai.onnx")
 
 
 def role(node: Node) -> Role:
     """The role of a node; `FLOAT` for what no INT8 runtime is known to run."""
-    if node.domain not in ("", "ai.onnx"):
+    if not standard(node):
         return Role.FLOAT
     return _ROLE_OF.get(node.op_type, Role.FLOAT)
 
@@ -117,10 +123,11 @@ def weight_axis(node: Node, rank: int) -> int | None:
     return 1 if rank == 2 else None
 
 
-def quantizable(graph: Graph, operators: Operators) -> list[Node]:
+def quantizable(graph: Graph, operators: Literal["weights", "all"]) -> list[Node]:
     """The nodes that a choice of operators quantizes, in topological order.
 
-    Operators that only carry values are not listed: they follow their input.
+    Operators that only carry values are not listed: they follow their input. What
+    `fused` chooses depends on a runtime: see `integer_chains`.
     """
     wanted = (
         {Role.WEIGHTS} if operators == "weights" else {Role.WEIGHTS, Role.ARITHMETIC}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from skerry.compress.ptq.integer_chains import IntegerChains
 from skerry.compress.ptq.operators import (
     Operators,
     Role,
@@ -14,6 +15,7 @@ from skerry.compress.ptq.operators import (
     quantizable,
     role,
 )
+from skerry.compress.ptq.patterns import DEFAULT_RUNTIME, patterns_of
 from skerry.core.errors import UsageError
 from skerry.core.names import did_you_mean
 from skerry.graph import Graph, Node, Value
@@ -41,9 +43,20 @@ class Plan:
     outputs: Mapping[str, str] = field(default_factory=dict)
 
 
-def observable(graph: Graph, operators: Operators) -> frozenset[str]:
+def observable(
+    graph: Graph, operators: Operators, runtime: str = DEFAULT_RUNTIME
+) -> frozenset[str]:
     """Names of all values whose range a plan may need, whatever stays float."""
     found: set[str] = set()
+    if operators == "fused":
+        # The more is kept in float, the fewer chains there are.
+        chains = IntegerChains(graph, patterns_of(runtime), frozenset())
+        for node in chains.nodes:
+            found.update(_name(value) for value in activations(graph, node))
+            found.update(
+                _name(value) for value in (node.outputs[0], chains.result(node))
+            )
+        return frozenset(found)
     for node in quantizable(graph, operators):
         found.update(_name(value) for value in activations(graph, node))
         fused = fused_activation(node)
@@ -52,7 +65,11 @@ def observable(graph: Graph, operators: Operators) -> frozenset[str]:
 
 
 def plan_quantization(
-    graph: Graph, *, operators: Operators, keep_float: frozenset[str] = frozenset()
+    graph: Graph,
+    *,
+    operators: Operators,
+    keep_float: frozenset[str] = frozenset(),
+    runtime: str = DEFAULT_RUNTIME,
 ) -> Plan:
     """Decide which values of a graph are quantized.
 
@@ -66,11 +83,17 @@ def plan_quantization(
         operators: Which operators to quantize.
         keep_float: Names of nodes to leave alone. What they read from a quantized
             node has passed through integers all the same.
+        runtime: Whose patterns decide what `fused` is.
 
     Raises:
-        UsageError: There is no node of a name to keep float.
+        UsageError: There is no node of a name to keep float, or the patterns of the
+            runtime are not known.
     """
     _check_names(graph, keep_float)
+    if operators == "fused":
+        return _plan_chains(
+            IntegerChains(graph, patterns_of(runtime), keep_float), graph
+        )
     chosen = [
         node for node in quantizable(graph, operators) if node.name not in keep_float
     ]
@@ -98,6 +121,37 @@ def plan_quantization(
     return Plan(
         nodes=tuple(_name(node) for node in chosen),
         carries=carries,
+        reads=reads,
+        writes=writes,
+        outputs=outputs,
+    )
+
+
+def _plan_chains(chains: IntegerChains, graph: Graph) -> Plan:
+    nodes = chains.nodes
+    hosts = [node for node in nodes if chains.is_chosen(node)]
+    outputs = {
+        _name(node): _name(chains.result(node))
+        for node in hosts
+        if chains.writes_integers(node)
+    }
+    writes = {output: output for output in outputs.values()}
+    carries = []
+    for node in graph.nodes:
+        source = node.inputs[0] if node.inputs else None
+        if source is not None and _name(source) in writes and chains.carries(node):
+            carries.append(_name(node))
+            for output in filter(is_float, node.outputs):
+                writes[_name(output)] = writes[_name(source)]
+    reads = {
+        _name(value): _name(value)
+        for node in hosts
+        for value in activations(graph, node)
+        if _name(value) not in writes
+    }
+    return Plan(
+        nodes=tuple(_name(node) for node in nodes),
+        carries=tuple(carries),
         reads=reads,
         writes=writes,
         outputs=outputs,

@@ -19,6 +19,7 @@ from skerry.compress.ptq.operators import (
     Operators,
     quantizable,
 )
+from skerry.compress.ptq.patterns import DEFAULT_RUNTIME, patterns_of
 from skerry.compress.ptq.plan import observable, plan_quantization
 from skerry.compress.ptq.qdq import DEFAULT_SCHEMES, Schemes, insert_qdq
 from skerry.core.errors import ModelError, UsageError
@@ -100,7 +101,8 @@ class Quantize:
     """Quantize weights and activations to INT8, except where told not to.
 
     Attributes:
-        operators: `weights` for operators with weights, `all` for all that can be.
+        operators: `weights` for operators with weights, `all` for all that can be,
+            `fused` for what the runtime computes faster in integers.
         method: How ranges of activations are chosen.
         per_channel: Whether weights have one scale an output channel.
         keep_float: Names of nodes that stay float; as they are called after `prepare`.
@@ -113,6 +115,7 @@ class Quantize:
         activation_symmetric: Whether activations are signed with their zero at code 0,
             as some accelerators want them, rather than unsigned with one anywhere.
         weight_bits: 8, or 4: stored two codes a byte.
+        runtime: The one that the model is for: its patterns decide what is `fused`.
 
     The defaults from `equalize` on are what recipes mean that do not name them; what to
     begin with is `ACCURATE`.
@@ -131,6 +134,7 @@ class Quantize:
     activation_bits: int = 8
     activation_symmetric: bool = False
     weight_bits: int = 8
+    runtime: str = DEFAULT_RUNTIME
 
     def __post_init__(self) -> None:
         if self.operators not in get_args(Operators):
@@ -152,6 +156,7 @@ class Quantize:
                     f"{name} is {value!r}, expected {known[0]} or {known[1]}",
                     hint="8 bits are what CPUs compute fastest in.",
                 )
+        patterns_of(self.runtime)
         # A recipe file knows lists only.
         object.__setattr__(self, "keep_float", tuple(self.keep_float))
 
@@ -227,7 +232,7 @@ class Quantize:
         schemes = self.schemes
         ranges = calibrate(
             equalized,
-            observable(equalized, self.operators),
+            observable(equalized, self.operators, self.runtime),
             (sample.inputs for sample in context.calibration),
             runtime=context.runtime,
             scheme=schemes.activations,
@@ -267,7 +272,10 @@ class Quantize:
             UsageError: There is no node of a name to keep float.
         """
         plan = plan_quantization(
-            equalized, operators=self.operators, keep_float=frozenset(self.keep_float)
+            equalized,
+            operators=self.operators,
+            keep_float=frozenset(self.keep_float),
+            runtime=self.runtime,
         )
         quantized = frozenset(plan.nodes)
         wanted = {name: one for name, one in shifts.items() if name in quantized}
@@ -287,6 +295,7 @@ class Quantize:
             "activation_bits": self.activation_bits,
             "activation_symmetric": self.activation_symmetric,
             "weight_bits": self.weight_bits,
+            "runtime": self.runtime,
         }
         return StepSpec(name="quantize", params=params)
 

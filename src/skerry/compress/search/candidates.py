@@ -7,7 +7,7 @@ are candidates of one kind: a recipe, and the runtime that its result runs on.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ from skerry.core.recipe import Recipe, StepSpec
 from skerry.core.report import Attempt
 from skerry.core.seams import Precision
 from skerry.graph import Graph, read_graph
-from skerry.tasks.evaluate import Scores
 from skerry.tasks.measure import Ratio
 
 SOURCE_TITLE = "source model, float32"
@@ -87,6 +86,7 @@ class Candidate:
             kept_float=len(self.step.keep_float) if self.step else 0,
             chosen=is_chosen,
             note=self.refusal,
+            runtime=self.runtime,
         )
 
 
@@ -96,25 +96,29 @@ class Choice:
 
     Attributes:
         prepared: The float graph that every quantization was made from.
-        baseline: The source model's score on the selection half.
+        baseline: The source model's metric on the selection half; None without labels.
         candidates: Everything tried, in order of trial; their files are there for as
             long as the folder of the search.
         chosen: The one to return, or None where that is the source.
         sensitivity: By name of operator, the error it causes when it alone is
             quantized; empty where it was not needed.
+        missing: Why a runtime was not tried, by its name.
+        notes: What a reader must know of the search, in plain sentences.
     """
 
     prepared: Graph
-    baseline: Scores
+    baseline: float | None
     candidates: tuple[Candidate, ...]
     chosen: Candidate | None
     sensitivity: Mapping[str, float]
+    missing: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def attempts(self) -> tuple[Attempt, ...]:
         """The trials as a report lists them, the source first."""
         source = Attempt(
             name=SOURCE_TITLE,
-            accuracy=self.baseline.value,
+            accuracy=self.baseline,
             latency_ratio=1.0,
             chosen=self.chosen is None,
         )
@@ -122,7 +126,22 @@ class Choice:
             candidate.attempt(is_chosen=candidate is self.chosen)
             for candidate in self.candidates
         )
-        return (source, *tried)
+        missing = (
+            Attempt(name=f"source model on {name}", runtime=name, note=why)
+            for name, why in self.missing.items()
+        )
+        return (source, *tried, *missing)
+
+
+def without_chosen(choice: Choice) -> Choice:
+    """The same choice, but that what was chosen has turned out to be slower."""
+    refused = tuple(
+        replace(one, refusal="refused: slower than the source in the last measurement")
+        if one is choice.chosen
+        else one
+        for one in choice.candidates
+    )
+    return replace(choice, candidates=refused, chosen=None)
 
 
 def recipe_of(*steps: Quantize) -> Recipe:

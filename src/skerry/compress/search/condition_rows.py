@@ -6,16 +6,15 @@ where its margins are small, while nothing is to be seen on clean pictures.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from skerry.compress.ptq.calibrate import Progress
-from skerry.core.budget import condition_limit
 from skerry.core.model import Model
 from skerry.core.report import Accuracy, ConditionRow
 from skerry.core.seams import LoadOptions, Precision, Runtime
 from skerry.tasks.conditions import Condition, parse_conditions
 from skerry.tasks.evaluate import Scores, compare_scores, evaluate
-from skerry.tasks.metrics import find_metric
+from skerry.tasks.metrics import condition_drops, find_metric
 from skerry.tasks.samples import SampleSource, under
 from skerry.tasks.task import Task
 
@@ -26,7 +25,7 @@ class ConditionCheck:
     Args:
         source: The source model.
         samples: Labelled pictures.
-        task: How outputs are decoded and scored.
+        task: How outputs are decoded and scored; None scores nothing.
         runtime: What runs the source.
         conditions: Names of conditions.
         threads: CPU threads.
@@ -41,7 +40,7 @@ class ConditionCheck:
         self,
         source: Model,
         samples: SampleSource,
-        task: Task,
+        task: Task | None,
         runtime: Runtime,
         conditions: Iterable[str],
         *,
@@ -78,37 +77,60 @@ class ConditionCheck:
             DataError: The samples do not fit the model or the task.
             RuntimeFailure: A runtime cannot run its model.
         """
-        if not self._samples:
+        if not self._samples or self._task is None:
             return ()
         if not self._before:
-            self._before = self._score(self._source, self._runtime, "default")
-        after = self._score(model, runtime or self._runtime, precision)
+            self._before = self._score(
+                self._source, self._task, self._runtime, "default"
+            )
+        after = self._score(model, self._task, runtime or self._runtime, precision)
         return tuple(
             _row(condition, before, after[condition])
             for condition, before in self._before.items()
         )
 
+    def refusal(
+        self,
+        model: Model,
+        limits: Mapping[str, float],
+        *,
+        runtime: Runtime | None = None,
+        precision: Precision = "default",
+    ) -> str:
+        """Say why a model is not to be chosen, or nothing.
+
+        Args:
+            model: The compressed model.
+            limits: The largest loss allowed, by the name of its limit in a budget.
+            runtime: What runs it; by default what runs the source.
+            precision: What that may compute floats in.
+
+        Raises:
+            The errors of `rows`.
+        """
+        rows = self.rows(model, runtime=runtime, precision=precision)
+        if not rows or self._task is None:
+            return ""
+        drops = condition_drops(rows, self._task.scoring.name)
+        missed = [
+            row.condition
+            for row, (limit, drop) in zip(rows, drops.items(), strict=True)
+            if limit in limits and not drop <= limits[limit]
+        ]
+        return f"refused: loses too much under {', '.join(missed)}" if missed else ""
+
     def _score(
-        self, model: Model, runtime: Runtime, precision: Precision
+        self, model: Model, task: Task, runtime: Runtime, precision: Precision
     ) -> dict[Condition, Scores]:
         options = LoadOptions(threads=self._threads, precision=precision)
         session = runtime.load(model, options)
         try:
             return {
-                condition: evaluate(session, samples, self._task, self._progress)
+                condition: evaluate(session, samples, task, self._progress)
                 for condition, samples in self._samples.items()
             }
         finally:
             session.close()
-
-
-def condition_drops(rows: Iterable[ConditionRow], metric: str) -> dict[str, float]:
-    """What is lost under each condition, by the name of its limit in a budget."""
-    scoring = find_metric(metric)
-    return {
-        condition_limit(row.condition): scoring.drop(row.before, row.paired_delta)
-        for row in rows
-    }
 
 
 def condition_notes(rows: Iterable[ConditionRow], accuracy: Accuracy) -> list[str]:

@@ -6,7 +6,7 @@ against the range that the graph gives it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,6 +14,7 @@ import numpy as np
 
 from skerry.compress.numbers.arrays import by_channel
 from skerry.compress.ptq.calibrate import watch
+from skerry.compress.ptq.dead_zones import bounds
 from skerry.compress.search.quantized_values import (
     Pair,
     StoredWeights,
@@ -35,6 +36,7 @@ OUTLIER = 8.0
 FEW = 0.05
 """Share of the channels that can be outliers; more of them are a wide distribution."""
 
+_EVERYTHING = (-np.inf, np.inf)
 _CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
 _ROUNDING = 1 / 12
 """Mean squared error of rounding evenly spread numbers, in squared steps (W. R.
@@ -48,7 +50,10 @@ class TensorError:
     Attributes:
         kind: Whether operators compute it (`activation`) or it is constant.
         rounding: Squared error within reach of the codes ÷ the tensor's energy.
-        clipping: Squared error of what lies beyond them ÷ the energy.
+        clipping: Squared error of what lies beyond them ÷ the energy; what makes no
+            difference to any reader is not counted.
+        minmax: What all of it would lose with a range as wide as its values, rounding
+            alone, likewise.
         wasted: Share of its codes that a channel leaves unused, mean over channels.
         outlier: The channel that alone reaches far beyond the others, or None.
         reach: How many times as far as the median channel the farthest one reaches.
@@ -59,6 +64,7 @@ class TensorError:
     kind: Literal["activation", "weights"]
     rounding: float
     clipping: float
+    minmax: float
     wasted: float
     outlier: int | None
     reach: float
@@ -89,9 +95,11 @@ def value_errors(
         DataError: There are no samples, or they do not fit the graph.
     """
     twin = float_twin(graph)
-    pairs = read_pairs(twin)
+    pairs = read_pairs(graph)
+    matters = bounds(twin)
     watched = {
-        name: _Watched(pair, _channel_axis(pair.value)) for name, pair in pairs.items()
+        name: _Watched(pair, twin.value(str(pair.value.name)), matters)
+        for name, pair in pairs.items()
     }
     names = sorted({str(pair.value.name) for pair in pairs.values()})
     if not names:
@@ -121,6 +129,7 @@ def weight_error(weights: StoredWeights) -> TensorError:
         kind="weights",
         rounding=_relative(float(squares.sum()) * _ROUNDING, energy),
         clipping=0.0,
+        minmax=_relative(float(squares.sum()) * _ROUNDING, energy),
         wasted=float(1 - np.clip(used, 0, 1).mean()),
         outlier=outlier,
         reach=reach,
@@ -132,13 +141,17 @@ def weight_error(weights: StoredWeights) -> TensorError:
 class _Watched:
     """Sums up one value over the samples."""
 
-    def __init__(self, pair: Pair, axis: int) -> None:
-        self.value = str(pair.value.name)
+    def __init__(
+        self, pair: Pair, value: Value, matters: Mapping[str, tuple[float, float]]
+    ) -> None:
+        self.value = str(value.name)
         self._pair = pair
-        self._axis = axis
+        self._matters = matters.get(self.value, _EVERYTHING)
+        self._axis = _channel_axis(value)
         self._low: Array | None = None
         self._high: Array | None = None
         self._rounding = self._clipping = self._energy = 0.0
+        self._count = 0
         self._kept: list[Array] = []
 
     @property
@@ -148,6 +161,8 @@ class _Watched:
     def update(self, value: Array) -> None:
         if not value.size or not np.isfinite(value).all():
             return
+        self._kept.append(_slice(value.reshape(-1)))
+        value = np.clip(value, *self._matters)
         rows = by_channel(value, self._axis if value.ndim > 1 else None)
         low, high = rows.min(axis=1), rows.max(axis=1)
         if self._low is None or self._high is None:
@@ -159,7 +174,8 @@ class _Watched:
 
     def _add_errors(self, flat: Array, low: float, high: float) -> None:
         pair = self._pair
-        part = flat[:: -(-flat.size // LARGEST_SLICE)].astype(np.float64)
+        part = _slice(flat).astype(np.float64)
+        self._count += flat.size
         weight = flat.size / part.size
         self._energy += weight * float(np.square(part).sum())
         inside = np.clip(part, pair.low, pair.high)
@@ -170,7 +186,6 @@ class _Watched:
             beyond = flat[(flat < pair.low - half) | (flat > pair.high + half)]
             over = beyond - np.clip(beyond, pair.low, pair.high)
             self._clipping += float(np.square(over, dtype=np.float64).sum())
-        self._kept.append(np.append(part, [low, high]).astype(np.float32))
 
     def result(self) -> tuple[TensorError, ValueHistogram]:
         low, high = self._low, self._high
@@ -180,20 +195,24 @@ class _Watched:
         span = max(pair.high - pair.low, np.finfo(np.float32).tiny)
         reached = np.minimum(high, pair.high) - np.maximum(low, pair.low)
         outlier, reach = _find_outlier(np.maximum(-low, high))
+        seen = max(float(high.max()), 0.0) - min(float(low.min()), 0.0)
+        step = seen / (pair.highest - pair.lowest)
         error = TensorError(
             kind="activation",
             rounding=_relative(self._rounding, self._energy),
             clipping=_relative(self._clipping, self._energy),
+            minmax=_relative(self._count * step**2 * _ROUNDING, self._energy),
             wasted=float(1 - np.clip(reached / span, 0, 1).mean()),
             outlier=outlier,
             reach=reach,
             has_channel_scales=False,
             bits=_bits(pair.dtype),
         )
-        return error, self._histogram(float(low.min()), float(high.max()))
+        return error, self._histogram()
 
-    def _histogram(self, low: float, high: float) -> ValueHistogram:
+    def _histogram(self) -> ValueHistogram:
         kept = np.concatenate(self._kept)
+        low, high = float(kept.min()), float(kept.max())
         if not low < high:
             low, high = low - self._pair.scale / 2, high + self._pair.scale / 2
         counts, _ = np.histogram(kept, bins=MOST_BINS, range=(low, high))
@@ -204,6 +223,12 @@ class _Watched:
             range_low=self._pair.low,
             range_high=self._pair.high,
         )
+
+
+def _slice(flat: Array) -> Array:
+    """An evenly spaced part of many numbers, with the least and the largest of all."""
+    part = flat[:: -(-flat.size // LARGEST_SLICE)]
+    return np.append(part, np.array([flat.min(), flat.max()], flat.dtype))
 
 
 def _find_outlier(reaches: Array) -> tuple[int | None, float]:

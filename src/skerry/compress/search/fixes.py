@@ -28,6 +28,9 @@ MOST_UNUSED = 0.6
 """Share of the codes unused by the channels from which equalizing can help: half of a
 range is easily unused where channels differ in sign."""
 
+HALF = 0.5
+"""Part of a loss at most that must remain for a suggestion to be one."""
+
 BYTE_BITS = 8
 
 
@@ -88,7 +91,7 @@ def _of_accuracy(found: Finding) -> str:
     if is_small or found.share < LEAST_SHARE or not found.tensors:
         return ""
     worst = max(found.tensors, key=lambda tensor: tensor.total)
-    if worst.clipping > worst.rounding:
+    if worst.clipping > worst.rounding and worst.minmax < HALF * worst.total:
         return _of_clipping(found.step)
     if worst.kind == "weights" and not worst.has_channel_scales:
         if worst.wasted > MOST_UNUSED:

@@ -10,7 +10,7 @@ from skerry.tasks.metrics import find_metric
 
 
 def mark_pareto(
-    attempts: Sequence[Attempt], *, metric: str, source_bytes: int
+    attempts: Sequence[Attempt], *, metric: str | None, source_bytes: int
 ) -> tuple[Attempt, ...]:
     """Mark the attempts on the front of accuracy, size and latency.
 
@@ -19,9 +19,11 @@ def mark_pareto(
 
     Args:
         attempts: What was tried; those without an accuracy are not marked.
-        metric: What the accuracy is, for which way is better.
+        metric: What the accuracy is, for which way is better; None marks nothing.
         source_bytes: The size of those that have none: the source model's.
     """
+    if metric is None:
+        return tuple(attempts)
     rows = [_costs(attempt, metric, source_bytes) for attempt in attempts]
     return tuple(
         replace(

@@ -20,7 +20,7 @@ from skerry.compress.ptq.operators import (
     weight_axis,
 )
 from skerry.core.seams import Array
-from skerry.graph import Graph, Node, Value, attribute
+from skerry.graph import Graph, Node, Value, attribute, remove_dead
 
 _FUSED_INTEGER = ("QLinear", "QGemm", "ConvInteger", "MatMulInteger")
 _ADDED = frozenset({"QuantizeLinear", "DequantizeLinear"})
@@ -141,7 +141,7 @@ def float_twin(graph: Graph) -> Graph:
         for restored in pair.restored:
             for use in list(restored.uses()):
                 use.node.replace_input_with(use.idx, pair.value)
-    return twin
+    return remove_dead(twin)
 
 
 def _pairs(graph: Graph) -> Iterator[Pair]:

@@ -36,6 +36,7 @@ OUTLIER = 8.0
 FEW = 0.05
 """Share of the channels that can be outliers; more of them are a wide distribution."""
 
+_TINY = float(np.finfo(np.float64).tiny)
 _EVERYTHING = (-np.inf, np.inf)
 _CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
 _ROUNDING = 1 / 12
@@ -114,22 +115,24 @@ def weight_error(weights: StoredWeights) -> TensorError:
     """Estimate what storing weights as codes loses, from the codes alone.
 
     The weights themselves are not there any more where they were equalized, so
-    rounding is taken as a twelfth of the squared step; clipping cannot be known.
+    rounding is taken as a twelfth of the squared step; clipping cannot be known. Each
+    output channel counts alike, for what reads it may scale it up.
     """
     steps, scale = weights.steps, np.broadcast_to(weights.scale, weights.steps.shape)
-    squares = np.square(scale, dtype=np.float64)
-    energy = float((np.square(steps, dtype=np.float64) * squares).sum())
     bits = _bits(weights.dtype)
     rows = by_channel((steps * scale).astype(np.float32), weights.axis)
+    noise = np.square(by_channel(scale.astype(np.float32), weights.axis)) * _ROUNDING
+    energy = np.square(rows, dtype=np.float64).sum(axis=1) + noise.sum(axis=1)
+    rounding = float(np.mean(noise.sum(axis=1) / np.maximum(energy, _TINY)))
     reaches = np.abs(rows).max(axis=1)
     codes = np.abs(by_channel(steps.astype(np.float32), weights.axis)).max(axis=1)
     used = codes / (2 ** (bits - 1) - 1)
     outlier, reach = _find_outlier(reaches)
     return TensorError(
         kind="weights",
-        rounding=_relative(float(squares.sum()) * _ROUNDING, energy),
+        rounding=rounding,
         clipping=0.0,
-        minmax=_relative(float(squares.sum()) * _ROUNDING, energy),
+        minmax=rounding,
         wasted=float(1 - np.clip(used, 0, 1).mean()),
         outlier=outlier,
         reach=reach,

@@ -28,6 +28,9 @@ MOST_UNUSED = 0.6
 """Share of the codes unused by the channels from which equalizing can help: half of a
 range is easily unused where channels differ in sign."""
 
+MOST_NOISE = 0.003
+"""Share of a channel's energy that the rounding of its weights may be: 25 dB."""
+
 HALF = 0.5
 """Part of a loss at most that must remain for a suggestion to be one."""
 
@@ -43,6 +46,7 @@ class Finding:
             was not measured.
         share: Its error ÷ the sum of all operators'.
         tensors: What it reads, writes and is weighted with.
+        written: That of them which it writes; None where its output stays float.
         runtime: The name of what ran it.
         fell_back: Whether it ran in float.
         before_ms: Its time in the source model; None where not known.
@@ -54,6 +58,7 @@ class Finding:
     error: float | None
     share: float
     tensors: tuple[TensorError, ...]
+    written: TensorError | None
     runtime: str
     fell_back: bool
     before_ms: float | None
@@ -71,8 +76,8 @@ def suggest_fix(found: Finding) -> str:
 def _of_time(found: Finding) -> str:
     if found.fell_back:
         return (
-            f"{found.runtime} did not fuse its pairs: quantize what reads it too, or "
-            "keep it float."
+            f"{found.runtime} has no integer kernel for it as it stands, and converts "
+            "to float and back: keep it float."
         )
     before, after = found.before_ms, found.after_ms
     if before is None or after is None:
@@ -87,21 +92,29 @@ def _of_time(found: Finding) -> str:
 
 
 def _of_accuracy(found: Finding) -> str:
+    if said := _of_weights(found.tensors):
+        return said
     is_small = found.error is None or found.error < LEAST_ERROR
     if is_small or found.share < LEAST_SHARE or not found.tensors:
         return ""
     worst = max(found.tensors, key=lambda tensor: tensor.total)
     if worst.clipping > worst.rounding and worst.minmax < HALF * worst.total:
         return _of_clipping(found.step)
-    if worst.kind == "weights" and not worst.has_channel_scales:
-        if worst.wasted > MOST_UNUSED:
+    if worst.kind == "activation" and worst.wasted > MOST_UNUSED:
+        return _of_waste(worst, found)
+    return f"Rounding alone: {_finer(worst, found)}"
+
+
+def _of_weights(tensors: tuple[TensorError, ...]) -> str:
+    """Weights with one scale: their channels' own errors tell, as outputs do not."""
+    for one in tensors:
+        is_shared = one.kind == "weights" and not one.has_channel_scales
+        if is_shared and one.wasted > MOST_UNUSED and one.rounding > MOST_NOISE:
             return (
-                f"{worst.wasted:.0%} of the codes of its weights are unused: give each "
-                "channel a scale of its own (per_channel)."
+                f"{one.wasted:.0%} of the codes of its weights are unused by a channel "
+                "on average: give each channel a scale of its own (per_channel)."
             )
-    elif worst.kind == "activation" and worst.wasted > MOST_UNUSED:
-        return _of_waste(worst, found.step)
-    return _finer(worst)
+    return ""
 
 
 def _of_clipping(step: Quantize | None) -> str:
@@ -113,18 +126,21 @@ def _of_clipping(step: Quantize | None) -> str:
     )
 
 
-def _of_waste(worst: TensorError, step: Quantize | None) -> str:
+def _of_waste(worst: TensorError, found: Finding) -> str:
     where = f"{worst.wasted:.0%} of its range is unused by a channel on average"
     if worst.outlier is not None:
         where += f" (channel {worst.outlier} reaches {worst.reach:.0f} × as far)"
-    if step is not None and step.equalize != "none":
-        return f"{where}, equalized as it is: keep it float, or take 16-bit codes."
+    if found.step is not None and found.step.equalize != "none":
+        return f"{where}, equalized as it is: {_finer(worst, found)}"
     return f"{where}: equalize channels by activations."
 
 
-def _finer(worst: TensorError) -> str:
-    if worst.kind == "weights" and worst.bits < BYTE_BITS:
-        return f"{worst.bits} bits are too few for its weights: take 8."
-    if worst.bits > BYTE_BITS:
-        return "Keep it float."
-    return "Rounding alone: keep it float, or take 16-bit codes."
+def _finer(worst: TensorError, found: Finding) -> str:
+    """Which operators to keep in float: a value is one thing to two operators."""
+    if worst.kind == "weights":
+        return "take 8 bits." if worst.bits < BYTE_BITS else "keep it float."
+    other = "reads it" if worst is found.written else "makes what it reads"
+    floats = f"keep it and what {other} float"
+    return (
+        f"{floats}." if worst.bits > BYTE_BITS else f"{floats}, or take 16-bit codes."
+    )

@@ -247,6 +247,7 @@ class _Row:
         if self._name not in self._errors.tensors:
             return ""
         error = self._errors.outputs.get(self._name)
+        one = self._errors.operands[self._name]
         total = sum(self._errors.outputs.values())
         is_integer = bool(self._dtype)
         return suggest_fix(
@@ -254,6 +255,7 @@ class _Row:
                 error=error,
                 share=(error or 0.0) / total if total > 0 else 0.0,
                 tensors=tensors,
+                written=self._errors.shown.get(self._name) if one.writes else None,
                 runtime=self._subject.after.runtime,
                 fell_back=fell_back,
                 before_ms=was.latency_ms if was and is_integer else None,

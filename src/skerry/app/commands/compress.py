@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from skerry.app.budgets import join_budgets, parse_conditions
 from skerry.app.output import Output
 from skerry.app.project import Given, complete, require
 from skerry.app.report_page import report_page
@@ -21,6 +22,7 @@ from skerry.compress.search.evidence import (
     search_and_prove,
 )
 from skerry.compress.search.request import (
+    DEFAULT_BUDGET,
     DEFAULT_DISTANCE,
     DEFAULT_INTEGER_SHARE,
     Preference,
@@ -79,12 +81,13 @@ def compress(
     out: Path = Path("out"),
     runtime: str = DEFAULT_RUNTIME,
     prefer: Preference = "latency",
-    accuracy_drop: float = 0.01,
+    accuracy_drop: float | None = None,
     output_distance: float = DEFAULT_DISTANCE,
     integer_share: float = DEFAULT_INTEGER_SHARE,
     latency_ms: float | None = None,
     size_bytes: int | None = None,
     memory_bytes: int | None = None,
+    condition: tuple[str, ...] = (),
     threads: int = 1,
     cache: Path | None = None,
     no_cache: bool = False,
@@ -110,7 +113,8 @@ def compress(
         runtime: What the result is to run on, and is timed on; any allows whichever
             is fastest.
         prefer: What counts among all that hold the budget: latency, size or accuracy.
-        accuracy_drop: The largest loss allowed, as a fraction: 0.01 is one point.
+        accuracy_drop: The largest loss allowed, as a fraction: 0.01, one point, by
+            default. This limit and those below may stand in skerry.toml too.
         output_distance: The same without labels: the largest mean relative squared
             error of the outputs.
         integer_share: The least share of operators in integers where others are left
@@ -118,12 +122,21 @@ def compress(
         latency_ms: The largest median latency allowed.
         size_bytes: The largest file allowed.
         memory_bytes: The largest peak of activation memory allowed.
+        condition: A condition that spoils pictures, and the largest loss allowed
+            under it, such as dark=0.02; may be given several times.
         threads: CPU threads; latency is measured on one.
         cache: Where measurements are kept for the next run, and for one that was
             interrupted; .skerry-cache in the folder of the results by default.
         no_cache: Keep none.
         output: Where progress is shown.
     """
+    flags = Budget(
+        accuracy_drop=accuracy_drop,
+        latency_ms=latency_ms,
+        size_bytes=size_bytes,
+        memory_bytes=memory_bytes,
+        conditions=parse_conditions(condition),
+    )
     given = complete(model, evaluation, task, folder=Path())
     if given.model is None:
         require(given)
@@ -148,12 +161,7 @@ def compress(
             selection=samples.selection,
             task=samples.task,
             runtime=named,
-            budget=Budget(
-                accuracy_drop=accuracy_drop,
-                latency_ms=latency_ms,
-                size_bytes=size_bytes,
-                memory_bytes=memory_bytes,
-            ),
+            budget=join_budgets(flags, given.budget, DEFAULT_BUDGET),
             distance=output_distance,
             prefer=prefer,
             integer_share=integer_share,

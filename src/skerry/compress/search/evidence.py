@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
 from skerry.compress.ptq.calibrate import FEWEST_SAMPLES, Progress
-from skerry.compress.ptq.operators import Role, role
-from skerry.compress.ptq.plan import plan_quantization
 from skerry.compress.ptq.quantize import StepContext
 from skerry.compress.search.candidates import Candidate, Choice, without_chosen
 from skerry.compress.search.choose import choose
+from skerry.compress.search.condition_rows import ConditionCheck, condition_notes
 from skerry.compress.search.making import Maker, Workshop
+from skerry.compress.search.operator_errors import MOST_SAMPLES
+from skerry.compress.search.operator_rows import Subject, operator_rows
+from skerry.compress.search.pareto import mark_pareto
 from skerry.compress.search.request import DEFAULT_BUDGET, Search
 from skerry.compress.search.timing import TIE
 from skerry.core.budget import Budget
@@ -26,6 +28,7 @@ from skerry.core.recipe import Recipe
 from skerry.core.report import (
     Accuracy,
     Change,
+    ConditionRow,
     LatencyChange,
     LayerRow,
     Report,
@@ -41,7 +44,7 @@ from skerry.graph import (
 )
 from skerry.tasks.evaluate import Scores, compare_scores, evaluate
 from skerry.tasks.measure import measure_latency, ratio
-from skerry.tasks.metrics import PairedDelta, find_metric
+from skerry.tasks.metrics import PairedDelta, condition_drops, find_metric
 from skerry.tasks.samples import SampleSource
 from skerry.tasks.task import Task
 
@@ -236,7 +239,9 @@ class _Proof:
         self._choice = choice
         self._search = search
         self._samples = samples
-        self._sample: Tensors = next(iter(search.calibration)).inputs
+        few = islice(search.calibration, MOST_SAMPLES)
+        self._few: list[Tensors] = [sample.inputs for sample in few]
+        self._sample = self._few[0]
 
     def compressed(self, graph: Graph) -> Compressed:
         """The chosen model, read, with everything measured."""
@@ -296,11 +301,21 @@ class _Proof:
         size = Change(before=self._source.size_bytes, after=self._model.size_bytes)
         latency = self._latency
         memory = self._memory()
+        conditions = self._conditions()
         breaches = budget.breaches(
             {"latency_ms": latency.after, "size_bytes": size.after}
             | ({"accuracy_drop": _drop(accuracy)} if accuracy else {})
             | ({"memory_bytes": memory.after} if memory else {})
+            | (condition_drops(conditions, accuracy.metric) if accuracy else {})
         )
+        tried = mark_pareto(
+            self._choice.attempts(),
+            metric=accuracy.metric if accuracy else None,
+            source_bytes=self._source.size_bytes,
+        )
+        notes = self._notes(latency, delta, size)
+        if accuracy is not None:
+            notes += condition_notes(conditions, accuracy)
         chosen = self._choice.chosen
         return Report(
             model=self._source.path.name,
@@ -312,9 +327,29 @@ class _Proof:
             latency_ms=latency,
             memory_bytes=memory,
             layers=self._layers(),
-            tried=self._choice.attempts(),
+            tried=tried,
             recipe=Recipe(steps=()) if chosen is None else chosen.recipe,
-            notes=tuple(self._notes(latency, delta)),
+            notes=tuple(notes),
+            conditions=conditions,
+        )
+
+    def _conditions(self) -> tuple[ConditionRow, ...]:
+        """The budget's conditions, on the report half."""
+        search, chosen = self._search, self._choice.chosen
+        if search.task is None or self._samples is None:
+            return ()
+        return ConditionCheck(
+            self._source,
+            self._samples,
+            search.task,
+            search.runtime,
+            search.budget.conditions,
+            threads=search.threads,
+            progress=search.progress,
+        ).rows(
+            self._model,
+            runtime=self._runtime,
+            precision="default" if chosen is None else chosen.precision,
         )
 
     @cached_property
@@ -357,48 +392,45 @@ class _Proof:
         return Change(before=peaks[0], after=peaks[1])
 
     def _layers(self) -> tuple[LayerRow, ...]:
-        shapes = {name: array.shape for name, array in self._sample.items()}
-        graph = self._choice.prepared
-        chosen = self._choice.chosen
-        quantized: frozenset[str] = frozenset()
-        kept: frozenset[str] = frozenset()
-        step = None if chosen is None else chosen.step
-        if step is not None:
-            kept = frozenset(step.keep_float)
-            plan = plan_quantization(
-                graph,
-                operators=step.operators,
-                keep_float=kept,
-                runtime=step.runtime,
+        """One row an operator; of the best candidate's errors where none is chosen."""
+        prepared, chosen = self._choice.prepared, self._choice.chosen
+        shown = chosen or _best(self._choice)
+        result = prepared if chosen is None else read_graph(self._model.path)
+        quantized = None
+        if shown is not None:
+            quantized = result if shown is chosen else shown.read()
+        with tempfile.TemporaryDirectory(prefix="skerry-") as folder:
+            before = self._profile(
+                write_graph(prepared, Path(folder) / "source.onnx"),
+                self._search.runtime,
             )
-            quantized = frozenset(plan.nodes) | frozenset(plan.carries)
-        costs = {
-            cost.name: cost
-            for cost in count(infer_shapes(with_static_inputs(graph, shapes))).nodes
-        }
-        times = _times(self._profile())
-        return tuple(
-            LayerRow(
-                name=node.name or "",
-                op_type=node.op_type,
-                dtype="int8" if node.name in quantized else "float32",
-                error=self._choice.sensitivity.get(node.name or ""),
-                latency_ms=times.get(node.name or ""),
-                macs=costs[node.name or ""].macs,
-                weight_bytes=costs[node.name or ""].weight_bytes,
-                why=_why_float(role(node), is_kept=node.name in kept),
-            )
-            for node in graph.nodes
-            # Nodes that only compute shapes are gone once the shapes are known.
-            if node.name in costs
+        subject = Subject(
+            prepared=prepared,
+            result=result,
+            quantized=quantized,
+            step=None if shown is None else shown.step,
+            samples=self._few,
+            before=before,
+            after=before
+            if chosen is None
+            else self._profile(self._model, self._runtime),
+            known=self._choice.sensitivity,
+        )
+        return operator_rows(
+            subject,
+            runtime=self._search.runtime,
+            threads=self._search.threads,
+            progress=self._search.progress,
         )
 
-    def _profile(self) -> Profile:
-        return self._runtime.profile(
-            self._model, self._sample, LoadOptions(threads=1), repeats=PROFILE_REPEATS
+    def _profile(self, model: Model, runtime: Runtime) -> Profile:
+        return runtime.profile(
+            model, self._sample, LoadOptions(threads=1), repeats=PROFILE_REPEATS
         )
 
-    def _notes(self, latency: LatencyChange, delta: PairedDelta | None) -> list[str]:
+    def _notes(
+        self, latency: LatencyChange, delta: PairedDelta | None, size: Change
+    ) -> list[str]:
         notes = []
         is_none = all(one.refusal for one in self._choice.candidates)
         if self._choice.chosen is None and is_none:
@@ -410,8 +442,11 @@ class _Proof:
                 f"The compressed model is slower: {latency.ratio:.2f} × the source's "
                 f"time on {latency.runtime}; take it for its size only."
             )
-        if self._choice.chosen is not None and not self._choice.sensitivity:
-            notes.append("Operators were not measured one by one: none had to be kept.")
+        elif latency.ratio + latency.noise >= 1 and size.after < size.before:
+            notes.append(
+                f"The gain is in size: on {latency.runtime} the compressed model is no "
+                "faster than the source beyond the noise."
+            )
         notes += self._choice.notes
         if delta is not None and delta.needed is not None:
             notes.append(f"The change in accuracy is {delta}.")
@@ -441,15 +476,11 @@ def _drop(accuracy: Accuracy) -> float:
     return metric.drop(accuracy.before, accuracy.paired_delta)
 
 
-def _times(profile: Profile) -> Mapping[str, float]:
-    """Time by name of node; what a runtime adds to a name follows a known mark."""
-    found: dict[str, float] = {}
-    for operator in profile.operators:
-        found[operator.name] = found.get(operator.name, 0.0) + operator.latency_ms
-    return found
-
-
-def _why_float(kind: Role, *, is_kept: bool) -> str:
-    if is_kept:
-        return "kept float: quantizing it costs too much accuracy"
-    return "" if kind is not Role.FLOAT else "not an integer operator on this runtime"
+def _best(choice: Choice) -> Candidate | None:
+    """The quantized candidate that loses least, of those whose file is there."""
+    tried = [one for one in choice.candidates if one.step is not None and one.model]
+    return min(
+        (one for one in tried if one.drop is not None),
+        key=lambda one: one.drop or 0.0,
+        default=None,
+    )

@@ -80,7 +80,8 @@ class Maker:
         bytes.
         """
         whole = replace(step, keep_float=())
-        if not step.correct_bias and step.equalize == "none":
+        is_plain = step.rounding == "nearest" and not step.correct_bias
+        if is_plain and step.equalize == "none":
             # These two have no part in the ranges then.
             whole = replace(whole, per_channel=True, weight_method="minmax")
         if whole not in self._measures:

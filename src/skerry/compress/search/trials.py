@@ -19,6 +19,7 @@ from skerry.compress.ptq.calibrate import FEWEST_SAMPLES
 from skerry.compress.ptq.quantize import StepContext
 from skerry.compress.search.cache import Key, fingerprint, versions
 from skerry.compress.search.candidates import Candidate
+from skerry.compress.search.condition_rows import ConditionCheck
 from skerry.compress.search.making import Maker, Workshop
 from skerry.compress.search.request import Search
 from skerry.compress.search.scoring import (
@@ -94,6 +95,15 @@ class Trials:
         self.sample = _first(search.calibration)
         self._samples = fingerprint(search.selection) if search.cache.is_kept else ""
         self.scorer = self._make_scorer()
+        self._conditions = ConditionCheck(
+            source,
+            search.selection,
+            search.task,
+            search.runtime,
+            search.budget.conditions,
+            threads=search.threads,
+            progress=search.progress,
+        )
 
     def attempt(
         self,
@@ -191,7 +201,14 @@ class Trials:
             accuracy=seen.accuracy,
             drop=seen.drop,
             seen=seen.seen,
-            refusal=self.scorer.say(seen),
+            refusal=self.scorer.say(seen) or self._under_conditions(model, place),
+        )
+
+    def _under_conditions(self, model: Model, place: Place) -> str:
+        """Why a candidate that holds on pictures as taken does not on spoilt ones."""
+        limits = self.search.budget.limits
+        return self._conditions.refusal(
+            model, limits, runtime=place.runtime, precision=place.precision
         )
 
     def _too_large(self, model: Model) -> str:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from skerry.core.budget import Breach, Budget
 from skerry.core.recipe import Recipe, StepSpec
 from skerry.core.report import (
     Accuracy,
     Attempt,
     Change,
+    ConditionRow,
     LatencyChange,
     LayerRow,
     Report,
+    ValueHistogram,
 )
 
 LAYERS = (
@@ -112,3 +116,65 @@ BARE = Report(
     recipe=Recipe(steps=()),
 )
 """A report of a model about which little was measured."""
+
+DETAILED = replace(
+    FULL,
+    budget=Budget(accuracy_drop=0.01, conditions={"dark": 0.02, "blur": 0.05}),
+    breaches=(Breach(limit="conditions.dark", allowed=0.02, measured=0.071),),
+    layers=(
+        replace(
+            LAYERS[0],
+            latency_before_ms=1.31,
+            kernel="QLinearConv",
+            rounding=0.00011,
+            clipping=0.00042,
+            wasted=0.9,
+            fix="Its range is cut too short: choose minmax.",
+            histogram=ValueHistogram(
+                low=-1.0,
+                high=3.0,
+                counts=(1, 40, 900, 300, 20, 4, 0, 1),
+                range_low=-0.5,
+                range_high=2.0,
+            ),
+        ),
+        replace(
+            LAYERS[1],
+            kernel="Softmax",
+            latency_before_ms=0.07,
+        ),
+        replace(
+            LAYERS[2],
+            error=0.002,
+            latency_ms=0.3,
+            latency_before_ms=0.2,
+            kernel="MatMul",
+            fell_back=True,
+            fix="Quantize what reads it too, or keep both float.",
+        ),
+    ),
+    tried=(
+        *TRIED[:3],
+        replace(TRIED[3], pareto=True),
+        replace(TRIED[4], pareto=True, runtime="openvino", precision="bfloat16"),
+    ),
+    conditions=(
+        ConditionRow(
+            condition="dark",
+            before=0.81,
+            after=0.739,
+            n=1000,
+            paired_delta=-0.071,
+            ci95=(-0.09, -0.052),
+        ),
+        ConditionRow(
+            condition="blur",
+            before=0.61,
+            after=0.612,
+            n=1000,
+            paired_delta=0.002,
+            ci95=(-0.01, 0.014),
+        ),
+    ),
+)
+"""With what is measured operator by operator and under conditions."""

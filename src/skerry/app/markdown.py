@@ -10,11 +10,10 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import fields
 
 from skerry.app import figures
 from skerry.app.verdict import Row, Verdict
-from skerry.core.budget import Breach, Budget
+from skerry.core.budget import Breach
 
 LONGEST = 240
 """Characters of a name or a note that are shown."""
@@ -78,11 +77,7 @@ def _is_hidden(character: str) -> bool:
 
 
 def _headline(verdict: Verdict) -> str:
-    limits = [
-        field.name
-        for field in fields(Budget)
-        if getattr(verdict.budget, field.name) is not None
-    ]
+    limits = verdict.budget.limits
     breaches = (*verdict.breaches, *verdict.breaches_against)
     missed = len({breach.limit for breach in breaches})
     model = escape_markdown(verdict.model)

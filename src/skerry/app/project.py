@@ -6,11 +6,11 @@ Commands that run in its folder take from it what the command line leaves out.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from skerry.core.budget import Budget
 from skerry.core.config import from_table, read_toml
 from skerry.core.durable import write_file
 from skerry.core.errors import UsageError
@@ -30,11 +30,13 @@ class Project:
         model: The model's file.
         samples: Labelled samples.
         task: What the model is for.
+        budget: What a compressed model must keep.
     """
 
     model: Path
     samples: Path
     task: Task
+    budget: Budget = field(default_factory=Budget)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +44,7 @@ class _ProjectTable:
     model: str
     samples: str
     task: dict[str, Any]
+    budget: Budget = field(default_factory=Budget)
 
 
 def read_project(path: Path) -> Project:
@@ -64,6 +67,7 @@ def read_project(path: Path) -> Project:
         model=path.parent / read.model,
         samples=path.parent / read.samples,
         task=task_from_table(read.task, name=f"{path}: task"),
+        budget=read.budget,
     )
 
 
@@ -77,13 +81,24 @@ def write_project(project: Project, path: Path) -> None:
 
     from skerry.tasks.task import task_to_table
 
-    table: Mapping[str, Any] = {
+    table: dict[str, Any] = {
         "schema": PROJECT_SCHEMA,
         "model": _relative(project.model, path.parent),
         "samples": _relative(project.samples, path.parent),
         "task": task_to_table(project.task),
     }
+    if limits := _budget_table(project.budget):
+        table["budget"] = limits
     write_file(path, tomli_w.dumps(table).encode())
+
+
+def _budget_table(budget: Budget) -> dict[str, Any]:
+    table: dict[str, Any] = {
+        name: limit for name, limit in budget.limits.items() if "." not in name
+    }
+    if budget.conditions:
+        table["conditions"] = dict(budget.conditions)
+    return table
 
 
 def _relative(path: Path, folder: Path) -> str:
@@ -94,11 +109,15 @@ def _relative(path: Path, folder: Path) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Given:
-    """Model, samples and task, as far as they are known; None where they are not."""
+    """Model, samples and task, as far as they are known; None where they are not.
+
+    `budget` is the project's; it demands nothing without one.
+    """
 
     model: Path | None
     samples: Path | None
     task: Task | None
+    budget: Budget = field(default_factory=Budget)
 
 
 def complete(
@@ -126,6 +145,7 @@ def complete(
         model=model or project.model,
         samples=samples or project.samples,
         task=own_task or project.task,
+        budget=project.budget,
     )
 
 
@@ -136,7 +156,12 @@ def require(given: Given) -> Project:
         UsageError: Something is neither given nor in a project file.
     """
     if given.model and given.samples and given.task:
-        return Project(model=given.model, samples=given.samples, task=given.task)
+        return Project(
+            model=given.model,
+            samples=given.samples,
+            task=given.task,
+            budget=given.budget,
+        )
     wanted = {"model": given.model, "samples": given.samples, "task": given.task}
     missing = " and ".join(name for name, value in wanted.items() if value is None)
     raise UsageError(

@@ -19,8 +19,10 @@ from skerry.app.html import (
     section,
     table,
 )
+from skerry.app.operator_table import operator_table
 from skerry.app.reports import kept_operators
-from skerry.core.report import Attempt, LayerRow, Report
+from skerry.core.budget import condition_limit
+from skerry.core.report import Accuracy, Attempt, ConditionRow, LayerRow, Report
 
 MOST_BARS = 20
 """Operators in a chart; the table has all of them."""
@@ -45,7 +47,7 @@ def report_page(report: Report) -> str:
         headline_cards(report),
         report_sections(report),
         kicker="Skerry report",
-        lead=sum_up(report),
+        lead=tell(report),
     )
 
 
@@ -53,6 +55,7 @@ def report_sections(report: Report) -> Html:
     """Make the sections of a report, without its headline."""
     return join(
         compare_section(report),
+        conditions_section(report),
         tried_section(report),
         operators_section(report),
         notes_section(report),
@@ -79,6 +82,41 @@ def sum_up(report: Report) -> str:
         said += f" on {report.accuracy.n:,} samples that no step had seen"
     verdict = "" if not report.breaches else " It misses the budget."
     return said[0].upper() + said[1:] + "." + verdict
+
+
+def tell(report: Report) -> str:
+    """Say in a few sentences what became of the model, and why."""
+    return " ".join([sum_up(report), *_reasons(report)])
+
+
+def _reasons(report: Report) -> list[str]:
+    said = []
+    chosen = next((one for one in report.tried if one.chosen), None)
+    if chosen is not None and len(report.tried) > 1:
+        said.append(f"Of {len(report.tried)} candidates this is “{chosen.name}”.")
+    if report.layers:
+        number = sum(_is_int8(layer) for layer in report.layers)
+        total = figures.show_number(len(report.layers), "operator")
+        said.append(f"{number} of {total} compute in integers.")
+    # What stays float adds nothing; where all does, errors are those of the best tried.
+    integer = [layer for layer in report.layers if _is_int8(layer)] or report.layers
+    errors = [layer.error or 0.0 for layer in integer]
+    if any(errors):
+        worst = max(integer, key=lambda layer: layer.error or 0.0)
+        share = (worst.error or 0.0) / sum(errors)
+        said.append(
+            f"Most of the error comes from {worst.name} ({worst.op_type}), "
+            f"{share:.0%} of what operators add one by one"
+            + (f": {_lower(worst.fix)}" if worst.fix else ".")
+        )
+    back = sum(layer.fell_back for layer in report.layers)
+    if back:
+        said.append(f"{figures.show_number(back, 'operator')} fell back to float.")
+    return said
+
+
+def _lower(words: str) -> str:
+    return words[0].lower() + words[1:]
 
 
 def headline_cards(report: Report) -> Html:
@@ -171,6 +209,58 @@ def compare_section(report: Report) -> Html:
     return section("Before and after", figure(chart, caption), _budget(report))
 
 
+def conditions_section(report: Report) -> Html | None:
+    """Make the table of both models where pictures are spoilt."""
+    if not report.conditions or report.accuracy is None:
+        return None
+    metric = report.accuracy.metric
+    columns = [
+        Column(title="condition"),
+        Column(title="before", is_number=True),
+        Column(title="after", is_number=True),
+        Column(title="change", is_number=True),
+        Column(title="95 %", is_number=True),
+        Column(title="allowed loss", is_number=True),
+        Column(title=""),
+    ]
+    missed = {breach.limit for breach in report.breaches}
+    rows = []
+    for row in (_as_taken(report.accuracy), *report.conditions):
+        limit = report.budget.conditions.get(row.condition)
+        low, high = (figures.show_end(metric, end) for end in row.ci95)
+        is_missed = condition_limit(row.condition) in missed
+        verdict = "inside the noise" if row.ci95[0] <= 0 <= row.ci95[1] else "real"
+        rows.append(
+            (
+                row.condition,
+                figures.show_score(metric, row.before),
+                figures.show_score(metric, row.after),
+                figures.show_end(metric, row.paired_delta),
+                f"{low} to {high}",
+                figures.NOT_MEASURED if limit is None else f"{limit * 100:.3g} %",
+                el("strong", "misses the budget", class_="miss")
+                if is_missed
+                else verdict,
+            )
+        )
+    lead = (
+        "The same pictures as the field spoils them; both models see each of "
+        f"{report.conditions[0].n:,} alike."
+    )
+    return section("Under conditions", table(columns, rows), lead=lead)
+
+
+def _as_taken(accuracy: Accuracy) -> ConditionRow:
+    return ConditionRow(
+        condition="as taken",
+        before=accuracy.before,
+        after=accuracy.after,
+        n=accuracy.n,
+        paired_delta=accuracy.paired_delta,
+        ci95=accuracy.ci95,
+    )
+
+
 def tried_section(report: Report) -> Html | None:
     """Make the Pareto charts and the table of everything that was tried."""
     if not report.tried:
@@ -203,7 +293,7 @@ def operators_section(report: Report) -> Html | None:
         el("p", counted, class_="lead"),
         _kept(report),
         _operator_chart(report.layers),
-        folded("All operators", _operator_table(report.layers)),
+        operator_table(report.layers, mark=report.sha256[1][:12]),
     )
 
 
@@ -304,7 +394,7 @@ def _budget(report: Report) -> Html | None:
         return None
     rows = [
         (
-            figures.show_metric(breach.limit),
+            _show_limit(breach.limit),
             f"{breach.allowed:g}",
             "not measured" if breach.measured is None else f"{breach.measured:g}",
         )
@@ -316,6 +406,11 @@ def _budget(report: Report) -> Html | None:
         Column(title="measured", is_number=True),
     ]
     return table(columns, rows)
+
+
+def _show_limit(limit: str) -> str:
+    _, dot, condition = limit.partition(".")
+    return f"loss under {condition}" if dot else figures.show_metric(limit)
 
 
 def _is_source(attempt: Attempt, report: Report) -> bool:
@@ -353,19 +448,36 @@ def _tried_table(report: Report) -> Html:
     ]
     rows = [
         (
-            attempt.name,
+            _attempt_name(attempt),
             figures.show_score(metric, attempt.accuracy),
             figures.show_bytes(_size_of(attempt, report)),
             figures.NOT_MEASURED
             if attempt.latency_ratio is None
             else _show_times(attempt.latency_ratio),
             str(attempt.kept_float or figures.NOT_MEASURED),
-            "chosen" if attempt.chosen else attempt.note,
+            _remark(attempt),
         )
         for attempt in report.tried
     ]
     chosen = next((i for i, attempt in enumerate(report.tried) if attempt.chosen), None)
     return table(columns, rows, chosen=chosen)
+
+
+def _attempt_name(attempt: Attempt) -> str:
+    """Its name, with its runtime and precision unless the name says them."""
+    more = [
+        word
+        for word in (attempt.runtime, attempt.precision)
+        if word and word not in attempt.name
+    ]
+    return f"{attempt.name} ({', '.join(more)})" if more else attempt.name
+
+
+def _remark(attempt: Attempt) -> str:
+    if attempt.chosen:
+        return "chosen"
+    front = "nothing beats it" if attempt.pareto and not attempt.note else ""
+    return attempt.note or front
 
 
 def _operator_chart(layers: Sequence[LayerRow]) -> Child:
@@ -399,33 +511,8 @@ def _operator_chart(layers: Sequence[LayerRow]) -> Child:
     return figure(charts.bars(rows, title=what), [key, words])
 
 
-def _operator_table(layers: Sequence[LayerRow]) -> Html:
-    columns = [
-        Column(title="operator"),
-        Column(title="type"),
-        Column(title="computes in"),
-        Column(title="time", is_number=True),
-        Column(title="MACs", is_number=True),
-        Column(title="weights", is_number=True),
-        Column(title="error alone", is_number=True),
-    ]
-    rows = [
-        (
-            layer.name,
-            layer.op_type,
-            layer.dtype,
-            figures.show_ms(layer.latency_ms),
-            figures.show_count(layer.macs or None),
-            figures.show_bytes(layer.weight_bytes or None),
-            figures.NOT_MEASURED if layer.error is None else f"{layer.error:.2g}",
-        )
-        for layer in layers
-    ]
-    return table(columns, rows)
-
-
 def _is_int8(layer: LayerRow) -> bool:
-    return "int8" in layer.dtype
+    return layer.dtype.startswith(("int", "uint"))
 
 
 def _show_times(ratio: float) -> str:

@@ -8,16 +8,16 @@ than noise is said beside it.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from skerry.app import figures
 from skerry.app.report_page import sum_up
 from skerry.app.reports import Kept, kept_operators
-from skerry.core.budget import Breach, Budget
+from skerry.core.budget import Breach, Budget, condition_limit
 from skerry.core.errors import UsageError
-from skerry.core.report import Accuracy, LatencyChange, Report
-from skerry.tasks.metrics import PairedDelta, find_metric
+from skerry.core.report import Accuracy, ConditionRow, LatencyChange, Report
+from skerry.tasks.metrics import PairedDelta, condition_drops, find_metric
 
 SAME_SCORE = 0.002
 """How far the source's own scores in two reports may differ on the same samples.
@@ -146,14 +146,15 @@ def judge(report: Report, budget: Budget, *, against: Report | None = None) -> V
 
 
 def _check_limits(budget: Budget) -> None:
-    for field in fields(budget):
-        limit = getattr(budget, field.name)
-        smallest = -1.0 if field.name == "accuracy_drop" else 0.0
-        if limit is not None and not smallest <= limit <= LARGEST_LIMIT:
+    for name, limit in budget.limits.items():
+        is_loss = name == "accuracy_drop" or name.startswith(condition_limit(""))
+        smallest = -1.0 if is_loss else 0.0
+        if not smallest <= limit <= LARGEST_LIMIT:
+            flag = "condition" if "." in name else name.replace("_", "-")
             raise UsageError(
-                f"the limit {field.name} is {str(limit)[:40]}, expected a number of "
+                f"the limit {name} is {str(limit)[:40]}, expected a number of "
                 f"{smallest:g} or more",
-                hint=f"Give --{field.name.replace('_', '-')} another value.",
+                hint=f"Give --{flag} another value.",
             )
 
 
@@ -199,6 +200,8 @@ def _measured(report: Report) -> dict[str, float]:
         found["latency_ms"] = report.latency_ms.after
     if report.memory_bytes:
         found["memory_bytes"] = report.memory_bytes.after
+    if report.accuracy:
+        found |= condition_drops(report.conditions, report.accuracy.metric)
     return found
 
 
@@ -243,7 +246,31 @@ def _rows(
                 holds=None if limit is None else limit_name not in missed,
             )
         )
-    return tuple(rows)
+    return (*rows, *_condition_rows(report, other, budget, missed))
+
+
+def _condition_rows(
+    report: Report, other: Report | None, budget: Budget, missed: set[str]
+) -> list[Row]:
+    """One row a condition that was measured or is demanded."""
+    measured = {row.condition: row for row in report.conditions}
+    base = {} if other is None else {row.condition: row for row in other.conditions}
+    is_share = report.accuracy is None or figures.is_share(report.accuracy.metric)
+    rows = []
+    for name in dict.fromkeys([*measured, *budget.conditions]):
+        row, limit = measured.get(name), budget.conditions.get(name)
+        rows.append(
+            Row(
+                name=f"under {name}",
+                unit="fraction" if is_share else "value",
+                before=None if row is None else row.before,
+                after=None if row is None else row.after,
+                other=base[name].after if name in base else None,
+                limit=limit,
+                holds=None if limit is None else condition_limit(name) not in missed,
+            )
+        )
+    return rows
 
 
 def _change(report: Report, limit: str) -> tuple[float | None, float | None]:
@@ -273,6 +300,7 @@ def _differences(report: Report, other: Report | None) -> tuple[Difference, ...]
         found.append(_accuracy_change(report.accuracy))
         if other and other.accuracy:
             found.append(_accuracy_against(report.accuracy, other.accuracy))
+        found += [_condition_change(row, report.accuracy) for row in report.conditions]
     if report.latency_ms:
         found.append(_latency_change(report.latency_ms))
         if other and other.latency_ms and _timed_alike(report, other):
@@ -288,6 +316,27 @@ def _accuracy_change(accuracy: Accuracy) -> Difference:
     words = str(delta) if is_counted else _say_noise(low, high)
     return _say_accuracy(
         accuracy.metric, "source", accuracy.paired_delta, (low, high), words
+    )
+
+
+def _condition_change(row: ConditionRow, accuracy: Accuracy) -> Difference:
+    """As the change on pictures as they were taken, by another name."""
+    change = _accuracy_change(
+        Accuracy(
+            metric=accuracy.metric,
+            before=row.before,
+            after=row.after,
+            n=row.n,
+            paired_delta=row.paired_delta,
+            ci95=row.ci95,
+        )
+    )
+    return replace(
+        change,
+        name=f"under {row.condition}",
+        statement=f"Under {row.condition}: "
+        + change.statement[0].lower()
+        + change.statement[1:],
     )
 
 

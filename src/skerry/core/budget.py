@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +18,9 @@ class Budget:
         memory_bytes: Largest peak memory.
         size_bytes: Largest model file.
         energy_mj: Largest energy of one inference, in millijoules.
+        conditions: Largest loss of the metric under a condition, by its name (`dark`,
+            `blur`, …): a fraction as `accuracy_drop` is one, of what the source model
+            scores under the same condition.
     """
 
     accuracy_drop: float | None = None
@@ -25,6 +28,17 @@ class Budget:
     memory_bytes: int | None = None
     size_bytes: int | None = None
     energy_mj: float | None = None
+    conditions: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """The limits that are demanded, by name; a condition's is `conditions.dark`."""
+        names = [one.name for one in fields(self) if one.name != "conditions"]
+        found = {name: getattr(self, name) for name in names}
+        given = {name: limit for name, limit in found.items() if limit is not None}
+        return given | {
+            condition_limit(name): limit for name, limit in self.conditions.items()
+        }
 
     def breaches(self, measured: Mapping[str, float]) -> list[Breach]:
         """Compare measured figures with the limits.
@@ -34,17 +48,19 @@ class Budget:
                 a breach too, for what was not measured does not hold.
 
         Returns:
-            One entry a limit that does not hold, in the order of the fields.
+            One entry a limit that does not hold, in the order of `limits`.
         """
         found = []
-        for field in fields(self):
-            limit = getattr(self, field.name)
-            if limit is None:
-                continue
-            got = measured.get(field.name)
+        for name, limit in self.limits.items():
+            got = measured.get(name)
             if got is None or not got <= limit:
-                found.append(Breach(limit=field.name, allowed=limit, measured=got))
+                found.append(Breach(limit=name, allowed=limit, measured=got))
         return found
+
+
+def condition_limit(condition: str) -> str:
+    """The name of the limit of the loss under a condition."""
+    return f"conditions.{condition}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

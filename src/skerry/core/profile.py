@@ -14,11 +14,14 @@ class OperatorTime:
         name: The name the runtime gives it (often that of the last node fused).
         op_type: What the runtime ran, in its own words.
         latency_ms: Median time of one call.
+        dtype: What it computed in, such as `uint8` or `float32`; empty where the
+            runtime does not say.
     """
 
     name: str
     op_type: str
     latency_ms: float
+    dtype: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -65,6 +65,46 @@ class LatencyChange:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ConditionRow:
+    """The metric under a condition that spoils the pictures, before and after.
+
+    Attributes:
+        condition: Its name, such as `dark`.
+        before: Value of the source model on the spoilt samples.
+        after: Value of the compressed model on them.
+        n: Number of samples.
+        paired_delta: after − before on the same samples.
+        ci95: 95 % interval of `paired_delta`.
+    """
+
+    condition: str
+    before: float
+    after: float
+    n: int
+    paired_delta: float
+    ci95: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValueHistogram:
+    """What values a tensor takes on real samples, and the range that was chosen.
+
+    Attributes:
+        low: Where the first bin begins.
+        high: Where the last bin ends; all are of one width.
+        counts: Values in each bin, 64 bins at most.
+        range_low: Lower end of the chosen range: what lies below it is clipped.
+        range_high: Upper end of the chosen range.
+    """
+
+    low: float
+    high: float
+    counts: tuple[int, ...]
+    range_low: float
+    range_high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LayerRow:
     """One operator of the model in the report.
 
@@ -79,6 +119,17 @@ class LayerRow:
         macs: Multiply-accumulates of one inference.
         weight_bytes: Bytes of its constants in the source model.
         why: Why it stayed in higher precision, or empty.
+        latency_before_ms: Its measured time in the source model, likewise.
+        kernel: What the runtime ran it as, in its own words, such as `QLinearConv`;
+            empty where that is not known.
+        fell_back: Whether it was planned in integers and ran in float.
+        rounding: What rounding its values loses: squared error ÷ energy of what it
+            reads and of its weights; None where it has no quantized values.
+        clipping: What cutting its values off at the ends of the range loses, likewise.
+        wasted: Share of its range's codes that none of its values uses, 0–1.
+        fix: What is likely to help, as a sentence, or empty.
+        histogram: Of the values it writes (those it reads where its output is not
+            quantized); None where it has no quantized values.
     """
 
     name: str
@@ -89,6 +140,14 @@ class LayerRow:
     macs: int = 0
     weight_bytes: int = 0
     why: str = ""
+    latency_before_ms: float | None = None
+    kernel: str = ""
+    fell_back: bool = False
+    rounding: float | None = None
+    clipping: float | None = None
+    wasted: float | None = None
+    fix: str = ""
+    histogram: ValueHistogram | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +162,10 @@ class Attempt:
         kept_float: Operators it keeps in higher precision.
         chosen: Whether it is the one that was returned.
         note: Why it was refused or not tried, or empty.
+        runtime: What runs it; empty for the runtime of the report.
+        precision: What its float tensors are computed in; empty for float32.
+        pareto: Whether nothing that was tried is better in one of accuracy, size and
+            latency without being worse in another.
     """
 
     name: str
@@ -112,6 +175,9 @@ class Attempt:
     kept_float: int = 0
     chosen: bool = False
     note: str = ""
+    runtime: str = ""
+    precision: str = ""
+    pareto: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +198,7 @@ class Report:
         tried: One row a candidate, in order of trial.
         recipe: Reproduces the compressed model.
         notes: What a reader must know, in plain sentences.
+        conditions: One row a condition that was asked for, on the report half.
     """
 
     schema: str = REPORT_SCHEMA
@@ -147,3 +214,4 @@ class Report:
     tried: tuple[Attempt, ...]
     recipe: Recipe
     notes: tuple[str, ...] = ()
+    conditions: tuple[ConditionRow, ...] = ()

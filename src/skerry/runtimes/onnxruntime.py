@@ -36,6 +36,7 @@ _FATAL_ONLY = 4
 _WARMUP = 1
 _PROVIDERS = ["CPUExecutionProvider"]
 _NODE_SUFFIX = "_kernel_time"
+_DTYPES = {"float": "float32", "double": "float64"}
 
 
 class OnnxSession:
@@ -156,16 +157,25 @@ def _session_options(options: LoadOptions) -> ort.SessionOptions:
 def _operator_times(events: list[dict[str, Any]]) -> tuple[OperatorTime, ...]:
     """Median time by kernel, in order of execution, without the warm-up."""
     times: dict[tuple[str, str], list[float]] = defaultdict(list)
+    dtypes: dict[tuple[str, str], str] = {}
     for event in events:
         name = event.get("name", "")
         if event.get("cat") == "Node" and name.endswith(_NODE_SUFFIX):
             key = name.removesuffix(_NODE_SUFFIX), event["args"]["op_name"]
             times[key].append(event["dur"] / 1000)
+            dtypes[key] = _first_dtype(event["args"].get("input_type_shape", []))
     return tuple(
         OperatorTime(
             name=name,
             op_type=op_type,
             latency_ms=statistics.median(values[_WARMUP:] or values),
+            dtype=dtypes[name, op_type],
         )
         for (name, op_type), values in times.items()
     )
+
+
+def _first_dtype(shapes: list[dict[str, Any]]) -> str:
+    """The type of what a kernel reads first, of shapes by type; empty for none."""
+    first = next(iter(shapes[0]), "") if shapes else ""
+    return _DTYPES.get(first, first)

@@ -41,6 +41,15 @@ finally:
 MOST_SHAPES = 4
 """Input shapes for which a dynamic model is compiled; any others share one more."""
 
+_DTYPES = {
+    "i8": "int8",
+    "u8": "uint8",
+    "bf16": "bfloat16",
+    "f16": "float16",
+    "f32": "float32",
+}
+"""What ends the name of a kernel: what it computes in."""
+
 Shapes = tuple[tuple[int, ...], ...]
 _ANY: Shapes = ()
 
@@ -191,7 +200,10 @@ class OpenvinoRuntime:
             repeats=repeats,
             operators=tuple(
                 OperatorTime(
-                    name=name, op_type=op_type, latency_ms=statistics.median(values)
+                    name=name,
+                    op_type=op_type,
+                    latency_ms=statistics.median(values),
+                    dtype=_DTYPES.get(op_type.rpartition("_")[2].lower(), ""),
                 )
                 for (name, op_type), values in times.items()
             ),

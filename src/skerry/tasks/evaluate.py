@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,24 +73,58 @@ def evaluate(
             or the outputs do not fit the task.
         RuntimeFailure: The runtime failed.
     """
-    metric = task.scoring
-    predictions, labels, names = [], [], []
     total = len(source)
+    found: list[Answered] = []
+    for one in answers(session, source, task):
+        found.append(one)
+        if progress is not None:
+            progress("evaluate", len(found), total)
+    return score(found, task)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Answered:
+    """What a model said of one sample, and what is true of it."""
+
+    name: str
+    prediction: Prediction
+    label: Label
+
+
+def answers(session: Session, source: SampleSource, task: Task) -> Iterator[Answered]:
+    """Run a model over labelled samples and decode what it says, one at a time.
+
+    Raises:
+        DataError: A sample has no label or does not fit the model, or the outputs do
+            not fit the task.
+        RuntimeFailure: The runtime failed.
+    """
     for sample in source:
         outputs = session.run(sample.inputs)
-        labels.append(_check_label(sample, task, outputs))
-        predictions.append(task.decode(outputs, sample.inputs))
-        names.append(sample.name)
-        if progress is not None:
-            progress("evaluate", len(names), total)
+        yield Answered(
+            label=_check_label(sample, task, outputs),
+            prediction=task.decode(outputs, sample.inputs),
+            name=sample.name,
+        )
+
+
+def score(found: Sequence[Answered], task: Task) -> Scores:
+    """Score what a model said.
+
+    Raises:
+        DataError: There are no samples, or too few for the metric.
+    """
+    metric = task.scoring
+    predictions = tuple(one.prediction for one in found)
+    labels = tuple(one.label for one in found)
     tally = metric.tally(predictions, labels)
     return Scores(
         metric=metric.name,
         tally=tally,
         value=value_over(tally),
-        predictions=tuple(predictions),
-        labels=tuple(labels),
-        names=tuple(names),
+        predictions=predictions,
+        labels=labels,
+        names=tuple(one.name for one in found),
     )
 
 

@@ -11,7 +11,7 @@ an interval, and whether it is inside the noise can be said in plain words.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Literal
@@ -19,8 +19,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from skerry.core.budget import condition_limit
 from skerry.core.errors import DataError, UsageError
 from skerry.core.names import did_you_mean
+from skerry.core.report import ConditionRow
 from skerry.tasks.detection import THRESHOLDS, make_tally
 from skerry.tasks.prediction import Label, Prediction
 from skerry.tasks.ranking import RocArea, delong_variance, tally_auc
@@ -100,6 +102,15 @@ class Metric:
         if self.is_share or loss == 0:
             return loss
         return loss / before if before > 0 else math.copysign(math.inf, loss)
+
+
+def condition_drops(rows: Iterable[ConditionRow], metric: str) -> dict[str, float]:
+    """What is lost under each condition, by the name of its limit in a budget."""
+    scoring = find_metric(metric)
+    return {
+        condition_limit(row.condition): scoring.drop(row.before, row.paired_delta)
+        for row in rows
+    }
 
 
 def edit_distance(one: str, other: str) -> int:

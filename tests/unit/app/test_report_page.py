@@ -61,7 +61,7 @@ def test_reasons_are_told_once() -> None:
         for n in range(9)
     )
     page = report_page(replace(FULL, layers=(*FULL.layers, *many)))
-    assert page.count("no integer Div") == 1
+    assert page.count("9 Div: no integer Div") == 1
     assert "9 Div: no integer Div<details>" in page
     assert "1 Softmax: alone it costs 3.1 points: <code>" in page
 

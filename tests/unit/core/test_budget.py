@@ -33,9 +33,20 @@ def test_what_was_not_measured_is_a_breach() -> None:
 
 
 def test_breaches_come_in_the_order_of_the_fields() -> None:
-    """Each limit is compared with the figure of its own name."""
-    names = [field.name for field in fields(Budget)]
-    budget = Budget(**dict.fromkeys(names, 1))
+    """Each limit is compared with the figure of its own name; conditions come last."""
+    names = [field.name for field in fields(Budget) if field.name != "conditions"]
+    budget = Budget(**dict.fromkeys(names, 1), conditions={"dark": 1, "blur": 1})
+    names += ["conditions.dark", "conditions.blur"]
     found = budget.breaches(dict.fromkeys(reversed(names), 2.5))
     assert [breach.limit for breach in found] == names
     assert str(found[0]) == "accuracy_drop: 2.5, allowed 1"
+    assert str(found[-1]) == "conditions.blur: 2.5, allowed 1"
+
+
+def test_a_condition_is_a_limit_like_any_other() -> None:
+    """It holds up to its limit, and does not where nobody looked."""
+    budget = Budget(conditions={"dark": 0.02})
+    assert budget.limits == {"conditions.dark": 0.02}
+    assert budget.breaches({"conditions.dark": 0.02}) == []
+    (breach,) = budget.breaches({"accuracy_drop": 0.0})
+    assert str(breach) == "conditions.dark: not measured, allowed 0.02"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from skerry.app.budgets import join_budgets, parse_conditions
 from skerry.app.markdown import verdict_to_markdown
 from skerry.app.reports import read_report
 from skerry.app.verdict import Verdict, judge
@@ -47,6 +48,7 @@ def check(
     latency_ms: float | None = None,
     size_bytes: int | None = None,
     memory_bytes: int | None = None,
+    condition: tuple[str, ...] = (),
     markdown: Path | None = None,
 ) -> Checked:
     """Judge a compression by its budget, for a pull request.
@@ -62,6 +64,8 @@ def check(
         latency_ms: The largest median latency allowed.
         size_bytes: The largest file allowed.
         memory_bytes: The largest peak of activation memory allowed.
+        condition: A condition, and the largest loss allowed under it, such as
+            dark=0.02; may be given several times.
         markdown: Write the summary to this file too.
     """
     read = read_report(report)
@@ -70,10 +74,9 @@ def check(
         latency_ms=latency_ms,
         size_bytes=size_bytes,
         memory_bytes=memory_bytes,
+        conditions=parse_conditions(condition),
     )
-    limits = {field.name: getattr(flags, field.name) for field in fields(flags)}
-    given = {name: limit for name, limit in limits.items() if limit is not None}
-    budget = replace(read.budget, **given)
+    budget = join_budgets(flags, read.budget)
     other = read_report(against) if against else None
     verdict = judge(read, budget, against=other)
     words = verdict_to_markdown(verdict)

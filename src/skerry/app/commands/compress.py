@@ -8,25 +8,48 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from skerry.app.budgets import join_budgets, parse_conditions
 from skerry.app.output import Output
-from skerry.app.project import complete, require
+from skerry.app.project import Given, complete, require
 from skerry.app.report_page import report_page
 from skerry.app.reports import encode_report
-from skerry.compress.recipe_files import recipe_to_toml
-from skerry.compress.search.evidence import compress as compress_model
+from skerry.compress.recipe_files import load_recipe, recipe_to_toml
+from skerry.compress.search.cache import CACHE_FOLDER, Cache
+from skerry.compress.search.elsewhere import other_runtimes
+from skerry.compress.search.evidence import (
+    Compressed,
+    apply_and_prove,
+    search_and_prove,
+)
+from skerry.compress.search.request import (
+    DEFAULT_BUDGET,
+    DEFAULT_DISTANCE,
+    DEFAULT_INTEGER_SHARE,
+    Preference,
+    Search,
+)
 from skerry.core.budget import Budget
 from skerry.core.durable import make_folder, write_files
 from skerry.core.errors import UsageError
 from skerry.core.report import Report
 from skerry.graph import open_model
 from skerry.runtimes import get_runtime
-from skerry.tasks.samples import open_samples, split
+from skerry.tasks.samples import SampleSource, open_samples, split
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from skerry.core.model import Model
+    from skerry.core.seams import Runtime
+    from skerry.tasks.task import Task
+
 SEED = 0
 """Splits evaluation data: the same samples are always in the same half."""
+
+ANY = "any"
+"""In place of a runtime's name: whichever is best, beside the default one."""
+
+DEFAULT_RUNTIME = "onnxruntime"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,18 +77,26 @@ def compress(
     evaluation: Path | None = None,
     task: Path | None = None,
     report: Path | None = None,
+    recipe: Path | None = None,
     out: Path = Path("out"),
-    runtime: str = "onnxruntime",
-    accuracy_drop: float = 0.01,
+    runtime: str = DEFAULT_RUNTIME,
+    prefer: Preference = "latency",
+    accuracy_drop: float | None = None,
+    output_distance: float = DEFAULT_DISTANCE,
+    integer_share: float = DEFAULT_INTEGER_SHARE,
     latency_ms: float | None = None,
     size_bytes: int | None = None,
     memory_bytes: int | None = None,
+    condition: tuple[str, ...] = (),
     threads: int = 1,
+    cache: Path | None = None,
+    no_cache: bool = False,
     output: Annotated[Output, Parameter(parse=False)],
 ) -> CompressResult:
     """Quantize a model as far as a budget allows, and prove what that did.
 
-    Writes `model.onnx`, `report.json`, `report.html` and `recipe.toml`.
+    Writes `model.onnx`, `report.json`, `report.html` and `recipe.toml`. Without
+    labelled samples, outputs are compared with those of the source model instead.
 
     Args:
         model: The float model, an ONNX file; that of skerry.toml by default.
@@ -76,48 +107,137 @@ def compress(
         task: The task's TOML file: pre- and post-processing, labels, metric; the
             task of skerry.toml by default.
         report: Labelled samples to report on instead of that half.
+        recipe: A recipe to apply as it is: nothing is searched for, and labelled
+            samples are needed only to prove what it did.
         out: The folder to write to.
-        runtime: What runs, and times, the models.
-        accuracy_drop: The largest loss allowed, as a fraction: 0.01 is one point.
+        runtime: What the result is to run on, and is timed on; any allows whichever
+            is fastest.
+        prefer: What counts among all that hold the budget: latency, size or accuracy.
+        accuracy_drop: The largest loss allowed, as a fraction: 0.01, one point, by
+            default. This limit and those below may stand in skerry.toml too.
+        output_distance: The same without labels: the largest mean relative squared
+            error of the outputs.
+        integer_share: The least share of operators in integers where others are left
+            in float only because integers slow them down there; 0 allows all.
         latency_ms: The largest median latency allowed.
         size_bytes: The largest file allowed.
         memory_bytes: The largest peak of activation memory allowed.
+        condition: A condition that spoils pictures, and the largest loss allowed
+            under it, such as dark=0.02; may be given several times.
         threads: CPU threads; latency is measured on one.
+        cache: Where measurements are kept for the next run, and for one that was
+            interrupted; .skerry-cache in the folder of the results by default.
+        no_cache: Keep none.
         output: Where progress is shown.
     """
-    asked = require(complete(model, evaluation, task, folder=Path()))
-    source = open_model(asked.model)
-    purpose = asked.task
-    runner = get_runtime(runtime)
-    if (out / "model.onnx").resolve() == asked.model.resolve():
+    flags = Budget(
+        accuracy_drop=accuracy_drop,
+        latency_ms=latency_ms,
+        size_bytes=size_bytes,
+        memory_bytes=memory_bytes,
+        conditions=parse_conditions(condition),
+    )
+    given = complete(model, evaluation, task, folder=Path())
+    if given.model is None:
+        require(given)
+    source = open_model(given.model or Path())
+    if (out / "model.onnx").resolve() == source.path.resolve():
         raise UsageError(
-            f"the compressed model would replace {asked.model}",
+            f"the compressed model would replace {source.path}",
             hint="Choose another folder with --out.",
         )
-    samples = open_samples(asked.samples, source.inputs, purpose)
-    selection, reported = split(samples, SEED)
-    if report is not None:
-        selection, reported = samples, open_samples(report, source.inputs, purpose)
+    if no_cache and cache is not None:
+        raise UsageError(
+            f"got --cache {cache} and --no-cache", hint="Give one of the two."
+        )
+    steps = None if recipe is None else load_recipe(recipe)
+    samples = _open(given, calibration, report, source, is_report_only=bool(recipe))
+    named = get_runtime(DEFAULT_RUNTIME if runtime == ANY else runtime)
+    others, missing = _others(named, is_searching=recipe is None)
     make_folder(out)
     with output.progress() as progress:
-        done = compress_model(
-            source,
-            calibration=open_samples(calibration, source.inputs, purpose)
-            if calibration
-            else selection,
-            selection=selection,
-            report=reported,
-            task=purpose,
-            runtime=runner,
-            budget=Budget(
-                accuracy_drop=accuracy_drop,
-                latency_ms=latency_ms,
-                size_bytes=size_bytes,
-                memory_bytes=memory_bytes,
-            ),
+        search = Search(
+            calibration=samples.calibration,
+            selection=samples.selection,
+            task=samples.task,
+            runtime=named,
+            budget=join_budgets(flags, given.budget, DEFAULT_BUDGET),
+            distance=output_distance,
+            prefer=prefer,
+            integer_share=integer_share,
+            others=others,
+            missing=missing,
+            is_any_runtime=runtime == ANY,
             threads=threads,
+            cache=Cache(None if no_cache else cache or out / CACHE_FOLDER),
             progress=progress,
         )
+        if steps is None:
+            done = search_and_prove(source, search, report=samples.report)
+        else:
+            done = apply_and_prove(source, steps, search, report=samples.report)
+    return _write(done, out)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Samples:
+    """What the search may look at, and what it may not; no task means no labels."""
+
+    calibration: SampleSource
+    selection: SampleSource
+    report: SampleSource | None
+    task: Task | None
+
+
+def _open(
+    given: Given,
+    calibration: Path | None,
+    report: Path | None,
+    source: Model,
+    *,
+    is_report_only: bool,
+) -> _Samples:
+    """Open the samples; without labels, all of them are compared on."""
+    if given.samples is None and calibration is None:
+        require(given)
+    few = None
+    if calibration is not None:
+        few = open_samples(calibration, source.inputs, given.task)
+    if given.samples is None:
+        return _unlabelled(few, few)
+    samples = open_samples(given.samples, source.inputs, given.task)
+    if report is None and next(iter(samples)).label is None:
+        return _unlabelled(samples if few is None else few, samples)
+    purpose = require(given).task
+    if report is not None:
+        selection, reported = samples, open_samples(report, source.inputs, purpose)
+    elif is_report_only and few is not None:
+        selection = reported = samples
+    else:
+        selection, reported = split(samples, SEED)
+    return _Samples(
+        calibration=selection if few is None else few,
+        selection=selection,
+        report=reported,
+        task=purpose,
+    )
+
+
+def _unlabelled(few: SampleSource | None, compared: SampleSource | None) -> _Samples:
+    if few is None or compared is None:
+        raise UsageError(
+            "there are no samples", hint="Give --calibration or --evaluation."
+        )
+    return _Samples(calibration=few, selection=compared, report=None, task=None)
+
+
+def _others(
+    named: Runtime, *, is_searching: bool
+) -> tuple[tuple[Runtime, ...], dict[str, str]]:
+    return other_runtimes(named.name) if is_searching else ((), {})
+
+
+def _write(done: Compressed, out: Path) -> CompressResult:
     contents = {
         "model.onnx": done.graph.to_bytes(),
         "recipe.toml": recipe_to_toml(done.report.recipe).encode(),

@@ -94,12 +94,14 @@ class TextAct:
         compressed: The outcome.
         per_tensor: Plain INT8 of every operator, one scale a tensor: what quantizers
             do unless told otherwise.
+        per_tensor_graph: The net that does so.
         plain: The same with one scale a channel of the weights.
         misread: What only the latter misreads.
     """
 
     compressed: Compressed
     per_tensor: Scores
+    per_tensor_graph: Graph
     plain: Scores
     misread: tuple[Misread, ...]
 
@@ -163,24 +165,27 @@ def compare_text(net: TextNet, progress: Progress | None) -> Comparison:
 def squeeze_text(net: TextNet, progress: Progress | None) -> TextAct:
     """Compress the net, and read the report half with plain INT8 too."""
     runtime = get_runtime("onnxruntime")
-    compressed = compress(
-        net.model,
-        calibration=net.calibration,
-        selection=net.selection,
-        report=net.report,
-        task=net.task,
-        runtime=runtime,
-        budget=TEXT_BUDGET,
-        threads=THREADS,
-        progress=progress,
-    )
+    with tempfile.TemporaryDirectory(prefix="skerry-") as folder:
+        compressed = compress(
+            net.model,
+            calibration=net.calibration,
+            selection=net.selection,
+            report=net.report,
+            task=net.task,
+            runtime=runtime,
+            budget=TEXT_BUDGET,
+            threads=THREADS,
+            folder=Path(folder),
+            progress=progress,
+        )
+        graphs = [one.read() for one in compressed.choice.candidates[:2]]
     per_tensor, plain = (
-        _score(candidate.graph, runtime, net.report, net.task)
-        for candidate in compressed.choice.candidates[:2]
+        _score(graph, runtime, net.report, net.task) for graph in graphs
     )
     return TextAct(
         compressed=compressed,
         per_tensor=per_tensor,
+        per_tensor_graph=graphs[0],
         plain=plain,
         misread=_misread(compressed, plain),
     )

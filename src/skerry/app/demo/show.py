@@ -327,6 +327,7 @@ def _result(  # noqa: PLR0917 — one argument an act
 ) -> DemoResult:
     text_report, meter_report = text.compressed.report, meter.compressed.report
     chosen = text.compressed.choice.chosen
+    step = chosen.step if chosen else None
     return DemoResult(
         seconds=seconds,
         page=page,
@@ -337,7 +338,7 @@ def _result(  # noqa: PLR0917 — one argument an act
         text_plain_per_tensor=text.per_tensor.value,
         text_plain_int8=text.plain.value,
         text_int8=text.compressed.after.value,
-        text_kept_float=len(chosen.step.keep_float) if chosen else 0,
+        text_kept_float=len(step.keep_float) if step else 0,
         misread=text.misread,
         text_report=text_report,
         accuracy_fp32=meter.compressed.before.value,

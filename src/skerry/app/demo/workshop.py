@@ -201,7 +201,7 @@ class Workshop:
         """
         source = with_embedding(read_graph(networks.meter_path()))
         chosen = act.compressed.choice.chosen
-        step = chosen.step if chosen else Quantize()
+        step = (chosen.step if chosen else None) or Quantize()
         head = find_head(prepare(source)).node.name or ""
         quantized = replace(step, keep_float=(*step.keep_float, head)).apply(
             source,
@@ -386,7 +386,7 @@ def broken_text(folder: Path, net: TextNet, act: TextAct) -> Made:
     Its golden samples come from the float net, so that every device can tell.
     """
     make_folder(folder)
-    graph = act.compressed.choice.candidates[0].graph
+    graph = act.per_tensor_graph
     model = write_graph(graph, folder / f"{TEXT_NAME}-1.onnx")
     manifest, blobs = make_release(
         TEXT_NAME,

@@ -35,9 +35,9 @@ def narrow(graph: Graph, ranges: Mapping[str, Range]) -> dict[str, Range]:
         graph: The graph of the values.
         ranges: Range by name of value, one for the whole tensor each.
     """
-    bounds = _bounds(graph)
+    found = bounds(graph)
     narrowed = dict(ranges)
-    for name, (low, high) in bounds.items():
+    for name, (low, high) in found.items():
         if name in narrowed:
             narrowed[name] = _cut(narrowed[name], low, high)
     return narrowed
@@ -60,8 +60,8 @@ def _cut(found: Range, low: float, high: float) -> Range:
     )
 
 
-def _bounds(graph: Graph) -> dict[str, tuple[float, float]]:
-    """Where each value stops to matter, for the values that have such bounds."""
+def bounds(graph: Graph) -> dict[str, tuple[float, float]]:
+    """Where values stop to matter to all who read them, by name; most have no entry."""
     found: dict[str, tuple[float, float]] = {}
     for match in find(graph, _HARD_SWISH):
         value = match.values["x"]

@@ -1,41 +1,61 @@
-"""Find, by measurement, what must stay float, and return the best model that holds.
+"""Find, by measurement, the best way to make a model faster or smaller.
 
-Candidates are tried on the selection half of the evaluation data: plain quantization of
-everything, then of the operators with weights, by each way of choosing ranges. Where
-none holds the budget, the operators that hurt most are put back to float, until one
-does. What is returned is the fastest of those that hold; its figures come from the
-report half, which nothing here has looked at before.
+Candidates are tried on the selection half of the evaluation data: plain quantization
+of everything, then of the operators with weights, by each way of choosing ranges.
+Where none holds the budget, the operators that hurt most are put back to float, until
+one does. Weights stored in half, and other runtimes, are candidates too. Each is timed
+first, which costs little; one that could not be chosen is not scored at all, and one
+that loses too much no longer than it takes to see that. The figures of what is
+returned come from the report half, which nothing here has looked at before.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-from skerry.compress.ptq.calibrate import Progress
-from skerry.compress.ptq.equalize import Equalization
-from skerry.compress.ptq.plan import plan_quantization
-from skerry.compress.ptq.prepare import prepare
-from skerry.compress.ptq.quantize import ACCURATE, Measured, Quantize, StepContext
+from skerry.compress.ptq.operators import weight
+from skerry.compress.ptq.plan import Plan, plan_quantization
+from skerry.compress.ptq.quantize import ACCURATE, Quantize
+from skerry.compress.search.candidates import Candidate, Choice, recipe_of
+from skerry.compress.search.effects import saved_ms
+from skerry.compress.search.mixed import (
+    order_by_effect,
+    slower_in_integers,
+    smallest_set,
+)
+from skerry.compress.search.ranking import Standing, best
+from skerry.compress.search.request import Search
 from skerry.compress.search.sensitivity import measure_sensitivity
-from skerry.core.budget import Budget
+from skerry.compress.search.timing import TIE
+from skerry.compress.search.trials import TOO_FEW_INTEGERS, Trials
 from skerry.core.model import Model
-from skerry.core.report import Attempt
-from skerry.core.seams import LoadOptions, Runtime
-from skerry.graph import Graph, write_graph
-from skerry.tasks.evaluate import Scores, evaluate
-from skerry.tasks.measure import Ratio, measure_latency, ratio
-from skerry.tasks.metrics import find_metric
-from skerry.tasks.samples import SampleSource
-from skerry.tasks.task import Task
+from skerry.core.plugins import STEPS as REGISTERED
+from skerry.core.plugins import names
+from skerry.core.profile import Profile
+from skerry.core.recipe import Recipe, StepSpec
+from skerry.core.seams import LoadOptions
+from skerry.graph import Graph, Node, write_graph
 
-DEFAULT_BUDGET = Budget(accuracy_drop=0.01)
-SENSITIVITY_SAMPLES = 6
-LATENCY_REPEATS = 15
+SENSITIVITY_SAMPLES = 3
+"""Samples on which operators are quantized one by one: enough to rank them."""
+
+PROFILE_REPEATS = 5
+
+ROUNDING = 1e-9
+"""A tenth of ten operators is one, however 1 - 0.9 is rounded."""
+
+PLAIN: Mapping[str, Quantize] = {
+    "plain INT8: every operator, MinMax, per tensor": Quantize(
+        operators="all", per_channel=False
+    ),
+    "plain INT8: every operator, MinMax, per channel": Quantize(operators="all"),
+}
+"""What quantizers do unless told otherwise, by title."""
+
 STEPS: Mapping[str, Quantize] = {
     "operators with weights, equalized, mse, biases corrected": ACCURATE,
     "operators with weights, equalized, minmax, biases corrected": replace(
@@ -46,317 +66,290 @@ STEPS: Mapping[str, Quantize] = {
 """Ways of quantizing what has weights, by title, in the order in which they are tried:
 equalizing and correcting cost nothing when the model runs."""
 
-MOST_FLOAT = 0.5
-"""Over this share of operators in float there is no point in going on."""
-
-LADDER = 1.6
-"""How much longer the list of operators kept float gets from trial to trial."""
-
-SELECTION_MARGIN = 0.75
-"""Share of the allowed loss that may be used up on the selection half: whoever picks
-the best of many on some samples does a little worse on others."""
+HALF = "half"
+HALVES: Mapping[str, str] = {
+    "weights stored in float16": "float16",
+    "weights stored in bfloat16": "bfloat16",
+}
+"""Ways of storing weights in half the bytes, by title, in the order of trial."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Search:
-    """What is to be compressed, on which data, within which budget.
-
-    Attributes:
-        calibration: Real inputs; labels are not looked at.
-        selection: Labelled samples that the search may look at.
-        task: How outputs are decoded and scored.
-        runtime: What runs, and times, the models.
-        budget: What must hold.
-        threads: CPU threads for calibration and evaluation; latency is measured on one.
-        progress: Told of what is under way.
-    """
-
-    calibration: SampleSource
-    selection: SampleSource
-    task: Task
-    runtime: Runtime
-    budget: Budget = DEFAULT_BUDGET
-    threads: int = 1
-    progress: Progress | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
-    """One way to quantize, and what it measured on the selection half.
-
-    Attributes:
-        title: What it is, for people.
-        step: The step that makes it.
-        graph: The quantized graph.
-        size_bytes: Of its file.
-        accuracy: The task's metric on the selection half.
-        drop: Loss against the source, as a fraction; below 0 is a gain.
-        refusal: Why it does not hold the budget, or empty.
-        latency: Its latency ÷ the source's on the runtime; None where not measured.
-    """
-
-    title: str
-    step: Quantize
-    graph: Graph
-    size_bytes: int
-    accuracy: float
-    drop: float
-    refusal: str = ""
-    latency: Ratio | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
-    """The outcome of a search.
-
-    Attributes:
-        prepared: The float graph that every candidate was made from.
-        baseline: The source model's score on the selection half.
-        candidates: Everything tried, in order of trial.
-        chosen: The one to return, or None where nothing holds the budget.
-        sensitivity: By name of operator, the error it causes when it alone is
-            quantized; empty where it was not needed.
-    """
-
-    prepared: Graph
-    baseline: Scores
-    candidates: tuple[Candidate, ...]
-    chosen: Candidate | None
-    sensitivity: Mapping[str, float]
-
-    def attempts(self) -> tuple[Attempt, ...]:
-        """The trials as a report lists them."""
-        source = Attempt(
-            name="source model, float32",
-            accuracy=self.baseline.value,
-            latency_ratio=1.0,
-            chosen=self.chosen is None,
-        )
-        return (source, *(self._attempt(candidate) for candidate in self.candidates))
-
-    def _attempt(self, candidate: Candidate) -> Attempt:
-        return Attempt(
-            name=candidate.title,
-            accuracy=candidate.accuracy,
-            size_bytes=candidate.size_bytes,
-            latency_ratio=candidate.latency.median if candidate.latency else None,
-            kept_float=len(candidate.step.keep_float),
-            chosen=candidate is self.chosen,
-            note=candidate.refusal,
-        )
-
-
-def choose(source: Model, graph: Graph, search: Search) -> Choice:
-    """Search for the fastest quantization of a model that holds the budget.
+def choose(source: Model, graph: Graph, search: Search, folder: Path) -> Choice:
+    """Search for the best candidate that holds the budget.
 
     Args:
         source: The float model's file.
         graph: The same model, read.
         search: Data, task, runtime and budget.
+        folder: Where the candidates' files go; it exists.
 
     Raises:
         DataError: Samples do not fit the model or the task.
         ModelError: The graph cannot be quantized.
         RuntimeFailure: The runtime cannot run it.
     """
-    with tempfile.TemporaryDirectory(prefix="skerry-") as folder:
-        return _Trials(source, graph, search, Path(folder)).run()
+    return _Order(Trials(source, graph, search, folder)).run()
 
 
-class _Trials:
-    """Keeps what the trials share: ranges, the source's score, the work folder."""
+class _Order:
+    """Decides what is tried after what."""
 
-    def __init__(
-        self, source: Model, graph: Graph, search: Search, folder: Path
-    ) -> None:
-        self._source = source
-        self._search = search
-        self._folder = folder
-        # What the runtime refuses is told as that: values behind an operator that it
-        # does not know have no type, and would seem to leave nothing to quantize.
-        search.runtime.load(source, LoadOptions(threads=search.threads)).close()
-        self._prepared = prepare(graph)
-        self._context = StepContext(
-            calibration=search.calibration,
-            runtime=search.runtime,
-            threads=search.threads,
-            progress=search.progress,
-        )
-        self._graphs: dict[tuple[Equalization, bool], Graph] = {}
-        self._measures: dict[Quantize, Measured] = {}
-        self._candidates: list[Candidate] = []
+    def __init__(self, trials: Trials) -> None:
+        self._trials = trials
+        self._search = trials.search
         self._sensitivity: Mapping[str, float] = {}
-        self._baseline = self._score(source, "source")
 
     def run(self) -> Choice:
-        """Try plain quantization, then operators with weights, then fewer of them."""
-        plain = Quantize(operators="all")
-        self._try(
-            "plain INT8: every operator, MinMax, per tensor",
-            replace(plain, per_channel=False),
-        )
-        self._try("plain INT8: every operator, MinMax, per channel", plain)
-        for title, step in STEPS.items():
+        """Try quantizations, weights in half, other runtimes; choose."""
+        baseline = self._trials.source_accuracy()
+        for title, step in PLAIN.items():
             self._try(title, step)
-            if self._holding():
-                return self._choice()
-        self._put_back()
-        return self._choice()
+        for title, step in STEPS.items():
+            found = self._try(title, step)
+            is_slow = found.latency is not None and found.drop is None
+            if is_slow or not found.refusal:
+                self._free_the_slower(found, step)
+            # Other ranges would be as slow.
+            if is_slow or self._trials.holding():
+                break
+        else:
+            self._put_back()
+        self._store_in_half()
+        chosen = self._best()
+        self._go_elsewhere(chosen)
+        if self._search.is_any_runtime:
+            chosen = self._best()
+        return Choice(
+            prepared=self._trials.maker.prepared,
+            baseline=baseline,
+            candidates=tuple(self._trials.candidates),
+            chosen=chosen,
+            sensitivity=self._sensitivity,
+            missing=self._search.missing,
+            notes=tuple(self._notes(chosen)),
+        )
+
+    def _try(self, title: str, step: Quantize, *, must_win: bool = False) -> Candidate:
+        return self._trials.attempt(title, recipe_of(step), must_win=must_win)
+
+    def _free_the_slower(self, found: Candidate, step: Quantize) -> None:
+        """Leave in float what integers make slower, where that is worth a trial."""
+        saved = self._saved(found, step)
+        slower = slower_in_integers(saved, self._weight_shares(saved))
+        allowed = int(len(saved) * (1 - self._search.integer_share) + ROUNDING)
+        for count in sorted({min(allowed, len(slower)), len(slower)} - {0}):
+            kept = slower[:count]
+            if -sum(saved[name] for name in kept) <= TIE:
+                continue
+            self._trials.attempt(
+                f"{found.title}, {count} that integers slow down kept float",
+                recipe_of(replace(step, keep_float=tuple(sorted(kept)))),
+                must_win=True,
+                is_only_timed=count > allowed,
+            )
+
+    def _weight_shares(self, nodes: Iterable[str]) -> dict[str, float]:
+        """By operator, the share of the source's file that its weights are."""
+        prepared, total = self._trials.maker.prepared, self._trials.source.size_bytes
+        wanted = frozenset(nodes)
+        return {
+            node.name or "": _weight_bytes(prepared, node) / max(total, 1)
+            for node in prepared.nodes
+            if node.name in wanted
+        }
 
     def _put_back(self) -> None:
-        """Put the operators that hurt most back to float, more and more of them.
+        """Keep the operators that hurt most in float, as few as hold the budget."""
+        first, step = self._closest_step()
+        if first.drop is None:
+            return
+        saved = self._saved(first, step)
+        self._sensitivity = self._measure_sensitivity(step)
 
-        Errors of operators partly cancel, so more in float is not always better: the
-        number grows in small steps, and the first that holds is taken.
+        def holds(kept: frozenset[str]) -> bool:
+            title = f"{first.title}, {len(kept)} kept float"
+            candidate = replace(step, keep_float=tuple(sorted(kept)))
+            return not self._try(title, candidate).refusal
+
+        smallest_set(order_by_effect(self._sensitivity, saved), saved, holds)
+
+    def _closest_step(self) -> tuple[Candidate, Quantize]:
+        """The way of quantizing what has weights that loses least.
+
+        Those refused early have seen fewer samples than the others, so the one that
+        went furthest is taken, and the least loss among its like.
         """
-        weights_only = [one for one in self._candidates if one.step.operators != "all"]
-        first = min(weights_only, key=lambda candidate: candidate.drop)
-        best = first.step
-        order = self._order(best)
-        count = 1
-        while count <= len(order) * MOST_FLOAT:
-            step = replace(best, keep_float=tuple(sorted(order[:count])))
-            title = f"{first.title}, {count} kept float"
-            if not self._try(title, step).refusal:
-                return
-            count = round(count * LADDER)
-
-    def _order(self, step: Quantize) -> list[str]:
-        """The step's operators, those whose quantization hurts most first."""
-        few = [
-            sample.inputs
-            for sample in islice(self._search.calibration, SENSITIVITY_SAMPLES)
-        ]
-        self._sensitivity = measure_sensitivity(
-            self._equalized(step),
-            plan_quantization(self._prepared, operators=step.operators),
-            self._measured(step).ranges,
-            few,
-            runtime=self._search.runtime,
-            schemes=step.schemes,
-            threads=self._search.threads,
-            progress=self._search.progress,
+        titled = [one for one in self._trials.candidates if one.title in STEPS]
+        first = min(
+            titled,
+            key=lambda one: (-one.seen, float("inf") if one.drop is None else one.drop),
         )
-        return sorted(
-            self._sensitivity, key=lambda name: self._sensitivity[name], reverse=True
+        return first, STEPS[first.title]
+
+    def _plan(self, step: Quantize) -> Plan:
+        return plan_quantization(
+            self._trials.maker.prepared,
+            operators=step.operators,
+            keep_float=frozenset(step.keep_float),
+            runtime=step.runtime,
         )
 
-    def _try(self, title: str, step: Quantize) -> Candidate:
-        measured = self._measured(step)
-        graph = step.write(
-            self._equalized(step), measured.ranges, measured.shifts, measured.codes
-        )
-        model = write_graph(graph, self._file(len(self._candidates)))
-        scores = self._score(model, title)
-        before = self._baseline.value
-        drop = find_metric(scores.metric).drop(before, scores.value - before)
-        candidate = Candidate(
-            title=title,
-            step=step,
-            graph=graph,
-            size_bytes=model.size_bytes,
-            accuracy=scores.value,
-            drop=drop,
-            refusal=self._refusal(drop, model.size_bytes),
-        )
-        self._candidates.append(candidate)
-        return candidate
-
-    def _equalized(self, step: Quantize) -> Graph:
-        key = (step.equalize, step.per_channel)
-        if key not in self._graphs:
-            self._graphs[key] = step.equalized(self._prepared, self._context)
-        return self._graphs[key]
-
-    def _measured(self, step: Quantize) -> Measured:
-        """Calibrate for a step, unless a step before needed the same.
-
-        Ranges of a wider choice of operators would do but for the last bit: a runtime
-        that is watched in more places fuses less, and the recipe must give the same
-        bytes.
-        """
-        whole = replace(step, keep_float=())
-        if not step.correct_bias and step.equalize == "none":
-            # These two have no part in the ranges then.
-            whole = replace(whole, per_channel=True, weight_method="minmax")
-        if whole not in self._measures:
-            self._measures[whole] = step.measure(self._equalized(step), self._context)
-        return self._measures[whole]
-
-    def _holding(self) -> list[int]:
-        return [
-            index
-            for index, candidate in enumerate(self._candidates)
-            if not candidate.refusal
-        ]
-
-    def _refusal(self, drop: float, size_bytes: int) -> str:
-        budget = self._search.budget
-        allowed = budget.accuracy_drop
-        if allowed is not None and not drop <= allowed * SELECTION_MARGIN:
-            return "refused: loses too much"
-        if budget.size_bytes is not None and size_bytes > budget.size_bytes:
-            return "refused: too large"
-        return ""
-
-    def _choice(self) -> Choice:
-        ratios = self._latencies()
-        for index, latency in ratios.items():
-            self._candidates[index] = replace(self._candidates[index], latency=latency)
-        fastest = min(ratios, key=lambda index: ratios[index].median, default=None)
-        return Choice(
-            prepared=self._prepared,
-            baseline=self._baseline,
-            candidates=tuple(self._candidates),
-            chosen=None if fastest is None else self._candidates[fastest],
-            sensitivity=self._sensitivity,
-        )
-
-    def _latencies(self) -> dict[int, Ratio]:
-        """Time those that hold, interleaved with the source, on one thread."""
-        holding = self._holding()
-        if not holding:
+    def _saved(self, found: Candidate, step: Quantize) -> dict[str, float]:
+        """By operator, the share of the float model's time that its integers save."""
+        model = found.model
+        if model is None:
             return {}
-        sample = next(iter(self._search.calibration)).inputs
-        runtime, options = self._search.runtime, LoadOptions(threads=1)
-        models = {"source": self._source} | {
-            str(index): write_graph(self._candidates[index].graph, self._file(index))
-            for index in holding
-        }
-        sessions = {
-            name: runtime.load(model, options) for name, model in models.items()
-        }
-        try:
-            latencies = measure_latency(
-                {
-                    name: partial(session.run, sample)
-                    for name, session in sessions.items()
-                },
-                repeats=LATENCY_REPEATS,
-            )
-        finally:
-            for session in sessions.values():
-                session.close()
-        return {
-            index: ratio(latencies[str(index)], latencies["source"])
-            for index in holding
-        }
+        key = {**self._trials.latency_key(model), "saved": PROFILE_REPEATS}
+        return self._trials.remembered(
+            "saved", key, dict[str, float], lambda: self._measure_saved(model, step)
+        )
 
-    def _score(self, model: Model, what: str) -> Scores:
-        options = LoadOptions(threads=self._search.threads)
-        session = self._search.runtime.load(model, options)
-        told = self._search.progress
-        try:
-            return evaluate(
-                session,
-                self._search.selection,
-                self._search.task,
-                (lambda _, done, total: told(f"try: {what}", done, total))
-                if told
-                else None,
-            )
-        finally:
-            session.close()
+    def _measure_saved(self, quantized: Model, step: Quantize) -> dict[str, float]:
+        prepared = self._trials.maker.prepared
+        with tempfile.TemporaryDirectory(prefix="skerry-") as folder:
+            before = self._profile(write_graph(prepared, Path(folder) / "float.onnx"))
+        after = self._profile(quantized)
+        saved = saved_ms(prepared, self._plan(step), before, after)
+        total_ms = max(before.total_ms, 1e-9)
+        return {name: time_ms / total_ms for name, time_ms in saved.items()}
 
-    def _file(self, index: int) -> Path:
-        return self._folder / f"candidate-{index}.onnx"
+    def _profile(self, model: Model) -> Profile:
+        return self._search.runtime.profile(
+            model, self._trials.sample, LoadOptions(threads=1), repeats=PROFILE_REPEATS
+        )
+
+    def _measure_sensitivity(self, step: Quantize) -> dict[str, float]:
+        maker, search = self._trials.maker, self._search
+
+        def measure() -> dict[str, float]:
+            few = islice(search.calibration, SENSITIVITY_SAMPLES)
+            return measure_sensitivity(
+                maker.equalized(step),
+                self._plan(step),
+                maker.measured(step).ranges,
+                [sample.inputs for sample in few],
+                runtime=search.runtime,
+                schemes=step.schemes,
+                threads=search.threads,
+                progress=search.progress,
+            )
+
+        key = maker.key(effects=dict(step.spec().params), few=SENSITIVITY_SAMPLES)
+        return self._trials.remembered("effects", key, dict[str, float], measure)
+
+    def _store_in_half(self) -> None:
+        """Store weights in half the bytes; the second form where the first is wrong."""
+        if HALF not in names(REGISTERED):
+            return
+        for title, dtype in HALVES.items():
+            recipe = Recipe(steps=(StepSpec(name=HALF, params={"dtype": dtype}),))
+            found = self._trials.attempt(title, recipe)
+            if not found.refusal.startswith("refused"):
+                return
+
+    def _go_elsewhere(self, chosen: Candidate | None) -> None:
+        """Try the source, and what is chosen so far, on other runtimes."""
+        for runtime in self._search.others:
+            self._trials.elsewhere(
+                f"source model on {runtime.name}",
+                self._trials.source,
+                Recipe(steps=()),
+                runtime,
+            )
+            if chosen is not None and chosen.model is not None:
+                self._trials.elsewhere(
+                    f"{chosen.title}, on {runtime.name}",
+                    chosen.model,
+                    chosen.recipe,
+                    runtime,
+                )
+
+    def _best(self) -> Candidate | None:
+        """The best of those that hold, None where that is the source."""
+        trials, search = self._trials, self._search
+        rivals = self._rivals()
+        standings = [
+            Standing(
+                latency=one.latency.median if one.latency else 1.0,
+                size_bytes=one.size_bytes or 0,
+                drop=one.drop or 0.0,
+            )
+            for one in rivals
+        ]
+        source = Standing(latency=1.0, size_bytes=trials.source.size_bytes, drop=0.0)
+        if not trials.source_fits and standings:
+            # The source does not hold: any of those that do is better.
+            source = replace(source, latency=float("inf"), size_bytes=1 << 62)
+        index = best(standings, source, search.prefer)
+        return None if index < 0 else rivals[index]
+
+    def _rivals(self) -> list[Candidate]:
+        """Those that hold, where the result may run."""
+        named = self._search.runtime.name
+        return [
+            one
+            for one in self._trials.holding()
+            if one.runtime == named or self._search.is_any_runtime
+        ]
+
+    def _notes(self, chosen: Candidate | None) -> Iterator[str]:
+        search = self._search
+        if search.task is None:
+            yield (
+                "There are no labels: what is allowed is that outputs move by "
+                f"{search.distance:g} of their energy (mean relative squared error, "
+                "against the source's); accuracy was not measured."
+            )
+        if chosen is None:
+            yield from self._why_none()
+        yield from self._what_would_be_faster(chosen)
+
+    def _what_would_be_faster(self, chosen: Candidate | None) -> Iterator[str]:
+        search = self._search
+        here = 1.0 if chosen is None or not chosen.latency else chosen.latency.median
+        for one in self._trials.candidates:
+            is_faster = one.latency and one.latency.median < here * (1 - TIE)
+            if is_faster and one.refusal == TOO_FEW_INTEGERS and one.step is not None:
+                yield (
+                    f"With {len(one.step.keep_float)} operators in float that integers "
+                    "slow down it would take "
+                    f"{one.latency.median if one.latency else 1:.2f} × of the source's "
+                    "time: --integer-share 0 allows that."
+                )
+            if one.runtime != search.runtime.name and is_faster and not one.refusal:
+                yield (
+                    f"On {one.runtime} the {_which(one)} takes "
+                    f"{one.latency.median if one.latency else 1:.2f} × of the source's "
+                    f"time on {search.runtime.name}: --runtime any allows that."
+                )
+
+    def _why_none(self) -> Iterator[str]:
+        holding = self._rivals()
+        if holding:
+            yield (
+                "What holds the budget is neither faster nor smaller enough to be "
+                "worth it: the source model is returned."
+            )
+            return
+        tried = [one for one in self._trials.candidates if one.drop is not None]
+        if not tried:
+            return
+        full = max(one.seen for one in tried)
+        close = min(
+            (one for one in tried if one.seen == full), key=lambda one: one.drop or 0.0
+        )
+        yield (
+            f"What came closest is {close.title!r}: it loses {close.drop or 0:.4g} on "
+            f"{close.seen} samples. Allow more, give more calibration samples, or "
+            "train the model with quantization in the loop."
+        )
+
+
+def _weight_bytes(graph: Graph, node: Node) -> int:
+    value = weight(graph, node)
+    array = None if value is None else graph.constant(value)
+    return 0 if array is None else array.nbytes
+
+
+def _which(candidate: Candidate) -> str:
+    return "compressed model" if candidate.recipe.steps else "source model"

@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
 from skerry.compress.ptq.calibrate import FEWEST_SAMPLES, Progress
-from skerry.compress.ptq.operators import Role, role
-from skerry.compress.ptq.plan import plan_quantization
-from skerry.compress.search.choose import DEFAULT_BUDGET, Choice, Search, choose
+from skerry.compress.ptq.quantize import StepContext
+from skerry.compress.search.candidates import Candidate, Choice, without_chosen
+from skerry.compress.search.choose import choose
+from skerry.compress.search.condition_rows import ConditionCheck, condition_notes
+from skerry.compress.search.making import Maker, Workshop
+from skerry.compress.search.operator_errors import MOST_SAMPLES
+from skerry.compress.search.operator_rows import Subject, operator_rows
+from skerry.compress.search.pareto import mark_pareto
+from skerry.compress.search.request import DEFAULT_BUDGET, Search
+from skerry.compress.search.timing import TIE
 from skerry.core.budget import Budget
-from skerry.core.errors import ModelError
+from skerry.core.errors import ModelError, UsageError
 from skerry.core.model import Model
 from skerry.core.profile import Profile
 from skerry.core.recipe import Recipe
 from skerry.core.report import (
     Accuracy,
     Change,
+    ConditionRow,
     LatencyChange,
     LayerRow,
     Report,
 )
-from skerry.core.seams import LoadOptions, Runtime, Session, Tensors
+from skerry.core.seams import LoadOptions, Runtime, Tensors
 from skerry.graph import (
     Graph,
     count,
@@ -34,7 +44,7 @@ from skerry.graph import (
 )
 from skerry.tasks.evaluate import Scores, compare_scores, evaluate
 from skerry.tasks.measure import measure_latency, ratio
-from skerry.tasks.metrics import PairedDelta, find_metric
+from skerry.tasks.metrics import PairedDelta, condition_drops, find_metric
 from skerry.tasks.samples import SampleSource
 from skerry.tasks.task import Task
 
@@ -50,15 +60,40 @@ class Compressed:
         graph: The model to write; the source's own graph where nothing held.
         report: The evidence, from the report half.
         choice: Everything that was tried.
-        before: The source's scores on the report half.
-        after: The compressed model's scores on the report half.
+        scores: Of the source and of the compressed model, on the report half; None
+            without labels.
     """
 
     graph: Graph
     report: Report
     choice: Choice
-    before: Scores
-    after: Scores
+    scores: tuple[Scores, Scores] | None
+
+    @property
+    def before(self) -> Scores:
+        """The source's scores on the report half.
+
+        Raises:
+            UsageError: There were no labels.
+        """
+        return self._scored()[0]
+
+    @property
+    def after(self) -> Scores:
+        """The compressed model's scores on the report half.
+
+        Raises:
+            UsageError: There were no labels.
+        """
+        return self._scored()[1]
+
+    def _scored(self) -> tuple[Scores, Scores]:
+        if self.scores is None:
+            raise UsageError(
+                "nothing was scored: there were no labelled samples",
+                hint="Compress with labelled samples and a task.",
+            )
+        return self.scores
 
 
 def compress(
@@ -66,11 +101,12 @@ def compress(
     *,
     calibration: SampleSource,
     selection: SampleSource,
-    report: SampleSource,
-    task: Task,
+    report: SampleSource | None,
+    task: Task | None,
     runtime: Runtime,
     budget: Budget = DEFAULT_BUDGET,
     threads: int = 1,
+    folder: Path | None = None,
     progress: Progress | None = None,
 ) -> Compressed:
     """Quantize a model as far as its budget allows, and report what that did.
@@ -79,11 +115,12 @@ def compress(
         source: A float model.
         calibration: Real inputs, for the ranges of activations.
         selection: Labelled samples that the search looks at.
-        report: Labelled samples that only the report looks at.
-        task: How outputs are decoded and scored.
+        report: Labelled samples that only the report looks at; None without a task.
+        task: How outputs are decoded and scored; None compares outputs alone.
         runtime: What runs, and times, the models.
         budget: What must hold.
         threads: CPU threads for everything but latency, which is measured on one.
+        folder: Where the files of all candidates stay; it exists. None keeps none.
         progress: Told of what is under way.
 
     Raises:
@@ -99,7 +136,6 @@ def compress(
         write_graph(done.graph, Path("small.onnx"))
         ```
     """
-    graph = read_graph(source.path)
     search = Search(
         calibration=calibration,
         selection=selection,
@@ -109,19 +145,82 @@ def compress(
         threads=threads,
         progress=progress,
     )
-    choice = choose(source, graph, search)
-    with tempfile.TemporaryDirectory(prefix="skerry-") as folder:
-        result = graph if choice.chosen is None else choice.chosen.graph
-        model = write_graph(result, Path(folder) / "chosen.onnx")
-        proof = _Proof(source, model, choice, search, report)
-        before, after = proof.scores(source), proof.scores(model)
-        return Compressed(
-            graph=result,
-            report=proof.report(before, after),
-            choice=choice,
-            before=before,
-            after=after,
+    return search_and_prove(source, search, report=report, folder=folder)
+
+
+def search_and_prove(
+    source: Model,
+    search: Search,
+    *,
+    report: SampleSource | None,
+    folder: Path | None = None,
+) -> Compressed:
+    """Do what is asked of a search, and report what that did.
+
+    Args:
+        source: A float model.
+        search: What is asked.
+        report: Labelled samples that only the report looks at; None without a task.
+        folder: Where the files of all candidates stay; it exists. None keeps none.
+
+    Raises:
+        The errors of `compress`.
+    """
+    graph = read_graph(source.path)
+    with tempfile.TemporaryDirectory(prefix="skerry-") as work:
+        choice = choose(source, graph, search, folder or Path(work))
+        path = Path(work) / "chosen.onnx"
+        result = graph if choice.chosen is None else choice.chosen.read()
+        proof = _Proof(source, write_graph(result, path), choice, search, report)
+        if proof.is_slower_than_thought():
+            # The last look was a longer one, and counts.
+            choice, result = without_chosen(choice), graph
+            model = write_graph(result, path)
+            proof = _Proof(source, model, choice, search, report)
+        return proof.compressed(result)
+
+
+def apply_and_prove(
+    source: Model, recipe: Recipe, search: Search, *, report: SampleSource | None
+) -> Compressed:
+    """Make what a recipe says, without a search, and report what that did.
+
+    Args:
+        source: A float model.
+        recipe: The steps.
+        search: Data, runtime and budget; nothing is chosen.
+        report: Labelled samples that only the report looks at; None without a task.
+
+    Raises:
+        The errors of the recipe's steps, and those of `compress`.
+    """
+    graph = read_graph(source.path)
+    with tempfile.TemporaryDirectory(prefix="skerry-") as work:
+        context = StepContext(
+            calibration=search.calibration,
+            runtime=search.runtime,
+            threads=search.threads,
+            progress=search.progress,
         )
+        workshop = Workshop(folder=Path(work), cache=search.cache)
+        maker = Maker(source, graph, context, workshop)
+        applied = Candidate(
+            title="the recipe that was given",
+            recipe=recipe,
+            runtime=search.runtime.name,
+            model=maker.make(recipe),
+        )
+        choice = Choice(
+            prepared=maker.prepared,
+            baseline=None,
+            candidates=(applied,),
+            chosen=applied,
+            sensitivity={},
+            notes=("A recipe was applied as it is: nothing was searched for.",),
+        )
+        result = applied.read()
+        model = write_graph(result, Path(work) / "applied.onnx")
+        return _Proof(source, model, choice, search, report).compressed(result)
 
 
 class _Proof:
@@ -133,63 +232,133 @@ class _Proof:
         model: Model,
         choice: Choice,
         search: Search,
-        samples: SampleSource,
+        samples: SampleSource | None,
     ) -> None:
         self._source = source
         self._model = model
         self._choice = choice
         self._search = search
         self._samples = samples
-        self._sample: Tensors = next(iter(search.calibration)).inputs
+        few = islice(search.calibration, MOST_SAMPLES)
+        self._few: list[Tensors] = [sample.inputs for sample in few]
+        self._sample = self._few[0]
 
-    def scores(self, model: Model) -> Scores:
-        """A model's scores on the report half."""
-        session = self._load(model, threads=self._search.threads)
-        try:
-            return evaluate(
-                session, self._samples, self._search.task, self._search.progress
-            )
-        finally:
-            session.close()
-
-    def report(self, before: Scores, after: Scores) -> Report:
-        """Everything measured, in one document."""
-        delta = compare_scores(before, after)
-        accuracy = _accuracy(before, after, delta)
-        size = Change(before=self._source.size_bytes, after=self._model.size_bytes)
-        latency = self._latency()
-        memory = self._memory()
-        breaches = self._search.budget.breaches(
-            {
-                "accuracy_drop": _drop(accuracy),
-                "latency_ms": latency.after,
-                "size_bytes": size.after,
-            }
-            | ({"memory_bytes": memory.after} if memory else {})
+    def compressed(self, graph: Graph) -> Compressed:
+        """The chosen model, read, with everything measured."""
+        scores = self.scores()
+        return Compressed(
+            graph=graph,
+            report=self.report(scores),
+            choice=self._choice,
+            scores=scores,
         )
+
+    def is_slower_than_thought(self) -> bool:
+        """Whether what was chosen for its latency is slower than the source."""
+        is_chosen = self._choice.chosen is not None
+        if not is_chosen or self._search.prefer != "latency":
+            return False
+        allowed = self._search.budget.size_bytes
+        fits = allowed is None or self._source.size_bytes <= allowed
+        return fits and self._latency.ratio - self._latency.noise > 1 + TIE
+
+    def scores(self) -> tuple[Scores, Scores] | None:
+        """The scores of both models on the report half; None without labels."""
+        if self._search.task is None or self._samples is None:
+            return None
+        named, place = self._search.runtime, self._runtime
+        before = self._score(self._source, named, self._samples, self._search.task)
+        if self._choice.chosen is None:
+            return before, before
+        return before, self._score(self._model, place, self._samples, self._search.task)
+
+    def _score(
+        self, model: Model, runtime: Runtime, samples: SampleSource, task: Task
+    ) -> Scores:
+        options = LoadOptions(threads=self._search.threads)
+        with closing(runtime.load(model, options)) as session:
+            return evaluate(session, samples, task, self._search.progress)
+
+    @property
+    def _runtime(self) -> Runtime:
+        """What the chosen model is to run on."""
+        search, chosen = self._search, self._choice.chosen
+        for other in search.others:
+            if chosen is not None and other.name == chosen.runtime:
+                return other
+        return search.runtime
+
+    def report(self, scores: tuple[Scores, Scores] | None) -> Report:
+        """Everything measured, in one document."""
+        delta = None if scores is None else compare_scores(*scores)
+        accuracy = None
+        if scores is not None and delta is not None:
+            accuracy = _accuracy(*scores, delta)
+        budget = self._search.budget
+        if accuracy is None:
+            # What cannot be measured without labels is not demanded either.
+            budget = replace(budget, accuracy_drop=None)
+        size = Change(before=self._source.size_bytes, after=self._model.size_bytes)
+        latency = self._latency
+        memory = self._memory()
+        conditions = self._conditions()
+        breaches = budget.breaches(
+            {"latency_ms": latency.after, "size_bytes": size.after}
+            | ({"accuracy_drop": _drop(accuracy)} if accuracy else {})
+            | ({"memory_bytes": memory.after} if memory else {})
+            | (condition_drops(conditions, accuracy.metric) if accuracy else {})
+        )
+        tried = mark_pareto(
+            self._choice.attempts(),
+            metric=accuracy.metric if accuracy else None,
+            source_bytes=self._source.size_bytes,
+        )
+        notes = self._notes(latency, delta, size)
+        if accuracy is not None:
+            notes += condition_notes(conditions, accuracy)
         chosen = self._choice.chosen
         return Report(
             model=self._source.path.name,
             sha256=(self._source.sha256, self._model.sha256),
-            budget=self._search.budget,
+            budget=budget,
             breaches=tuple(breaches),
             accuracy=accuracy,
             size_bytes=size,
             latency_ms=latency,
             memory_bytes=memory,
             layers=self._layers(),
-            tried=self._choice.attempts(),
-            recipe=Recipe(steps=() if chosen is None else (chosen.step.spec(),)),
-            notes=tuple(self._notes(latency, delta)),
+            tried=tried,
+            recipe=Recipe(steps=()) if chosen is None else chosen.recipe,
+            notes=tuple(notes),
+            conditions=conditions,
         )
 
-    def _load(self, model: Model, *, threads: int) -> Session:
-        return self._search.runtime.load(model, LoadOptions(threads=threads))
+    def _conditions(self) -> tuple[ConditionRow, ...]:
+        """The budget's conditions, on the report half."""
+        search, chosen = self._search, self._choice.chosen
+        if search.task is None or self._samples is None:
+            return ()
+        return ConditionCheck(
+            self._source,
+            self._samples,
+            search.task,
+            search.runtime,
+            search.budget.conditions,
+            threads=search.threads,
+            progress=search.progress,
+        ).rows(
+            self._model,
+            runtime=self._runtime,
+            precision="default" if chosen is None else chosen.precision,
+        )
 
+    @cached_property
     def _latency(self) -> LatencyChange:
-        before = self._load(self._source, threads=1)
-        after = self._load(self._model, threads=1)
-        try:
+        options = LoadOptions(threads=1)
+        with (
+            closing(self._search.runtime.load(self._source, options)) as before,
+            closing(self._runtime.load(self._model, options)) as after,
+        ):
             latencies = measure_latency(
                 {
                     "before": lambda: before.run(self._sample),
@@ -197,14 +366,11 @@ class _Proof:
                 },
                 repeats=REPORT_REPEATS,
             )
-        finally:
-            before.close()
-            after.close()
         change = ratio(latencies["after"], latencies["before"])
         return LatencyChange(
             before=latencies["before"].median_ms,
             after=latencies["after"].median_ms,
-            runtime=self._search.runtime.name,
+            runtime=self._runtime.name,
             threads=1,
             repeats=REPORT_REPEATS,
             ratio=change.median,
@@ -226,46 +392,48 @@ class _Proof:
         return Change(before=peaks[0], after=peaks[1])
 
     def _layers(self) -> tuple[LayerRow, ...]:
-        shapes = {name: array.shape for name, array in self._sample.items()}
-        graph = self._choice.prepared
-        chosen = self._choice.chosen
-        quantized: frozenset[str] = frozenset()
-        kept: frozenset[str] = frozenset()
-        if chosen is not None:
-            kept = frozenset(chosen.step.keep_float)
-            plan = plan_quantization(
-                graph, operators=chosen.step.operators, keep_float=kept
+        """One row an operator; of the best candidate's errors where none is chosen."""
+        prepared, chosen = self._choice.prepared, self._choice.chosen
+        shown = chosen or _best(self._choice)
+        result = prepared if chosen is None else read_graph(self._model.path)
+        quantized = None
+        if shown is not None:
+            quantized = result if shown is chosen else shown.read()
+        with tempfile.TemporaryDirectory(prefix="skerry-") as folder:
+            before = self._profile(
+                write_graph(prepared, Path(folder) / "source.onnx"),
+                self._search.runtime,
             )
-            quantized = frozenset(plan.nodes) | frozenset(plan.carries)
-        costs = {
-            cost.name: cost
-            for cost in count(infer_shapes(with_static_inputs(graph, shapes))).nodes
-        }
-        times = _times(self._profile())
-        return tuple(
-            LayerRow(
-                name=node.name or "",
-                op_type=node.op_type,
-                dtype="int8" if node.name in quantized else "float32",
-                error=self._choice.sensitivity.get(node.name or ""),
-                latency_ms=times.get(node.name or ""),
-                macs=costs[node.name or ""].macs,
-                weight_bytes=costs[node.name or ""].weight_bytes,
-                why=_why_float(role(node), is_kept=node.name in kept),
-            )
-            for node in graph.nodes
-            # Nodes that only compute shapes are gone once the shapes are known.
-            if node.name in costs
+        subject = Subject(
+            prepared=prepared,
+            result=result,
+            quantized=quantized,
+            step=None if shown is None else shown.step,
+            samples=self._few,
+            before=before,
+            after=before
+            if chosen is None
+            else self._profile(self._model, self._runtime),
+            known=self._choice.sensitivity,
+        )
+        return operator_rows(
+            subject,
+            runtime=self._search.runtime,
+            threads=self._search.threads,
+            progress=self._search.progress,
         )
 
-    def _profile(self) -> Profile:
-        return self._search.runtime.profile(
-            self._model, self._sample, LoadOptions(threads=1), repeats=PROFILE_REPEATS
+    def _profile(self, model: Model, runtime: Runtime) -> Profile:
+        return runtime.profile(
+            model, self._sample, LoadOptions(threads=1), repeats=PROFILE_REPEATS
         )
 
-    def _notes(self, latency: LatencyChange, delta: PairedDelta) -> list[str]:
+    def _notes(
+        self, latency: LatencyChange, delta: PairedDelta | None, size: Change
+    ) -> list[str]:
         notes = []
-        if self._choice.chosen is None:
+        is_none = all(one.refusal for one in self._choice.candidates)
+        if self._choice.chosen is None and is_none:
             notes.append(
                 "Nothing that was tried holds the budget: the source model is returned."
             )
@@ -274,9 +442,13 @@ class _Proof:
                 f"The compressed model is slower: {latency.ratio:.2f} × the source's "
                 f"time on {latency.runtime}; take it for its size only."
             )
-        if self._choice.chosen is not None and not self._choice.sensitivity:
-            notes.append("Operators were not measured one by one: none had to be kept.")
-        if delta.needed is not None:
+        elif latency.ratio + latency.noise >= 1 and size.after < size.before:
+            notes.append(
+                f"The gain is in size: on {latency.runtime} the compressed model is no "
+                "faster than the source beyond the noise."
+            )
+        notes += self._choice.notes
+        if delta is not None and delta.needed is not None:
             notes.append(f"The change in accuracy is {delta}.")
         samples = len(self._search.calibration)
         if samples < FEWEST_SAMPLES:
@@ -304,15 +476,11 @@ def _drop(accuracy: Accuracy) -> float:
     return metric.drop(accuracy.before, accuracy.paired_delta)
 
 
-def _times(profile: Profile) -> Mapping[str, float]:
-    """Time by name of node; what a runtime adds to a name follows a known mark."""
-    found: dict[str, float] = {}
-    for operator in profile.operators:
-        found[operator.name] = found.get(operator.name, 0.0) + operator.latency_ms
-    return found
-
-
-def _why_float(kind: Role, *, is_kept: bool) -> str:
-    if is_kept:
-        return "kept float: quantizing it costs too much accuracy"
-    return "" if kind is not Role.FLOAT else "not an integer operator on this runtime"
+def _best(choice: Choice) -> Candidate | None:
+    """The quantized candidate that loses least, of those whose file is there."""
+    tried = [one for one in choice.candidates if one.step is not None and one.model]
+    return min(
+        (one for one in tried if one.drop is not None),
+        key=lambda one: one.drop or 0.0,
+        default=None,
+    )

@@ -70,7 +70,7 @@ def measure_sensitivity(
     switched = _Switched(graph.copy(), plan, ranges, schemes)
     for index, name in enumerate(plan.nodes):
         switched.add(name, index)
-    compared = _compared(switched.graph)
+    compared = compared_outputs(switched.graph)
     switched.graph.add_outputs(compared)
     with tempfile.TemporaryDirectory(prefix="skerry-") as folder:
         model = write_graph(switched.graph, Path(folder) / "switched.onnx")
@@ -111,7 +111,7 @@ def _distances(
     return found
 
 
-def _compared(graph: Graph) -> list[str]:
+def compared_outputs(graph: Graph) -> list[str]:
     """The outputs, or what goes into a softmax that makes one.
 
     A softmax hides errors until they change the answer, and then shows them whole.

@@ -1,0 +1,48 @@
+"""A budget, joined from what was typed and what a project's file demands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from skerry.core.budget import Budget
+from skerry.core.errors import UsageError
+
+
+def join_budgets(*budgets: Budget) -> Budget:
+    """Join budgets: the first that has a limit says what it is."""
+    joined = Budget()
+    for budget in reversed(budgets):
+        given: dict[str, Any] = {
+            name: limit for name, limit in budget.limits.items() if "." not in name
+        }
+        conditions = {**joined.conditions, **budget.conditions}
+        joined = replace(joined, **given, conditions=conditions)
+    return joined
+
+
+def parse_conditions(texts: Iterable[str]) -> dict[str, float]:
+    """Parse limits of the loss under conditions, such as `dark=0.02`.
+
+    Raises:
+        UsageError: One is no such pair, or names no condition.
+    """
+    from skerry.tasks.conditions import Condition
+    from skerry.tasks.conditions import parse_conditions as parse_names
+
+    found: dict[Condition, float] = {}
+    for text in texts:
+        name, sign, limit = text.partition("=")
+        try:
+            value = float(limit)
+        except ValueError:
+            value = float("nan")
+        if not sign or not abs(value) <= 1:
+            raise UsageError(
+                f"--condition got {text[:80]!r}, expected a name and the largest loss "
+                "allowed, a fraction",
+                hint="Write --condition dark=0.02: two points may be lost in the dark.",
+            )
+        found |= dict.fromkeys(parse_names(name), value)
+    return {condition.value: limit for condition, limit in found.items()}

@@ -1,0 +1,132 @@
+"""Make the file of a candidate from its recipe, measuring nothing twice.
+
+Quantizations share what they have in common: the graph prepared, its channels
+equalized, what calibration found out. Any other step is applied as a recipe applies it.
+What comes out has the bytes that the recipe alone gives.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from skerry.compress.ptq.equalize import Equalization
+from skerry.compress.ptq.prepare import prepare
+from skerry.compress.ptq.quantize import Measured, Quantize, StepContext
+from skerry.compress.search.cache import Cache, fingerprint, versions
+from skerry.compress.search.candidates import quantize_step
+from skerry.compress.search.stored import decode_measured, encode_measured
+from skerry.core.model import Model
+from skerry.core.plugins import STEPS, find
+from skerry.core.recipe import Recipe, StepSpec
+from skerry.graph import Graph, write_graph
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workshop:
+    """Where candidates are made.
+
+    Attributes:
+        folder: Where their files go; it exists.
+        cache: What is kept from one search to the next.
+    """
+
+    folder: Path
+    cache: Cache
+
+
+class Maker:
+    """Makes candidates of one model.
+
+    Args:
+        source: Its file.
+        graph: The same, read.
+        context: What steps may use.
+        workshop: Where files go.
+    """
+
+    def __init__(
+        self, source: Model, graph: Graph, context: StepContext, workshop: Workshop
+    ) -> None:
+        self.prepared = prepare(graph)
+        self._source = source
+        self._graph = graph
+        self._context = context
+        self._workshop = workshop
+        self._equalized: dict[tuple[Equalization, bool], Graph] = {}
+        self._measures: dict[Quantize, Measured] = {}
+        self._made = 0
+        cache = workshop.cache
+        self._samples = fingerprint(context.calibration) if cache.is_kept else ""
+
+    def make(self, recipe: Recipe) -> Model:
+        """Make the model of a recipe.
+
+        Raises:
+            SkerryError: As its steps do.
+        """
+        self._made += 1
+        path = self._workshop.folder / f"candidate-{self._made}.onnx"
+        key = self.key(steps=[_plain(step) for step in recipe.steps])
+        return self._workshop.cache.model(
+            key, lambda where: write_graph(self._apply(recipe), where), path
+        )
+
+    def measured(self, step: Quantize) -> Measured:
+        """Calibrate for a step, unless a step before needed the same.
+
+        Ranges of a wider choice of operators would do but for the last bit: a runtime
+        that is watched in more places fuses less, and the recipe must give the same
+        bytes.
+        """
+        whole = replace(step, keep_float=())
+        is_plain = step.rounding == "nearest" and not step.correct_bias
+        if is_plain and step.equalize == "none":
+            # These two have no part in the ranges then.
+            whole = replace(whole, per_channel=True, weight_method="minmax")
+        if whole not in self._measures:
+            self._measures[whole] = self._measure(whole)
+        return self._measures[whole]
+
+    def equalized(self, step: Quantize) -> Graph:
+        """The graph whose channels are equalized as a step wants it."""
+        key = (step.equalize, step.per_channel)
+        if key not in self._equalized:
+            self._equalized[key] = step.equalized(self.prepared, self._context)
+        return self._equalized[key]
+
+    def _apply(self, recipe: Recipe) -> Graph:
+        step = quantize_step(recipe)
+        if step is not None and len(recipe.steps) == 1:
+            measured = self.measured(step)
+            return step.write(
+                self.equalized(step), measured.ranges, measured.shifts, measured.codes
+            )
+        graph = self._graph
+        for spec in recipe.steps:
+            graph = find(STEPS, spec.name)(**spec.params).apply(graph, self._context)
+        return graph
+
+    def _measure(self, whole: Quantize) -> Measured:
+        cache, key = self._workshop.cache, self.key(measured=_plain(whole.spec()))
+        known = cache.get("measured", key)
+        found = None if known is None else decode_measured(known)
+        if found is None:
+            found = whole.measure(self.equalized(whole), self._context)
+            cache.put("measured", key, encode_measured(found))
+        return found
+
+    def key(self, **more: object) -> dict[str, object]:
+        """What a measurement of this model on these samples depends on."""
+        runtime = self._context.runtime
+        return {
+            "source": self._source.sha256,
+            "samples": self._samples,
+            "threads": self._context.threads,
+            "versions": versions(**{runtime.name: runtime.version}),
+            **more,
+        }
+
+
+def _plain(step: StepSpec) -> dict[str, object]:
+    return {"step": step.name, **step.params}

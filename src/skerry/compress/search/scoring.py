@@ -1,0 +1,339 @@
+"""Score candidates against the source, no longer than it takes to refuse one.
+
+The selection samples are gone through in a random order that is always the same, block
+after block, so that what has been seen is a fair sample of all. After each block a
+candidate is refused when its loss is beyond the limit by more than chance explains:
+
+    loss - 2 · reach · sqrt(1 - seen / all) > limit
+
+where `reach` is the distance from the loss to the nearer end of its 95 % interval,
+paired with the source. Twice that is about four standard deviations, and the root is
+the correction for a finite population (W. G. Cochran, "Sampling Techniques", 3rd ed.,
+1977, section 2.6): with all samples seen nothing is left to chance, and the loss itself
+decides. So what holds on all samples is refused in less than one case in a thousand,
+and what is hopeless costs a tenth of them.
+
+Without labels there is the distance of the outputs from the source's. Its mean cannot
+fall below what has been summed up already: a candidate is refused when that sum alone,
+divided by all samples, is over the limit. That rule is never wrong.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+
+from skerry.compress.ptq.calibrate import Progress
+from skerry.core.errors import DataError
+from skerry.core.model import Model
+from skerry.core.seams import LoadOptions, Precision, Runtime, Session
+from skerry.tasks.evaluate import (
+    Answered,
+    Scores,
+    answers,
+    compare_scores,
+    output_distance,
+    score,
+)
+from skerry.tasks.metrics import find_metric
+from skerry.tasks.samples import SampleSource, take
+from skerry.tasks.task import Task
+
+FIRST_BLOCK = 24
+"""Samples seen before a candidate may be refused; each look after has twice as many."""
+
+REACHES = 2.0
+"""How many times the reach of the 95 % interval a loss must be beyond the limit."""
+
+MOST_COMPARED = 64
+"""Samples on which outputs are compared: distances differ little between samples."""
+
+SELECTION_MARGIN = 0.75
+"""Share of the allowed loss that may be used up on the selection half: whoever picks
+the best of many on some samples does a little worse on others."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """How a candidate did, as far as it was looked at.
+
+    Attributes:
+        accuracy: The task's metric; None without labels.
+        drop: What is lost against the source, in the unit of the limit.
+        seen: Samples looked at.
+        total: Samples there are.
+        holds: Whether the loss is within the limit.
+    """
+
+    accuracy: float | None
+    drop: float
+    seen: int
+    total: int
+    holds: bool
+
+    def under(self, limit: float | None, measured_under: float | None) -> Seen | None:
+        """The same under another limit; None where that takes a new look.
+
+        Args:
+            limit: The limit that counts now; None allows any loss.
+            measured_under: The one under which it was looked at.
+        """
+        if self.seen == self.total:
+            return replace(self, holds=limit is None or self.drop <= limit)
+        if limit is None or measured_under is None or limit > measured_under:
+            return None
+        return self
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a model is run."""
+
+    runtime: Runtime
+    threads: int = 1
+    precision: Precision = "default"
+
+    def load(self, model: Model) -> Session:
+        """Load a model there."""
+        options = LoadOptions(threads=self.threads, precision=self.precision)
+        return self.runtime.load(model, options)
+
+
+class Scorer(Protocol):
+    """Says what a candidate loses, in a unit of its own."""
+
+    def source_accuracy(self) -> float | None:
+        """The source's metric on all samples; None without labels."""
+        ...
+
+    @property
+    def limit(self) -> float | None:
+        """The largest loss that holds; None where any does."""
+        ...
+
+    def score(self, model: Model, place: Place, *, title: str) -> Seen:
+        """Score a candidate."""
+        ...
+
+    def say(self, seen: Seen) -> str:
+        """Why a candidate is refused, in a few words; empty where it holds."""
+        ...
+
+
+class LabelledScorer:
+    """Scores by the task's metric, paired with the source.
+
+    Args:
+        source: The model that candidates are made from.
+        place: What runs it.
+        samples: With labels.
+        task: How outputs are decoded and scored.
+        allowed: The largest loss of the metric, as a fraction; None allows any.
+        progress: Told after each sample.
+    """
+
+    def __init__(
+        self,
+        source: Model,
+        place: Place,
+        samples: SampleSource,
+        task: Task,
+        *,
+        allowed: float | None,
+        progress: Progress | None = None,
+    ) -> None:
+        self._task = task
+        self._progress = progress
+        self._total = len(samples)
+        self._blocks = list(_blocks(samples))
+        self.limit = None if allowed is None else allowed * SELECTION_MARGIN
+        self._source = source
+        self._place = place
+
+    def source_accuracy(self) -> float:
+        """The source's metric on all samples."""
+        return self._baseline.value
+
+    @cached_property
+    def _answers(self) -> list[Answered]:
+        """What the source says; not asked before a candidate must be compared."""
+        told = _counter(self._progress, "source", self._total)
+        with closing(self._place.load(self._source)) as session:
+            return [
+                one for block in self._blocks for one in self._run(session, block, told)
+            ]
+
+    @cached_property
+    def _baseline(self) -> Scores:
+        return score(self._answers, self._task)
+
+    def score(self, model: Model, place: Place, *, title: str) -> Seen:
+        """Score a candidate, until it is refused or all samples are seen.
+
+        Raises:
+            DataError: Its outputs do not fit the task.
+            RuntimeFailure: The runtime cannot run it.
+        """
+        told = _counter(self._progress, title, self._total)
+        found: list[Answered] = []
+        with closing(place.load(model)) as session:
+            for block in self._blocks:
+                found += self._run(session, block, told)
+                if len(found) < self._total and self._is_hopeless(found):
+                    break
+        after = score(found, self._task)
+        before = self._before(len(found))
+        metric = find_metric(after.metric)
+        drop = metric.drop(before.value, after.value - before.value)
+        return Seen(
+            accuracy=after.value,
+            drop=drop,
+            seen=len(found),
+            total=self._total,
+            holds=len(found) == self._total
+            and (self.limit is None or drop <= self.limit),
+        )
+
+    def say(self, seen: Seen) -> str:
+        """Why a candidate is refused, in a few words; empty where it holds."""
+        if seen.holds:
+            return ""
+        if seen.seen == seen.total:
+            return "refused: loses too much"
+        return f"refused after {seen.seen} of {seen.total} samples: loses too much"
+
+    def _run(
+        self, session: Session, block: SampleSource, told: Callable[[], None]
+    ) -> Iterator[Answered]:
+        for one in answers(session, block, self._task):
+            yield one
+            told()
+
+    def _before(self, seen: int) -> Scores:
+        if seen == self._total:
+            return self._baseline
+        return score(self._answers[:seen], self._task)
+
+    def _is_hopeless(self, found: list[Answered]) -> bool:
+        """Whether what was seen so far loses too much to be chance."""
+        if self.limit is None:
+            return False
+        try:
+            before, after = self._before(len(found)), score(found, self._task)
+        except DataError:
+            # Too few samples for this metric: nothing is known yet.
+            return False
+        metric = find_metric(after.metric)
+        drop = metric.drop(before.value, after.value - before.value)
+        if not drop > self.limit:
+            return False
+        change = compare_scores(before, after)
+        # A loss is a fall where higher is better: its harmless end is the upper one.
+        end = change.high if metric.higher_is_better else change.low
+        reach = abs(metric.drop(before.value, end) - drop)
+        unseen = 1 - len(found) / self._total
+        return drop - REACHES * reach * math.sqrt(unseen) > self.limit
+
+
+class UnlabelledScorer:
+    """Scores by how far outputs move from the source's.
+
+    Args:
+        source: The model that is right by definition.
+        place: What runs it.
+        samples: Real inputs; labels are not looked at.
+        limit: The largest mean relative squared error that holds.
+        progress: Told after each sample.
+    """
+
+    def __init__(
+        self,
+        source: Model,
+        place: Place,
+        samples: SampleSource,
+        *,
+        limit: float,
+        progress: Progress | None = None,
+    ) -> None:
+        self.limit = limit
+        self._source = source
+        self._place = place
+        self._samples = take(samples, MOST_COMPARED)
+        self._progress = progress
+
+    def source_accuracy(self) -> None:
+        """There is none without labels."""
+
+    def score(self, model: Model, place: Place, *, title: str) -> Seen:
+        """Compare a candidate's outputs with the source's, until it cannot hold.
+
+        Raises:
+            DataError: There are no samples.
+            RuntimeFailure: The runtime cannot run it.
+        """
+        total, seen, error = len(self._samples), 0, 0.0
+        told = _counter(self._progress, title, total)
+        with (
+            closing(self._place.load(self._source)) as right,
+            closing(place.load(model)) as session,
+        ):
+            for sample in self._samples:
+                reference = right.run(sample.inputs)
+                error += output_distance(reference, session.run(sample.inputs))
+                seen += 1
+                told()
+                if error / total > self.limit:
+                    break
+        if not seen:
+            raise DataError(
+                "there are no samples to compare outputs on",
+                hint="Give real inputs of the model.",
+            )
+        return Seen(
+            accuracy=None,
+            drop=error / seen,
+            seen=seen,
+            total=total,
+            holds=error / total <= self.limit,
+        )
+
+    def say(self, seen: Seen) -> str:
+        """How far the outputs moved, in a few words; empty where that holds."""
+        if seen.holds:
+            return ""
+        where = "" if seen.seen == seen.total else f" after {seen.seen} samples"
+        return f"refused{where}: outputs move by {seen.drop:.2g} of their energy"
+
+
+def _blocks(samples: SampleSource) -> Iterator[SampleSource]:
+    """Deal samples out: a few, then as many again as there were, in a random order."""
+    total = len(samples)
+    order = np.random.default_rng(0).permutation(total)
+    start = 0
+    while start < total:
+        stop = max(FIRST_BLOCK, 2 * start)
+        # A last block of a few would be a look that is hardly worth it.
+        stop = total if stop * 1.5 > total else stop
+        mask = np.zeros(total, np.bool_)
+        mask[order[start:stop]] = True
+        yield samples.pick(mask)
+        start = stop
+
+
+def _counter(progress: Progress | None, title: str, total: int) -> Callable[[], None]:
+    """Tell of one more sample at each call."""
+    done = 0
+
+    def told() -> None:
+        nonlocal done
+        done += 1
+        if progress is not None:
+            progress(f"try: {title}", done, total)
+
+    return told

@@ -1,0 +1,317 @@
+"""Try one candidate: make it, time it, and score it where it could be chosen.
+
+What was made and measured is kept, so that a second search with another option, or one
+that was interrupted, does only what is new.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from skerry.compress.ptq.calibrate import FEWEST_SAMPLES
+from skerry.compress.ptq.quantize import StepContext
+from skerry.compress.search.cache import Key, fingerprint, versions
+from skerry.compress.search.candidates import Candidate
+from skerry.compress.search.condition_rows import ConditionCheck
+from skerry.compress.search.making import Maker, Workshop
+from skerry.compress.search.request import Search
+from skerry.compress.search.scoring import (
+    LabelledScorer,
+    Place,
+    Scorer,
+    Seen,
+    UnlabelledScorer,
+)
+from skerry.compress.search.timing import SOURCE, TIE, is_slower, time_models
+from skerry.core.errors import DataError, ModelError
+from skerry.core.model import Model
+from skerry.core.recipe import Recipe
+from skerry.core.seams import LoadOptions, Runtime, Tensors
+from skerry.graph import Graph
+from skerry.tasks.measure import Ratio
+from skerry.tasks.samples import SampleSource
+from skerry.tasks.task import task_to_toml
+
+
+def _first(samples: SampleSource) -> Tensors:
+    for sample in samples:
+        return sample.inputs
+    raise DataError(
+        "there are no calibration samples",
+        hint=f"Give {FEWEST_SAMPLES} or more real inputs of the model.",
+    )
+
+
+Kept = TypeVar("Kept")
+"""What a cache keeps as JSON."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _KeptScore:
+    """A score, and the limit under which it was measured."""
+
+    seen: Seen
+    limit: float | None
+
+
+TOO_FEW_INTEGERS = "not scored: more in float than --integer-share allows"
+
+
+class Trials:
+    """Tries candidates of one model, and remembers them.
+
+    Args:
+        source: The model's file.
+        graph: The same, read.
+        search: Data, task, runtime and budget.
+        folder: Where the candidates' files go; it exists.
+    """
+
+    def __init__(
+        self, source: Model, graph: Graph, search: Search, folder: Path
+    ) -> None:
+        self.source = source
+        self.search = search
+        self.candidates: list[Candidate] = []
+        # What the runtime refuses is told as that: values behind an operator that it
+        # does not know have no type, and would seem to leave nothing to quantize.
+        search.runtime.load(source, LoadOptions(threads=search.threads)).close()
+        self.context = StepContext(
+            calibration=search.calibration,
+            runtime=search.runtime,
+            threads=search.threads,
+            progress=search.progress,
+        )
+        self.maker = Maker(
+            source, graph, self.context, Workshop(folder=folder, cache=search.cache)
+        )
+        self.sample = _first(search.calibration)
+        self._samples = fingerprint(search.selection) if search.cache.is_kept else ""
+        self.scorer = self._make_scorer()
+        self._conditions = ConditionCheck(
+            source,
+            search.selection,
+            search.task,
+            search.runtime,
+            search.budget.conditions,
+            threads=search.threads,
+            progress=search.progress,
+        )
+
+    def attempt(
+        self,
+        title: str,
+        recipe: Recipe,
+        *,
+        must_win: bool = False,
+        is_only_timed: bool = False,
+    ) -> Candidate:
+        """Try a recipe on the named runtime.
+
+        Args:
+            title: What it is, for people.
+            recipe: What makes it.
+            must_win: Whether it is of no use unless it is faster than what holds.
+            is_only_timed: Whether it is shown for its latency alone: too many of its
+                operators are in float.
+
+        Raises:
+            DataError: Samples do not fit the model or the task.
+        """
+        found = Candidate(title=title, recipe=recipe, runtime=self.search.runtime.name)
+        try:
+            model = self.maker.make(recipe)
+            found = replace(found, model=model)
+            place = self._place(self.search.runtime)
+            if is_only_timed:
+                latency = self._time(model, place.runtime)
+                found = replace(found, latency=latency, refusal=TOO_FEW_INTEGERS)
+            else:
+                found = self._judged(found, place, must_win=must_win)
+        except ModelError as error:
+            found = replace(found, refusal=f"refused: {error.what}")
+        self.candidates.append(found)
+        return found
+
+    def elsewhere(
+        self, title: str, model: Model, recipe: Recipe, runtime: Runtime
+    ) -> Candidate:
+        """Try a model that is there already on another runtime."""
+        found = Candidate(title=title, recipe=recipe, runtime=runtime.name, model=model)
+        try:
+            found = self._judged(found, self._place(runtime), must_win=True)
+        except ModelError as error:
+            found = replace(found, refusal=f"refused: {error.what}")
+        self.candidates.append(found)
+        return found
+
+    def holding(self) -> list[Candidate]:
+        """The candidates that hold the budget."""
+        return [one for one in self.candidates if not one.refusal]
+
+    def remembered(
+        self, kind: str, key: Key, form: type[Kept], make: Callable[[], Kept]
+    ) -> Kept:
+        """What the cache keeps under a key, or what is made now and kept."""
+        found = self._recall(kind, key, form)
+        if found is None:
+            found = make()
+            self.search.cache.put(kind, key, msgspec.json.encode(found))
+        return found
+
+    def source_accuracy(self) -> float | None:
+        """The source's metric on the selection half; None without labels."""
+        if self.search.task is None:
+            return None
+        place = self._place(self.search.runtime)
+        return self.remembered(
+            "source", self._score_key(self.source, place), float, self._measure_source
+        )
+
+    def _recall(self, kind: str, key: Key, form: type[Kept]) -> Kept | None:
+        known = self.search.cache.get(kind, key)
+        try:
+            return None if known is None else msgspec.json.decode(known, type=form)
+        except msgspec.DecodeError:
+            return None
+
+    def _measure_source(self) -> float:
+        accuracy = self.scorer.source_accuracy()
+        return 0.0 if accuracy is None else accuracy
+
+    def _judged(self, found: Candidate, place: Place, *, must_win: bool) -> Candidate:
+        model = found.model
+        if model is None:
+            return found
+        latency = self._time(model, place.runtime)
+        found = replace(found, latency=latency)
+        refusal = self._too_large(model) or self._too_slow(latency, must_win=must_win)
+        if refusal:
+            return replace(found, refusal=refusal)
+        seen = self._score(model, place, found.title)
+        return replace(
+            found,
+            accuracy=seen.accuracy,
+            drop=seen.drop,
+            seen=seen.seen,
+            refusal=self.scorer.say(seen) or self._under_conditions(model, place),
+        )
+
+    def _under_conditions(self, model: Model, place: Place) -> str:
+        """Why a candidate that holds on pictures as taken does not on spoilt ones."""
+        limits = self.search.budget.limits
+        return self._conditions.refusal(
+            model, limits, runtime=place.runtime, precision=place.precision
+        )
+
+    def _too_large(self, model: Model) -> str:
+        allowed = self.search.budget.size_bytes
+        return "refused: too large" if allowed and model.size_bytes > allowed else ""
+
+    def _too_slow(self, latency: Ratio, *, must_win: bool) -> str:
+        """Why a candidate could not be chosen whatever it scored, or nothing."""
+        if self.search.prefer != "latency":
+            return ""
+        if self.source_fits and is_slower(latency):
+            return f"refused: {latency.median:.2f} × the source's time"
+        times = [one.latency.median for one in self.holding() if one.latency]
+        if not times:
+            return ""
+        fastest = min(times)
+        is_no_win = must_win and latency.median > fastest * (1 - TIE)
+        if is_no_win or is_slower(latency, than=fastest):
+            return "not scored: slower than one that holds"
+        return ""
+
+    @property
+    def source_fits(self) -> bool:
+        """Whether the source itself keeps the budget of size."""
+        allowed = self.search.budget.size_bytes
+        return allowed is None or self.source.size_bytes <= allowed
+
+    def latency_key(
+        self, model: Model, runtime: Runtime | None = None
+    ) -> dict[str, object]:
+        """What a time of a model depends on; on the named runtime by default."""
+        named = self.search.runtime
+        runtime = runtime or named
+        return {
+            "source": self.source.sha256,
+            "model": model.sha256,
+            "on": [named.name, runtime.name],
+            "versions": versions(
+                **{named.name: named.version, runtime.name: runtime.version}
+            ),
+            "machine": [platform.node(), platform.machine(), os.cpu_count() or 0],
+        }
+
+    def _time(self, model: Model, runtime: Runtime) -> Ratio:
+        named = self.search.runtime
+
+        def measure() -> Ratio:
+            found = time_models(
+                {
+                    SOURCE: (self.source, Place(runtime=named)),
+                    "candidate": (model, Place(runtime=runtime)),
+                },
+                self.sample,
+            )
+            return found["candidate"]
+
+        return self.remembered(
+            "latency", self.latency_key(model, runtime), Ratio, measure
+        )
+
+    def _score(self, model: Model, place: Place, title: str) -> Seen:
+        key = self._score_key(model, place)
+        known = self._recall("score", key, _KeptScore)
+        limit = self.scorer.limit
+        if known is not None and (again := known.seen.under(limit, known.limit)):
+            return again
+        seen = self.scorer.score(model, place, title=title)
+        kept = _KeptScore(seen=seen, limit=limit)
+        self.search.cache.put("score", key, msgspec.json.encode(kept))
+        return seen
+
+    def _score_key(self, model: Model, place: Place) -> Key:
+        task = self.search.task
+        named = self.search.runtime
+        return {
+            "source": self.source.sha256,
+            "model": model.sha256,
+            "samples": self._samples,
+            "task": "" if task is None else task_to_toml(task),
+            "on": [named.name, place.runtime.name, place.precision, place.threads],
+            "versions": versions(
+                **{named.name: named.version, place.runtime.name: place.runtime.version}
+            ),
+        }
+
+    def _place(self, runtime: Runtime) -> Place:
+        return Place(runtime=runtime, threads=self.search.threads)
+
+    def _make_scorer(self) -> Scorer:
+        search, place = self.search, self._place(self.search.runtime)
+        if search.task is None:
+            return UnlabelledScorer(
+                self.source,
+                place,
+                search.selection,
+                limit=search.distance,
+                progress=search.progress,
+            )
+        return LabelledScorer(
+            self.source,
+            place,
+            search.selection,
+            search.task,
+            allowed=search.budget.accuracy_drop,
+            progress=search.progress,
+        )

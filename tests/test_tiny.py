@@ -34,7 +34,8 @@ from skerry.app.publish.build import make_release
 from skerry.app.publish.publisher import Publisher
 from skerry.app.simulate.gateway import SimulatedGateway
 from skerry.cloud.retraining import RetrainingState
-from skerry.compress.ptq.quantize import Quantize, StepContext, prepare
+from skerry.compress.ptq.prepare import prepare
+from skerry.compress.ptq.quantize import Quantize, StepContext
 from skerry.core.budget import Budget
 from skerry.core.errors import TrustError
 from skerry.core.fleet import Outcome, RolloutState

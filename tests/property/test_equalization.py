@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skerry.compress.ptq.equalize import equalize
-from skerry.compress.ptq.quantize import prepare
+from skerry.compress.ptq.prepare import prepare
 from skerry.core.seams import Runtime
 from skerry.graph import Graph, parse_graph
 from skerry.runtimes import get_runtime

@@ -11,7 +11,8 @@ from skerry.compress import UINT8_ACTIVATIONS
 from skerry.compress.ptq.calibrate import calibrate
 from skerry.compress.ptq.operators import Operators
 from skerry.compress.ptq.plan import observable
-from skerry.compress.ptq.quantize import Quantize, prepare
+from skerry.compress.ptq.prepare import prepare
+from skerry.compress.ptq.quantize import Quantize
 from skerry.core.seams import Runtime
 from skerry.graph import Graph, parse_graph
 from skerry.runtimes import get_runtime

@@ -46,6 +46,9 @@ Use = tuple[Node, int]
 passes = onnx_ir.passes.common
 AttributeValue = int | float | str | Sequence[int] | Sequence[float] | Sequence[str]
 
+_DTYPE_NAMES = {"float32": "float", "float64": "double"}
+"""Where ONNX calls a dtype otherwise than numpy does."""
+
 MAX_PROTOBUF_BYTES = 2**31 - 1
 """No protobuf message can be larger (protobuf encoding, "Size limits")."""
 
@@ -107,8 +110,18 @@ def make_value(name: str, dtype: str, shape: Sequence[int | str | None]) -> Valu
     return ir.val(name, ir.DataType.from_numpy(np.dtype(dtype)), shape)
 
 
-def make_initializer(array: Array, name: str) -> Value:
-    """Make a constant value; it joins a graph by `Graph.add_initializer`."""
+def make_initializer(array: Array, name: str, dtype: str | None = None) -> Value:
+    """Make a constant value; it joins a graph by `Graph.add_initializer`.
+
+    Args:
+        array: What it holds.
+        name: Its name.
+        dtype: What it is stored as, where numpy has no such type: `int4` and `uint4`
+            (two numbers a byte) or `bfloat16`; None for the array's own.
+    """
+    if dtype is not None:
+        with np.errstate(over="ignore"):
+            array = array.astype(ir.DataType[dtype.upper()].numpy())
     return ir.val(name, const_value=ir.tensor(array, name=name))
 
 
@@ -161,6 +174,48 @@ def size_bytes(value: Value) -> int | None:
     if len(known) < len(sizes):
         return None
     return math.ceil(math.prod(known) * value.dtype.itemsize)
+
+
+def set_dtype(value: Value, dtype: str) -> None:
+    """Give a tensor value a dtype: a numpy name, or `bfloat16`."""
+    # Copies of a graph share the type: it is replaced, not changed.
+    value.type = ir.TensorType(ir.DataType(dtype_code(dtype)))
+
+
+def dtype_code(dtype: str) -> int:
+    """The number of a dtype in ONNX files, as the attribute of a Cast has it."""
+    return int(ir.DataType[_DTYPE_NAMES.get(dtype, dtype).upper()])
+
+
+def places_for(node: Node, opset: int, dtype: str) -> tuple[set[int], set[int]]:
+    """Which inputs and outputs of a node may hold a dtype, by the ONNX standard.
+
+    Outputs count only where an input has the same type: what a Cast writes is not up
+    to what it reads.
+
+    Returns:
+        Indices; none for an operator that the standard's opset does not know.
+    """
+    try:
+        schema = onnx.defs.get_schema(node.op_type, opset, node.domain)
+    except onnx.defs.SchemaError:
+        return set(), set()
+    text = f"tensor({dtype})"
+    free = {
+        one.type_param_str
+        for one in schema.type_constraints
+        if text in one.allowed_type_strs
+    }
+
+    def types(formal: Sequence[Any], count: int) -> list[str]:
+        # The last one may stand for any number of them.
+        return [formal[min(i, len(formal) - 1)].type_str for i in range(count)]
+
+    read = types(schema.inputs, len(node.inputs)) if schema.inputs else []
+    written = types(schema.outputs, len(node.outputs)) if schema.outputs else []
+    inputs = {index for index, one in enumerate(read) if one in free}
+    shared = {read[index] for index in inputs}
+    return inputs, {index for index, one in enumerate(written) if one in shared}
 
 
 def set_dims(value: Value, sizes: Sequence[int | str | None]) -> None:
@@ -506,6 +561,13 @@ def _learn(value: Value, inferred: Value) -> None:
             for size, mine in zip(new, old, strict=True)
         )
     set_dims(value, new)
+
+
+def extract(model: IrModel, inputs: list[str], outputs: list[str]) -> IrModel:
+    """Copy what lies between some values, which are named."""
+    with foreign_errors("a part of the graph cannot be taken out"):
+        part = convenience.extract(model.graph, inputs, outputs)
+    return ir.Model(part, ir_version=model.ir_version)
 
 
 def remove_unused(model: IrModel) -> None:

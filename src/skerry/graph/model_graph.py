@@ -152,6 +152,10 @@ class Graph:
         self._ir.graph.inputs.append(value)
         return value
 
+    def import_domain(self, domain: str, version: int) -> None:
+        """Say which version of a domain's operators the nodes of it are."""
+        self._ir.graph.opset_imports[domain] = version
+
     def unique_name(self, wish: str) -> str:
         """Return the wish, with a number if it is taken; a name is given only once.
 
@@ -181,6 +185,19 @@ class Graph:
             value = self.value(name)
             if value not in self.output_values:
                 self._ir.graph.outputs.append(value)
+
+    def extract(self, inputs: Iterable[str], outputs: Iterable[str]) -> Graph:
+        """Return the part of the graph that makes some values out of others.
+
+        Args:
+            inputs: Names of values, which the part is given.
+            outputs: Names of values, which it makes.
+
+        Raises:
+            ModelError: The outputs need more than the inputs.
+        """
+        part = _onnx.extract(self._ir, list(inputs), list(outputs))
+        return Graph(part, name=self.name)
 
     def copy(self) -> Graph:
         """Return a graph of its own that shares the tensors."""

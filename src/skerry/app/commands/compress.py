@@ -24,6 +24,7 @@ from skerry.compress.search.evidence import (
 from skerry.compress.search.request import (
     DEFAULT_BUDGET,
     DEFAULT_DISTANCE,
+    DEFAULT_INTEGER_SHARE,
     Preference,
     Search,
 )
@@ -82,6 +83,7 @@ def compress(
     prefer: Preference = "latency",
     accuracy_drop: float | None = None,
     output_distance: float = DEFAULT_DISTANCE,
+    integer_share: float = DEFAULT_INTEGER_SHARE,
     latency_ms: float | None = None,
     size_bytes: int | None = None,
     memory_bytes: int | None = None,
@@ -115,6 +117,8 @@ def compress(
             default. This limit and those below may stand in skerry.toml too.
         output_distance: The same without labels: the largest mean relative squared
             error of the outputs.
+        integer_share: The least share of operators in integers where others are left
+            in float only because integers slow them down there; 0 allows all.
         latency_ms: The largest median latency allowed.
         size_bytes: The largest file allowed.
         memory_bytes: The largest peak of activation memory allowed.
@@ -160,6 +164,7 @@ def compress(
             budget=join_budgets(flags, given.budget, DEFAULT_BUDGET),
             distance=output_distance,
             prefer=prefer,
+            integer_share=integer_share,
             others=others,
             missing=missing,
             is_any_runtime=runtime == ANY,

@@ -29,7 +29,8 @@ from skerry.app.pipelines.embedding import (
     with_head,
 )
 from skerry.app.publish.build import make_release
-from skerry.compress.ptq.quantize import Quantize, StepContext, prepare
+from skerry.compress.ptq.prepare import prepare
+from skerry.compress.ptq.quantize import Quantize, StepContext
 from skerry.core.budget import Budget
 from skerry.core.clock import Clock
 from skerry.core.durable import make_folder, write_file

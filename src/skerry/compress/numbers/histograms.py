@@ -19,6 +19,9 @@ _NOTHING = -160
 
 _LARGEST_SHIFT = 62
 
+_NARROWEST = 2.0**-120
+"""The narrowest bins whose reciprocal is a float32."""
+
 
 class Histogram:
     """Counts numbers in a fixed number of bins, one row of bins a channel.
@@ -42,6 +45,7 @@ class Histogram:
         self._counts = np.zeros((channels, self._bins), np.int64)
         # The bins cover [-2^exponent, 2^exponent).
         self._exponents = np.full(channels, _NOTHING, np.int64)
+        self._ends: tuple[int, int] | None = None
 
     @property
     def edges(self) -> Array:
@@ -64,13 +68,28 @@ class Histogram:
         Args:
             rows: Finite float32, shape `(channels, any)`.
         """
+        self._ends = None
         self._widen(np.maximum(-rows.min(axis=1), rows.max(axis=1)))
         columns = max(_CHUNK, self._counts.size) // len(rows)
         for start in range(0, rows.shape[1], columns):
             part = rows[:, start : start + columns]
-            # Dividing by a power of two is exact, so no number changes its bin.
-            steps = np.floor(part / self._widths[:, None]).astype(np.int64)
-            self._counts += self._count(steps + self._bins // 2)
+            indices = self._steps(part)
+            indices += self._bins // 2
+            self._counts += self._count(indices)
+
+    def _steps(self, part: Array) -> Array:
+        """The bin of each number, int64, counted from zero.
+
+        Dividing by a power of two is exact, so no number changes its bin; and in
+        float32, which is faster, where no quotient is smaller than its dividend.
+        """
+        widths = self._widths[:, None]
+        if widths.min() >= _NARROWEST and widths.max() <= 1:
+            scaled = part * (1 / widths).astype(np.float32)
+        else:
+            scaled = part / widths
+        steps: Array = np.floor(scaled, out=scaled).astype(np.int64)
+        return steps
 
     def quantile(self, fraction: float) -> Array:
         """The number below which a fraction of all lies, one a channel."""
@@ -96,13 +115,25 @@ class Histogram:
             lowest: The last step below zero, one a channel.
             highest: The last step above zero, one a channel.
         """
-        steps = self.edges / scale[:, None]
+        # Bins at either end that nothing fell into add nothing.
+        first, end = self._occupied()
+        steps = self.edges[:, first : end + 1] / scale[:, None]
         nearest = np.clip(np.rint(steps), lowest[:, None], highest[:, None])
         beyond = steps - nearest
         integral = nearest / 12 + beyond * beyond * beyond / 3
-        summed = (self._counts * np.diff(integral, axis=1)).sum(axis=1)
-        mean: Array = summed / self._counts.sum(axis=1) / self._widths * scale**3
+        counts = self._counts[:, first:end]
+        summed = (counts * np.diff(integral, axis=1)).sum(axis=1)
+        mean: Array = summed / counts.sum(axis=1) / self._widths * scale**3
         return mean
+
+    def _occupied(self) -> tuple[int, int]:
+        """The first bin that counts anything, in any channel, and the one past all."""
+        if self._ends is None:
+            used = np.flatnonzero(self._counts.any(axis=0))
+            self._ends = (
+                (int(used[0]), int(used[-1]) + 1) if used.size else (0, self._bins)
+            )
+        return self._ends
 
     def _widen(self, largest: Array) -> None:
         _, exponents = np.frexp(largest.astype(np.float64))
@@ -118,13 +149,14 @@ class Histogram:
 
     def _count(self, indices: Array, weights: Array | None = None) -> Array:
         channels = len(indices)
-        offsets = np.arange(channels)[:, None] * self._bins
+        if channels > 1:
+            indices = indices + np.arange(channels)[:, None] * self._bins
         flat = np.bincount(
-            (indices + offsets).ravel(),
+            indices.ravel(),
             None if weights is None else weights.ravel(),
             minlength=channels * self._bins,
         )
-        return flat.astype(np.int64).reshape(channels, self._bins)
+        return flat.astype(np.int64, copy=False).reshape(channels, self._bins)
 
 
 def _quantile(counts: Array, edges: Array, fraction: float) -> Array:

@@ -118,7 +118,12 @@ def scale_and_zero_point(
     Returns:
         The scale (float32) and the zero point (`scheme.dtype`), shaped as the range.
     """
-    low, high = range.low.astype(np.float64), range.high.astype(np.float64)
+    return _parameters(
+        range.low.astype(np.float64), range.high.astype(np.float64), scheme
+    )
+
+
+def _parameters(low: Array, high: Array, scheme: Scheme) -> tuple[Array, Array]:
     if scheme.symmetric:
         middle = 0 if scheme.signed else 1 << (scheme.bits - 1)
         scale = _as_scale(np.maximum(-low, high) / (scheme.qmax - middle))
@@ -242,7 +247,9 @@ def _least_mse(
 
 def _mse(histogram: Histogram, scheme: Scheme, ends: Array) -> tuple[Array, Array]:
     """The mean squared error, and the most of it that rounding can explain."""
-    scale, zero_point = scale_and_zero_point(Range(low=ends[0], high=ends[1]), scheme)
+    # As a range holds its ends, without the checks that it makes each time.
+    low, high = ends.astype(np.float32).astype(np.float64)
+    scale, zero_point = _parameters(low, high, scheme)
     steps = scale.astype(np.float64)
     error = histogram.mean_squared_error(
         steps,

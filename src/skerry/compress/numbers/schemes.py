@@ -24,6 +24,8 @@ distributed most as they were."""
 SMALLEST_BITS = 2
 LARGEST_BITS = 16
 BYTE_BITS = 8
+PACKED_BITS = 4
+"""Codes of which a file holds two a byte."""
 _SMALLEST_PERCENTILE = 50.0
 _LARGEST_PERCENTILE = 100.0
 
@@ -33,8 +35,8 @@ class Scheme:
     """How one tensor is quantized.
 
     Attributes:
-        bits: The width of a code, 2 to 16. Up to 8 bits are stored one a byte
-            (4-bit codes are not packed), more in two bytes.
+        bits: The width of a code, 2 to 16. In memory up to 8 bits are one a
+            byte, more take two; a file packs two 4-bit codes into a byte.
         signed: Whether codes are signed.
         symmetric: Whether the range is as wide below zero as above. The zero point is
             then the middle code: 0 where signed, 2^(bits - 1) where not.

@@ -38,6 +38,9 @@ from skerry.graph import (
 
 _FLOAT_MEAN = ".float_mean"
 
+_OPSET_OF_AXES_INPUT = 18
+"""From here on the axes of a ReduceMean are an input."""
+
 
 def measure_shifts(
     graph: Graph,
@@ -68,7 +71,7 @@ def measure_shifts(
     Raises:
         DataError: There are no samples, or they do not fit the graph.
     """
-    layers = [node for node in graph.nodes if _bias_index(graph, node) is not None]
+    layers = [node for node in graph.nodes if bias_place(graph, node) is not None]
     if not layers:
         return {}
     names = {str(node.name): str(node.outputs[0].name) for node in layers}
@@ -117,7 +120,7 @@ def correct_biases(graph: Graph, shifts: Mapping[str, Array]) -> Graph:
     corrected = graph.copy()
     for node in corrected.nodes:
         shift = shifts.get(node.name or "")
-        place = None if shift is None else _bias_index(corrected, node)
+        place = None if shift is None else bias_place(corrected, node)
         if shift is None or place is None:
             continue
         holder, index = place
@@ -135,8 +138,12 @@ def correct_biases(graph: Graph, shifts: Mapping[str, Array]) -> Graph:
     return corrected
 
 
-def _bias_index(graph: Graph, node: Node) -> tuple[Node, int] | None:
-    """The node and input that hold a layer's bias; None where it can have none."""
+def bias_place(graph: Graph, node: Node) -> tuple[Node, int] | None:
+    """The node and input that hold a layer's bias; None where it can have none.
+
+    A convolution or Gemm that has none yet can be given one as input 2; the bias of a
+    matrix product is what an `Add` behind it adds.
+    """
     value = weight(graph, node)
     if value is None:
         return None
@@ -213,9 +220,15 @@ def _mean(graph: Graph, value: Value) -> Node:
     axes = [axis for axis in range(len(shape)) if axis != channel]
     kept = [size if axis == channel else 1 for axis, size in enumerate(shape)]
     name = graph.unique_name(f"{value.name}.mean")
+    made = make_value(name, "float32", kept)
+    if graph.opset < _OPSET_OF_AXES_INPUT:
+        return make_node(
+            "ReduceMean", [value], {"axes": axes, "keepdims": 1}, outputs=[made]
+        )
+    given = make_initializer(np.array(axes), graph.unique_name(f"{name}.axes"))
     return make_node(
         "ReduceMean",
-        [value],
-        {"axes": axes, "keepdims": 1},
-        outputs=[make_value(name, "float32", kept)],
+        [value, graph.add_initializer(given)],
+        {"keepdims": 1},
+        outputs=[made],
     )

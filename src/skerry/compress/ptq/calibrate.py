@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from skerry.compress.numbers.ranges import Range, RangeObserver
-from skerry.compress.numbers.schemes import Method, Scheme
+from skerry.compress.numbers.schemes import Scheme
 from skerry.compress.ptq.dead_zones import narrow
 from skerry.core.errors import DataError
 from skerry.core.seams import Array, LoadOptions, Runtime, Tensors
@@ -28,6 +28,10 @@ FEWEST_SAMPLES = 8
 LARGEST_SLICE = 1 << 16
 """Values of one tensor of one sample that enter a histogram: an evenly spaced part of
 a larger tensor tells its distribution, while minimum and maximum see all of it."""
+
+
+GATHERED = 1 << 14
+"""Numbers of one value that are gathered before a histogram counts them."""
 
 
 def calibrate(
@@ -59,12 +63,12 @@ def calibrate(
             becomes NaN or infinite.
     """
     names = sorted(values)
-    observers = {name: RangeObserver(scheme) for name in names}
+    observers = {name: _Observer(name, scheme) for name in names}
     for found in watch(
         graph, names, samples, runtime=runtime, threads=threads, progress=progress
     ):
         for name, observer in observers.items():
-            _observe(observer, found[name], name, scheme.method)
+            observer.add(found[name])
     ranges = {name: observer.range() for name, observer in observers.items()}
     return narrow(graph, ranges)
 
@@ -128,13 +132,56 @@ def check_finite(value: Array, name: str) -> None:
         )
 
 
-def _observe(observer: RangeObserver, value: Array, name: str, method: Method) -> None:
-    if not value.size:
-        return
-    check_finite(value, name)
-    flat = value.reshape(-1)
-    if method == "minmax" or flat.size <= LARGEST_SLICE:
-        observer.update(flat)
-        return
-    observer.update(flat[:: -(-flat.size // LARGEST_SLICE)])
-    observer.update(np.array([flat.min(), flat.max()], np.float32))
+class _Observer:
+    """Watches one value.
+
+    Numbers are gathered first: a histogram of a few costs as much as one of many.
+
+    Args:
+        name: What messages call the value.
+        scheme: How it will be quantized.
+    """
+
+    def __init__(self, name: str, scheme: Scheme) -> None:
+        self._name = name
+        self._method = scheme.method
+        self._ranges = RangeObserver(scheme)
+        self._gathered: list[Array] = []
+        self._size = 0
+
+    def add(self, value: Array) -> None:
+        """Take in what one sample makes of the value.
+
+        Raises:
+            DataError: It holds NaN or infinity.
+        """
+        if not value.size:
+            return
+        flat = value.reshape(-1)
+        ends = np.array([flat.min(), flat.max()])
+        # Either is NaN where anything is, so the ends tell of all.
+        check_finite(ends, self._name)
+        if self._method == "minmax":
+            self._gather(ends)
+        elif flat.size <= LARGEST_SLICE:
+            self._gather(flat)
+        else:
+            self._gather(flat[:: -(-flat.size // LARGEST_SLICE)])
+            self._gather(ends)
+
+    def range(self) -> Range:
+        """Choose the range from all that was seen."""
+        self._flush()
+        return self._ranges.range()
+
+    def _gather(self, numbers: Array) -> None:
+        # A copy: the whole of a large array must not stay for a slice of it.
+        self._gathered.append(numbers.copy())
+        self._size += numbers.size
+        if self._size >= GATHERED:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._gathered:
+            self._ranges.update(np.concatenate(self._gathered))
+            self._gathered, self._size = [], 0

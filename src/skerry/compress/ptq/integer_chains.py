@@ -18,7 +18,7 @@ from skerry.compress.ptq.operators import (
     weight,
 )
 from skerry.compress.ptq.patterns import Patterns
-from skerry.graph import Graph, Node, Value, dims
+from skerry.graph import Graph, Node, Value, attribute, dims
 
 CHEAP_SHARE = 0.25
 """Part of an operator's operands that may be float for it to be worth quantizing: the
@@ -40,46 +40,64 @@ class IntegerChains:
         self._graph = graph
         self._patterns = patterns
         self._keep_float = keep_float
+        self._parts: dict[Node, tuple[Node, ...]] = {}
+        self._whole: dict[Node, Node] = {}
+        for node in graph.nodes:
+            if node not in self._whole and self._is_candidate(node):
+                self._parts[node] = tuple(self._fused_into(node))
+                self._whole |= dict.fromkeys(self._parts[node], node)
         # The largest choice that is consistent: begin with everything, and take out
         # what gains nothing until all that is left does.
-        self._chosen = {node for node in graph.nodes if self._is_candidate(node)}
+        self._chosen = set(self._parts)
         while idle := [node for node in self._chosen if not self._gains(node)]:
             self._chosen.difference_update(idle)
 
     @property
+    def hosts(self) -> list[Node]:
+        """The nodes to quantize, in topological order, without those fused into one."""
+        return [node for node in self._graph.nodes if node in self._chosen]
+
+    @property
     def nodes(self) -> list[Node]:
-        """The nodes to quantize, in topological order, with the fused activations."""
-        fused = {self.activation(node) for node in self._chosen}
-        return [
-            node for node in self._graph.nodes if node in self._chosen or node in fused
-        ]
+        """The nodes to quantize, in topological order."""
+        whole = {node: self._whole.get(node, node) for node in self._graph.nodes}
+        return [node for node, host in whole.items() if host in self._chosen]
 
-    def is_chosen(self, node: Node) -> bool:
-        """Whether a node is computed in integers itself, and not fused into one."""
-        return node in self._chosen
-
-    def activation(self, node: Node) -> Node | None:
-        """The activation that vanishes into a node, or None."""
-        output = node.outputs[0]
-        if not standard(node) or output.is_graph_output():
-            return None
-        uses = list(output.uses())
-        if len(uses) != 1 or uses[0].idx != 0:
-            return None
-        reader = uses[0].node
-        names = self._patterns.activations.get(node.op_type, frozenset())
-        fits = reader.op_type in names and standard(reader)
-        is_free = reader.name not in self._keep_float
-        # A reader inside If or Loop belongs to another graph.
-        return reader if fits and is_free and reader.graph is node.graph else None
+    @property
+    def observed(self) -> set[Value]:
+        """The values whose ranges are needed, whatever else is kept in float."""
+        patterns = self._patterns
+        found: set[Value] = set()
+        for node, parts in self._parts.items():
+            if node in self._chosen or node.op_type in patterns.layers:
+                found.update(activations(self._graph, node))
+                found.update(part.outputs[0] for part in (node, *parts))
+        return found
 
     def result(self, node: Node) -> Value:
-        """What a node makes, with the activation that is fused into it."""
-        activation = self.activation(node)
-        return (activation or node).outputs[0]
+        """What a node makes, with all that is fused into it."""
+        return (self._parts.get(node, ()) or (node,))[-1].outputs[0]
+
+    def bias(self, node: Node) -> Node | None:
+        """The addition that is the bias of a matrix product, or None.
+
+        Both become one Gemm, which is computed in integers if its bias is one.
+        """
+        value = weight(self._graph, node) if node.op_type == "MatMul" else None
+        weights = self._graph.constant(value)
+        reader, index = self._only_reader(node)
+        if weights is None or weights.ndim != 2 or reader is None:
+            return None
+        if reader.op_type != "Add":
+            return None
+        constant = self._graph.constant(reader.inputs[1 - index])
+        is_vector = constant is not None and constant.shape == weights.shape[1:]
+        return reader if is_vector else None
 
     def carries(self, node: Node) -> bool:
         """Whether a node passes integers on with their scale."""
+        if node.op_type == "Resize" and attribute(node, "mode", "nearest") != "nearest":
+            return False
         return (
             standard(node)
             and node.op_type in self._patterns.carries
@@ -96,6 +114,28 @@ class IntegerChains:
         if node.op_type in self._patterns.float_results:
             return bool(readers) and all(reader in self._chosen for reader in readers)
         return True
+
+    def _fused_into(self, node: Node) -> Iterator[Node]:
+        """What vanishes into a node: its bias, the activation behind it."""
+        bias = self.bias(node)
+        if bias is not None:
+            yield bias
+        activation, index = self._only_reader(bias or node)
+        names = self._patterns.activations.get(node.op_type, frozenset())
+        if activation is not None and not index and activation.op_type in names:
+            yield activation
+
+    def _only_reader(self, node: Node) -> tuple[Node | None, int]:
+        """What alone reads a node's result, and as which of its inputs."""
+        output = node.outputs[0]
+        uses = list(output.uses())
+        if len(uses) != 1 or output.is_graph_output():
+            return None, 0
+        reader, index = uses[0]
+        # A reader inside If or Loop belongs to another graph.
+        fits = standard(reader) and reader.graph is node.graph
+        is_free = reader.name not in self._keep_float
+        return (reader, index) if fits and is_free else (None, 0)
 
     def _is_candidate(self, node: Node) -> bool:
         if not standard(node) or node.name in self._keep_float:
@@ -135,12 +175,8 @@ class IntegerChains:
             producer = None if source is None else source.producer()
         if producer is None:
             return False
-        if producer.op_type in self._patterns.all_activations:
-            source = producer.inputs[0]
-            host = None if source is None else source.producer()
-            if host is not None and self.activation(host) is producer:
-                producer = host
-        return producer in self._chosen and self.writes_integers(producer)
+        host = self._whole.get(producer, producer)
+        return host in self._chosen and self.writes_integers(host)
 
     def _readers(self, value: Value) -> Iterator[Node]:
         """What reads a value, directly or carried."""

@@ -34,6 +34,7 @@ class Plan:
         outputs: What each of the nodes above writes in integers, by the node's name:
             its own output, or that of the activation fused into it. A node that
             writes floats has no entry.
+        biases: By the name of a matrix product, that of the addition that is its bias.
     """
 
     nodes: tuple[str, ...]
@@ -41,22 +42,18 @@ class Plan:
     reads: Mapping[str, str] = field(default_factory=dict)
     writes: Mapping[str, str] = field(default_factory=dict)
     outputs: Mapping[str, str] = field(default_factory=dict)
+    biases: Mapping[str, str] = field(default_factory=dict)
 
 
 def observable(
     graph: Graph, operators: Operators, runtime: str = DEFAULT_RUNTIME
 ) -> frozenset[str]:
     """Names of all values whose range a plan may need, whatever stays float."""
-    found: set[str] = set()
     if operators == "fused":
         # The more is kept in float, the fewer chains there are.
         chains = IntegerChains(graph, patterns_of(runtime), frozenset())
-        for node in chains.nodes:
-            found.update(_name(value) for value in activations(graph, node))
-            found.update(
-                _name(value) for value in (node.outputs[0], chains.result(node))
-            )
-        return frozenset(found)
+        return frozenset(_name(value) for value in chains.observed)
+    found: set[str] = set()
     for node in quantizable(graph, operators):
         found.update(_name(value) for value in activations(graph, node))
         fused = fused_activation(node)
@@ -128,14 +125,14 @@ def plan_quantization(
 
 
 def _plan_chains(chains: IntegerChains, graph: Graph) -> Plan:
-    nodes = chains.nodes
-    hosts = [node for node in nodes if chains.is_chosen(node)]
+    hosts = chains.hosts
     outputs = {
         _name(node): _name(chains.result(node))
         for node in hosts
         if chains.writes_integers(node)
     }
     writes = {output: output for output in outputs.values()}
+    biases = [(node, chains.bias(node)) for node in hosts]
     carries = []
     for node in graph.nodes:
         source = node.inputs[0] if node.inputs else None
@@ -150,11 +147,12 @@ def _plan_chains(chains: IntegerChains, graph: Graph) -> Plan:
         if _name(value) not in writes
     }
     return Plan(
-        nodes=tuple(_name(node) for node in nodes),
+        nodes=tuple(_name(node) for node in chains.nodes),
         carries=tuple(carries),
         reads=reads,
         writes=writes,
         outputs=outputs,
+        biases={_name(node): _name(add) for node, add in biases if add is not None},
     )
 
 

@@ -2,37 +2,55 @@
 
 The format (QDQ) is the one that onnxruntime, OpenVINO and TensorRT fuse into integer
 kernels: each quantized value passes through a pair, weights are stored as integers
-behind a DequantizeLinear, biases as int32 with the scale of the sum they are added to
+behind a DequantizeLinear (INT8 a byte each, INT4
+two a byte), biases as int32 with the scale of the sum they are added to
 (ONNX operator specification; Jacob et al. 2018, section 2.4).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import numpy as np
 
 from skerry.compress.numbers.ranges import Range, scale_and_zero_point
-from skerry.compress.numbers.schemes import INT8_WEIGHTS, UINT8_ACTIVATIONS, Scheme
+from skerry.compress.numbers.schemes import (
+    BYTE_BITS,
+    INT8_WEIGHTS,
+    PACKED_BITS,
+    UINT8_ACTIVATIONS,
+    Scheme,
+)
 from skerry.compress.numbers.tensors import QuantizedTensor, quantize_tensor
 from skerry.compress.ptq.operators import Role, operands, role, weight
 from skerry.compress.ptq.plan import Plan
 from skerry.compress.ptq.weight_ranges import quantize_weights
+from skerry.core.errors import ModelError
 from skerry.core.seams import Array
 from skerry.graph import (
     Graph,
     Node,
     Value,
     attribute,
+    constants_to_initializers,
+    infer_shapes,
     make_initializer,
     make_node,
+    name_all_nodes,
     place_after,
     remove_dead,
+    upgrade_opset,
 )
 
 _INT32 = np.iinfo(np.int32)
+
+WIDE_OPSET = 21
+"""Here QuantizeLinear and DequantizeLinear learnt 16 and 4 bits; before it, they are
+operators of onnxruntime's own domain, which OpenVINO reads as well."""
+
+_OWN_DOMAIN = "com.microsoft"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,8 +67,32 @@ class Schemes:
     activations: Scheme = UINT8_ACTIVATIONS
     per_channel: bool = True
 
+    @property
+    def needs_wide_opset(self) -> bool:
+        """Whether there are codes of 16 or 4 bits."""
+        return self.weights.bits != BYTE_BITS or self.activations.bits != BYTE_BITS
+
 
 DEFAULT_SCHEMES = Schemes()
+
+
+def raise_opset(graph: Graph, schemes: Schemes) -> Graph:
+    """Return the graph in an opset that has codes of these widths, where that works.
+
+    Where an operator cannot be converted it is returned as it was: `insert_qdq` then
+    writes the operators of onnxruntime's domain.
+
+    Args:
+        graph: Its nodes are named; those names stay.
+        schemes: What will be written into it.
+    """
+    if not schemes.needs_wide_opset or graph.opset >= WIDE_OPSET:
+        return graph
+    try:
+        raised = constants_to_initializers(upgrade_opset(graph, WIDE_OPSET))
+        return infer_shapes(name_all_nodes(raised))
+    except ModelError:
+        return graph
 
 
 def insert_qdq(
@@ -71,7 +113,8 @@ def insert_qdq(
             says; all others are rounded to the nearest.
 
     Returns:
-        A graph of the same signature and opset.
+        A graph of the same signature and opset; codes of 16 or 4 bits want opset 21,
+        see `raise_opset`.
 
     Raises:
         DataError: Weights are NaN or infinite.
@@ -99,8 +142,16 @@ class _Writer:
         self._schemes = schemes
         self._codes = codes
         self._quantized = frozenset(plan.nodes)
+        added = frozenset(plan.biases.values())
+        self._added = {
+            str(node.name): node for node in graph.nodes if node.name in added
+        }
         self._parameters: dict[str, tuple[Value, Value]] = {}
         self._shared: dict[tuple[str, str], Value] = {}
+        self._domain = ""
+        if schemes.needs_wide_opset and graph.opset < WIDE_OPSET:
+            self._domain = _OWN_DOMAIN
+            graph.import_domain(_OWN_DOMAIN, 1)
 
     def quantize_weights(self) -> None:
         """Put integer weights, biases and constant operands before their nodes."""
@@ -109,7 +160,7 @@ class _Writer:
                 continue
             if role(node) is Role.WEIGHTS:
                 self._weights_of(node)
-            elif role(node) is Role.ARITHMETIC:
+            elif role(node) is Role.ARITHMETIC and node.name not in self._added:
                 self._operands_of(node)
 
     def quantize_activations(self) -> None:
@@ -152,14 +203,21 @@ class _Writer:
                 codes.scale,
                 codes.zero_point,
                 axis,
+                bits=codes.scheme.bits,
             )
         node.replace_input_with(1, self._shared[key])
-        if len(node.inputs) > 2 and node.inputs[2] is not None:
-            self._bias_of(node, node.inputs[2], codes.scale)
+        add = self._added.get(self._plan.biases.get(node.name or "", ""))
+        if add is not None:
+            index = int(add.inputs[0] is node.outputs[0])
+            self._bias_of(node, add, index, codes.scale)
+        elif len(node.inputs) > 2:
+            self._bias_of(node, node, 2, codes.scale)
 
-    def _bias_of(self, node: Node, value: Value, weight_scale: Array) -> None:
+    def _bias_of(
+        self, node: Node, holder: Node, index: int, weight_scale: Array
+    ) -> None:
         """Store the bias as int32, unless it is no vector or would not fit."""
-        bias = self.graph.constant(value)
+        bias = self.graph.constant(holder.inputs[index])
         source = node.inputs[0]
         scaled_alike = node.op_type != "Gemm" or (
             attribute(node, "alpha", 1.0) == 1.0 and attribute(node, "beta", 1.0) == 1.0
@@ -178,8 +236,9 @@ class _Writer:
             scale.astype(np.float32),
             np.zeros(scale.shape, np.int32),
             0 if scale.ndim else None,
+            bits=_INT32.bits,
         )
-        node.replace_input_with(2, stored)
+        holder.replace_input_with(index, stored)
 
     def _operands_of(self, node: Node) -> None:
         """Quantize the constant float operands of arithmetic (`Add`, `Mul`, …)."""
@@ -191,15 +250,24 @@ class _Writer:
                 continue
             key = (str(value.name), "operand")
             if key not in self._shared:
-                codes = quantize_tensor(constant, self._schemes.activations)
+                codes = quantize_tensor(constant, self._constant_scheme)
                 self._shared[key] = self._dequantized(
                     f"{value.name}.operand",
                     codes.values,
                     codes.scale,
                     codes.zero_point,
                     None,
+                    bits=codes.scheme.bits,
                 )
             node.replace_input_with(index, self._shared[key])
+
+    @property
+    def _constant_scheme(self) -> Scheme:
+        """How constant operands are quantized: a handful is no distribution."""
+        scheme = self._schemes.activations
+        return (
+            replace(scheme, method="minmax") if scheme.method == "entropy" else scheme
+        )
 
     def _constant(self, value: Value) -> Array:
         constant = self.graph.constant(value)
@@ -228,34 +296,47 @@ class _Writer:
             [value, scale_value, zero_value],
             outputs=[self.graph.unique_name(f"{name}.q")],
             name=self.graph.unique_name(f"{name}.QuantizeLinear"),
+            domain=self._domain,
         )
         dequantize = make_node(
             "DequantizeLinear",
             [quantize.outputs[0], scale_value, zero_value],
             outputs=[self.graph.unique_name(f"{name}.dq")],
             name=self.graph.unique_name(f"{name}.DequantizeLinear"),
+            domain=self._domain,
         )
         place_after(self.graph, value, [quantize, dequantize])
         return dequantize.outputs[0]
 
     def _dequantized(
-        self, name: str, codes: Array, scale: Array, zero_point: Array, axis: int | None
+        self,
+        name: str,
+        codes: Array,
+        scale: Array,
+        zero_point: Array,
+        axis: int | None,
+        *,
+        bits: int,
     ) -> Value:
-        stored = self._constant_value(f"{name}.codes", codes)
+        packed = "int4" if bits == PACKED_BITS else None
+        stored = self._constant_value(f"{name}.codes", codes, packed)
         node = make_node(
             "DequantizeLinear",
             [
                 stored,
                 self._constant_value(f"{name}.codes.scale", scale),
-                self._constant_value(f"{name}.codes.zero_point", zero_point),
+                self._constant_value(f"{name}.codes.zero_point", zero_point, packed),
             ],
             {} if axis is None else {"axis": axis},
             outputs=[self.graph.unique_name(f"{name}.dequantized")],
             name=self.graph.unique_name(f"{name}.DequantizeLinear"),
+            domain=self._domain,
         )
         place_after(self.graph, stored, [node])
         return node.outputs[0]
 
-    def _constant_value(self, name: str, array: Array) -> Value:
+    def _constant_value(
+        self, name: str, array: Array, dtype: str | None = None
+    ) -> Value:
         unique = self.graph.unique_name(name)
-        return self.graph.add_initializer(make_initializer(array, unique))
+        return self.graph.add_initializer(make_initializer(array, unique, dtype))

@@ -12,49 +12,26 @@ import numpy as np
 from skerry.compress.numbers.ranges import Range
 from skerry.compress.numbers.schemes import Method
 from skerry.compress.numbers.tensors import QuantizedTensor
+from skerry.compress.ptq.adaptive import MOST_SAMPLES, round_layers
+from skerry.compress.ptq.bare_products import give_biases
 from skerry.compress.ptq.bias import correct_biases, measure_shifts
 from skerry.compress.ptq.calibrate import Progress, calibrate
 from skerry.compress.ptq.equalize import Equalization, equalize
-from skerry.compress.ptq.operators import (
-    Operators,
-    quantizable,
-)
+from skerry.compress.ptq.kept_float import shield_floats
+from skerry.compress.ptq.operators import Operators
 from skerry.compress.ptq.patterns import DEFAULT_RUNTIME, patterns_of
 from skerry.compress.ptq.plan import observable, plan_quantization
-from skerry.compress.ptq.qdq import DEFAULT_SCHEMES, Schemes, insert_qdq
-from skerry.core.errors import ModelError, UsageError
+from skerry.compress.ptq.prepare import prepare
+from skerry.compress.ptq.qdq import DEFAULT_SCHEMES, Schemes, insert_qdq, raise_opset
+from skerry.core.errors import UsageError
 from skerry.core.names import did_you_mean
 from skerry.core.recipe import ParamValue, StepSpec
 from skerry.core.seams import Array, Runtime
-from skerry.graph import (
-    Graph,
-    constants_to_initializers,
-    fold_affine,
-    fold_batch_norm,
-    fold_constants,
-    infer_shapes,
-    name_all_nodes,
-    upgrade_opset,
-)
+from skerry.graph import Graph
 from skerry.tasks.samples import SampleSource
-
-QDQ_OPSET = 17
-"""Pairs per channel need opset 13; 17 is what every runtime of today reads."""
 
 ACTIVATION_BITS = (8, 16)
 WEIGHT_BITS = (4, 8)
-
-_QUANTIZED_ALREADY = frozenset(
-    {
-        "ConvInteger",
-        "DequantizeLinear",
-        "DynamicQuantizeLinear",
-        "MatMulInteger",
-        "QLinearConv",
-        "QLinearMatMul",
-        "QuantizeLinear",
-    }
-)
 
 
 Rounding = Literal["nearest", "adaptive"]
@@ -110,6 +87,7 @@ class Quantize:
             all, by the ranges of weights, or also by what activations show.
         weight_method: How ranges of weights are chosen.
         correct_bias: Whether biases make up for the mean error of their layer.
+        rounding: How weights are rounded.
         activation_bits: 8 or 16. Products of 16 bits are computed in float on CPUs:
             that is for accelerators, and for what eight bits cannot hold.
         activation_symmetric: Whether activations are signed with their zero at code 0,
@@ -131,6 +109,7 @@ class Quantize:
     equalize: Equalization = "none"
     weight_method: Method = "minmax"
     correct_bias: bool = False
+    rounding: Rounding = "nearest"
     activation_bits: int = 8
     activation_symmetric: bool = False
     weight_bits: int = 8
@@ -146,6 +125,11 @@ class Quantize:
             raise UsageError(
                 f"cannot equalize by {self.equalize!r}",
                 hint=did_you_mean(str(self.equalize), get_args(Equalization)),
+            )
+        if self.rounding not in get_args(Rounding):
+            raise UsageError(
+                f"cannot round by {self.rounding!r}",
+                hint=did_you_mean(str(self.rounding), get_args(Rounding)),
             )
         for name, value, known in (
             ("activation_bits", self.activation_bits, ACTIVATION_BITS),
@@ -239,6 +223,8 @@ class Quantize:
             threads=context.threads,
             progress=context.progress,
         )
+        if self.rounding == "adaptive":
+            return self._rounded(equalized, ranges, context)
         if not self.correct_bias:
             return Measured(ranges=ranges)
         whole = replace(self, keep_float=()).write(equalized, ranges)
@@ -251,6 +237,24 @@ class Quantize:
             progress=context.progress,
         )
         return Measured(ranges=ranges, shifts=shifts)
+
+    def _rounded(
+        self, equalized: Graph, ranges: Mapping[str, Range], context: StepContext
+    ) -> Measured:
+        chosen = round_layers(
+            equalized,
+            plan_quantization(
+                equalized, operators=self.operators, runtime=self.runtime
+            ),
+            ranges,
+            self.schemes,
+            (sample.inputs for sample in _some(context.calibration, MOST_SAMPLES)),
+            correct_bias=self.correct_bias,
+            runtime=context.runtime,
+            threads=context.threads,
+            progress=context.progress,
+        )
+        return Measured(ranges=ranges, shifts=chosen.shifts, codes=chosen.codes)
 
     def write(
         self,
@@ -279,8 +283,11 @@ class Quantize:
         )
         quantized = frozenset(plan.nodes)
         wanted = {name: one for name, one in shifts.items() if name in quantized}
-        corrected = correct_biases(equalized, wanted)
-        return insert_qdq(corrected, plan, ranges, self.schemes, codes)
+        ready = raise_opset(correct_biases(equalized, wanted), self.schemes)
+        written = insert_qdq(ready, plan, ranges, self.schemes, codes)
+        shield_floats(written)
+        give_biases(written)
+        return written
 
     def spec(self) -> StepSpec:
         """This step as a recipe holds it."""
@@ -292,6 +299,7 @@ class Quantize:
             "equalize": self.equalize,
             "weight_method": self.weight_method,
             "correct_bias": self.correct_bias,
+            "rounding": self.rounding,
             "activation_bits": self.activation_bits,
             "activation_symmetric": self.activation_symmetric,
             "weight_bits": self.weight_bits,
@@ -312,6 +320,7 @@ SEARCH_RANGES: Mapping[str, tuple[ParamValue, ...]] = {
     "equalize": get_args(Equalization),
     "weight_method": get_args(Method),
     "correct_bias": (True, False),
+    "rounding": get_args(Rounding),
     "activation_bits": ACTIVATION_BITS,
     "activation_symmetric": (True, False),
     "weight_bits": WEIGHT_BITS,
@@ -319,55 +328,11 @@ SEARCH_RANGES: Mapping[str, tuple[ParamValue, ...]] = {
 """What a search may set each parameter of the step to."""
 
 
-def prepare(graph: Graph) -> Graph:
-    """Bring a float graph into the form that quantization works on.
-
-    Nodes are named, constants are initializers, batch normalization and other scaling
-    are folded into convolutions (Jacob et al. 2018, section 3.2), value types are
-    known.
-
-    Args:
-        graph: Any float graph; it is left as it was.
-
-    Raises:
-        ModelError: It cannot be brought to the opset that quantization needs, is
-            quantized already, has no weights to quantize, or has NaN among them.
-    """
-    _check_float(graph)
-    ready = upgrade_opset(graph, QDQ_OPSET)
-    ready = constants_to_initializers(ready)
-    ready = fold_constants(ready)
-    ready = fold_affine(fold_batch_norm(ready))
-    ready = infer_shapes(name_all_nodes(ready))
-    _check_weights(ready)
-    return ready
-
-
-def _check_float(graph: Graph) -> None:
-    for node in graph.all_nodes:
-        if node.op_type in _QUANTIZED_ALREADY:
-            raise ModelError(
-                f"{graph.name} is quantized already: it has a {node.op_type} node "
-                f"{node.name!r}",
-                hint="Give the float model that it was made from.",
-            )
-
-
-def _check_weights(graph: Graph) -> None:
-    """Refuse what leaves nothing to do, or has weights that no scale fits."""
-    nodes = quantizable(graph, "weights")
-    if not nodes:
-        raise ModelError(
-            f"{graph.name} has nothing to quantize: no Conv, Gemm or MatMul with "
-            "constant float32 weights",
-            hint="Give a float32 model; float16 ones must be converted first.",
-        )
-    for node in nodes:
-        for value in filter(None, node.inputs[1:]):
-            array = graph.constant(value)
-            if array is not None and not np.isfinite(array).all():
-                raise ModelError(
-                    f"{graph.name}: the tensor {value.name!r} of the {node.op_type} "
-                    f"node {node.name!r} holds NaN or infinity",
-                    hint="Train or export the model again.",
-                )
+def _some(samples: SampleSource, most: int) -> SampleSource:
+    """No more than so many samples, spread evenly over all."""
+    count = len(samples)
+    if count <= most:
+        return samples
+    mask = np.zeros(count, np.bool_)
+    mask[np.arange(most) * count // most] = True
+    return samples.pick(mask)

@@ -12,11 +12,12 @@ returned come from the report half, which nothing here has looked at before.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
+from skerry.compress.ptq.operators import weight
 from skerry.compress.ptq.plan import Plan, plan_quantization
 from skerry.compress.ptq.quantize import ACCURATE, Quantize
 from skerry.compress.search.candidates import Candidate, Choice, recipe_of
@@ -30,19 +31,22 @@ from skerry.compress.search.ranking import Standing, best
 from skerry.compress.search.request import Search
 from skerry.compress.search.sensitivity import measure_sensitivity
 from skerry.compress.search.timing import TIE
-from skerry.compress.search.trials import Trials
+from skerry.compress.search.trials import TOO_FEW_INTEGERS, Trials
 from skerry.core.model import Model
 from skerry.core.plugins import STEPS as REGISTERED
 from skerry.core.plugins import names
 from skerry.core.profile import Profile
 from skerry.core.recipe import Recipe, StepSpec
 from skerry.core.seams import LoadOptions
-from skerry.graph import Graph, write_graph
+from skerry.graph import Graph, Node, write_graph
 
 SENSITIVITY_SAMPLES = 3
 """Samples on which operators are quantized one by one: enough to rank them."""
 
 PROFILE_REPEATS = 5
+
+ROUNDING = 1e-9
+"""A tenth of ten operators is one, however 1 - 0.9 is rounded."""
 
 PLAIN: Mapping[str, Quantize] = {
     "plain INT8: every operator, MinMax, per tensor": Quantize(
@@ -102,8 +106,11 @@ class _Order:
             self._try(title, step)
         for title, step in STEPS.items():
             found = self._try(title, step)
-            if not found.refusal:
+            is_slow = found.latency is not None and found.drop is None
+            if is_slow or not found.refusal:
                 self._free_the_slower(found, step)
+            # Other ranges would be as slow.
+            if is_slow or self._trials.holding():
                 break
         else:
             self._put_back()
@@ -128,17 +135,33 @@ class _Order:
     def _free_the_slower(self, found: Candidate, step: Quantize) -> None:
         """Leave in float what integers make slower, where that is worth a trial."""
         saved = self._saved(found, step)
-        slower = slower_in_integers(saved)
-        if -sum(saved[name] for name in slower) <= TIE:
-            return
-        kept = tuple(sorted(slower))
-        title = f"{found.title}, {len(kept)} that integers slow down kept float"
-        self._try(title, replace(step, keep_float=kept), must_win=True)
+        slower = slower_in_integers(saved, self._weight_shares(saved))
+        allowed = int(len(saved) * (1 - self._search.integer_share) + ROUNDING)
+        for count in sorted({min(allowed, len(slower)), len(slower)} - {0}):
+            kept = slower[:count]
+            if -sum(saved[name] for name in kept) <= TIE:
+                continue
+            self._trials.attempt(
+                f"{found.title}, {count} that integers slow down kept float",
+                recipe_of(replace(step, keep_float=tuple(sorted(kept)))),
+                must_win=True,
+                is_only_timed=count > allowed,
+            )
+
+    def _weight_shares(self, nodes: Iterable[str]) -> dict[str, float]:
+        """By operator, the share of the source's file that its weights are."""
+        prepared, total = self._trials.maker.prepared, self._trials.source.size_bytes
+        wanted = frozenset(nodes)
+        return {
+            node.name or "": _weight_bytes(prepared, node) / max(total, 1)
+            for node in prepared.nodes
+            if node.name in wanted
+        }
 
     def _put_back(self) -> None:
         """Keep the operators that hurt most in float, as few as hold the budget."""
         first, step = self._closest_step()
-        if first.model is None:
+        if first.drop is None:
             return
         saved = self._saved(first, step)
         self._sensitivity = self._measure_sensitivity(step)
@@ -173,12 +196,19 @@ class _Order:
 
     def _saved(self, found: Candidate, step: Quantize) -> dict[str, float]:
         """By operator, the share of the float model's time that its integers save."""
-        if found.model is None:
+        model = found.model
+        if model is None:
             return {}
+        key = {**self._trials.latency_key(model), "saved": PROFILE_REPEATS}
+        return self._trials.remembered(
+            "saved", key, dict[str, float], lambda: self._measure_saved(model, step)
+        )
+
+    def _measure_saved(self, quantized: Model, step: Quantize) -> dict[str, float]:
         prepared = self._trials.maker.prepared
         with tempfile.TemporaryDirectory(prefix="skerry-") as folder:
             before = self._profile(write_graph(prepared, Path(folder) / "float.onnx"))
-        after = self._profile(found.model)
+        after = self._profile(quantized)
         saved = saved_ms(prepared, self._plan(step), before, after)
         total_ms = max(before.total_ms, 1e-9)
         return {name: time_ms / total_ms for name, time_ms in saved.items()}
@@ -272,9 +302,20 @@ class _Order:
             )
         if chosen is None:
             yield from self._why_none()
+        yield from self._what_would_be_faster(chosen)
+
+    def _what_would_be_faster(self, chosen: Candidate | None) -> Iterator[str]:
+        search = self._search
         here = 1.0 if chosen is None or not chosen.latency else chosen.latency.median
         for one in self._trials.candidates:
             is_faster = one.latency and one.latency.median < here * (1 - TIE)
+            if is_faster and one.refusal == TOO_FEW_INTEGERS and one.step is not None:
+                yield (
+                    f"With {len(one.step.keep_float)} operators in float that integers "
+                    "slow down it would take "
+                    f"{one.latency.median if one.latency else 1:.2f} × of the source's "
+                    "time: --integer-share 0 allows that."
+                )
             if one.runtime != search.runtime.name and is_faster and not one.refusal:
                 yield (
                     f"On {one.runtime} the {_which(one)} takes "
@@ -302,6 +343,12 @@ class _Order:
             f"{close.seen} samples. Allow more, give more calibration samples, or "
             "train the model with quantization in the loop."
         )
+
+
+def _weight_bytes(graph: Graph, node: Node) -> int:
+    value = weight(graph, node)
+    array = None if value is None else graph.constant(value)
+    return 0 if array is None else array.nbytes
 
 
 def _which(candidate: Candidate) -> str:

@@ -432,7 +432,8 @@ class _Proof:
         self, latency: LatencyChange, delta: PairedDelta | None, size: Change
     ) -> list[str]:
         notes = []
-        if self._choice.chosen is None:
+        is_none = all(one.refusal for one in self._choice.candidates)
+        if self._choice.chosen is None and is_none:
             notes.append(
                 "Nothing that was tried holds the budget: the source model is returned."
             )

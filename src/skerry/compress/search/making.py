@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from skerry.compress.ptq.equalize import Equalization
-from skerry.compress.ptq.quantize import Measured, Quantize, StepContext, prepare
+from skerry.compress.ptq.prepare import prepare
+from skerry.compress.ptq.quantize import Measured, Quantize, StepContext
 from skerry.compress.search.cache import Cache, fingerprint, versions
 from skerry.compress.search.candidates import quantize_step
 from skerry.compress.search.stored import decode_measured, encode_measured
@@ -79,7 +80,8 @@ class Maker:
         bytes.
         """
         whole = replace(step, keep_float=())
-        if not step.correct_bias and step.equalize == "none":
+        is_plain = step.rounding == "nearest" and not step.correct_bias
+        if is_plain and step.equalize == "none":
             # These two have no part in the ranges then.
             whole = replace(whole, per_channel=True, weight_method="minmax")
         if whole not in self._measures:

@@ -20,6 +20,10 @@ DEFAULT_DISTANCE = 0.01
 dB, what a golden sample of a release may differ by where its task says nothing else. A
 model beyond it would be refused by each device that checks it."""
 
+DEFAULT_INTEGER_SHARE = 0.9
+"""Share of the operators that a step quantizes which must stay in integers when others
+are left in float for their time alone: each of those makes the file larger."""
+
 Preference = Literal["latency", "size", "accuracy"]
 """What counts among those that hold the budget: `latency` takes the fastest, `size`
 the smallest file, `accuracy` the one that loses least of those that are faster or
@@ -39,6 +43,8 @@ class Search:
         budget: What must hold.
         distance: The largest mean relative squared error of outputs without a task.
         prefer: What counts among those that hold.
+        integer_share: The least share of operators in integers where others are left
+            in float only because integers slow them down.
         others: Further runtimes to try.
         missing: Why a runtime was not tried, by its name.
         is_any_runtime: Whether the result may run on one of the others.
@@ -54,6 +60,7 @@ class Search:
     budget: Budget = DEFAULT_BUDGET
     distance: float = DEFAULT_DISTANCE
     prefer: Preference = "latency"
+    integer_share: float = DEFAULT_INTEGER_SHARE
     others: tuple[Runtime, ...] = ()
     missing: Mapping[str, str] = field(default_factory=dict)
     is_any_runtime: bool = False

@@ -6,7 +6,9 @@ An `.npz` of plain arrays, named by what they are and whose; never a pickle.
 from __future__ import annotations
 
 import io
+import struct
 import zipfile
+import zlib
 from dataclasses import asdict
 
 import msgspec
@@ -52,7 +54,10 @@ def decode_measured(content: bytes) -> Measured | None:
             return _measured(head, {name: arrays[name] for name in arrays.files})
     except (
         *(KeyError, ValueError, TypeError, IndexError, OSError, EOFError),
-        *(zipfile.BadZipFile, msgspec.DecodeError, SkerryError),
+        # What the reader of archives makes of damage, by where it is.
+        *(zipfile.BadZipFile, zlib.error, RuntimeError, MemoryError, OverflowError),
+        *(SyntaxError, UnicodeError, struct.error),
+        *(msgspec.DecodeError, SkerryError),
     ):
         return None
 

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import msgspec
 
+from skerry.compress.ptq.calibrate import FEWEST_SAMPLES
 from skerry.compress.ptq.quantize import StepContext
 from skerry.compress.search.cache import Key, fingerprint, versions
 from skerry.compress.search.candidates import Candidate
@@ -29,13 +30,24 @@ from skerry.compress.search.scoring import (
     UnlabelledScorer,
 )
 from skerry.compress.search.timing import SOURCE, TIE, is_slower, time_models
-from skerry.core.errors import ModelError
+from skerry.core.errors import DataError, ModelError
 from skerry.core.model import Model
 from skerry.core.recipe import Recipe
 from skerry.core.seams import LoadOptions, Runtime, Tensors
 from skerry.graph import Graph
 from skerry.tasks.measure import Ratio
+from skerry.tasks.samples import SampleSource
 from skerry.tasks.task import task_to_toml
+
+
+def _first(samples: SampleSource) -> Tensors:
+    for sample in samples:
+        return sample.inputs
+    raise DataError(
+        "there are no calibration samples",
+        hint=f"Give {FEWEST_SAMPLES} or more real inputs of the model.",
+    )
+
 
 Kept = TypeVar("Kept")
 """What a cache keeps as JSON."""
@@ -47,6 +59,9 @@ class _KeptScore:
 
     seen: Seen
     limit: float | None
+
+
+TOO_FEW_INTEGERS = "not scored: more in float than --integer-share allows"
 
 
 class Trials:
@@ -77,7 +92,7 @@ class Trials:
         self.maker = Maker(
             source, graph, self.context, Workshop(folder=folder, cache=search.cache)
         )
-        self.sample: Tensors = next(iter(search.calibration)).inputs
+        self.sample = _first(search.calibration)
         self._samples = fingerprint(search.selection) if search.cache.is_kept else ""
         self.scorer = self._make_scorer()
         self._conditions = ConditionCheck(
@@ -91,7 +106,12 @@ class Trials:
         )
 
     def attempt(
-        self, title: str, recipe: Recipe, *, must_win: bool = False
+        self,
+        title: str,
+        recipe: Recipe,
+        *,
+        must_win: bool = False,
+        is_only_timed: bool = False,
     ) -> Candidate:
         """Try a recipe on the named runtime.
 
@@ -99,15 +119,22 @@ class Trials:
             title: What it is, for people.
             recipe: What makes it.
             must_win: Whether it is of no use unless it is faster than what holds.
+            is_only_timed: Whether it is shown for its latency alone: too many of its
+                operators are in float.
 
         Raises:
             DataError: Samples do not fit the model or the task.
         """
         found = Candidate(title=title, recipe=recipe, runtime=self.search.runtime.name)
         try:
-            found = replace(found, model=self.maker.make(recipe))
+            model = self.maker.make(recipe)
+            found = replace(found, model=model)
             place = self._place(self.search.runtime)
-            found = self._judged(found, place, must_win=must_win)
+            if is_only_timed:
+                latency = self._time(model, place.runtime)
+                found = replace(found, latency=latency, refusal=TOO_FEW_INTEGERS)
+            else:
+                found = self._judged(found, place, must_win=must_win)
         except ModelError as error:
             found = replace(found, refusal=f"refused: {error.what}")
         self.candidates.append(found)
@@ -209,9 +236,13 @@ class Trials:
         allowed = self.search.budget.size_bytes
         return allowed is None or self.source.size_bytes <= allowed
 
-    def _time(self, model: Model, runtime: Runtime) -> Ratio:
+    def latency_key(
+        self, model: Model, runtime: Runtime | None = None
+    ) -> dict[str, object]:
+        """What a time of a model depends on; on the named runtime by default."""
         named = self.search.runtime
-        key = {
+        runtime = runtime or named
+        return {
             "source": self.source.sha256,
             "model": model.sha256,
             "on": [named.name, runtime.name],
@@ -220,6 +251,9 @@ class Trials:
             ),
             "machine": [platform.node(), platform.machine(), os.cpu_count() or 0],
         }
+
+    def _time(self, model: Model, runtime: Runtime) -> Ratio:
+        named = self.search.runtime
 
         def measure() -> Ratio:
             found = time_models(
@@ -231,7 +265,9 @@ class Trials:
             )
             return found["candidate"]
 
-        return self.remembered("latency", key, Ratio, measure)
+        return self.remembered(
+            "latency", self.latency_key(model, runtime), Ratio, measure
+        )
 
     def _score(self, model: Model, place: Place, title: str) -> Seen:
         key = self._score_key(model, place)

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from skerry.app.commands import compress as module
 from skerry.app.main import main
 from skerry.app.reports import read_report
 from skerry.compress.ptq.quantize import Quantize, StepContext
 from skerry.compress.recipe_files import load_recipe
+from skerry.compress.search import evidence, trials
+from skerry.compress.search.cache import CACHE_FOLDER
 from skerry.core.errors import BudgetError, UsageError
 from skerry.graph import open_model, read_graph
 from skerry.runtimes import get_runtime
+from skerry.tasks.measure import Ratio
 from skerry.tasks.samples import open_samples
 from skerry.tasks.steps import TopK
 from skerry.tasks.task import Task, TaskKind, task_to_toml
@@ -31,10 +36,24 @@ WORDS = (
 )
 
 
+def halve(models: Mapping[str, object], *_: object) -> dict[str, Ratio]:
+    """Say that each candidate takes half of the source's time."""
+    return {
+        name: Ratio(median=0.5, low=0.5, high=0.5)
+        for name in models
+        if name != "source"
+    }
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder: a net, labelled samples, others to calibrate on, a task."""
+    """The current folder: a net, labelled samples, others to calibrate on, a task.
+
+    Integers take half of the time, whatever this machine says of so small a net.
+    """
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(trials, "time_models", halve)
+    monkeypatch.setattr(evidence._Proof, "is_slower_than_thought", lambda _: False)
     (tmp_path / "net.onnx").write_bytes(models.conv_net())
     rng = np.random.default_rng(0)
     pictures = rng.normal(size=(24, 3, 16, 16)).astype(np.float32)
@@ -45,8 +64,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def files_in(folder: Path) -> list[str]:
-    """The names of everything in a folder."""
-    return sorted(path.name for path in folder.iterdir())
+    """The names of everything in a folder, but for the cache."""
+    return sorted(path.name for path in folder.iterdir() if path.name[0] != ".")
 
 
 def ask(capsys: Capture, *words: str) -> tuple[int, Any]:
@@ -127,3 +146,75 @@ def test_the_source_is_never_replaced(folder: Path, capsys: Capture) -> None:
     assert code == UsageError.exit_code
     assert "replace" in answer["error"]["what"]
     assert (folder / "model.onnx").read_bytes() == models.conv_net()
+
+
+def test_no_labels_is_no_obstacle(folder: Path, capsys: Capture) -> None:
+    """With inputs alone, outputs are compared, and the report says what was allowed."""
+    words = ("compress", "net.onnx", "--calibration", "few.npz")
+    code, answer = ask(capsys, *words, "--output-distance", "0.5")
+    assert code == 0
+    report = answer["result"]["report"]
+    assert report["accuracy"] is None
+    assert "There are no labels" in " ".join(report["notes"])
+    assert report["budget"]["accuracy_drop"] is None
+    assert main([*words, "--output-distance", "0.5"]) == 0
+    assert "There are no labels" in " ".join(capsys.readouterr().out.split())
+    np.savez(folder / "bare.npz", x=np.load(folder / "few.npz")["x"])
+    code, answer = ask(capsys, "compress", "net.onnx", "--evaluation", "bare.npz")
+    assert code == 0
+    assert answer["result"]["report"]["accuracy"] is None
+
+
+def test_no_samples_at_all_are_an_error(folder: Path, capsys: Capture) -> None:
+    """Something real must be given: random inputs would choose wrong ranges."""
+    code, answer = ask(capsys, "compress", "net.onnx")
+    assert code == UsageError.exit_code
+    assert "samples" in answer["error"]["what"]
+    assert not (folder / "out").exists()
+
+
+def test_a_recipe_is_applied_as_it_is(folder: Path, capsys: Capture) -> None:
+    """The recipe of a search gives the same bytes without one, labels or not."""
+    assert ask(capsys, *WORDS)[0] == 0
+    made = (folder / "out" / "model.onnx").read_bytes()
+    recipe = ("--recipe", "out/recipe.toml")
+    bare = ("compress", "net.onnx", "--calibration", "few.npz", *recipe)
+    for words in ((*WORDS, *recipe), bare):
+        code, answer = ask(capsys, *words, "--out", "again")
+        assert code == 0
+        assert (folder / "again" / "model.onnx").read_bytes() == made
+        assert len(answer["result"]["report"]["tried"]) == 2
+
+
+def test_a_second_run_takes_what_it_can_from_the_first(
+    folder: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With another budget nothing is calibrated again; --no-cache keeps nothing."""
+    assert ask(capsys, *WORDS)[0] == 0
+    assert (folder / "out" / CACHE_FOLDER).is_dir()
+
+    def refuse(*_: object) -> None:
+        pytest.fail("it was calibrated again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Quantize, "measure", refuse)
+        assert ask(capsys, *WORDS, "--size-bytes", "100000")[0] == 0
+    assert ask(capsys, *WORDS, "--out", "bare", "--no-cache")[0] == 0
+    assert not (folder / "bare" / CACHE_FOLDER).exists()
+    code, answer = ask(capsys, *WORDS, "--cache", "kept", "--no-cache")
+    assert code == UsageError.exit_code
+    assert "--no-cache" in answer["error"]["what"]
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_runtime_that_is_not_installed_is_not_tried(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The report says how to install it."""
+    missing = {"openvino": "not tried: pip install 'skerry[openvino]'"}
+    monkeypatch.setattr(module, "other_runtimes", lambda _: ((), missing))
+    code, answer = ask(capsys, *WORDS)
+    assert code == 0
+    tried = answer["result"]["report"]["tried"]
+    assert tried[-1]["note"] == missing["openvino"]
+    assert tried[-1]["accuracy"] is None

@@ -79,7 +79,7 @@ def test_memory_does_not_grow_with_the_number_of_samples(method: Method) -> None
 
     def peak(count: int) -> int:
         def stream() -> Iterator[Array]:
-            return (normal(20_000, seed=seed) for seed in range(count))
+            return (normal(100_000, seed=seed) for seed in range(count))
 
         tracemalloc.start()
         choose_range(stream(), Scheme(method=method))

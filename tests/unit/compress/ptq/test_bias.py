@@ -8,8 +8,9 @@ import pytest
 from skerry.compress.ptq.bias import correct_biases, measure_shifts
 from skerry.compress.ptq.calibrate import calibrate
 from skerry.compress.ptq.plan import observable, plan_quantization
+from skerry.compress.ptq.prepare import prepare
 from skerry.compress.ptq.qdq import DEFAULT_SCHEMES, insert_qdq
-from skerry.compress.ptq.quantize import Quantize, prepare
+from skerry.compress.ptq.quantize import Quantize
 from skerry.core.seams import Array, Runtime
 from skerry.graph import Graph, parse_graph
 from tests import models, running

@@ -12,7 +12,7 @@ from skerry.compress.numbers.ranges import Range
 from skerry.compress.ptq.calibrate import LARGEST_SLICE, calibrate
 from skerry.compress.ptq.dead_zones import narrow
 from skerry.compress.ptq.plan import observable
-from skerry.compress.ptq.quantize import prepare
+from skerry.compress.ptq.prepare import prepare
 from skerry.core.errors import DataError
 from skerry.core.seams import Array, Runtime
 from skerry.graph import Graph, parse_graph

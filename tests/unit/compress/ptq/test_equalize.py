@@ -7,7 +7,8 @@ import pytest
 
 from skerry.compress.ptq.equalize import equalize, measure_channels
 from skerry.compress.ptq.layer_weights import LayerWeights
-from skerry.compress.ptq.quantize import Quantize, StepContext, prepare
+from skerry.compress.ptq.prepare import prepare
+from skerry.compress.ptq.quantize import Quantize, StepContext
 from skerry.compress.ptq.regions import find_regions
 from skerry.core.errors import DataError
 from skerry.core.seams import Runtime

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from skerry.compress.ptq.plan import observable, plan_quantization
-from skerry.compress.ptq.quantize import prepare
+from skerry.compress.ptq.prepare import prepare
 from skerry.core.errors import UsageError
 from skerry.graph import Graph, parse_graph
 from tests import models

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from skerry.compress.ptq.layer_weights import LayerWeights
-from skerry.compress.ptq.quantize import prepare
+from skerry.compress.ptq.prepare import prepare
 from skerry.compress.ptq.regions import find_regions
 from skerry.graph import Graph, parse_graph
 from tests import models, running

@@ -11,8 +11,8 @@ from skerry.compress.numbers.ranges import Range
 from skerry.compress.numbers.schemes import INT8_WEIGHTS
 from skerry.compress.numbers.tensors import quantize_tensor
 from skerry.compress.ptq.plan import Plan, plan_quantization
+from skerry.compress.ptq.prepare import prepare
 from skerry.compress.ptq.qdq import insert_qdq
-from skerry.compress.ptq.quantize import prepare
 from skerry.core.seams import Array
 from skerry.graph import Graph, Node, parse_graph
 from tests import models, running

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from skerry.compress.ptq.quantize import prepare
+from skerry.compress.ptq.prepare import prepare
 from skerry.compress.ptq.regions import Place, Region, find_regions, scaled_along
 from skerry.graph import Graph, parse_graph
 from tests import models

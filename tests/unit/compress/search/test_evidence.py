@@ -11,12 +11,14 @@ import onnx
 import pytest
 
 from skerry.compress.ptq.quantize import Quantize, StepContext
-from skerry.compress.search import choose as choose_module
 from skerry.compress.search import evidence
-from skerry.compress.search.choose import Search, choose
-from skerry.compress.search.evidence import Compressed, compress
+from skerry.compress.search.candidates import recipe_of
+from skerry.compress.search.choose import choose
+from skerry.compress.search.evidence import Compressed, apply_and_prove, compress
+from skerry.compress.search.request import Search
+from skerry.compress.search.scoring import LabelledScorer, Seen
 from skerry.core.budget import Budget
-from skerry.core.errors import DataError, ModelError
+from skerry.core.errors import DataError, ModelError, UsageError
 from skerry.core.seams import Runtime
 from skerry.graph import read_graph
 from skerry.runtimes import get_runtime
@@ -73,7 +75,9 @@ def test_two_runs_give_the_same_bytes(
 ) -> None:
     """Once times are given nothing depends on chance, and all scores are the same."""
     fixed_latency({"1": 0.5})
-    one, other = compressed(), compressed()
+    one = compressed()
+    fixed_latency({"1": 0.5})
+    other = compressed()
     assert one.graph.to_bytes() == other.graph.to_bytes()
     assert one.report.tried == other.report.tried
     assert one.report.accuracy == other.report.accuracy
@@ -158,9 +162,11 @@ def test_the_source_comes_back_where_nothing_holds(
     assert done.choice.chosen is None
     assert done.graph.to_bytes() == workplace.graph.to_bytes()
     assert done.report.recipe.steps == ()
-    assert done.report.notes == (
-        "Nothing that was tried holds the budget: the source model is returned.",
+    nothing, closest = done.report.notes
+    assert nothing == (
+        "Nothing that was tried holds the budget: the source model is returned."
     )
+    assert closest.startswith("What came closest is")
     assert done.report.tried[0].chosen
     assert {row.dtype for row in done.report.layers} == {"float32"}
     assert {row.error is None for row in done.report.layers} == {True, False}
@@ -181,14 +187,50 @@ def test_a_budget_that_only_a_float_model_misses(
     assert done.report.breaches[2].measured is None
 
 
-def test_a_slower_model_is_said_to_be_slower(
+def test_what_turns_out_to_be_slower_is_not_returned(
+    compressed: Callable[..., Compressed], workplace: Any, fixed_latency: FixLatency
+) -> None:
+    """The last look is the longest, and counts: the source comes back, with a note."""
+    fixed_latency({"after": 1.5})
+    done = compressed()
+    assert done.choice.chosen is None
+    assert done.graph.to_bytes() == workplace.graph.to_bytes()
+    assert "slower than the source in the last" in " ".join(
+        one.refusal for one in done.choice.candidates
+    )
+
+
+def test_a_slower_model_that_was_asked_for_is_said_to_be_slower(
+    workplace: Any, runtime: Runtime, fixed_latency: FixLatency
+) -> None:
+    """Whoever asks for size is told how much time that costs, and on what."""
+    fixed_latency({"after": 1.5})
+    search = Search(
+        calibration=workplace.calibration,
+        selection=workplace.selection,
+        task=workplace.task,
+        runtime=runtime,
+        budget=ANY_LOSS,
+    )
+    recipe = recipe_of(Quantize())
+    done = apply_and_prove(workplace.model, recipe, search, report=workplace.report)
+    notes = " ".join(done.report.notes)
+    assert "slower: 1.50 × the source's time on onnxruntime" in notes
+    assert "nothing was searched for" in notes
+    assert done.report.recipe == recipe
+
+
+def test_without_labels_nothing_is_scored(
     compressed: Callable[..., Compressed], fixed_latency: FixLatency
 ) -> None:
-    """A note says how much, and on what."""
-    fixed_latency({"after": 1.5})
-    assert "slower: 1.50 × the source's time on onnxruntime" in " ".join(
-        compressed().report.notes
-    )
+    """No accuracy, no limit of it, and an error for whoever asks for scores."""
+    fixed_latency({})
+    done = compressed(task=None, report=None)
+    assert done.report.accuracy is None
+    assert done.report.budget.accuracy_drop is None
+    assert done.report.breaches == ()
+    with pytest.raises(UsageError, match="nothing was scored"):
+        _ = done.before
 
 
 def test_few_calibration_samples_are_noted(
@@ -209,11 +251,11 @@ def test_what_is_kept_float_is_explained(
     """A row kept in float says why, and has the error that put it there."""
     fixed_latency({})
 
-    def refuse_all_but_kept(self: Any, drop: float, size_bytes: int) -> str:
-        del drop, size_bytes
-        return "" if self._sensitivity else "refused: loses too much"
+    def score(_self: Any, _model: Any, _place: Any, *, title: str) -> Seen:
+        drop = float("kept float" not in title)
+        return Seen(accuracy=1 - drop, drop=drop, seen=10, total=10, holds=not drop)
 
-    monkeypatch.setattr(choose_module._Trials, "_refusal", refuse_all_but_kept)
+    monkeypatch.setattr(LabelledScorer, "score", score)
     done = compressed()
     (kept,) = done.choice.chosen.step.keep_float
     row = next(row for row in done.report.layers if row.name == kept)
@@ -248,10 +290,10 @@ def test_the_character_error_counts_the_other_way(
             names=(),
         )
 
-    monkeypatch.setattr(choose_module, "evaluate", evaluate)
     monkeypatch.setattr(evidence, "evaluate", evaluate)
-    (breach,) = compressed(budget=Budget(accuracy_drop=-0.5)).report.breaches
-    assert breach.measured == pytest.approx(drop)
+    accuracy = compressed().report.accuracy
+    assert accuracy is not None
+    assert evidence._drop(accuracy) == pytest.approx(drop)
 
 
 def test_a_change_inside_the_noise_is_noted(
@@ -277,7 +319,6 @@ def test_a_change_inside_the_noise_is_noted(
             names=(),
         )
 
-    monkeypatch.setattr(choose_module, "evaluate", evaluate)
     monkeypatch.setattr(evidence, "evaluate", evaluate)
     notes = " ".join(compressed(budget=ANY_LOSS).report.notes)
     assert "The change in accuracy is inside the noise: n=100, needs about" in notes

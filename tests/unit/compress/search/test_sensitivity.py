@@ -12,8 +12,8 @@ from skerry.compress.numbers.ranges import Range
 from skerry.compress.ptq.calibrate import calibrate
 from skerry.compress.ptq.operators import Operators
 from skerry.compress.ptq.plan import Plan, observable, plan_quantization
+from skerry.compress.ptq.prepare import prepare
 from skerry.compress.ptq.qdq import DEFAULT_SCHEMES
-from skerry.compress.ptq.quantize import prepare
 from skerry.compress.search.sensitivity import SWITCHES, _Switched, measure_sensitivity
 from skerry.core.seams import Runtime
 from skerry.graph import Graph, parse_graph

@@ -1,0 +1,101 @@
+"""Bring any float model into the form that quantization works on, or refuse it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from skerry.compress.ptq.operators import quantizable
+from skerry.core.errors import ModelError
+from skerry.graph import (
+    Graph,
+    constants_to_initializers,
+    fold_affine,
+    fold_batch_norm,
+    fold_constants,
+    infer_shapes,
+    name_all_nodes,
+    upgrade_opset,
+)
+
+QDQ_OPSET = 17
+"""Pairs per channel need opset 13; 17 is what every runtime of today reads."""
+
+_QUANTIZED_ALREADY = frozenset(
+    {
+        "ConvInteger",
+        "DequantizeLinear",
+        "DynamicQuantizeLinear",
+        "MatMulInteger",
+        "QLinearConv",
+        "QLinearMatMul",
+        "QuantizeLinear",
+    }
+)
+
+
+def prepare(graph: Graph) -> Graph:
+    """Bring a float graph into the form that quantization works on.
+
+    Nodes are named, constants are initializers, batch normalization and other scaling
+    are folded into convolutions (Jacob et al. 2018, section 3.2), value types are
+    known.
+
+    Args:
+        graph: Any float graph; it is left as it was.
+
+    Raises:
+        ModelError: It cannot be brought to the opset that quantization needs, is
+            quantized already, has no weights to quantize, or has NaN among them.
+    """
+    check_float(graph)
+    ready = simplify(graph)
+    _check_weights(ready)
+    return ready
+
+
+def simplify(graph: Graph) -> Graph:
+    """Bring a graph into the form that steps work on, whatever is in it.
+
+    Raises:
+        ModelError: It cannot be brought to the opset that quantization needs.
+    """
+    ready = upgrade_opset(graph, QDQ_OPSET)
+    ready = constants_to_initializers(ready)
+    ready = fold_constants(ready)
+    ready = fold_affine(fold_batch_norm(ready))
+    return infer_shapes(name_all_nodes(ready))
+
+
+def check_float(graph: Graph) -> None:
+    """Refuse a graph that is quantized already.
+
+    Raises:
+        ModelError: It is.
+    """
+    for node in graph.all_nodes:
+        if node.op_type in _QUANTIZED_ALREADY:
+            raise ModelError(
+                f"{graph.name} is quantized already: it has a {node.op_type} node "
+                f"{node.name!r}",
+                hint="Give the float model that it was made from.",
+            )
+
+
+def _check_weights(graph: Graph) -> None:
+    """Refuse what leaves nothing to do, or has weights that no scale fits."""
+    nodes = quantizable(graph, "weights")
+    if not nodes:
+        raise ModelError(
+            f"{graph.name} has nothing to quantize: no Conv, Gemm or MatMul with "
+            "constant float32 weights",
+            hint="Give a float32 model; float16 ones must be converted first.",
+        )
+    for node in nodes:
+        for value in filter(None, node.inputs[1:]):
+            array = graph.constant(value)
+            if array is not None and not np.isfinite(array).all():
+                raise ModelError(
+                    f"{graph.name}: the tensor {value.name!r} of the {node.op_type} "
+                    f"node {node.name!r} holds NaN or infinity",
+                    hint="Train or export the model again.",
+                )

@@ -53,7 +53,7 @@ class Net:
     def missing(self) -> str | None:
         """Say what is missing to make its case here, and how to get it."""
         found = (need() for need in self.needs)
-        return next((one for one in found if one is not None), None)
+        return "; ".join(one for one in found if one is not None) or None
 
 
 _RAPIDOCR = wheel("rapidocr_onnxruntime", "--no-deps rapidocr-onnxruntime")
@@ -195,7 +195,10 @@ def make_case(name: str, folder: Path, *, seed: int = 0, quick: bool = False) ->
         if there and (there.net, there.seed, there.quick) == (name, seed, quick):
             return there
         if missing := net.missing():
-            raise StateError(f"{name} cannot be made here: {missing}", hint="Get it.")
+            raise StateError(
+                f"{name} cannot be made here: {missing}",
+                hint="python -m benchmarks.nets --list says what each net needs.",
+            )
         if folder.exists():
             shutil.rmtree(folder)
         return _make(name, net, folder, seed=seed, quick=quick)

@@ -22,7 +22,7 @@ from skerry.core.errors import StateError
 from skerry.core.seams import LoadOptions, Session
 from skerry.graph import read_graph, with_static_inputs, write_graph
 from skerry.runtimes import get_runtime
-from skerry.tasks._image import Picture, encode_png, read_picture
+from skerry.tasks._image import Picture, encode_png, read_picture, resize
 from skerry.tasks.heads import BoxesScores, Centernet, Nms
 from skerry.tasks.steps import Layout, Letterbox, Normalize, Resize
 from skerry.tasks.task import Task, TaskKind
@@ -34,6 +34,9 @@ COUNTS = {"calibration": 20, "selection": 16, "report": 60}
 QUICK_COUNTS = {"calibration": 1, "selection": 1, "report": 3}
 SURE = 0.6
 """Score from which float32's boxes count as true."""
+
+LONGEST_PX = 512
+"""Longer side that a picture is shrunk to: the nets look at no more."""
 
 KEPT = 0.75
 """Share of each side that a cut keeps."""
@@ -135,7 +138,7 @@ def _shots(
     paths: list[Path], session: Session, name: str, task: Task
 ) -> Iterator[Shot]:
     for path in paths:
-        whole = read_picture(path)
+        whole = _shrink(read_picture(path))
         for word, change in CHANGES.items():
             picture = np.ascontiguousarray(change(whole))
             yield Shot(
@@ -158,6 +161,12 @@ def find_sure(
     scales = np.array([placement.scale_x, placement.scale_y] * 2)
     sure = (boxes.corners[boxes.scores >= SURE] - corner) / scales
     return tuple(((row[0], row[1], row[2], row[3]), FACE[0]) for row in sure.tolist())
+
+
+def _shrink(picture: Picture) -> Picture:
+    rows, columns = picture.shape[:2]
+    scale = min(1.0, LONGEST_PX / max(rows, columns))
+    return resize(picture, round(rows * scale), round(columns * scale), "bilinear")
 
 
 def _cut(picture: Picture) -> Picture:

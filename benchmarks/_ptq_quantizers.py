@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks._ptq_cases import Case
+from benchmarks.nets.case import Case
 from skerry.compress.ptq.quantize import ACCURATE, StepContext
 from skerry.compress.search.evidence import compress
 from skerry.graph import read_graph, upgrade_opset, write_graph

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks._harness import Measured, Outcome, Row, run_benchmark
-from benchmarks._ptq_cases import CASES, Case
 from benchmarks._ptq_quantizers import (
     ORT_PERCENTILE,
     PEER,
@@ -26,6 +25,7 @@ from benchmarks._ptq_quantizers import (
     RUNTIME,
     SKERRY,
 )
+from benchmarks.nets.case import Case
 from skerry.core.model import Model
 from skerry.core.seams import LoadOptions
 from skerry.graph import open_model
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 FLOAT = "float32"
+CASES = ("ocr", "meter")
 LEFT_OUT: Mapping[tuple[str, str], str] = {
     ("ocr", ORT_PERCENTILE): "left out: its calibration keeps every activation of "
     "every line in memory",
@@ -105,7 +106,7 @@ def measure(quick: bool) -> Outcome:  # noqa: FBT001 — as the harness calls it
 
 
 def _prepare(net: str, folder: Path, *, quick: bool) -> dict[str, ChildCost]:
-    _run("benchmarks._ptq_cases", net, str(folder), *(["--quick"] if quick else []))
+    _run("benchmarks.nets", net, str(folder), *(["--quick"] if quick else []))
     names = [name for name in QUANTIZERS if (net, name) not in LEFT_OUT]
     return make_models(folder, names)
 

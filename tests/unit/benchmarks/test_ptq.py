@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 
 from benchmarks import ptq
 from benchmarks._harness import BARS, compare_with_bars
-from benchmarks._ptq_cases import write_case
 from benchmarks._ptq_quantizers import ORT_DEFAULTS, ORT_PERCENTILE, SKERRY
+from benchmarks.nets.case import write_case
 from skerry.core.config import read_toml
 from skerry.core.model import Model
 from skerry.core.seams import LoadOptions
@@ -52,7 +52,8 @@ def entries(tmp_path_factory: pytest.TempPathFactory) -> list[ptq.Entry]:
         model,
         TASK,
         calibration=samples(model, 16, seed=1),
-        evaluation=samples(model, 80, seed=2),
+        selection=samples(model, 40, seed=2),
+        report=samples(model, 40, seed=3),
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)  # where `python -m benchmarks…` finds them

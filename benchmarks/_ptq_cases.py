@@ -53,7 +53,11 @@ class Case:
         """Open a case; its samples are read as a stream."""
         model, task = open_model(folder / "model.onnx"), load_task(folder / "task.toml")
         calibration, selection, report = (
-            open_samples(folder / f"{part}.npz", model.inputs, task)
+            open_samples(
+                path if (path := folder / f"{part}.npz").exists() else folder / part,
+                model.inputs,
+                task,
+            )
             for part in ("calibration", "selection", "report")
         )
         return cls(

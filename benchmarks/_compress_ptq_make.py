@@ -20,7 +20,7 @@ import msgspec
 import numpy as np
 
 from benchmarks._compress_ptq_plan import QUANTIZERS, Net, Quantizer
-from benchmarks._ptq_cases import Case
+from benchmarks.nets.case import Case, find_part
 from skerry.app.toolchains import Toolchain, find_python, find_toolchain, list_installed
 from skerry.core.durable import make_folder, write_file
 from skerry.core.errors import SkerryError
@@ -87,16 +87,10 @@ def digest_files(paths: Iterable[Path]) -> str:
     return found.hexdigest()
 
 
-def part_path(net: Net, part: str) -> Path:
-    """The file, or the folder of pictures, of one part of a case's samples."""
-    array = net.folder / f"{part}.npz"
-    return array if array.exists() else net.folder / part
-
-
 def case_digest(net: Net) -> str:
     """Hash all that a quantizer sees of a net."""
     names = ("model.onnx", "task.toml")
-    parts = (part_path(net, "calibration"), part_path(net, "selection"))
+    parts = [find_part(net.folder, part) for part in ("calibration", "selection")]
     return digest_files([*(net.folder / name for name in names), *parts])
 
 

@@ -21,7 +21,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from benchmarks._ptq_cases import Case
+from benchmarks.nets.case import Case
 from skerry.tasks.metrics import value_over
 from skerry.tasks.tally import Quotient
 

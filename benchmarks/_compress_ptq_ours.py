@@ -19,7 +19,7 @@ from typing import Any, Self, get_args
 
 import numpy as np
 
-from benchmarks._ptq_cases import Case
+from benchmarks.nets.case import Case
 from skerry.compress.numbers.schemes import Method
 from skerry.compress.ptq.quantize import ACCURATE, Quantize, StepContext
 from skerry.compress.search.evidence import compress

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks._ptq_cases import Case
+from benchmarks.nets.case import Case
 from skerry.tasks.task import TaskKind
 
 FLOAT = "float32"

@@ -11,9 +11,9 @@ from typing import Any
 
 import msgspec
 
-from benchmarks._compress_ptq_make import Told, digest, digest_files, part_path
+from benchmarks._compress_ptq_make import Told, digest, digest_files
 from benchmarks._compress_ptq_plan import FLOAT, OPENVINO, Net
-from benchmarks._ptq_cases import Case
+from benchmarks.nets.case import Case, find_part
 from skerry.core.durable import make_folder, write_file
 from skerry.core.errors import SkerryError
 from skerry.core.model import Model
@@ -169,7 +169,7 @@ class Scorer:
 
     def _key(self, net: Net, sha256: str, runtime: str) -> str:
         if net.folder not in self._reports:
-            files = (part_path(net, "report"), net.folder / "task.toml")
+            files = (find_part(net.folder, "report"), net.folder / "task.toml")
             self._reports[net.folder] = digest_files(files)
         return digest(sha256, self._reports[net.folder], runtime)
 

@@ -33,7 +33,7 @@ from benchmarks._compress_ptq_score import Scorer, Timer
 from benchmarks._compress_ptq_table import Board, Entry, draw, rows
 from benchmarks._compress_ptq_weights import int8_share
 from benchmarks._harness import Outcome, command_line, publish
-from benchmarks._ptq_cases import Case
+from benchmarks.nets.case import Case, read_marker
 from skerry.core.names import did_you_mean
 from skerry.tasks.measure import ChildCost
 
@@ -121,7 +121,7 @@ class Run:
 
     def _case(self, net: Net) -> str:
         """Write a net's case unless it is there; say why there is none."""
-        if (net.folder / "report.npz").exists() or (net.folder / "report").exists():
+        if read_marker(net.folder) is not None:
             return ""
         if "make" not in self._stages:
             return "missing: not made yet"

@@ -29,6 +29,7 @@ from skerry.core.clock import Clock
 from skerry.core.errors import (
     DataError,
     MissingExtraError,
+    NewerSchemaError,
     RefusedError,
     SkerryError,
     StateError,
@@ -225,6 +226,12 @@ class _Check:
     def _read_golden(self) -> Golden:
         try:
             golden = load_golden(self._installed.files["golden"])
+        except NewerSchemaError as error:
+            raise self._refuse(
+                f"has golden samples that are too new: {error}",
+                Reason.TOO_NEW,
+                hint=error.hint,
+            ) from error
         except (KeyError, UsageError) as error:
             raise self._refuse(
                 f"has no golden samples that can be read: {error}",

@@ -17,7 +17,8 @@ import msgspec
 import numpy as np
 
 from skerry.core import durable
-from skerry.core.errors import DataError, ModelError, UsageError
+from skerry.core.documents import from_json
+from skerry.core.errors import DataError, ModelError
 from skerry.core.seams import Array, Session, Tensors
 from skerry.tasks import _npz
 from skerry.tasks.evaluate import output_distance
@@ -207,7 +208,7 @@ def load_golden(path: Path) -> Golden:
     """Read a file of golden samples.
 
     Raises:
-        UsageError: It was written by a newer Skerry.
+        NewerSchemaError: It was written by a newer Skerry.
         DataError: It cannot be read, or is no file of golden samples.
     """
     try:
@@ -229,7 +230,7 @@ def parse_golden(content: bytes, *, name: str) -> Golden:
         name: Whose content it is, for messages.
 
     Raises:
-        UsageError: It was written by a newer Skerry.
+        NewerSchemaError: It was written by a newer Skerry.
         DataError: It is no file of golden samples, or unpacks to more than 256 MiB.
     """
     with _npz.open_npz(content, name=name) as archive:
@@ -268,33 +269,14 @@ def parse_golden(content: bytes, *, name: str) -> Golden:
 
 def _parse_header(header: Array | None, name: str) -> _Header:
     content = b"" if header is None else header.tobytes()
-    try:
-        schema = msgspec.json.decode(content, type=dict[str, msgspec.Raw])["schema"]
-        _check_schema(msgspec.json.decode(schema, type=str), name)
-        parsed = msgspec.json.decode(content, type=_Header)
-        if not parsed.samples or not 0 < parsed.tolerance < float("inf"):
-            raise msgspec.ValidationError("samples and a tolerance above 0 are needed")
-    except (msgspec.DecodeError, KeyError, UnicodeDecodeError) as error:
+    parsed = from_json(_Header, content, schema=GOLDEN_SCHEMA, name=name)
+    if not parsed.samples or not 0 < parsed.tolerance < float("inf"):
         raise DataError(
-            f"{name} is not a file of golden samples: {error}",
+            f"{name} has {len(parsed.samples)} golden samples and the tolerance "
+            f"{parsed.tolerance:g}, expected some and a tolerance above 0",
             hint="Write one with save_golden.",
-        ) from error
-    return parsed
-
-
-def _check_schema(schema: str, name: str) -> None:
-    family, _, version = schema.partition("/")
-    if schema == GOLDEN_SCHEMA:
-        return
-    if family == GOLDEN_SCHEMA.partition("/")[0] and version.isdecimal():
-        raise UsageError(
-            f"{name}: schema is {schema!r}, this Skerry reads {GOLDEN_SCHEMA!r}",
-            hint="The file was written by a newer Skerry: upgrade this one.",
         )
-    raise DataError(
-        f"{name}: schema is {schema!r}, expected {GOLDEN_SCHEMA!r}",
-        hint="Write one with save_golden.",
-    )
+    return parsed
 
 
 def _tensors(

@@ -46,7 +46,7 @@ from benchmarks._compress_ptq_score import Scored, Scorer, Timer
 from benchmarks._compress_ptq_table import Board, Entry, draw, rows
 from benchmarks._compress_ptq_weights import int8_share
 from benchmarks._harness import BARS, compare_with_bars
-from benchmarks._ptq_cases import Case, write_case
+from benchmarks.nets.case import Case, write_case
 from skerry.compress.ptq.quantize import Quantize, StepContext
 from skerry.core.config import read_toml
 from skerry.core.errors import StateError
@@ -274,8 +274,9 @@ def net(tmp_path_factory: pytest.TempPathFactory) -> Net:
         folder / "case",
         open_model(path),
         TASK,
-        calibration=samples(8, 1, path),
-        evaluation=samples(40, 2, path),
+        calibration=samples(8, 1, path).samples,
+        selection=samples(20, 2, path).samples,
+        report=samples(20, 3, path).samples,
     )
     return Net(name="small", seed=0, folder=folder / "case")
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import threading
 import time
 from collections.abc import Mapping
@@ -58,6 +59,14 @@ def test_what_no_budget_asks_for_is_not_measured(tmp_path: Path) -> None:
     assert (found.latency_ms, found.memory_bytes) == (None, None)
 
 
+def newer_golden() -> bytes:
+    """Golden samples as a later version of Skerry may write them."""
+    header = np.frombuffer(b'{"schema": "skerry.golden/2"}', np.uint8)
+    stream = io.BytesIO()
+    np.savez(stream, header=header[None])
+    return stream.getvalue()
+
+
 @pytest.mark.parametrize(
     ("reason", "what", "release"),
     [
@@ -69,6 +78,7 @@ def test_what_no_budget_asks_for_is_not_measured(tmp_path: Path) -> None:
         ("load", r"gives float64\[1, 4\]", {"dtype": "float64"}),
         ("golden", "differs from 1 of 1", {"gain": 3, "golden": golden_bytes(2)}),
         ("golden", "no golden samples that can be read", {"golden": b"PK"}),
+        ("too-new", "golden samples that are too new", {"golden": newer_golden()}),
         ("golden", "do not fit its model", {"golden": golden_bytes(name="z")}),
         ("golden", "not of finite numbers", {"golden": golden_bytes(y=X * np.inf)}),
         (

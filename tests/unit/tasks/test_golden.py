@@ -9,7 +9,7 @@ from typing import cast
 import numpy as np
 import pytest
 
-from skerry.core.errors import DataError, ModelError, UsageError
+from skerry.core.errors import DataError, ModelError, NewerSchemaError
 from skerry.core.seams import Array, Session, Tensors
 from skerry.tasks import golden as golden_module
 from skerry.tasks.golden import (
@@ -169,20 +169,20 @@ SAMPLE = b'{"name": "a", "inputs": ["x"], "outputs": []}'
     ("content", "error", "what"),
     [
         (b"", DataError, "not a whole .npz"),
-        (_pack(None, x=np.zeros((1, 2))), DataError, "not a file of golden samples"),
-        (_pack(b"[]"), DataError, "not a file of golden samples"),
-        (_pack(b"{}"), DataError, "'schema'"),
-        (_pack(b'{"schema": "skerry.golden/2"}'), UsageError, "this Skerry reads"),
+        (_pack(None, x=np.zeros((1, 2))), DataError, "not JSON"),
+        (_pack(b"[]"), DataError, "JSON object was expected"),
+        (_pack(b"{}"), DataError, "has the schema"),
+        (_pack(b'{"schema": "skerry.golden/2"}'), NewerSchemaError, "reads up to"),
         (
             _pack(b'{"schema": "skerry.task/1"}'),
             DataError,
-            "expected 'skerry.golden/1'",
+            "'skerry.golden/1' was expected",
         ),
         (_pack(b'{"schema": "skerry.golden/1"}'), DataError, "tolerance"),
         (
             _pack(b'{"schema": "skerry.golden/1", "tolerance": 1, "samples": []}'),
             DataError,
-            "are needed",
+            "expected some",
         ),
         (
             _pack(

@@ -9,9 +9,11 @@ lines share neither fonts nor words nor seeds.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -64,10 +66,12 @@ meter motor northern order panel platform printer pump quality reading rejected 
 river schedule sensor serial southern spindle station storage supplier switch
 temperature terminal ticket tunnel valve voltage warehouse warning western window
 """
-_WORDS: dict[Part, tuple[str, ...]] = {
+WORDS: dict[Part, tuple[str, ...]] = {
     "calibration": tuple(_CALIBRATION_WORDS.split()),
     "evaluation": tuple(_EVALUATION_WORDS.split()),
 }
+"""What stands on the labels of each part."""
+
 _UNITS = ("bar", "kg", "kWh", "mm", "rpm", "V")
 _SERIAL_LETTERS = "ABCDEFGHKLMNPRSTX"
 
@@ -121,35 +125,62 @@ def read_lines(
     Raises:
         MissingExtraError: The fonts or Pillow are not installed.
     """
-    fonts = _font_paths(which)
+    fonts = [find_font(*font) for font in _FONTS[which]]
     rng = np.random.default_rng([seed, len(which)])
-    pictures, texts = [], []
-    for _ in range(n):
-        text, ink = _printed_line(rng, fonts, _WORDS[which])
-        texts.append(text)
-        pictures.append(_photograph(rng, ink, camera))
-    return TextLines(pictures=tuple(pictures), texts=tuple(texts))
+    lines = list(islice(photograph_lines(rng, fonts, WORDS[which], camera), n))
+    return TextLines(
+        pictures=tuple(picture for picture, _ in lines),
+        texts=tuple(text for _, text in lines),
+    )
+
+
+def photograph_lines(
+    rng: np.random.Generator,
+    fonts: Sequence[Path],
+    words: Sequence[str],
+    camera: Camera = Camera(),
+) -> Iterator[tuple[NDArray[np.uint8], str]]:
+    """Print and photograph one line after another, without end.
+
+    Args:
+        rng: Draws everything.
+        fonts: Files of fonts, as `find_font` gives them.
+        words: What stands on the labels.
+        camera: What the camera may do.
+
+    Yields:
+        A picture, uint8 `[height, width, 3]` (RGB), and what it says.
+    """
+    while True:
+        text, ink = _printed_line(rng, fonts, words)
+        yield _photograph(rng, ink, camera), text
 
 
 @cache
-def _font_paths(which: Part) -> tuple[Path, ...]:
-    paths = []
-    for package, name in _FONTS[which]:
-        spec = find_spec(package)
-        if spec is None or spec.origin is None:
-            raise MissingExtraError(package, extra="demo")
-        paths.append(Path(spec.origin).parent / "files" / name)
-    return tuple(paths)
+def find_font(package: str, name: str) -> Path:
+    """Find a font's file in the wheel that carries it.
+
+    Args:
+        package: The wheel's package; it is not imported.
+        name: The file's name.
+
+    Raises:
+        MissingExtraError: The wheel is not installed.
+    """
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:
+        raise MissingExtraError(package, extra="demo")
+    return Path(spec.origin).parent / "files" / name
 
 
 def _printed_line(
-    rng: np.random.Generator, fonts: tuple[Path, ...], words: tuple[str, ...]
+    rng: np.random.Generator, fonts: Sequence[Path], words: Sequence[str]
 ) -> tuple[str, NDArray[np.uint8]]:
     """Draw lines until one is short enough for the net, black on white."""
     while True:
         text = _text(rng, words)
         drawn = draw_text(
-            text, font_path=fonts[rng.integers(len(fonts))], size_px=_DRAWN_PX
+            text, font_path=fonts[int(rng.integers(len(fonts)))], size_px=_DRAWN_PX
         )
         rows = np.flatnonzero((drawn < 128).any(axis=1))
         columns = np.flatnonzero((drawn < 128).any(axis=0))
@@ -162,7 +193,7 @@ def _printed_line(
             return text, ink
 
 
-def _text(rng: np.random.Generator, words: tuple[str, ...]) -> str:
+def _text(rng: np.random.Generator, words: Sequence[str]) -> str:
     """Compose a label, a label with a number, a reading, a serial number or a date."""
     word = str(rng.choice(words))
     word = (word, word.upper(), word.capitalize())[rng.integers(3)]

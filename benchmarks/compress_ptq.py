@@ -1,7 +1,8 @@
 """Post-training quantization: ours, and each peer in an environment of its own.
 
     python -m benchmarks.compress_ptq [--quick] [--work DIR] [--only NET,…]
-                                      [--stage make|score|time|all] --json OUT.json
+                                      [--tools TOOL,…] [--stage make|score|time|all]
+                                      --json OUT.json
 
 Everything made and measured is kept in the work folder, so a run goes on where the one
 before was stopped, and time can be measured later than accuracy, on a quiet machine.
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -25,12 +26,13 @@ from benchmarks._compress_ptq_plan import (
     FLOAT,
     OPENVINO,
     ORT,
+    OURS,
     QUANTIZERS,
     QUICK,
     Net,
 )
 from benchmarks._compress_ptq_score import Scorer, Timer
-from benchmarks._compress_ptq_table import Board, Entry, draw, rows
+from benchmarks._compress_ptq_table import TOOLS, Board, Entry, draw, rows
 from benchmarks._compress_ptq_weights import int8_share
 from benchmarks._harness import Outcome, command_line, publish
 from benchmarks.nets.case import Case, read_marker
@@ -70,12 +72,16 @@ class Run:
     Args:
         work: Where everything is kept.
         stage: One of `STAGES`.
+        tools: Whose models are made and scored; of the others is told what is kept.
         quick: Whether small cases, few quantizers and few rounds will do.
     """
 
-    def __init__(self, work: Path, stage: str, *, quick: bool) -> None:
+    def __init__(
+        self, work: Path, stage: str, tools: Sequence[str], *, quick: bool
+    ) -> None:
         self._work = work / "quick" if quick else work
         self._stages = STAGES[:-1] if stage == "all" else (stage,)
+        self._tools = (FLOAT, *tools)
         self._quick = quick
         self._shop = Workshop(self._work, tell)
         self._scorer = Scorer(self._work, tell)
@@ -95,9 +101,10 @@ class Run:
             size_bytes=source.size_bytes,
         )
         entries = [self._scored(net, FLOAT, float_made, source.path)]
-        act = self._shop.make if "make" in self._stages else self._shop.look
         for name in self._names:
-            made = act(net, name)
+            is_asked = QUANTIZERS[name].tool in self._tools
+            make = is_asked and "make" in self._stages
+            made = (self._shop.make if make else self._shop.look)(net, name)
             path = self._shop.folder(net, name) / made.model if made.model else None
             entries.append(self._scored(net, name, made, path))
         board = Board(net=net, entries=tuple(entries))
@@ -105,6 +112,8 @@ class Run:
 
     def memory(self, net: Net) -> dict[str, ChildCost]:
         """What each method of ours takes on many images of a net."""
+        if OURS not in self._tools:
+            return {}
         if problem := self._case(net):
             tell(f"{net.label}: {problem}")
             return {}
@@ -139,7 +148,8 @@ class Run:
             return Entry(by=name, made=made)
         runtimes = QUANTIZERS[name].runtimes[:1] if name in QUANTIZERS else (ORT,)
         score = partial(self._scorer.look, net, name, made.sha256)
-        if "score" in self._stages:
+        tool = QUANTIZERS[name].tool if name in QUANTIZERS else FLOAT
+        if "score" in self._stages and tool in self._tools:
             score = partial(self._scorer.score, net, name, path, made.sha256)
         return Entry(
             by=name,
@@ -200,16 +210,30 @@ def tell(what: str) -> None:
     print(what, file=sys.stderr, flush=True)
 
 
+def split_names(text: str) -> list[str]:
+    """Read names with commas between them."""
+    return [name for name in text.split(",") if name]
+
+
+def check_names(what: str, asked: Sequence[str], known: Collection[str]) -> None:
+    """Take only names that there are.
+
+    Raises:
+        SystemExit: There is none of a name.
+    """
+    for name in asked:
+        if name not in known:
+            sys.exit(f"there is no {what} {name!r}. {did_you_mean(name, known)}")
+
+
 def find_nets(only: str, work: Path, *, quick: bool) -> list[Net]:
     """The nets that the command line asks for, each with its seeds.
 
     Raises:
         SystemExit: It asks for one that there is not.
     """
-    asked = [name for name in only.split(",") if name]
-    for name in asked:
-        if name not in NETS:
-            sys.exit(f"there is no net {name!r}. {did_you_mean(name, NETS)}")
+    asked = split_names(only)
+    check_names("net", asked, NETS)
     chosen = asked or (QUICK_NETS if quick else tuple(NETS))
     cases = (work / "quick" if quick else work) / "cases"
     return [
@@ -225,8 +249,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--work", type=Path, default=WORK, help="what is kept")
     parser.add_argument("--only", default="", metavar="NET,…", help="of the nets")
     parser.add_argument("--stage", choices=STAGES, default="all")
+    parser.add_argument("--tools", default="", metavar="TOOL,…", help="of the tools")
     chosen = parser.parse_args(arguments)
-    run = Run(chosen.work, chosen.stage, quick=chosen.quick)
+    tools = split_names(chosen.tools) or list(TOOLS)
+    check_names("tool", tools, TOOLS)
+    run = Run(chosen.work, chosen.stage, tools, quick=chosen.quick)
     nets = find_nets(chosen.only, chosen.work, quick=chosen.quick)
     boards = [run.board(net) for net in nets]
     memory: dict[str, ChildCost] = {}

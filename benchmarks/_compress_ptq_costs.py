@@ -29,7 +29,9 @@ IN_TURNS = (FIXED, ORT_PER_CHANNEL, ORT_PER_TENSOR)
 """What is compared on every net, by the median of `ROUNDS`."""
 
 ONCE = (COMPRESS, NNCF_CONTROL)
-"""What takes minutes, and is compared on nets of one kind of task only."""
+"""What takes minutes, and is compared on `ONCE_ON`, with seed 0, alone."""
+
+ONCE_ON = "ocr"
 
 ROOT = Path(__file__).parents[1]
 
@@ -69,8 +71,8 @@ class Costs:
         if not all(name in kept for name in in_turns):
             self._told(f"{net.label}: costs in turns")
             kept |= self._turns(net, in_turns, ROUNDS)
-        for name in ONCE:
-            if name in names and name not in kept and net.name == "ocr":
+        for name in ONCE if net.label == f"{ONCE_ON}-seed0" else ():
+            if name in names and name not in kept:
                 self._told(f"{net.label}: cost of {name}")
                 kept |= self._turns(net, [name], 1)
         entries = {

@@ -10,6 +10,7 @@ import hashlib
 import os
 import pickle
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -269,8 +270,12 @@ def _missing(quantizer: Quantizer) -> str:
 
 
 def _in_short(error: SkerryError) -> str:
-    what = f"{error}. {error.hint}" if error.hint else str(error)
-    return " ".join(what.split())[:200]
+    what = " ".join(f"{error}. {error.hint}".split())
+    if any(word in what for word in ("alloc", "MemoryError")):
+        return f"needs more than {MOST_MEMORY_BYTES / 1e9:g} GB of memory"
+    if f"exit code -{signal.SIGXCPU.value}" in what:
+        return f"needs more than {MOST_CPU_S / 60:g} minutes of CPU time"
+    return what[:200]
 
 
 def _environment() -> dict[str, str]:

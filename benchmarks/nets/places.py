@@ -11,9 +11,14 @@ from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
+
 from skerry.app.toolchains import find_python, find_toolchain, run_in
 from skerry.core.durable import make_folder
-from skerry.core.errors import SkerryError, UsageError
+from skerry.core.errors import ModelError, SkerryError, UsageError
+from skerry.core.seams import LoadOptions
+from skerry.graph import open_model
+from skerry.runtimes import get_runtime
 
 DATA_VARIABLE = "SKERRY_DATA"
 FASHION = Path("/usr/share/datasets/fashion-mnist")
@@ -21,6 +26,8 @@ FASHION = Path("/usr/share/datasets/fashion-mnist")
 
 CONVERSION_TIMEOUT_S = 600.0
 TRAINING_TIMEOUT_S = 7200.0
+SAME = 1e-4
+"""Largest difference of a converted net from its original, relative."""
 
 Need = Callable[[], str | None]
 """Says what is missing and how to get it, None where nothing is."""
@@ -107,3 +114,37 @@ def keep(path: Path, make: Callable[[Path], None]) -> Path:
         make(part)
         part.replace(path)
     return path
+
+
+def check_outputs(path: Path, check: Path) -> float:
+    """Check that a converted net gives what the original gave.
+
+    Args:
+        path: The ONNX file.
+        check: An `.npz` with the original's inputs and outputs by name, one batch.
+
+    Returns:
+        The largest difference, relative to the largest output.
+
+    Raises:
+        ModelError: They differ by more than rounding.
+    """
+    model = open_model(path)
+    arrays = dict(np.load(check))
+    session = get_runtime("onnxruntime").load(model, LoadOptions(threads=1))
+    try:
+        outputs = session.run({spec.name: arrays[spec.name] for spec in model.inputs})
+    finally:
+        session.close()
+    worst = 0.0
+    for name, output in outputs.items():
+        expected = arrays[name]
+        worst = max(
+            worst, float(np.abs(output - expected).max() / np.abs(expected).max())
+        )
+    if not worst <= SAME:
+        raise ModelError(
+            f"{path.name} differs from its original by {worst:.1e}, expected {SAME:g}",
+            hint="The conversion is wrong: see what the converter says.",
+        )
+    return worst

@@ -24,15 +24,15 @@ from benchmarks._compress_ptq_table import Board, Entry, points
 from benchmarks._harness import Measured
 from skerry.tasks.measure import ChildCost, Ratio
 
-OCR, DEPTHWISE, WIDE, DETECTOR = "ocr", "ds", "ds_wide", "yolox-nano"
+OCR, DEPTHWISE, WIDE, DETECTOR = "ocr", "ds", "ds_wide", "yolox_nano"
 LISTED = (
-    "efficientnet-lite0",
-    "efficientnet-lite1",
-    "efficientnet-lite2",
+    "efficientnet_lite0",
+    "efficientnet_lite1",
+    "efficientnet_lite2",
     "resnet8",
     "kws",
     "vww",
-    "yolox-nano",
+    "yolox_nano",
     "fastestdet",
     "rfb320",
     "centerface",

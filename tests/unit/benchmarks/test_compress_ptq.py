@@ -195,11 +195,11 @@ def test_a_detector_must_keep_its_speed() -> None:
     peer = entry("nncf openvino", 850, times={OPENVINO: 0.5})
     slow_here = entry(COMPRESS, 899, times={ORT: 1.2, OPENVINO: 0.9})
     kept = entry(COMPRESS_OPENVINO, 898, times={OPENVINO: 0.55})
-    found = detector([board("yolox-nano", peer, slow_here, kept)])
+    found = detector([board("yolox_nano", peer, slow_here, kept)])
     assert found.figure == pytest.approx(0.2)
     assert found.unmet == ""  # 0.82 of the gain
     lame = entry(COMPRESS_OPENVINO, 900, times={OPENVINO: 0.8})
-    found = detector([board("yolox-nano", peer, slow_here, lame)])
+    found = detector([board("yolox_nano", peer, slow_here, lame)])
     assert found.unmet == "25 % of the INT8 speed-up on openvino"
 
 

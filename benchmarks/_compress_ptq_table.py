@@ -173,8 +173,8 @@ def _row(board: Board, entry: Entry) -> dict[str, str | int | float | None]:
 def draw(boards: Sequence[Board], figure: Figure) -> None:
     """Draw accuracy lost against time, one panel a net; up and left is better.
 
-    A model is drawn by its time on the runtime that it is meant for ÷ float32 on
-    onnxruntime or on OpenVINO, filled or hollow. Seeds share the panel of their net.
+    A model is drawn by its time on the runtime that it is meant for ÷ float32 there.
+    Seeds share the panel of their net.
     """
     names = list(dict.fromkeys(board.net.name for board in boards if board.entries))
     columns = min(PANELS_IN_A_ROW, max(1, len(names)))
@@ -195,7 +195,10 @@ def draw(boards: Sequence[Board], figure: Figure) -> None:
         panel.axhline(0, color="0.8", linewidth=1, zorder=0)
         panel.axvline(1, color="0.8", linewidth=1, zorder=0)
         panel.set_title(name)
-    figure.supxlabel("time ÷ float32, 1 thread (filled: onnxruntime, hollow: OpenVINO)")
+    figure.supxlabel(
+        "time ÷ float32 on the same runtime, 1 thread "
+        "(filled: onnxruntime, hollow: OpenVINO, large: skerry compress)"
+    )
     figure.supylabel("points lost")
     from matplotlib.lines import Line2D
 

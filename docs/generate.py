@@ -117,9 +117,21 @@ def benchmark_block(name: str) -> str:
     heads = ("bar", "figure", "limit", "n", "95 % interval", "peer", "holds")
     machine = ", ".join(f"{key} {value}" for key, value in result.machine.items())
     parts = [table(heads, map(bar_cells, result.bars))] if result.bars else []
-    parts.append(rows_table(result.rows))
+    parts += rows_tables(result.rows)
     parts.append(f"Measured on: {machine}. To repeat it: `make bench NAME={name}`.")
     return "\n\n".join(parts)
+
+
+def rows_tables(rows: Sequence[Row]) -> Iterator[str]:
+    """Write rows, those of each net in a table of its own."""
+    nets = dict.fromkeys(row.get("net") for row in rows)
+    for net in nets:
+        if net is not None:
+            yield f"**{net}**"
+        own = [row for row in rows if row.get("net") == net]
+        yield rows_table(
+            [{key: row[key] for key in row if key != "net"} for row in own]
+        )
 
 
 def rows_table(rows: Sequence[Row]) -> str:

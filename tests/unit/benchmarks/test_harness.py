@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from benchmarks.__main__ import main
 from benchmarks._harness import Measured, Outcome, compare_with_bars
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 BARS = {
     "speed": {
@@ -28,9 +29,9 @@ DROP = Measured(id="drop", figure=1.0, n=9, interval=(0.5, 1.5), peer="theirs 1.
 RATIO = Measured(id="ratio", figure=2.9, n=9)
 
 
-def draw(axes: Axes) -> None:
+def draw(figure: Figure) -> None:
     """Draw something."""
-    axes.plot([1, 2], [3, 4])
+    figure.subplots().plot([1, 2], [3, 4])
 
 
 OUTCOME = Outcome(
@@ -53,6 +54,14 @@ def test_what_could_not_be_measured_does_not_hold() -> None:
     _, bar = compare_with_bars("speed", [DROP, missing], BARS)
     assert bar.holds is None
     assert _harness.bar_cells(bar)[-2:] == ["theirs (missing)", "not measured"]
+
+
+def test_a_bar_with_a_condition_that_fails_does_not_hold() -> None:
+    """However good its figure is; the verdict says what was asked for."""
+    lucky = replace(DROP, unmet="60 % of layers are INT8")
+    bar, _ = compare_with_bars("speed", [lucky, RATIO], BARS)
+    assert bar.holds is False
+    assert _harness.bar_cells(bar)[-1] == "NO: 60 % of layers are INT8"
 
 
 @pytest.mark.parametrize(

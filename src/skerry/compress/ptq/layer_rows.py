@@ -138,7 +138,9 @@ class LayerRows:
             widths.append((max(before, 0), max(behind, 0)))
             first = max(-before, 0)
             cuts.append(slice(first, first + needed))
-        return np.asarray(np.pad(inputs, widths)[tuple(cuts)])
+        if any(before or behind for before, behind in widths):
+            inputs = np.pad(inputs, widths)
+        return np.asarray(inputs[tuple(cuts)])
 
 
 def _every(steps: Sequence[int]) -> tuple[Any, ...]:

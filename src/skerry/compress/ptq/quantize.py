@@ -35,8 +35,8 @@ WEIGHT_BITS = (4, 8)
 
 
 Rounding = Literal["nearest", "adaptive"]
-"""How weights are rounded: each to the nearest code, or all of a layer together so that
-its output changes least on the calibration samples."""
+"""How weights are rounded: each to the nearest code; or layer by layer, so that what a
+layer makes of quantized inputs changes least on the calibration samples."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -309,7 +309,11 @@ class Quantize:
 
 
 ACCURATE = Quantize(
-    method="mse", equalize="activations", weight_method="mse", correct_bias=True
+    method="mse",
+    equalize="activations",
+    weight_method="mse",
+    correct_bias=True,
+    rounding="adaptive",
 )
 """What loses least without a search: the step to begin with."""
 

@@ -13,7 +13,6 @@ from skerry.compress.numbers.ranges import Range
 from skerry.compress.numbers.schemes import Method
 from skerry.compress.numbers.tensors import QuantizedTensor
 from skerry.compress.ptq.adaptive import MOST_SAMPLES, round_layers
-from skerry.compress.ptq.bare_products import give_biases
 from skerry.compress.ptq.bias import correct_biases, measure_shifts
 from skerry.compress.ptq.calibrate import Progress, calibrate
 from skerry.compress.ptq.equalize import Equalization, equalize
@@ -292,7 +291,6 @@ class Quantize:
         ready = raise_opset(correct_biases(equalized, wanted), self.schemes)
         written = insert_qdq(ready, plan, ranges, self.schemes, codes)
         shield_floats(written)
-        give_biases(written)
         return written
 
     def spec(self) -> StepSpec:

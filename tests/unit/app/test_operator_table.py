@@ -98,7 +98,7 @@ def test_the_page_tells_of_operators_and_conditions() -> None:
         "loss under dark",
         "inside the noise",
         "nothing beats it",
-        "8 kept float (openvino, bfloat16)",
+        "8 kept float (bfloat16)",
         "Most of the error comes from head/MatMul_9",
         "1 operator fell back to float.",
     ):

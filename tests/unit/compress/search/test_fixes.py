@@ -178,6 +178,9 @@ def test_float_cures_what_rounding_alone_costs(
     floats = [row.name for row in rows.values() if row.name != "a"]
     kept = bench.quantize(Quantize(keep_float=tuple(floats)))
     assert bench.distance(kept) < bench.distance(graph) / 2
+    assert "16-bit codes" in worst.fix
+    finer = bench.quantize(Quantize(activation_bits=16))
+    assert bench.distance(finer) < bench.distance(graph) / 2
 
 
 def test_float_cures_what_has_no_integer_kernel(

@@ -4,9 +4,9 @@ In transformers a few channels of an activation are far wider than all others, a
 one scale that it has leaves these with few steps; weights have room. In front of a
 matrix product each channel is divided by s, and its row of weights multiplied by it,
 with s = max|x|^alpha ÷ max|w|^(1 - alpha) (Xiao et al., "SmoothQuant",
-arXiv:2211.10438, equation 4). What divides is folded into what stands before: a normalization's scale, a layer, or a
-product with constants. Where nothing does, the product is left alone: a `Mul` of its
-own costs time at each inference.
+arXiv:2211.10438, equation 4). What divides is folded into what stands before: a
+normalization's scale, a layer, or a product with constants. Where nothing does, the
+product is left alone: a `Mul` of its own costs time at each inference.
 
 `equalize` by activations searches the exponents that this fixes, for the least noise
 that it expects; it knows convolutions too, and no normalization as one operator.

@@ -36,6 +36,9 @@ HIDING = 0.25
 FEWEST_NEAR = 3
 """Candidates that are worth a chart of their own."""
 
+LONGEST_LABEL = 40
+"""Letters of a candidate's name in a chart; the table has all of it."""
+
 MOST_NAMES = 4
 """Names that are shown at once; more are folded away, or only counted."""
 
@@ -274,7 +277,7 @@ def tried_section(report: Report) -> Html | None:
     shown = [
         _pareto(report, sizes, _size_axis(sizes, begin=0.0), _CAPTION),
         _pareto(report, near, _size_axis(near, begin=None), _NEAR),
-        _pareto(report, speeds, _SPEED, _TIMED),
+        _pareto(report, speeds, _SPEED, _CAPTION),
     ]
     lead = "Scored on the half of the evaluation data that the search may look at."
     return section("Everything that was tried", shown, _tried_table(report), lead=lead)
@@ -340,7 +343,6 @@ def notes_section(report: Report) -> Html:
 
 _CAPTION = "Up and to the left is better. The dashed line joins what nothing beats."
 _NEAR = "The same, closer: the candidates near the chosen one."
-_TIMED = f"{_CAPTION} Only candidates that hold the budget are timed."
 
 
 _SPEED = charts.Axis(label="latency ÷ source’s", unit=" ×", begin=0.0)
@@ -433,7 +435,16 @@ def _point(
     role: charts.Role = (
         "chosen" if attempt.chosen else "source" if is_source else "tried"
     )
-    return [charts.Point(label=attempt.name, x=cost, y=attempt.accuracy, role=role)]
+    return [
+        charts.Point(label=_label(attempt.name), x=cost, y=attempt.accuracy, role=role)
+    ]
+
+
+def _label(name: str) -> str:
+    """A name for a chart: of a long one the end, where candidates differ."""
+    if len(name) <= LONGEST_LABEL:
+        return name
+    return "…" + name[1 - LONGEST_LABEL :]
 
 
 def _tried_table(report: Report) -> Html:
@@ -448,7 +459,7 @@ def _tried_table(report: Report) -> Html:
     ]
     rows = [
         (
-            _attempt_name(attempt),
+            _attempt_name(attempt, report),
             figures.show_score(metric, attempt.accuracy),
             figures.show_bytes(_size_of(attempt, report)),
             figures.NOT_MEASURED
@@ -463,11 +474,13 @@ def _tried_table(report: Report) -> Html:
     return table(columns, rows, chosen=chosen)
 
 
-def _attempt_name(attempt: Attempt) -> str:
-    """Its name, with its runtime and precision unless the name says them."""
+def _attempt_name(attempt: Attempt, report: Report) -> str:
+    """Its name, with its precision and another runtime, unless the name says them."""
+    here = report.latency_ms.runtime if report.latency_ms else ""
+    runtime = attempt.runtime if attempt.runtime != here else ""
     more = [
         word
-        for word in (attempt.runtime, attempt.precision)
+        for word in (runtime, attempt.precision)
         if word and word not in attempt.name
     ]
     return f"{attempt.name} ({', '.join(more)})" if more else attempt.name

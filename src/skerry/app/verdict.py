@@ -254,7 +254,7 @@ def _condition_rows(
 ) -> list[Row]:
     """One row a condition that was measured or is demanded."""
     measured = {row.condition: row for row in report.conditions}
-    base = {} if other is None else {row.condition: row for row in other.conditions}
+    others = {} if other is None else {row.condition: row for row in other.conditions}
     is_share = report.accuracy is None or figures.is_share(report.accuracy.metric)
     rows = []
     for name in dict.fromkeys([*measured, *budget.conditions]):
@@ -265,7 +265,7 @@ def _condition_rows(
                 unit="fraction" if is_share else "value",
                 before=None if row is None else row.before,
                 after=None if row is None else row.after,
-                other=base[name].after if name in base else None,
+                other=others[name].after if name in others else None,
                 limit=limit,
                 holds=None if limit is None else condition_limit(name) not in missed,
             )

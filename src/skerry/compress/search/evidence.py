@@ -415,6 +415,7 @@ class _Proof:
             if chosen is None
             else self._profile(self._model, self._runtime),
             known=self._choice.sensitivity,
+            is_given=self._choice.baseline is None and self._search.task is not None,
         )
         return operator_rows(
             subject,

@@ -95,12 +95,14 @@ def _of_accuracy(found: Finding) -> str:
     if said := _of_weights(found.tensors):
         return said
     is_small = found.error is None or found.error < LEAST_ERROR
-    if is_small or found.share < LEAST_SHARE or not found.tensors:
+    # Weights are rounded in every run, so the error measured is not theirs.
+    values = [one for one in found.tensors if one.kind == "activation"]
+    if is_small or found.share < LEAST_SHARE or not values:
         return ""
-    worst = max(found.tensors, key=lambda tensor: tensor.total)
+    worst = max(values, key=lambda tensor: tensor.total)
     if worst.clipping > worst.rounding and worst.minmax < HALF * worst.total:
         return _of_clipping(found.step)
-    if worst.kind == "activation" and worst.wasted > MOST_UNUSED:
+    if worst.wasted > MOST_UNUSED:
         return _of_waste(worst, found)
     return f"Rounding alone: {_finer(worst, found)}"
 
@@ -137,8 +139,6 @@ def _of_waste(worst: TensorError, found: Finding) -> str:
 
 def _finer(worst: TensorError, found: Finding) -> str:
     """Which operators to keep in float: a value is one thing to two operators."""
-    if worst.kind == "weights":
-        return "take 8 bits." if worst.bits < BYTE_BITS else "keep it float."
     other = "reads it" if worst is found.written else "makes what it reads"
     floats = f"keep it and what {other} float"
     return (

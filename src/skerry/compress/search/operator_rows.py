@@ -33,7 +33,9 @@ from skerry.graph import (
 SOURCE_SAMPLES = 4
 """Samples on which rounding and clipping are told apart."""
 
-_KEPT = "kept float: quantizing it costs too much accuracy"
+_KEPT_FOR_ACCURACY = "kept float: quantizing it costs too much accuracy"
+_KEPT_FOR_TIME = "kept float: integers make it slower here"
+_KEPT_AS_TOLD = "kept float: the recipe that was given says so"
 _NO_INTEGERS = "not an integer operator on this runtime"
 _NO_WEIGHTS = "without weights: the recipe quantizes operators with weights"
 
@@ -53,6 +55,7 @@ class Subject:
         after: Measured times of `result`; those of `before` where that is the source.
         known: Errors by name of operator that a search measured already; they stand
             for operators that the quantized graph keeps in float.
+        is_given: Whether the step was given, not found by a search.
     """
 
     prepared: Graph
@@ -63,6 +66,7 @@ class Subject:
     before: Profile
     after: Profile
     known: Mapping[str, float]
+    is_given: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -227,7 +231,7 @@ class _Row:
         step = self._subject.step
         is_returned = self._subject.quantized is self._subject.result
         if is_returned and step is not None and self._name in step.keep_float:
-            return _KEPT
+            return self._why_kept()
         kind = role(self._node)
         if kind is Role.FLOAT:
             return _NO_INTEGERS
@@ -235,6 +239,12 @@ class _Row:
         if is_returned and is_left and kind is Role.ARITHMETIC:
             return _NO_WEIGHTS
         return ""
+
+    def _why_kept(self) -> str:
+        if self._subject.is_given:
+            return _KEPT_AS_TOLD
+        # A search measures errors one by one only where accuracy is what is missing.
+        return _KEPT_FOR_ACCURACY if self._subject.known else _KEPT_FOR_TIME
 
     def _fix(
         self,

@@ -18,6 +18,7 @@ from itertools import islice
 from pathlib import Path
 
 from skerry.compress.ptq.operators import weight
+from skerry.compress.ptq.patterns import PATTERNS
 from skerry.compress.ptq.plan import Plan, plan_quantization
 from skerry.compress.ptq.quantize import ACCURATE, Quantize
 from skerry.compress.search.candidates import Candidate, Choice, recipe_of
@@ -57,14 +58,14 @@ PLAIN: Mapping[str, Quantize] = {
 """What quantizers do unless told otherwise, by title."""
 
 STEPS: Mapping[str, Quantize] = {
-    "operators with weights, equalized, mse, biases corrected": ACCURATE,
-    "operators with weights, equalized, minmax, biases corrected": replace(
-        ACCURATE, method="minmax"
-    ),
-    "operators with weights, minmax": Quantize(),
+    "fused operators, minmax": replace(ACCURATE, operators="fused", method="minmax"),
+    "fused operators, mse": replace(ACCURATE, operators="fused"),
+    "operators with weights, mse": ACCURATE,
+    "operators with weights, minmax, as they are": Quantize(),
 }
-"""Ways of quantizing what has weights, by title, in the order in which they are tried:
-equalizing and correcting cost nothing when the model runs."""
+"""Ways of quantizing what a runtime computes faster in integers, by title, in the order
+of trial. All but the last equalize channels, choose ranges of weights and correct what
+rounding does: that costs nothing when the model runs."""
 
 HALF = "half"
 HALVES: Mapping[str, str] = {
@@ -104,7 +105,7 @@ class _Order:
         baseline = self._trials.source_accuracy()
         for title, step in PLAIN.items():
             self._try(title, step)
-        for title, step in STEPS.items():
+        for title, step in self._steps().items():
             found = self._try(title, step)
             is_slow = found.latency is not None and found.drop is None
             if is_slow or not found.refusal:
@@ -128,6 +129,15 @@ class _Order:
             missing=self._search.missing,
             notes=tuple(self._notes(chosen)),
         )
+
+    def _steps(self) -> dict[str, Quantize]:
+        """The steps for the named runtime; what it fuses must be known for some."""
+        name = self._search.runtime.name
+        if name in PATTERNS:
+            return {title: replace(step, runtime=name) for title, step in STEPS.items()}
+        return {
+            title: step for title, step in STEPS.items() if step.operators != "fused"
+        }
 
     def _try(self, title: str, step: Quantize, *, must_win: bool = False) -> Candidate:
         return self._trials.attempt(title, recipe_of(step), must_win=must_win)
@@ -184,7 +194,7 @@ class _Order:
             titled,
             key=lambda one: (-one.seen, float("inf") if one.drop is None else one.drop),
         )
-        return first, STEPS[first.title]
+        return first, self._steps()[first.title]
 
     def _plan(self, step: Quantize) -> Plan:
         return plan_quantization(

@@ -10,7 +10,6 @@ A file passes through here as bytes, then as a decoded `Proto` on which the chec
 
 from __future__ import annotations
 
-import graphlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ import numpy as np
 
 from skerry.core.errors import MissingExtraError, ModelError
 from skerry.core.seams import Array
+from skerry.graph.proto import is_text, proto_nodes
 
 try:
     import onnx
@@ -48,6 +48,9 @@ AttributeValue = int | float | str | Sequence[int] | Sequence[float] | Sequence[
 
 _DTYPE_NAMES = {"float32": "float", "float64": "double"}
 """Where ONNX calls a dtype otherwise than numpy does."""
+
+EXTERNAL: int = onnx.TensorProto.EXTERNAL
+"""Where a tensor lies that is in a file of its own."""
 
 MAX_PROTOBUF_BYTES = 2**31 - 1
 """No protobuf message can be larger (protobuf encoding, "Size limits")."""
@@ -263,7 +266,7 @@ def decode(content: bytes, name: str) -> Proto:
             f"{name} is not an ONNX model: no graph in it",
             hint="Give an .onnx file; other frameworks export to it.",
         )
-    if not _is_text(proto):
+    if not is_text(proto):
         raise ModelError(
             f"{name} is damaged: a name in it is not text",
             hint="Export or download the model again.",
@@ -273,101 +276,6 @@ def decode(content: bytes, name: str) -> Proto:
         if named.domain == "ai.onnx":
             named.domain = ""
     return proto
-
-
-def _is_text(message: Any) -> bool:
-    """Whether all text of a protobuf message is: other bytes come through as bytes."""
-    for field, value in message.ListFields():
-        if field.type == field.TYPE_STRING:
-            texts = [value] if isinstance(value, (str, bytes)) else value
-            if not all(isinstance(text, str) for text in texts):
-                return False
-        elif field.type == field.TYPE_MESSAGE:
-            messages = [value] if hasattr(value, "ListFields") else value
-            if not all(map(_is_text, messages)):
-                return False
-    return True
-
-
-def proto_opset(proto: Proto) -> int | None:
-    """The version of the standard's operators that a decoded file asks for."""
-    for entry in proto.opset_import:
-        if entry.domain == "":
-            return int(entry.version)
-    return None
-
-
-def proto_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    """All nodes of a decoded graph and of the graphs inside it."""
-    for node in graph.node:
-        yield node
-        for attribute in node.attribute:
-            for inner in (attribute.g, *attribute.graphs):
-                yield from proto_nodes(inner)
-
-
-def external_extents(proto: Proto, name: str) -> dict[str, int]:
-    """The files that tensors lie in, and how many bytes each must have at least.
-
-    Raises:
-        ModelError: A position in a file is not a number.
-    """
-    nodes = list(proto_nodes(proto.graph))
-    attributes = [attribute for node in nodes for attribute in node.attribute]
-    graphs = [proto.graph, *(g for a in attributes for g in (a.g, *a.graphs))]
-    tensors = [tensor for graph in graphs for tensor in graph.initializer]
-    tensors += [tensor for a in attributes for tensor in (a.t, *a.tensors)]
-    extents: dict[str, int] = {}
-    with foreign_errors(f"{name} is damaged"):
-        for tensor in tensors:
-            if tensor.data_location == onnx.TensorProto.EXTERNAL:
-                entries = {entry.key: entry.value for entry in tensor.external_data}
-                location = str(entries.get("location", ""))
-                end = int(entries.get("offset", 0)) + int(entries.get("length", 0))
-                extents[location] = max(end, extents.get(location, 0))
-    return extents
-
-
-def sort_nodes(proto: Proto, name: str) -> None:
-    """Bring the nodes of a decoded file into topological order, in place.
-
-    Those that are in order already stay as they are.
-
-    Raises:
-        ModelError: A node reads what no node makes, or what it helps to make itself.
-    """
-    graph = proto.graph
-    makers = {out: i for i, node in enumerate(graph.node) for out in node.output if out}
-    given = {value.name for value in (*graph.input, *graph.initializer)}
-    given.update(sparse.values.name for sparse in graph.sparse_initializer)
-    needs: dict[int, list[int]] = {}
-    for index, node in enumerate(graph.node):
-        for value in node.input:
-            if value and value not in makers and value not in given:
-                raise ModelError(
-                    f"{name} is damaged: the {node.op_type} node {node.name!r} reads "
-                    f"{value!r}, which nothing makes",
-                    hint="Export or download the model again.",
-                )
-        inner = (
-            n for a in node.attribute for g in (a.g, *a.graphs) for n in proto_nodes(g)
-        )
-        reads = [*node.input, *(value for nested in inner for value in nested.input)]
-        needs[index] = [makers[value] for value in reads if value in makers]
-    if all(need < index for index, some in needs.items() for need in some):
-        return
-    try:
-        order = list(graphlib.TopologicalSorter(needs).static_order())
-    except graphlib.CycleError as cycle:
-        around = [graph.node[index] for index in reversed(cycle.args[1])]
-        names = " → ".join(node.name or node.op_type for node in around)
-        raise ModelError(
-            f"{name} has a cycle: {names}",
-            hint="Export the model again: a graph must not read its own results.",
-        ) from cycle
-    nodes = [graph.node[index] for index in order]
-    del graph.node[:]
-    graph.node.extend(nodes)
 
 
 def check(content: Proto | Path, name: str) -> None:

@@ -22,7 +22,9 @@ from skerry.core.model import Model, ModelFormat
 from skerry.core.names import did_you_mean
 from skerry.graph import _onnx
 from skerry.graph._onnx import Proto
+from skerry.graph.decoded import external_extents, sort_nodes
 from skerry.graph.model_graph import Graph
+from skerry.graph.proto import proto_nodes, proto_opset
 
 MAX_FILE_BYTES = _onnx.MAX_PROTOBUF_BYTES
 """Larger files are refused; their weights belong in a file beside them."""
@@ -157,9 +159,9 @@ def _parse(content: bytes, *, name: str, path: Path | None) -> Graph:
     proto = _onnx.decode(content, name)
     _check_opset(proto, name)
     _check_operators(proto, name)
-    extents = _onnx.external_extents(proto, name)
+    extents = external_extents(proto, name)
     folder = _check_external_tensors(extents, name, path) if extents else None
-    _onnx.sort_nodes(proto, name)
+    sort_nodes(proto, name)
     _onnx.check(path if extents and path else proto, name)
     graph = Graph(_onnx.to_ir(proto, name, folder), name=name)
     _check_signature(graph)
@@ -175,7 +177,7 @@ def _check_magic(content: bytes, name: str) -> None:
 
 
 def _check_opset(proto: Proto, name: str) -> None:
-    opset = _onnx.proto_opset(proto)
+    opset = proto_opset(proto)
     if opset is None:
         raise ModelError(
             f"{name} does not say which ONNX opset it is written in",
@@ -190,8 +192,8 @@ def _check_opset(proto: Proto, name: str) -> None:
 
 
 def _check_operators(proto: Proto, name: str) -> None:
-    opset = _onnx.proto_opset(proto) or _onnx.NEWEST_OPSET
-    for node in _onnx.proto_nodes(proto.graph):
+    opset = proto_opset(proto) or _onnx.NEWEST_OPSET
+    for node in proto_nodes(proto.graph):
         if node.domain == "" and not _onnx.known_operator(node.op_type, opset):
             raise ModelError(
                 f"{name} uses the operator {node.op_type!r}, which ONNX opset {opset} "

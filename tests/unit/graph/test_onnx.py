@@ -96,3 +96,55 @@ def test_weights_of_any_dtype_are_kept() -> None:
         assert read is not None
         assert read.dtype == array.dtype
         np.testing.assert_array_equal(read, array)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "size"), [("int4", 5), ("uint4", 5), ("bfloat16", 20), ("float16", 20)]
+)
+def test_initializers_of_other_dtypes_are_packed(dtype: str, size: int) -> None:
+    """Ten numbers of four bits take five bytes, and read back as what they were."""
+    numbers = np.arange(10) % 8
+    value = make_initializer(numbers.astype(np.float32), "codes", dtype)
+    assert _onnx.size_bytes(value) == size
+    assert _onnx.dtype_name(value) == dtype
+    array = _onnx.constant_array(value)
+    assert array is not None
+    assert array.astype(np.int64).tolist() == numbers.tolist()
+
+
+def test_a_dtype_is_given_to_one_graph_alone() -> None:
+    """A copy whose value gets another dtype leaves the source's as it was."""
+    graph = parse_graph(models.mlp())
+    copied = graph.copy()
+    _onnx.set_dtype(copied.value("active"), "float16")
+    assert _onnx.dtype_name(copied.value("active")) == "float16"
+    assert _onnx.dtype_name(graph.value("active")) != "float16"
+
+
+@pytest.mark.parametrize(
+    ("dtype", "code"),
+    [("float32", 1), ("int32", 6), ("float16", 10), ("float64", 11), ("bfloat16", 16)],
+)
+def test_the_number_of_a_dtype(dtype: str, code: int) -> None:
+    """Numpy's names become the numbers of TensorProto.DataType."""
+    assert _onnx.dtype_code(dtype) == code
+
+
+@pytest.mark.parametrize(
+    ("op_type", "inputs", "outputs", "expected"),
+    [
+        ("Conv", 3, 1, ({0, 1, 2}, {0})),
+        ("Concat", 4, 1, ({0, 1, 2, 3}, {0})),
+        ("Resize", 3, 1, ({0, 1}, {0})),
+        ("Cast", 1, 1, ({0}, set())),
+        ("NonMaxSuppression", 5, 1, (set(), set())),
+        ("NoSuchOperator", 2, 1, (set(), set())),
+    ],
+)
+def test_places_that_may_hold_half_floats(
+    op_type: str, inputs: int, outputs: int, expected: tuple[set[int], set[int]]
+) -> None:
+    """What the standard lets be FP16: not the scales of Resize, not boxes of NMS."""
+    given = [_onnx.make_value(f"i{i}", "float32", [1]) for i in range(inputs)]
+    node = _onnx.make_node(op_type, given, outputs=[f"o{i}" for i in range(outputs)])
+    assert _onnx.places_for(node, 17, "float16") == expected

@@ -78,8 +78,11 @@ def encode(
     if axis is not None:
         check_axis(floats, axis)
     rows = by_channel(floats, axis).astype(np.float64)
-    choose = _power_scale if kind == "power-of-two" else _mean_scale
-    scale = choose(rows).astype(np.float32).reshape(() if axis is None else -1)
+    if kind == "power-of-two":
+        scale = _power_scale(rows)
+    else:
+        scale = np.ones(1) if axis is None else _mean_scale(rows)
+    scale = scale.astype(np.float32).reshape(() if axis is None else -1)
     scaled = floats / along_axis(scale, floats, axis)
     entries = _powers(bits) if kind == "power-of-two" else _means(scaled, 1 << bits)
     middles = (entries[1:].astype(np.float64) + entries[:-1]) / 2

@@ -17,6 +17,9 @@ from skerry.core.seams import Array
 _MOST_WINDOWS = 512
 """Thresholds tried, evenly spaced: finer ones differ by less than their estimate."""
 
+_WINDOWS_AT_A_TIME = 64
+"""So that memory does not depend on how many there are."""
+
 _NEXT_TO_NOTHING = 1e-4
 """What a level counts that holds nothing but what was clipped, as in onnxruntime: one
 outlier that ends up alone then costs little rather than everything."""
@@ -86,7 +89,14 @@ def _least(
     kept = np.concatenate([[0], np.cumsum(counts)])
     most = _MOST_CLIPPED * kept[-1]
     wide &= kept[-1] - (kept[ends] - kept[starts]) <= most
-    divergence = _divergence(counts, starts[wide], ends[wide], levels)
+    starts, ends = starts[wide], ends[wide]
+    parts = [
+        slice(i, i + _WINDOWS_AT_A_TIME)
+        for i in range(0, len(starts), _WINDOWS_AT_A_TIME)
+    ]
+    divergence = np.concatenate(
+        [_divergence(counts, starts[part], ends[part], levels) for part in parts]
+    )
     # Of equals the first is taken: the widest.
     best = int(np.argmin(divergence))
     return min(largest, float(edges[half + reaches[wide][best]]))

@@ -38,8 +38,8 @@ from skerry.graph import (
 
 _FLOAT_MEAN = ".float_mean"
 
-_OPSET_OF_AXES_INPUT = 18
-"""From here on the axes of a ReduceMean are an input."""
+AXES_ARE_INPUTS = 18
+"""The opset from which on ReduceMean reads the axes that were an attribute."""
 
 
 def measure_shifts(
@@ -220,15 +220,16 @@ def _mean(graph: Graph, value: Value) -> Node:
     axes = [axis for axis in range(len(shape)) if axis != channel]
     kept = [size if axis == channel else 1 for axis, size in enumerate(shape)]
     name = graph.unique_name(f"{value.name}.mean")
-    made = make_value(name, "float32", kept)
-    if graph.opset < _OPSET_OF_AXES_INPUT:
-        return make_node(
-            "ReduceMean", [value], {"axes": axes, "keepdims": 1}, outputs=[made]
-        )
-    given = make_initializer(np.array(axes), graph.unique_name(f"{name}.axes"))
+    inputs = [value]
+    attributes: dict[str, int | list[int]] = {"keepdims": 1}
+    if graph.opset < AXES_ARE_INPUTS:
+        attributes["axes"] = axes
+    else:
+        listed = make_initializer(np.array(axes, np.int64), f"{name}.axes")
+        inputs.append(graph.add_initializer(listed))
     return make_node(
         "ReduceMean",
-        [value, graph.add_initializer(given)],
-        {"keepdims": 1},
-        outputs=[made],
+        inputs,
+        attributes,
+        outputs=[make_value(name, "float32", kept)],
     )

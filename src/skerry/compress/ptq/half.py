@@ -254,7 +254,7 @@ class _Writer:
 
 def _convertible(graph: Graph) -> list[Node]:
     """Nodes that compute on data in float32 and could do so in FP16."""
-    moving = _from_data(graph)
+    moving = _moving(graph)
     return [
         node
         for node in graph.nodes
@@ -276,7 +276,7 @@ def _floats(node: Node) -> list[Value]:
     return [value for value in values if is_float(value)]
 
 
-def _from_data(graph: Graph) -> set[Value]:
+def _moving(graph: Graph) -> set[Value]:
     """Values that depend on what the inputs hold, rather than on their shapes alone."""
     moving = set(graph.input_values)
     for node in graph.nodes:

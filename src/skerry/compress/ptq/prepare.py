@@ -72,13 +72,13 @@ def check_float(graph: Graph) -> None:
     Raises:
         ModelError: It is.
     """
-    for node in graph.all_nodes:
-        if node.op_type in _QUANTIZED_ALREADY:
-            raise ModelError(
-                f"{graph.name} is quantized already: it has a {node.op_type} node "
-                f"{node.name!r}",
-                hint="Give the float model that it was made from.",
-            )
+    found = [node for node in graph.all_nodes if node.op_type in _QUANTIZED_ALREADY]
+    if found:
+        raise ModelError(
+            f"{graph.name} is quantized already: it has {len(found)} operators such as "
+            f"the {found[0].op_type} node {found[0].name!r}",
+            hint="Give the float model that it was made from.",
+        )
 
 
 def _check_weights(graph: Graph) -> None:

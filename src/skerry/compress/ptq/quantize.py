@@ -90,11 +90,16 @@ class Quantize:
         rounding: How weights are rounded.
         smooth: How much of activations' outliers the weights of matrix products take
             over, 0 to 1 (SmoothQuant's alpha); 0 leaves them where they are.
-        activation_bits: 8 or 16. Products of 16 bits are computed in float on CPUs:
-            that is for accelerators, and for what eight bits cannot hold.
+        activation_bits: 8 or 16. CPUs compute what has 16 bits in float: onnxruntime
+            rounds around each operator, which is slower than float32; OpenVINO
+            leaves the rounding out. It is for accelerators, and to see what eight
+            bits lose.
         activation_symmetric: Whether activations are signed with their zero at code 0,
             as some accelerators want them, rather than unsigned with one anywhere.
-        weight_bits: 8, or 4: stored two codes a byte.
+            onnxruntime is slower with signed ones on x86.
+        weight_bits: 8, or 4: stored two codes a byte. Both runtimes compute what has
+            4-bit weights in float, and onnxruntime decodes them at each inference:
+            the file is half as large, and not faster.
         runtime: The one that the model is for: its patterns decide what is `fused`.
 
     The defaults from `equalize` on are what recipes mean that do not name them; what to

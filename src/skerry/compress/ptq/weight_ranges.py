@@ -13,7 +13,7 @@ import numpy as np
 
 from skerry.compress.numbers.arrays import by_channel
 from skerry.compress.numbers.ranges import Range, choose_range
-from skerry.compress.numbers.schemes import Scheme
+from skerry.compress.numbers.schemes import BYTE_BITS, Scheme
 from skerry.compress.numbers.tensors import QuantizedTensor, quantize_tensor
 from skerry.compress.ptq.operators import weight_axis
 from skerry.core.seams import Array
@@ -24,7 +24,10 @@ _PARTS = np.concatenate(
 )
 """Parts of the whole range that are tried. In eight bits the outermost weight may be
 clipped by a step at most before that costs more than all rounding: there the grid is
-fine. Fewer bits want ranges that are narrower by far."""
+fine."""
+
+_PARTS_OF_FEW_BITS = np.concatenate([_PARTS, np.linspace(0.48, 0.1, 39)])
+"""Fewer bits want ranges that are narrower by far."""
 
 
 def quantize_weights(
@@ -67,7 +70,7 @@ def least_error_range(weights: Array, scheme: Scheme) -> Range:
     shape = whole.high.shape
     best = whole.high.reshape(-1).astype(np.float64)
     least = np.full(best.shape, np.inf)
-    for part in _PARTS:
+    for part in _PARTS if scheme.bits >= BYTE_BITS else _PARTS_OF_FEW_BITS:
         high = (whole.high * part).astype(np.float32)
         tried = quantize_tensor(weights, scheme, Range(low=-high, high=high))
         wrong = (weights - tried.dequantize()).astype(np.float64)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from skerry.compress import INT8_WEIGHTS, quantization_error, quantize_tensor
+from skerry.compress import INT8_WEIGHTS, Scheme, quantization_error, quantize_tensor
 from skerry.compress.ptq.weight_ranges import least_error_range, quantize_weights
 from skerry.core.errors import DataError
 from skerry.graph import make_node, make_value
@@ -63,3 +63,12 @@ def test_broken_weights_are_refused() -> None:
     """NaN is an error."""
     with pytest.raises(DataError, match="NaN"):
         least_error_range(np.full((2, 2), np.nan, np.float32), LEAST)
+
+
+def test_four_bits_may_cut_off_most_of_the_range() -> None:
+    """One weight of ten times the others is given up where codes are few."""
+    weights = np.random.default_rng(6).normal(size=5000).astype(np.float32)
+    weights[0] = 60
+    scheme = Scheme(bits=4, narrow=True, method="mse")
+    chosen = least_error_range(weights, scheme)
+    assert chosen.high < 0.4 * 60

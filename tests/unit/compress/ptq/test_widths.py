@@ -1,0 +1,185 @@
+"""Codes of other widths than eight bits, and what the file holds of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from skerry.compress.ptq import qdq
+from skerry.compress.ptq.quantize import Quantize
+from skerry.core.errors import ModelError, UsageError
+from skerry.core.seams import LoadOptions, Tensors
+from skerry.graph import Graph, dtype_name, parse_graph, write_graph
+from skerry.runtimes import get_runtime
+from tests import models, running
+
+Quantized = Callable[..., Graph]
+
+WIDE = models.model_bytes(
+    """net (float[1, 16, 5, 5] x) => (float[1, 64] y) {
+      a = Conv(x, w, b) r = Relu(a) p = GlobalAveragePool(r) f = Flatten(p)
+      y = Gemm<transB = 1>(f, v)
+    }""",
+    models.random_weights({"w": (64, 16, 3, 3), "b": (64,), "v": (64, 64)}),
+)
+NUMBERS = 64 * 16 * 9 + 64 * 64
+VARIANTS: tuple[dict[str, object], ...] = (
+    {"activation_bits": 16},
+    {"activation_bits": 16, "activation_symmetric": True},
+    {"activation_symmetric": True},
+    {"weight_bits": 4, "weight_method": "mse"},
+    {"weight_bits": 4, "activation_bits": 16},
+    {"method": "entropy"},
+)
+
+
+def same(got: Tensors, expected: Tensors, *, least_db: float) -> bool:
+    """Whether outputs differ by little, as a ratio of energies."""
+    signal, noise = 0.0, 1e-30
+    for name, array in expected.items():
+        signal += float(np.square(array).sum())
+        noise += float(np.square(array - got[name]).sum())
+    return 10 * np.log10(signal / noise) > least_db
+
+
+def decibels(params: dict[str, object]) -> float:
+    """What is promised of a variant: four bits are coarse."""
+    return 12 if "weight_bits" in params else 25
+
+
+@pytest.mark.parametrize("own_domain", [False, True])
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("params", VARIANTS, ids=str)
+def test_both_runtimes_run_it_right(
+    params: dict[str, object],
+    name: str,
+    *,
+    own_domain: bool,
+    quantized: Quantized,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In opset 21, and in onnxruntime's own domain where that cannot be had."""
+    if own_domain:
+
+        def refuse(graph: Graph, minimum: int) -> Graph:
+            raise ModelError(f"{graph.name}: no opset {minimum}", hint="None.")
+
+        monkeypatch.setattr(qdq, "upgrade_opset", refuse)
+    graph = quantized(WIDE, **params)
+    source = parse_graph(WIDE)
+    inputs = running.random_inputs(source)
+    model = write_graph(graph, tmp_path / "quantized.onnx")
+    session = get_runtime(name).load(model, LoadOptions(precision="float32"))
+    expected = running.run(source, inputs)
+    assert same(session.run(inputs), expected, least_db=decibels(params))
+    session.close()
+
+
+@pytest.mark.parametrize(
+    "build", [models.conv_net, models.dynamic_net, models.mlp, models.reshape_net]
+)
+@pytest.mark.parametrize("params", VARIANTS, ids=str)
+def test_the_biases_of_any_opset_are_corrected(
+    build: models.Builder, params: dict[str, object], quantized: Quantized
+) -> None:
+    """Correction measures the quantized graph, whose opset may be another."""
+    graph = quantized(build(), correct_bias=True, operators="all", **params)
+    source = parse_graph(build())
+    inputs = running.random_inputs(source)
+    assert same(running.run(graph, inputs), running.run(source, inputs), least_db=5)
+
+
+@pytest.mark.parametrize(
+    ("params", "expected"),
+    [
+        ({}, {"uint8"}),
+        ({"activation_symmetric": True}, {"int8"}),
+        ({"activation_bits": 16}, {"uint16"}),
+        ({"activation_bits": 16, "activation_symmetric": True}, {"int16"}),
+    ],
+)
+def test_the_dtype_of_activations(
+    params: dict[str, object], expected: set[str], quantized: Quantized
+) -> None:
+    """Signed where symmetric, with zero at code 0; of the width asked for."""
+    graph = quantized(WIDE, **params)
+    zeros = [
+        graph.constant(node.inputs[2])
+        for node in graph.nodes
+        if node.op_type == "QuantizeLinear"
+    ]
+    assert {zero.dtype.name for zero in zeros} == expected
+    if "activation_symmetric" in params:
+        assert not any(zero.any() for zero in zeros)
+    assert graph.opset == (21 if "activation_bits" in params else 17)
+
+
+def test_sixteen_bits_lose_less_than_eight(quantized: Quantized) -> None:
+    """With weights alike, finer activations come nearer to the float graph."""
+    source = parse_graph(WIDE)
+    inputs = running.random_inputs(source, 50)
+    expected = running.run(source, inputs)["y"]
+    errors = [
+        np.square(running.run(quantized(WIDE, **params), inputs)["y"] - expected).sum()
+        for params in ({}, {"activation_bits": 16})
+    ]
+    assert errors[1] < errors[0]
+
+
+@pytest.mark.parametrize(("bits", "dtype"), [(8, "int8"), (4, "int4")])
+def test_weights_are_stored_as_integers(
+    bits: int, dtype: str, quantized: Quantized, tmp_path: Path
+) -> None:
+    """The file holds all weights as codes, of a byte or half a byte, and no floats."""
+    path = tmp_path / "quantized.onnx"
+    write_graph(quantized(WIDE, weight_bits=bits), path)
+    graph = parse_graph(path.read_bytes())
+    sizes = Counter[str]()
+    for value in graph.initializers:
+        array = graph.constant(value)
+        if array.ndim > 1:
+            sizes[str(dtype_name(value))] += array.size
+    assert sizes == {dtype: NUMBERS}
+    floats = sum(
+        graph.constant(value).size
+        for value in graph.initializers
+        if dtype_name(value) == "float32"
+    )
+    # Scales: one a channel of each weight and of the bias, and a few of activations.
+    assert floats < 4 * 64
+    most = NUMBERS * bits / 8 + 4500
+    assert NUMBERS * bits / 8 < path.stat().st_size < most < len(WIDE) / 2
+
+
+def test_mse_ranges_matter_at_four_bits(quantized: Quantized) -> None:
+    """At 4 bits the least squared error of weights lies well below the whole range."""
+    source = parse_graph(WIDE)
+    inputs = running.random_inputs(source, 50)
+    expected = running.run(source, inputs)["y"]
+
+    def error(method: str) -> float:
+        graph = quantized(WIDE, weight_bits=4, activation_bits=16, weight_method=method)
+        return float(np.square(running.run(graph, inputs)["y"] - expected).sum())
+
+    assert error("mse") < 0.9 * error("minmax")
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"activation_bits": 12},
+        {"activation_bits": True},
+        {"weight_bits": 16},
+        {"weight_bits": "4"},
+    ],
+)
+def test_other_widths_are_refused(params: dict[str, object]) -> None:
+    """The error names the field and what it may be."""
+    with pytest.raises(UsageError, match=next(iter(params))) as caught:
+        Quantize(**params)
+    assert caught.value.hint

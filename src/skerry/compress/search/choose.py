@@ -58,7 +58,6 @@ PLAIN: Mapping[str, Quantize] = {
 """What quantizers do unless told otherwise, by title."""
 
 STEPS: Mapping[str, Quantize] = {
-    "fused operators, minmax": replace(ACCURATE, operators="fused", method="minmax"),
     "fused operators, mse": replace(ACCURATE, operators="fused"),
     "operators with weights, mse": ACCURATE,
     "operators with weights, minmax, as they are": Quantize(),
@@ -105,15 +104,16 @@ class _Order:
         baseline = self._trials.source_accuracy()
         for title, step in PLAIN.items():
             self._try(title, step)
+        is_slow = False
         for title, step in self._steps().items():
             found = self._try(title, step)
             is_slow = found.latency is not None and found.drop is None
             if is_slow or not found.refusal:
                 self._free_the_slower(found, step)
             # Other ranges would be as slow.
-            if is_slow or self._trials.holding():
+            if is_slow or self._trials.sure():
                 break
-        else:
+        if not is_slow and not self._trials.holding():
             self._put_back()
         self._store_in_half()
         chosen = self._best()
@@ -294,13 +294,14 @@ class _Order:
         return None if index < 0 else rivals[index]
 
     def _rivals(self) -> list[Candidate]:
-        """Those that hold, where the result may run."""
+        """Those that hold, where the result may run; only the sure ones if any is."""
         named = self._search.runtime.name
-        return [
+        rivals = [
             one
             for one in self._trials.holding()
             if one.runtime == named or self._search.is_any_runtime
         ]
+        return [one for one in rivals if one.is_sure] or rivals
 
     def _notes(self, chosen: Candidate | None) -> Iterator[str]:
         search = self._search
@@ -312,6 +313,11 @@ class _Order:
             )
         if chosen is None:
             yield from self._why_none()
+        elif not chosen.is_sure:
+            yield (
+                f"{chosen.seen} selection samples are too few to be sure that the "
+                "loss is within what is allowed: give more."
+            )
         yield from self._what_would_be_faster(chosen)
 
     def _what_would_be_faster(self, chosen: Candidate | None) -> Iterator[str]:

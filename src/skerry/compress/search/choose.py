@@ -12,9 +12,9 @@ returned come from the report half, which nothing here has looked at before.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
+from itertools import accumulate, islice
 from pathlib import Path
 
 from skerry.compress.ptq.operators import weight
@@ -145,8 +145,9 @@ class _Order:
     def _free_the_slower(self, found: Candidate, step: Quantize) -> None:
         """Leave in float what integers make slower, where that is worth a trial."""
         saved = self._saved(found, step)
-        slower = slower_in_integers(saved, self._weight_shares(saved))
-        allowed = int(len(saved) * (1 - self._search.integer_share) + ROUNDING)
+        weights = self._weight_shares(saved)
+        slower = slower_in_integers(saved, weights)
+        allowed = self._allowed_in_float(slower, weights)
         for count in sorted({min(allowed, len(slower)), len(slower)} - {0}):
             kept = slower[:count]
             if -sum(saved[name] for name in kept) <= TIE:
@@ -157,6 +158,15 @@ class _Order:
                 must_win=True,
                 is_only_timed=count > allowed,
             )
+
+    def _allowed_in_float(
+        self, slower: Sequence[str], weights: Mapping[str, float]
+    ) -> int:
+        """How many of the slower may stay float, those with weights being few."""
+        layers = [name for name, share in weights.items() if share > 0]
+        most = int(len(layers) * (1 - self._search.integer_share) + ROUNDING)
+        counts = accumulate(name in layers for name in slower)
+        return sum(count <= most for count in counts)
 
     def _weight_shares(self, nodes: Iterable[str]) -> dict[str, float]:
         """By operator, the share of the source's file that its weights are."""
@@ -253,7 +263,10 @@ class _Order:
             return
         for title, dtype in HALVES.items():
             recipe = Recipe(steps=(StepSpec(name=HALF, params={"dtype": dtype}),))
-            found = self._trials.attempt(title, recipe)
+            # Integers that hold are smaller: only who loses less may be preferred.
+            found = self._trials.attempt(
+                title, recipe, must_win=self._search.prefer != "accuracy"
+            )
             if not found.refusal.startswith("refused"):
                 return
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from skerry.compress.ptq.quantize import ACCURATE, Quantize
+from skerry.compress.search import choose as order
 from skerry.compress.search import trials as module
 from skerry.compress.search.cache import Cache
 from skerry.compress.search.candidates import Choice
@@ -29,6 +30,7 @@ class Scripted:
     """A scorer that gives the losses that a test says, in order."""
 
     limit = 0.25
+    allowed = 0.25
 
     def __init__(self, drops: Iterator[float]) -> None:
         self._drops = drops
@@ -76,6 +78,8 @@ def search_for(
 
     def search(drops: list[float], **changes: Any) -> Choice:
         scorer = Scripted(iter(drops))
+        # The script is of integers alone.
+        monkeypatch.setattr(order, "HALVES", {})
         monkeypatch.setattr(module, "LabelledScorer", lambda *_, **__: scorer)
         return choose(
             workplace.model, workplace.graph, ask(**changes), workplace.folder
@@ -318,10 +322,14 @@ def test_a_measured_search(
 
 
 def test_without_labels_outputs_decide(
-    workplace: Any, ask: Callable[..., Search], fixed_latency: FixLatency
+    workplace: Any,
+    ask: Callable[..., Search],
+    fixed_latency: FixLatency,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The report says what was allowed, and no accuracy is made up."""
     fixed_latency({})
+    monkeypatch.setattr(order, "HALVES", {})
     choice = choose(
         workplace.model, workplace.graph, ask(task=None, distance=0.5), workplace.folder
     )

@@ -58,8 +58,8 @@ PLAIN: Mapping[str, Quantize] = {
 """What quantizers do unless told otherwise, by title."""
 
 STEPS: Mapping[str, Quantize] = {
-    "fused operators, minmax": replace(ACCURATE, operators="fused", method="minmax"),
     "fused operators, mse": replace(ACCURATE, operators="fused"),
+    "fused operators, minmax": replace(ACCURATE, operators="fused", method="minmax"),
     "operators with weights, mse": ACCURATE,
     "operators with weights, minmax, as they are": Quantize(),
 }

@@ -59,6 +59,7 @@ PLAIN: Mapping[str, Quantize] = {
 
 STEPS: Mapping[str, Quantize] = {
     "fused operators, mse": replace(ACCURATE, operators="fused"),
+    "fused operators, minmax": replace(ACCURATE, operators="fused", method="minmax"),
     "operators with weights, mse": ACCURATE,
     "operators with weights, minmax, as they are": Quantize(),
 }

@@ -57,15 +57,21 @@ PLAIN: Mapping[str, Quantize] = {
 }
 """What quantizers do unless told otherwise, by title."""
 
-STEPS: Mapping[str, Quantize] = {
-    "fused operators, mse": replace(ACCURATE, operators="fused"),
-    "fused operators, minmax": replace(ACCURATE, operators="fused", method="minmax"),
+WEIGHTS: Mapping[str, Quantize] = {
     "operators with weights, mse": ACCURATE,
+    "operators with weights, minmax": replace(ACCURATE, method="minmax"),
     "operators with weights, minmax, as they are": Quantize(),
 }
-"""Ways of quantizing what a runtime computes faster in integers, by title, in the order
-of trial. All but the last equalize channels, choose ranges of weights and correct what
-rounding does: that costs nothing when the model runs."""
+FUSED: Mapping[str, Quantize] = {
+    "fused operators, mse": replace(ACCURATE, operators="fused"),
+    "fused operators, minmax": replace(ACCURATE, operators="fused", method="minmax"),
+}
+"""Ways of quantizing what has weights, and what a runtime computes faster in integers
+as well, by title, in the order of trial. All but the last with weights equalize
+channels, choose ranges of weights and correct what rounding does: that costs nothing
+when the model runs."""
+
+STEPS: Mapping[str, Quantize] = {**WEIGHTS, **FUSED}
 
 HALF = "half"
 HALVES: Mapping[str, str] = {
@@ -105,17 +111,7 @@ class _Order:
         baseline = self._trials.source_accuracy()
         for title, step in PLAIN.items():
             self._try(title, step)
-        is_slow = False
-        for title, step in self._steps().items():
-            found = self._try(title, step)
-            is_slow = found.latency is not None and found.drop is None
-            if is_slow or not found.refusal:
-                self._free_the_slower(found, step)
-            # Other ranges would be as slow.
-            if is_slow or self._trials.sure():
-                break
-        if not is_slow and not self._trials.holding():
-            self._put_back()
+        self._quantize()
         self._store_in_half()
         chosen = self._best()
         self._go_elsewhere(chosen)
@@ -131,14 +127,32 @@ class _Order:
             notes=tuple(self._notes(chosen)),
         )
 
-    def _steps(self) -> dict[str, Quantize]:
-        """The steps for the named runtime; what it fuses must be known for some."""
+    def _quantize(self) -> None:
+        """Quantize what has weights; more where that is slow, or surely good."""
+        found = self._in_turn(WEIGHTS)
+        if (found.is_sure or _is_slow(found)) and self._search.runtime.name in PATTERNS:
+            found = self._in_turn(FUSED, must_win=found.is_sure)
+        if not _is_slow(found) and not self._trials.holding():
+            self._put_back()
+
+    def _in_turn(
+        self, steps: Mapping[str, Quantize], *, must_win: bool = False
+    ) -> Candidate:
+        """Try ways of quantizing until one holds, or is too slow whatever it loses."""
+        for title in steps:
+            step = self._step(title)
+            found = self._try(title, step, must_win=must_win)
+            # Other ranges would be as slow.
+            if _is_slow(found) or not found.refusal:
+                self._free_the_slower(found, step)
+                break
+        return found
+
+    def _step(self, title: str) -> Quantize:
+        """A step for the named runtime, as far as what it fuses is known."""
         name = self._search.runtime.name
-        if name in PATTERNS:
-            return {title: replace(step, runtime=name) for title, step in STEPS.items()}
-        return {
-            title: step for title, step in STEPS.items() if step.operators != "fused"
-        }
+        step = STEPS[title]
+        return replace(step, runtime=name) if name in PATTERNS else step
 
     def _try(self, title: str, step: Quantize, *, must_win: bool = False) -> Candidate:
         return self._trials.attempt(title, recipe_of(step), must_win=must_win)
@@ -205,7 +219,7 @@ class _Order:
             titled,
             key=lambda one: (-one.seen, float("inf") if one.drop is None else one.drop),
         )
-        return first, self._steps()[first.title]
+        return first, self._step(first.title)
 
     def _plan(self, step: Quantize) -> Plan:
         return plan_quantization(
@@ -290,8 +304,22 @@ class _Order:
 
     def _best(self) -> Candidate | None:
         """The best of those that hold, None where that is the source."""
+        named = self._search.runtime.name
+        rivals = [
+            one
+            for one in self._trials.holding()
+            if one.runtime == named or self._search.is_any_runtime
+        ]
+        sure = self._best_of([one for one in rivals if one.is_sure])
+        # Of those that few samples cannot tell apart, the first tried has least in
+        # integers; what differs from it in what stays float alone has no more.
+        first = next((one.step for one in rivals if one.step and not one.is_sure), None)
+        return sure or self._best_of(
+            [one for one in rivals if first is None or _is_like(one.step, first)]
+        )
+
+    def _best_of(self, rivals: Sequence[Candidate]) -> Candidate | None:
         trials, search = self._trials, self._search
-        rivals = self._rivals()
         standings = [
             Standing(
                 latency=one.latency.median if one.latency else 1.0,
@@ -306,16 +334,6 @@ class _Order:
             source = replace(source, latency=float("inf"), size_bytes=1 << 62)
         index = best(standings, source, search.prefer)
         return None if index < 0 else rivals[index]
-
-    def _rivals(self) -> list[Candidate]:
-        """Those that hold, where the result may run; only the sure ones if any is."""
-        named = self._search.runtime.name
-        rivals = [
-            one
-            for one in self._trials.holding()
-            if one.runtime == named or self._search.is_any_runtime
-        ]
-        return [one for one in rivals if one.is_sure] or rivals
 
     def _notes(self, chosen: Candidate | None) -> Iterator[str]:
         search = self._search
@@ -354,8 +372,7 @@ class _Order:
                 )
 
     def _why_none(self) -> Iterator[str]:
-        holding = self._rivals()
-        if holding:
+        if self._trials.holding():
             yield (
                 "What holds the budget is neither faster nor smaller enough to be "
                 "worth it: the source model is returned."
@@ -379,6 +396,18 @@ def _weight_bytes(graph: Graph, node: Node) -> int:
     value = weight(graph, node)
     array = None if value is None else graph.constant(value)
     return 0 if array is None else array.nbytes
+
+
+def _is_slow(found: Candidate) -> bool:
+    """Whether a candidate was timed, and not scored for its time."""
+    return found.latency is not None and found.drop is None
+
+
+def _is_like(step: Quantize | None, other: Quantize) -> bool:
+    """Whether two steps differ in what stays float alone."""
+    return step is not None and replace(step, keep_float=()) == replace(
+        other, keep_float=()
+    )
 
 
 def _which(candidate: Candidate) -> str:

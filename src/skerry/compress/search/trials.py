@@ -156,10 +156,6 @@ class Trials:
         """The candidates that hold the budget."""
         return [one for one in self.candidates if not one.refusal]
 
-    def sure(self) -> list[Candidate]:
-        """Those of which chance on few samples leaves little doubt."""
-        return [one for one in self.holding() if one.is_sure]
-
     def remembered(
         self, kind: str, key: Key, form: type[Kept], make: Callable[[], Kept]
     ) -> Kept:
@@ -226,7 +222,7 @@ class Trials:
             return ""
         if self.source_fits and is_slower(latency):
             return f"refused: {latency.median:.2f} × the source's time"
-        times = [one.latency.median for one in self.sure() if one.latency]
+        times = [one.latency.median for one in self.holding() if one.latency]
         if not times:
             return ""
         fastest = min(times)

@@ -150,7 +150,7 @@ def test_the_report_says_what_was_measured(
     assert report.layers[0].macs == 8 * 8 * 16
     assert report.layers[0].weight_bytes == 8 * 8 * 4
     assert any(row.latency_ms for row in report.layers)
-    assert len(report.tried) == 5
+    assert len(report.tried) == 6
     assert report.notes == ()
 
 

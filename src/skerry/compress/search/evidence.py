@@ -9,7 +9,7 @@ from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
-from skerry.compress.ptq.calibrate import FEWEST_SAMPLES, Progress
+from skerry.compress.ptq.calibrate import Progress
 from skerry.compress.ptq.quantize import StepContext
 from skerry.compress.search.candidates import Candidate, Choice, without_chosen
 from skerry.compress.search.choose import choose
@@ -19,6 +19,7 @@ from skerry.compress.search.operator_errors import MOST_SAMPLES
 from skerry.compress.search.operator_rows import Subject, operator_rows
 from skerry.compress.search.pareto import mark_pareto
 from skerry.compress.search.request import DEFAULT_BUDGET, Search
+from skerry.compress.search.sample_notes import sample_notes
 from skerry.compress.search.timing import TIE
 from skerry.core.budget import Budget
 from skerry.core.errors import ModelError, UsageError
@@ -216,7 +217,10 @@ def apply_and_prove(
             candidates=(applied,),
             chosen=applied,
             sensitivity={},
-            notes=("A recipe was applied as it is: nothing was searched for.",),
+            notes=(
+                "A recipe was applied as it is: nothing was searched for.",
+                *maker.sample_notes(),
+            ),
         )
         result = applied.read()
         model = write_graph(result, Path(work) / "applied.onnx")
@@ -314,6 +318,7 @@ class _Proof:
             source_bytes=self._source.size_bytes,
         )
         notes = self._notes(latency, delta, size)
+        notes += sample_notes(self._search, () if scores is None else scores[0].labels)
         if accuracy is not None:
             notes += condition_notes(conditions, accuracy)
         chosen = self._choice.chosen
@@ -451,12 +456,6 @@ class _Proof:
         notes += self._choice.notes
         if delta is not None and delta.needed is not None:
             notes.append(f"The change in accuracy is {delta}.")
-        samples = len(self._search.calibration)
-        if samples < FEWEST_SAMPLES:
-            notes.append(
-                f"The ranges come from {samples} calibration samples only; give "
-                f"{FEWEST_SAMPLES} or more."
-            )
         return notes
 
 

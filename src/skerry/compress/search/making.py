@@ -7,8 +7,11 @@ What comes out has the bytes that the recipe alone gives.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import msgspec
 
 from skerry.compress.ptq.equalize import Equalization
 from skerry.compress.ptq.prepare import prepare
@@ -55,6 +58,7 @@ class Maker:
         self._workshop = workshop
         self._equalized: dict[tuple[Equalization, bool], Graph] = {}
         self._measures: dict[Quantize, Measured] = {}
+        self._notes: tuple[str, ...] | None = None
         self._made = 0
         cache = workshop.cache
         self._samples = fingerprint(context.calibration) if cache.is_kept else ""
@@ -88,6 +92,15 @@ class Maker:
             self._measures[whole] = self._measure(whole)
         return self._measures[whole]
 
+    def sample_notes(self) -> tuple[str, ...]:
+        """What the first calibration said of its samples; empty if there was none."""
+        if self._notes is None:
+            known = self._workshop.cache.get("samples", self._notes_key)
+            if known is not None:
+                with suppress(msgspec.DecodeError):
+                    return msgspec.json.decode(known, type=tuple[str, ...])
+        return self._notes or ()
+
     def equalized(self, step: Quantize) -> Graph:
         """The graph whose channels are equalized as a step wants it."""
         key = (step.equalize, step.per_channel)
@@ -114,7 +127,16 @@ class Maker:
         if found is None:
             found = whole.measure(self.equalized(whole), self._context)
             cache.put("measured", key, encode_measured(found))
+        if self._notes is None:
+            # A later search that finds its candidates ready calibrates none.
+            self._notes = found.notes
+            kept = msgspec.json.encode(found.notes)
+            cache.put("samples", self._notes_key, kept)
         return found
+
+    @property
+    def _notes_key(self) -> dict[str, object]:
+        return self.key(notes="samples")
 
     def key(self, **more: object) -> dict[str, object]:
         """What a measurement of this model on these samples depends on."""

@@ -15,8 +15,8 @@ from typing import TypeVar
 
 import msgspec
 
-from skerry.compress.ptq.calibrate import FEWEST_SAMPLES
 from skerry.compress.ptq.quantize import StepContext
+from skerry.compress.ptq.samples_check import FEWEST_SAMPLES
 from skerry.compress.search.cache import Key, fingerprint, versions
 from skerry.compress.search.candidates import Candidate
 from skerry.compress.search.condition_rows import ConditionCheck

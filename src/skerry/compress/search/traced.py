@@ -1,0 +1,98 @@
+"""Keep an eye on outputs while a model is scored: are they numbers, do they differ?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from skerry.core.model import TensorSpec
+from skerry.core.seams import Array, Session, Tensors
+
+FEWEST_ALIKE = 8
+"""Samples with equal outputs before that is held against a model whose source tells
+them apart."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Trace:
+    """What a model's outputs were like, in the order of the samples.
+
+    Attributes:
+        runs: How many samples it was run on.
+        unsound: The samples, by number, for which an output was NaN or infinite.
+        varied: The number of the first sample whose outputs were not those of the
+            first one; None as long as all are the same.
+    """
+
+    runs: int = 0
+    unsound: set[int] = field(default_factory=set)
+    varied: int | None = None
+
+    def broken(self, right: Trace) -> str:
+        """What is wrong with the outputs, against those of the source; or nothing.
+
+        Args:
+            right: Of the source, on the same samples and perhaps more.
+        """
+        worse = self.unsound - right.unsound
+        if worse:
+            return (
+                f"outputs become NaN or infinite on {len(worse)} of {self.runs} samples"
+            )
+        is_told_apart = right.varied is not None and right.varied < self.runs
+        if self.varied is None and is_told_apart and self.runs >= FEWEST_ALIKE:
+            return f"the outputs are the same for all of {self.runs} samples"
+        return ""
+
+
+class TracedSession:
+    """A session whose outputs are looked at.
+
+    Args:
+        session: What runs the model; closed with this.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._first: dict[str, Array] = {}
+        self.trace = Trace()
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """The model's inputs, in order."""
+        return self._session.inputs
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """The model's outputs, in order."""
+        return self._session.outputs
+
+    def run(self, inputs: Tensors) -> dict[str, Array]:
+        """Run one inference.
+
+        Raises:
+            DataError, RuntimeFailure: As the session does.
+        """
+        outputs = self._session.run(inputs)
+        trace = self.trace
+        if not all(map(_is_sound, outputs.values())):
+            trace.unsound.add(trace.runs)
+        if not trace.runs:
+            self._first = {name: array.copy() for name, array in outputs.items()}
+        elif trace.varied is None and not all(
+            np.array_equal(array, self._first.get(name, array[..., :0]))
+            for name, array in outputs.items()
+        ):
+            trace.varied = trace.runs
+            self._first = {}
+        trace.runs += 1
+        return outputs
+
+    def close(self) -> None:
+        """Give back what the runtime holds."""
+        self._session.close()
+
+
+def _is_sound(array: Array) -> bool:
+    return array.dtype.kind != "f" or bool(np.isfinite(array).all())

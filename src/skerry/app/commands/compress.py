@@ -32,7 +32,7 @@ from skerry.core.budget import Budget
 from skerry.core.durable import make_folder, write_files
 from skerry.core.errors import UsageError
 from skerry.core.report import Report
-from skerry.graph import open_model
+from skerry.graph import graph_contents, open_model
 from skerry.runtimes import get_runtime
 from skerry.tasks.samples import SampleSource, open_samples, split
 
@@ -239,7 +239,7 @@ def _others(
 
 def _write(done: Compressed, out: Path) -> CompressResult:
     contents = {
-        "model.onnx": done.graph.to_bytes(),
+        **graph_contents(done.graph, "model.onnx"),
         "recipe.toml": recipe_to_toml(done.report.recipe).encode(),
         "report.html": report_page(done.report).encode(),
         "report.json": encode_report(done.report),

@@ -23,7 +23,7 @@ from skerry.graph import Graph, write_graph
 Progress = Callable[[str, int, int], None]
 """Called with what is under way, how much of it is done, and how much there is."""
 
-MOST_TOLD = 16
+MOST_TOLD = 8
 """Values whose ends on each sample are compared between halves of the samples."""
 
 UNBOUNDED = float(np.finfo(np.float32).max) / 2

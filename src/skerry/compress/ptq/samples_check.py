@@ -74,10 +74,8 @@ class SamplesCheck:
     def see(self, name: str, low: float, high: float) -> None:
         """Take in the ends of a value on the sample that was added last."""
         ends = self._half.setdefault(name, [0.0, 0.0])
-        if low < ends[0]:
-            ends[0] = low
-        if high > ends[1]:
-            ends[1] = high
+        ends[0] = min(ends[0], low)
+        ends[1] = max(ends[1], high)
 
     def moved(self) -> float:
         """By how much of their width ranges differ between two halves of the samples.
@@ -135,26 +133,24 @@ class SamplesCheck:
         count, moved = self._count, self.moved()
         given = f"{count} calibration sample{' was' if count == 1 else 's were'} given"
         if count < FEWEST_SAMPLES:
-            told = f"; ranges move by {moved:.0%} between two halves of them"
-            return [
-                f"{given}{told if count > 1 else ''}: give {4 * FEWEST_SAMPLES} or "
-                "more."
-            ]
+            told = f"; ranges move by {_percent(moved)} between two halves of them"
+            seen = told if count > 1 else ""
+            return [f"{given}{seen}: give {4 * FEWEST_SAMPLES} or more."]
         if moved <= MOST_MOVED:
             return []
-        return [
-            f"{given}; ranges still move by {moved:.0%} between two halves of them: "
-            f"give {enough(count, moved)} or more."
-        ]
+        told = f"ranges still move by {_percent(moved)} between two halves of them"
+        return [f"{given}; {told}: give {enough(count, moved)} or more."]
 
     def _of_copies(self) -> list[str]:
         copies = self._count - len(self._hashes)
         if copies <= MOST_COPIES * self._count:
             return []
-        return [
-            f"{copies} of {self._count} calibration samples are copies of others: "
-            "they add nothing to the ranges."
-        ]
+        told = f"{copies} of {self._count} calibration samples are copies of others"
+        return [f"{told}: they add nothing to the ranges."]
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.0f} %"
 
 
 def enough(count: int, moved: float) -> int:

@@ -22,7 +22,7 @@ from skerry.compress.search.stored import decode_measured, encode_measured
 from skerry.core.model import Model
 from skerry.core.plugins import STEPS, find
 from skerry.core.recipe import Recipe, StepSpec
-from skerry.graph import Graph, write_graph
+from skerry.graph import Graph, content_hash, write_graph
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +52,6 @@ class Maker:
         self, source: Model, graph: Graph, context: StepContext, workshop: Workshop
     ) -> None:
         self.prepared = prepare(graph)
-        self._source = source
         self._graph = graph
         self._context = context
         self._workshop = workshop
@@ -61,6 +60,8 @@ class Maker:
         self._notes: tuple[str, ...] | None = None
         self._made = 0
         cache = workshop.cache
+        # Weights that lie apart may change under the same file.
+        self.source = content_hash(source) if cache.is_kept else source.sha256
         self._samples = fingerprint(context.calibration) if cache.is_kept else ""
 
     def make(self, recipe: Recipe) -> Model:
@@ -142,7 +143,7 @@ class Maker:
         """What a measurement of this model on these samples depends on."""
         runtime = self._context.runtime
         return {
-            "source": self._source.sha256,
+            "source": self.source,
             "samples": self._samples,
             "threads": self._context.threads,
             "versions": versions(**{runtime.name: runtime.version}),

@@ -140,7 +140,5 @@ def _of_classes(labels: Sequence[Label], task: Task) -> list[str]:
     name = labels[0]
     if isinstance(name, int) and name < len(task.labels):
         name = task.labels[name]
-    return [
-        f"All {len(labels)} samples of the report are of the class {name!r}: the "
-        "accuracy on others is not known."
-    ]
+    which = f"All {len(labels)} samples of the report are of the class {name!r}"
+    return [f"{which}: the accuracy on others is not known."]

@@ -243,7 +243,7 @@ class Trials:
         named = self.search.runtime
         runtime = runtime or named
         return {
-            "source": self.source.sha256,
+            "source": self.maker.source,
             "model": model.sha256,
             "on": [named.name, runtime.name],
             "versions": versions(
@@ -284,7 +284,7 @@ class Trials:
         task = self.search.task
         named = self.search.runtime
         return {
-            "source": self.source.sha256,
+            "source": self.maker.source,
             "model": model.sha256,
             "samples": self._samples,
             "task": "" if task is None else task_to_toml(task),

@@ -22,7 +22,7 @@ from skerry.compress.ptq.quantize import Quantize
 from skerry.compress.recipe_files import recipe_to_toml
 from skerry.compress.search import choose, evidence, trials
 from skerry.compress.search.candidates import recipe_of
-from skerry.core.errors import BudgetError
+from skerry.core.errors import BudgetError, DataError, UsageError
 from skerry.tasks.measure import Ratio
 from skerry.tasks.steps import TopK
 from skerry.tasks.task import Task, TaskKind, task_to_toml
@@ -163,6 +163,29 @@ def test_weights_that_are_cut_short(kept: int, folder: Path, run: Run) -> None:
     weights = folder / "net.weights"
     weights.write_bytes(weights.read_bytes()[:kept])
     assert run() not in (0, BudgetError.exit_code)
+
+
+PARAMS: tuple[tuple[str, str], ...] = (
+    *(("quantize", line) for line in ("methd = 'mse'", "method = 7", "method = 'odd'")),
+    *(("quantize", line) for line in ("per_channel = 3", "per_channel = 'yes'")),
+    *(("quantize", line) for line in ("keep_float = 'abc'", "keep_float = ['none']")),
+    *(("quantize", line) for line in ("weight_bits = 5", "weight_bits = true")),
+    *(("quantize", line) for line in ("weight_bits = 1e999", "runtime = 'odd'")),
+    *(("quantize", line) for line in ("activation_bits = '8'", "operators = ['all']")),
+    *(("quantize", line) for line in ("equalize = false", "rounding = -1", "x = {}")),
+    *(("half", line) for line in ("dtype = 16", "dtype = 'float8'", "compute = 1")),
+    *(("codebook", line) for line in ("bits = 0", "bits = 4.5", "kind = []")),
+    *((name, "") for name in ("quantise", "", "a" * 9999, "../half", "\\u0000")),
+)
+
+
+@pytest.mark.parametrize(("step", "line"), PARAMS)
+def test_wrong_parameters(step: str, line: str, folder: Path, run: Run) -> None:
+    """Well-formed recipes of what no step takes are refused, each with a hint."""
+    head = 'schema = "skerry.recipe/1"'
+    text = f'{head}\n[[step]]\nstep = "{step}"\n{line}\n'
+    (folder / "recipe.toml").write_text(text)
+    assert run("--recipe", "recipe.toml") in (UsageError.exit_code, DataError.exit_code)
 
 
 def test_garbage_in_the_cache(folder: Path, run: Run) -> None:

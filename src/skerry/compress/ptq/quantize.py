@@ -186,7 +186,7 @@ class Quantize:
         ready = self.equalized(prepare(graph), context)
         measured = self.measure(ready, context)
         for note in measured.notes:
-            log.warning("calibration samples", extra={"note": note})
+            log.warning("calibration_samples %s", note)
         return self.write(ready, measured.ranges, measured.shifts, measured.codes)
 
     def equalized(self, prepared: Graph, context: StepContext) -> Graph:

@@ -52,6 +52,10 @@ from skerry.tasks.task import Task
 REPORT_REPEATS = 31
 PROFILE_REPEATS = 10
 
+MODEL_FILE = "model.onnx"
+"""What a result is called: where its weights lie apart, the file names theirs, so its
+hash depends on it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compressed:
@@ -170,7 +174,7 @@ def search_and_prove(
     graph = read_graph(source.path)
     with tempfile.TemporaryDirectory(prefix="skerry-") as work:
         choice = choose(source, graph, search, folder or Path(work))
-        path = Path(work) / "chosen.onnx"
+        path = Path(work) / MODEL_FILE
         result = graph if choice.chosen is None else choice.chosen.read()
         proof = _Proof(source, write_graph(result, path), choice, search, report)
         if proof.is_slower_than_thought():
@@ -223,7 +227,7 @@ def apply_and_prove(
             ),
         )
         result = applied.read()
-        model = write_graph(result, Path(work) / "applied.onnx")
+        model = write_graph(result, Path(work) / MODEL_FILE)
         return _Proof(source, model, choice, search, report).compressed(result)
 
 

@@ -16,11 +16,11 @@ import msgspec
 from skerry.compress.ptq.equalize import Equalization
 from skerry.compress.ptq.prepare import prepare
 from skerry.compress.ptq.quantize import Measured, Quantize, StepContext
+from skerry.compress.recipe_files import make_step
 from skerry.compress.search.cache import Cache, fingerprint, versions
 from skerry.compress.search.candidates import quantize_step
 from skerry.compress.search.stored import decode_measured, encode_measured
 from skerry.core.model import Model
-from skerry.core.plugins import STEPS, find
 from skerry.core.recipe import Recipe, StepSpec
 from skerry.graph import Graph, content_hash, write_graph
 
@@ -118,7 +118,7 @@ class Maker:
             )
         graph = self._graph
         for spec in recipe.steps:
-            graph = find(STEPS, spec.name)(**spec.params).apply(graph, self._context)
+            graph = make_step(spec).apply(graph, self._context)
         return graph
 
     def _measure(self, whole: Quantize) -> Measured:

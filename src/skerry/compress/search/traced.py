@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import numpy as np
 
 from skerry.core.model import TensorSpec
@@ -14,7 +12,6 @@ FEWEST_ALIKE = 8
 them apart."""
 
 
-@dataclass(slots=True, kw_only=True)
 class Trace:
     """What a model's outputs were like, in the order of the samples.
 
@@ -25,9 +22,10 @@ class Trace:
             first one; None as long as all are the same.
     """
 
-    runs: int = 0
-    unsound: set[int] = field(default_factory=set)
-    varied: int | None = None
+    def __init__(self) -> None:
+        self.runs = 0
+        self.unsound: set[int] = set()
+        self.varied: int | None = None
 
     def broken(self, right: Trace) -> str:
         """What is wrong with the outputs, against those of the source; or nothing.

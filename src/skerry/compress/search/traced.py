@@ -6,10 +6,15 @@ import numpy as np
 
 from skerry.core.model import TensorSpec
 from skerry.core.seams import Array, Session, Tensors
+from skerry.tasks.evaluate import output_distance
 
 FEWEST_ALIKE = 8
 """Samples with equal outputs before that is held against a model whose source tells
 them apart."""
+
+
+NOTICEABLE = 0.01
+"""Relative squared error between the outputs for two samples that is no rounding."""
 
 
 class Trace:
@@ -18,13 +23,15 @@ class Trace:
     Attributes:
         runs: How many samples it was run on.
         unsound: The samples, by number, for which an output was NaN or infinite.
-        varied: The number of the first sample whose outputs were not those of the
-            first one; None as long as all are the same.
+        is_constant: Whether all outputs were those of the first sample, bit for bit.
+        varied: The number of the first sample whose outputs were noticeably others
+            than those of the first one; None as long as there is none.
     """
 
     def __init__(self) -> None:
         self.runs = 0
         self.unsound: set[int] = set()
+        self.is_constant = True
         self.varied: int | None = None
 
     def broken(self, right: Trace) -> str:
@@ -39,7 +46,7 @@ class Trace:
                 f"outputs become NaN or infinite on {len(worse)} of {self.runs} samples"
             )
         is_told_apart = right.varied is not None and right.varied < self.runs
-        if self.varied is None and is_told_apart and self.runs >= FEWEST_ALIKE:
+        if self.is_constant and is_told_apart and self.runs >= FEWEST_ALIKE:
             return f"the outputs are the same for all of {self.runs} samples"
         return ""
 
@@ -78,12 +85,12 @@ class TracedSession:
             trace.unsound.add(trace.runs)
         if not trace.runs:
             self._first = {name: array.copy() for name, array in outputs.items()}
-        elif trace.varied is None and not all(
-            np.array_equal(array, self._first.get(name, array[..., :0]))
-            for name, array in outputs.items()
-        ):
-            trace.varied = trace.runs
-            self._first = {}
+        elif trace.varied is None:
+            distance = output_distance(self._first, outputs)
+            trace.is_constant &= distance == 0
+            if distance > NOTICEABLE:
+                trace.varied = trace.runs
+                self._first = {}
         trace.runs += 1
         return outputs
 

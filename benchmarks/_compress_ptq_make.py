@@ -121,6 +121,8 @@ class Workshop:
 
     def look(self, net: Net, name: str) -> Made:
         """What there is, without making anything."""
+        if why := self._why_not(net, name):
+            return Made(key="", note=why)
         done = self._read(self.folder(net, name))
         if done is not None and done.key == self.key(net, name):
             return done
@@ -128,16 +130,10 @@ class Workshop:
 
     def make(self, net: Net, name: str) -> Made:
         """Make a model, unless it is there already."""
-        quantizer = QUANTIZERS.get(name)
-        left_out = quantizer.left_out(Case.read(net.folder)) if quantizer else ""
-        if left_out:
-            return Made(key="", note=left_out)
-        if quantizer is not None and (missing := _missing(quantizer)):
-            return Made(key="", note=missing)
-        folder, key = self.folder(net, name), self.key(net, name)
-        done = self._read(folder)
-        if done is not None and done.key == key:
+        done = self.look(net, name)
+        if done.key or self._why_not(net, name):
             return done
+        folder, key = self.folder(net, name), self.key(net, name)
         self._told(f"{net.label}: {name}")
         done = self._finish(folder, key, self.command(net, name, folder))
         write_file(folder / "made.json", msgspec.json.encode(done))
@@ -187,6 +183,12 @@ class Workshop:
             note=told.get("chosen", ""),
             notes=tuple(told.get("notes", ())),
         )
+
+    def _why_not(self, net: Net, name: str) -> str:
+        quantizer = QUANTIZERS.get(name)
+        if quantizer is None:
+            return ""
+        return quantizer.left_out(Case.read(net.folder)) or _missing(quantizer)
 
     def _read(self, folder: Path) -> Made | None:
         try:

@@ -145,6 +145,8 @@ QUANTIZERS: Mapping[str, Quantizer] = {
         _ort("per channel"),
         _ort("per tensor"),
         _ort("with weights"),
+        _ort("per channel uint8"),
+        _ort("with weights uint8"),
         _ort("percentile"),
         _ort("entropy", small_only=True),
         _nncf("onnx", ORT, OPENVINO),

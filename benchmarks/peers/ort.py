@@ -12,6 +12,7 @@ import onnxruntime
 from _peer import Asked, Reader, run
 from onnxruntime.quantization import (
     CalibrationMethod,
+    QuantType,
     quant_pre_process,
     quantize_static,
 )
@@ -25,6 +26,7 @@ def quantize(
     method: str = "MinMax",
     per_channel: bool = True,
     operators: Sequence[str] = (),
+    activations: str = "QInt8",
 ) -> None:
     """Prepare the model as onnxruntime's documentation says, then quantize it.
 
@@ -33,6 +35,7 @@ def quantize(
         method: A `CalibrationMethod`, by name.
         per_channel: Whether weights have one scale an output channel.
         operators: Types of operators to quantize; all that it can where empty.
+        activations: A `QuantType`, by name.
     """
     onnxruntime.disable_telemetry_events()
     options: dict[str, Any] = {}
@@ -47,6 +50,7 @@ def quantize(
             Reader(asked.samples("calibration")),
             per_channel=per_channel,
             calibrate_method=CalibrationMethod[method],
+            activation_type=QuantType[activations],
             **options,
         )
 
@@ -56,6 +60,10 @@ run(
         "per channel": quantize,
         "per tensor": partial(quantize, per_channel=False),
         "with weights": partial(quantize, operators=WITH_WEIGHTS),
+        "per channel uint8": partial(quantize, activations="QUInt8"),
+        "with weights uint8": partial(
+            quantize, operators=WITH_WEIGHTS, activations="QUInt8"
+        ),
         "percentile": partial(quantize, method="Percentile"),
         "entropy": partial(quantize, method="Entropy"),
     }

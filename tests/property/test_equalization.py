@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from skerry.compress.ptq.equalize import equalize
 from skerry.compress.ptq.prepare import prepare
+from skerry.compress.ptq.smooth import smooth
 from skerry.core.seams import Runtime
 from skerry.graph import Graph, parse_graph
 from skerry.runtimes import get_runtime
@@ -90,3 +91,44 @@ def test_any_net_computes_the_same(
         )
         # The distance is of squares.
         assert output_distance(expected, found) < 1e-4**2
+
+
+SMOOTHED = {
+    "normalized": "{y} = LayerNormalization({x}, scale_variance, shift)",
+    "no shift": "{y} = LayerNormalization({x}, scale_variance)",
+    "product": "{y} = MatMul({x}, m)",
+    "biased": "{y}p = MatMul({x}, m) {y} = Add({y}p, shift)",
+    "scaled": "{y} = Mul({x}, scale_variance)",
+    "shortcut": "{y} = Add({x}, {back})",
+    "relu": "{y} = Relu({x})",
+    "two readers": "{y}l = MatMul({x}, m) {y}r = MatMul({x}, n) {y} = Mul({y}l, {y}r)",
+}
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    kinds=st.lists(st.sampled_from(sorted(SMOOTHED)), min_size=1, max_size=8),
+    alpha=st.floats(0, 1),
+    back=st.integers(0, 8),
+)
+def test_any_chain_of_products_computes_the_same_once_smoothed(
+    kinds: list[str], alpha: float, back: int
+) -> None:
+    """Whatever is folded into normalizations, layers and products."""
+    lines = []
+    for index, kind in enumerate(kinds):
+        names = {"x": f"v{index}", "y": f"v{index + 1}", "back": f"v{min(back, index)}"}
+        lines.append(SMOOTHED[kind].format(**names))
+    body = "\n".join([*lines, f"y = MatMul(v{len(kinds)}, n)"])
+    shapes = {"m": (6, 6), "n": (6, 6), "scale_variance": (6,), "shift": (6,)}
+    content = models.model_bytes(
+        f"net (float[1, 5, 6] v0) => (float[1, 5, 6] y) {{ {body} }}",
+        models.random_weights(shapes),
+    )
+    graph = prepare(parse_graph(content))
+    inputs = [running.random_inputs(graph, seed) for seed in range(3)]
+    after = smooth(graph, inputs, alpha=alpha, runtime=runtime())
+    for one in inputs:
+        given_, got = running.run(graph, one), running.run(after, one)
+        assert output_distance(given_, got) < 1e-6
+    assert len(after.nodes) == len(graph.nodes)

@@ -21,6 +21,7 @@ import numpy as np
 from skerry.core.errors import MissingExtraError, ModelError
 from skerry.core.seams import Array
 from skerry.graph.proto import is_text, proto_nodes
+from skerry.graph.sizes import merge_sizes
 
 try:
     import onnx
@@ -490,15 +491,9 @@ def _leave_out_weights(model: IrModel) -> None:
 def _learn(value: Value, inferred: Value) -> None:
     if value.dtype is None and inferred.type is not None:
         value.type = inferred.type
-    new, old = dims(inferred), dims(value)
-    if new is None:
-        return
-    if old is not None and len(old) == len(new):
-        new = tuple(
-            mine if not isinstance(size, int) and _tells_more(mine, size) else size
-            for size, mine in zip(new, old, strict=True)
-        )
-    set_dims(value, new)
+    new = dims(inferred)
+    if new is not None:
+        set_dims(value, merge_sizes(dims(value), new))
 
 
 def extract(model: IrModel, inputs: list[str], outputs: list[str]) -> IrModel:
@@ -508,16 +503,25 @@ def extract(model: IrModel, inputs: list[str], outputs: list[str]) -> IrModel:
     return ir.Model(part, ir_version=model.ir_version)
 
 
-def _tells_more(size: int | str | None, inferred: str | None) -> bool:
-    """Whether a size says more than a symbol that inference may have made up."""
-    is_made_up = inferred is None or inferred.startswith("unk__")
-    return isinstance(size, int) or (isinstance(size, str) and is_made_up)
-
-
 def remove_unused(model: IrModel) -> None:
-    """Remove nodes and initializers that no output depends on, in place."""
+    """Remove nodes and initializers that no output depends on, in place.
+
+    The pass of onnx-ir would also take a batch normalization in training out of it.
+    """
     with foreign_errors("unused nodes cannot be removed"):
-        passes.RemoveUnusedNodesPass()(model)
+        _remove_dead_nodes(model.graph)
+        for name, value in list(model.graph.initializers.items()):
+            if not (value.uses() or value.is_graph_output() or value.is_graph_input()):
+                del model.graph.initializers[name]
+
+
+def _remove_dead_nodes(graph: IrGraph) -> None:
+    for node in reversed(graph):
+        if not any(out.uses() or out.is_graph_output() for out in node.outputs):
+            graph.remove(node, safe=True)
+            continue
+        for inner in subgraphs(node):
+            _remove_dead_nodes(inner)
 
 
 def lift_constants(model: IrModel) -> None:

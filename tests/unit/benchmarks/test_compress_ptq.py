@@ -331,6 +331,7 @@ def test_a_peer_that_is_not_installed_is_named_as_missing(
     monkeypatch.setenv("SKERRY_TOOLCHAINS", str(tmp_path / "none"))
     shop = Workshop(tmp_path, lambda _: None)
     assert shop.make(net, NNCF_CONTROL).note == "missing: skerry toolchain install nncf"
+    assert shop.look(net, NNCF_CONTROL).note == "missing: skerry toolchain install nncf"
     assert not (tmp_path / "made").exists()
 
 

@@ -36,7 +36,7 @@ from skerry.compress.ptq.weight_ranges import quantize_weights
 from skerry.core.seams import Array, Runtime, Tensors
 from skerry.graph import Graph, Node
 
-MOST_SAMPLES = 64
+MOST_SAMPLES = 48
 """More tell little that is new; a net is gone through twice with each."""
 
 MOST_POSITIONS = 64

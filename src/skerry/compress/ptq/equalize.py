@@ -140,7 +140,7 @@ def _equalize_weights(weights: LayerWeights, regions: Sequence[Region]) -> None:
             for sink in region.sinks:
                 peaks = np.abs(weights.read_by(sink, region.channels)).max(axis=(1, 3))
                 behind = np.maximum(behind, peaks.reshape(-1))
-            scale = _raised([before, behind], (0.5, -0.5))
+            scale = raised([before, behind], (0.5, -0.5))
             weights.divide(region, scale)
             moved = max(moved, float(np.abs(scale - 1).max()))
         if moved < SETTLED:
@@ -189,15 +189,20 @@ def _quietest(noise: ChannelNoise) -> Array:
     best = np.ones(len(ranges[0]))
     least = noise.expected(best)
     for exponents in product(_EXPONENTS, repeat=len(ranges)):
-        tried = _raised(ranges, (exponents[0], -exponents[1], *exponents[2:]))
+        tried = raised(ranges, (exponents[0], -exponents[1], *exponents[2:]))
         expected = noise.expected(tried)
         if expected < least * _SLIGHT_GAIN:
             best, least = tried, expected
     return best
 
 
-def _raised(ranges: Sequence[Array], exponents: Sequence[float]) -> Array:
-    """The product of powers, of geometric mean 1; 1 where a channel has no range."""
+def raised(ranges: Sequence[Array], exponents: Sequence[float]) -> Array:
+    """The product of powers, of geometric mean 1; 1 where a channel has no range.
+
+    Args:
+        ranges: Of the same channels, each at least 0.
+        exponents: One each.
+    """
     alive = np.all([one > 0 for one in ranges], axis=0)
     logarithm = np.zeros(len(alive))
     for one, exponent in zip(ranges, exponents, strict=True):

@@ -56,6 +56,10 @@ class LayerWeights:
             self._multiply(source, 1, 1 / scale.reshape(shape))
             if len(source.inputs) > 2 and source.inputs[2] is not None:
                 self._multiply(source, 2, 1 / scale)
+        elif source.op_type == "LayerNormalization":
+            for index, value in enumerate(source.inputs[1:], start=1):
+                if value is not None:
+                    self._multiply(source, index, 1 / scale)
         else:
             along = scaled_along(region.place, _rank(source), scale)
             index = self._operand(source)

@@ -24,6 +24,7 @@ from skerry.compress.ptq.plan import observable, plan_quantization, without_rang
 from skerry.compress.ptq.prepare import prepare
 from skerry.compress.ptq.qdq import DEFAULT_SCHEMES, Schemes, insert_qdq, raise_opset
 from skerry.compress.ptq.samples_check import SamplesCheck
+from skerry.compress.ptq.smooth import smooth
 from skerry.core.errors import UsageError
 from skerry.core.names import did_you_mean
 from skerry.core.recipe import ParamValue, StepSpec
@@ -93,6 +94,8 @@ class Quantize:
         weight_method: How ranges of weights are chosen.
         correct_bias: Whether biases make up for the mean error of their layer.
         rounding: How weights are rounded.
+        smooth: How much of activations' outliers the weights of matrix products take
+            over, 0 to 1 (SmoothQuant's alpha); 0 leaves them where they are.
         activation_bits: 8 or 16. CPUs compute what has 16 bits in float: onnxruntime
             rounds around each operator, which is slower than float32; OpenVINO
             leaves the rounding out. It is for accelerators, and to see what eight
@@ -120,6 +123,7 @@ class Quantize:
     weight_method: Method = "minmax"
     correct_bias: bool = False
     rounding: Rounding = "nearest"
+    smooth: float = 0.0
     activation_bits: int = 8
     activation_symmetric: bool = False
     weight_bits: int = 8
@@ -140,6 +144,11 @@ class Quantize:
             raise UsageError(
                 f"cannot round by {self.rounding!r}",
                 hint=did_you_mean(str(self.rounding), get_args(Rounding)),
+            )
+        if not 0 <= self.smooth <= 1:
+            raise UsageError(
+                f"smooth is {self.smooth!r}, expected 0 to 1",
+                hint="0.5 shares outliers evenly; 0 is off.",
             )
         for name, value, known in (
             ("activation_bits", self.activation_bits, ACTIVATION_BITS),
@@ -200,10 +209,20 @@ class Quantize:
             DataError: The calibration samples do not fit, or there are none.
             RuntimeFailure: The runtime cannot run it.
         """
+        ready = prepared
+        if self.smooth:
+            ready = smooth(
+                prepared,
+                (sample.inputs for sample in context.calibration),
+                alpha=self.smooth,
+                runtime=context.runtime,
+                threads=context.threads,
+                progress=context.progress,
+            )
         if self.equalize == "none":
-            return prepared
+            return ready
         return equalize(
-            prepared,
+            ready,
             (sample.inputs for sample in context.calibration)
             if self.equalize == "activations"
             else None,
@@ -315,6 +334,7 @@ class Quantize:
             "weight_method": self.weight_method,
             "correct_bias": self.correct_bias,
             "rounding": self.rounding,
+            "smooth": self.smooth,
             "activation_bits": self.activation_bits,
             "activation_symmetric": self.activation_symmetric,
             "weight_bits": self.weight_bits,
@@ -340,6 +360,7 @@ SEARCH_RANGES: Mapping[str, tuple[ParamValue, ...]] = {
     "weight_method": get_args(Method),
     "correct_bias": (True, False),
     "rounding": get_args(Rounding),
+    "smooth": (0.0, 0.5, 0.75),
     "activation_bits": ACTIVATION_BITS,
     "activation_symmetric": (True, False),
     "weight_bits": WEIGHT_BITS,

@@ -61,8 +61,8 @@ class Region:
 
     Attributes:
         channels: How many.
-        source: The operator whose constants make the channels smaller: a layer, or a
-            product with a constant.
+        source: The operator whose constants make the channels smaller: a layer, a
+            product with a constant, or a normalization.
         place: Where the channels lie in what it makes.
         shifts: Additions of constants on the way, with the place of the channels in
             the sum.
@@ -76,16 +76,20 @@ class Region:
     sinks: tuple[Sink, ...]
 
 
-def find_regions(graph: Graph) -> tuple[Region, ...]:
+def find_regions(graph: Graph, *, normalizations: bool = False) -> tuple[Region, ...]:
     """Find all regions, in topological order of their sources; none share a value.
 
     Args:
         graph: Its nodes are named, the types of its values known.
+        normalizations: Whether a `LayerNormalization` is a source too.
     """
     regions: list[Region] = []
     taken: set[Value] = set()
     for node in graph.nodes:
-        for place in _places_of_output(graph, node):
+        places = _places_of_output(graph, node)
+        if normalizations:
+            places += _places_of_normalized(graph, node)
+        for place in places:
             search = _Search(graph)
             is_free = node.outputs[0] not in taken
             if is_free and search.grow(node.outputs[0], place) and search.sinks:
@@ -127,6 +131,22 @@ def _places_of_output(graph: Graph, node: Node) -> list[Place]:
         axes = [1, rank - 1] if rank > 2 else [rank - 1]
     places = [Place(axis=axis) for axis in axes if 0 < axis < rank]
     return [place for place in places if _size(node.outputs[0], place)]
+
+
+def _places_of_normalized(graph: Graph, node: Node) -> list[Place]:
+    """Where the channels of a normalization lie that has one scale for each."""
+    rank = len((dims(node.outputs[0]) if node.outputs else None) or ())
+    if node.op_type != "LayerNormalization" or node.domain or rank < 2:
+        return []
+    constants = [graph.constant(value) for value in node.inputs[1:] if value]
+    is_last = attribute(node, "axis", -1) in (-1, rank - 1)
+    place = Place(axis=rank - 1)
+    size = _size(node.outputs[0], place)
+    is_one_each = all(
+        one is not None and one.dtype == np.float32 and one.shape == (size,)
+        for one in constants
+    )
+    return [place] if is_last and size and is_one_each else []
 
 
 def _size(value: Value, place: Place) -> int:

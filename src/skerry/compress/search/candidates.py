@@ -22,6 +22,8 @@ from skerry.tasks.measure import Ratio
 
 SOURCE_TITLE = "source model, float32"
 
+UNSURE = "holds, but chance may have been kind"
+
 _QUANTIZE = "quantize"
 
 
@@ -38,6 +40,7 @@ class Candidate:
         accuracy: The task's metric on the samples seen; None where not measured.
         drop: Loss against the source on them, as a fraction; below 0 is a gain.
         seen: How many samples of the selection half it was scored on.
+        is_sure: Whether it holds even if chance was kind to it; see `scoring`.
         refusal: Why it is not to be chosen, or empty.
         latency: Its latency ÷ the source's on the named runtime; None where not
             measured.
@@ -51,6 +54,7 @@ class Candidate:
     accuracy: float | None = None
     drop: float | None = None
     seen: int = 0
+    is_sure: bool = False
     refusal: str = ""
     latency: Ratio | None = None
 
@@ -86,7 +90,7 @@ class Candidate:
             latency_ratio=self.latency.median if self.latency else None,
             kept_float=len(self.step.keep_float) if self.step else 0,
             chosen=is_chosen,
-            note=self.refusal,
+            note=self.refusal or ("" if self.is_sure else UNSURE),
             runtime=self.runtime,
         )
 

@@ -12,12 +12,13 @@ returned come from the report half, which nothing here has looked at before.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
+from itertools import accumulate, islice
 from pathlib import Path
 
 from skerry.compress.ptq.operators import weight
+from skerry.compress.ptq.patterns import PATTERNS
 from skerry.compress.ptq.plan import Plan, plan_quantization
 from skerry.compress.ptq.quantize import ACCURATE, Quantize
 from skerry.compress.search.candidates import Candidate, Choice, recipe_of
@@ -58,14 +59,14 @@ PLAIN: Mapping[str, Quantize] = {
 """What quantizers do unless told otherwise, by title."""
 
 STEPS: Mapping[str, Quantize] = {
-    "operators with weights, equalized, mse, biases corrected": ACCURATE,
-    "operators with weights, equalized, minmax, biases corrected": replace(
-        ACCURATE, method="minmax"
-    ),
-    "operators with weights, minmax": Quantize(),
+    "fused operators, mse": replace(ACCURATE, operators="fused"),
+    "fused operators, minmax": replace(ACCURATE, operators="fused", method="minmax"),
+    "operators with weights, mse": ACCURATE,
+    "operators with weights, minmax, as they are": Quantize(),
 }
-"""Ways of quantizing what has weights, by title, in the order in which they are tried:
-equalizing and correcting cost nothing when the model runs."""
+"""Ways of quantizing what a runtime computes faster in integers, by title, in the order
+of trial. All but the last equalize channels, choose ranges of weights and correct what
+rounding does: that costs nothing when the model runs."""
 
 HALF = "half"
 HALVES: Mapping[str, str] = {
@@ -105,15 +106,16 @@ class _Order:
         baseline = self._trials.source_accuracy()
         for title, step in PLAIN.items():
             self._try(title, step)
-        for title, step in STEPS.items():
+        is_slow = False
+        for title, step in self._steps().items():
             found = self._try(title, step)
             is_slow = found.latency is not None and found.drop is None
             if is_slow or not found.refusal:
                 self._free_the_slower(found, step)
             # Other ranges would be as slow.
-            if is_slow or self._trials.holding():
+            if is_slow or self._trials.sure():
                 break
-        else:
+        if not is_slow and not self._trials.holding():
             self._put_back()
         self._store_in_half()
         chosen = self._best()
@@ -130,14 +132,24 @@ class _Order:
             notes=tuple(self._notes(chosen)),
         )
 
+    def _steps(self) -> dict[str, Quantize]:
+        """The steps for the named runtime; what it fuses must be known for some."""
+        name = self._search.runtime.name
+        if name in PATTERNS:
+            return {title: replace(step, runtime=name) for title, step in STEPS.items()}
+        return {
+            title: step for title, step in STEPS.items() if step.operators != "fused"
+        }
+
     def _try(self, title: str, step: Quantize, *, must_win: bool = False) -> Candidate:
         return self._trials.attempt(title, recipe_of(step), must_win=must_win)
 
     def _free_the_slower(self, found: Candidate, step: Quantize) -> None:
         """Leave in float what integers make slower, where that is worth a trial."""
         saved = self._saved(found, step)
-        slower = slower_in_integers(saved, self._weight_shares(saved))
-        allowed = int(len(saved) * (1 - self._search.integer_share) + ROUNDING)
+        weights = self._weight_shares(saved)
+        slower = slower_in_integers(saved, weights)
+        allowed = self._allowed_in_float(slower, weights)
         for count in sorted({min(allowed, len(slower)), len(slower)} - {0}):
             kept = slower[:count]
             if -sum(saved[name] for name in kept) <= TIE:
@@ -148,6 +160,15 @@ class _Order:
                 must_win=True,
                 is_only_timed=count > allowed,
             )
+
+    def _allowed_in_float(
+        self, slower: Sequence[str], weights: Mapping[str, float]
+    ) -> int:
+        """How many of the slower may stay float, those with weights being few."""
+        layers = [name for name, share in weights.items() if share > 0]
+        most = int(len(layers) * (1 - self._search.integer_share) + ROUNDING)
+        counts = accumulate(name in layers for name in slower)
+        return sum(count <= most for count in counts)
 
     def _weight_shares(self, nodes: Iterable[str]) -> dict[str, float]:
         """By operator, the share of the source's file that its weights are."""
@@ -189,7 +210,7 @@ class _Order:
             titled,
             key=lambda one: (-one.seen, float("inf") if one.drop is None else one.drop),
         )
-        return first, STEPS[first.title]
+        return first, self._steps()[first.title]
 
     def _plan(self, step: Quantize) -> Plan:
         return plan_quantization(
@@ -253,7 +274,10 @@ class _Order:
             return
         for title, dtype in HALVES.items():
             recipe = Recipe(steps=(StepSpec(name=HALF, params={"dtype": dtype}),))
-            found = self._trials.attempt(title, recipe)
+            # Integers that hold are smaller: only who loses less may be preferred.
+            found = self._trials.attempt(
+                title, recipe, must_win=self._search.prefer != "accuracy"
+            )
             if not found.refusal.startswith("refused"):
                 return
 
@@ -294,13 +318,14 @@ class _Order:
         return None if index < 0 else rivals[index]
 
     def _rivals(self) -> list[Candidate]:
-        """Those that hold, where the result may run."""
+        """Those that hold, where the result may run; only the sure ones if any is."""
         named = self._search.runtime.name
-        return [
+        rivals = [
             one
             for one in self._trials.holding()
             if one.runtime == named or self._search.is_any_runtime
         ]
+        return [one for one in rivals if one.is_sure] or rivals
 
     def _notes(self, chosen: Candidate | None) -> Iterator[str]:
         search = self._search
@@ -313,6 +338,11 @@ class _Order:
         yield from self._trials.maker.sample_notes()
         if chosen is None:
             yield from self._why_none()
+        elif not chosen.is_sure:
+            yield (
+                f"{chosen.seen} selection samples are too few to be sure that the "
+                "loss is within what is allowed: give more."
+            )
         yield from self._what_would_be_faster(chosen)
 
     def _what_would_be_faster(self, chosen: Candidate | None) -> Iterator[str]:

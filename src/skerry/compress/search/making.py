@@ -55,7 +55,7 @@ class Maker:
         self._graph = graph
         self._context = context
         self._workshop = workshop
-        self._equalized: dict[tuple[Equalization, bool], Graph] = {}
+        self._equalized: dict[tuple[Equalization, bool, float], Graph] = {}
         self._measures: dict[Quantize, Measured] = {}
         self._notes: tuple[str, ...] | None = None
         self._made = 0
@@ -86,7 +86,7 @@ class Maker:
         """
         whole = replace(step, keep_float=())
         is_plain = step.rounding == "nearest" and not step.correct_bias
-        if is_plain and step.equalize == "none":
+        if is_plain and step.equalize == "none" and not step.smooth:
             # These two have no part in the ranges then.
             whole = replace(whole, per_channel=True, weight_method="minmax")
         if whole not in self._measures:
@@ -104,7 +104,7 @@ class Maker:
 
     def equalized(self, step: Quantize) -> Graph:
         """The graph whose channels are equalized as a step wants it."""
-        key = (step.equalize, step.per_channel)
+        key = (step.equalize, step.per_channel, step.smooth)
         if key not in self._equalized:
             self._equalized[key] = step.equalized(self.prepared, self._context)
         return self._equalized[key]

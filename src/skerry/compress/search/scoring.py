@@ -13,6 +13,10 @@ the correction for a finite population (W. G. Cochran, "Sampling Techniques", 3r
 decides. So what holds on all samples is refused in less than one case in a thousand,
 and what is hopeless costs a tenth of them.
 
+Few samples tell little: a candidate that loses nothing on 300 may lose a point on
+2,000. So one that holds is called sure where its loss still holds with one standard
+error on top (five cases in six), and those that are sure go before all others.
+
 Without labels there is the distance of the outputs from the source's. Its mean cannot
 fall below what has been summed up already: a candidate is refused when that sum alone,
 divided by all samples, is over the limit. That rule is never wrong.
@@ -59,6 +63,9 @@ REACHES = 2.0
 MOST_COMPARED = 64
 """Samples on which outputs are compared: distances differ little between samples."""
 
+STANDARD_ERRORS = 1.96
+"""Reach of a 95 % interval in standard errors."""
+
 SELECTION_MARGIN = 0.75
 """Share of the allowed loss that may be used up on the selection half: whoever picks
 the best of many on some samples does a little worse on others."""
@@ -76,6 +83,7 @@ class Seen:
         total: Samples there are.
         holds: Whether the loss is within the limit.
         broken: What is wrong with the outputs whatever the limit, or nothing.
+        at_worst: The loss with one standard error on top; None where it is exact.
     """
 
     accuracy: float | None
@@ -84,6 +92,12 @@ class Seen:
     total: int
     holds: bool
     broken: str = ""
+    at_worst: float | None = None
+
+    def is_sure(self, allowed: float | None) -> bool:
+        """Whether the loss is allowed even with one standard error on top."""
+        worst = self.drop if self.at_worst is None else self.at_worst
+        return self.holds and (allowed is None or worst <= allowed)
 
     def under(self, limit: float | None, measured_under: float | None) -> Seen | None:
         """The same under another limit; None where that takes a new look.
@@ -123,8 +137,13 @@ class Scorer(Protocol):
         ...
 
     @property
+    def allowed(self) -> float | None:
+        """The largest loss that the budget allows; None where any is."""
+        ...
+
+    @property
     def limit(self) -> float | None:
-        """The largest loss that holds; None where any does."""
+        """The largest loss that holds on these samples; None where any does."""
         ...
 
     def score(self, model: Model, place: Place, *, title: str) -> Seen:
@@ -162,6 +181,7 @@ class LabelledScorer:
         self._progress = progress
         self._total = len(samples)
         self._blocks = list(_blocks(samples))
+        self.allowed = allowed
         self.limit = None if allowed is None else allowed * SELECTION_MARGIN
         self._source = source
         self._place = place
@@ -215,13 +235,14 @@ class LabelledScorer:
         before = self._before(len(found))
         metric = find_metric(after.metric)
         drop = metric.drop(before.value, after.value - before.value)
+        holds = len(found) == self._total and (self.limit is None or drop <= self.limit)
         return Seen(
             accuracy=after.value,
             drop=drop,
             seen=len(found),
             total=self._total,
-            holds=len(found) == self._total
-            and (self.limit is None or drop <= self.limit),
+            holds=holds,
+            at_worst=drop + _reach(before, after) / STANDARD_ERRORS if holds else None,
         )
 
     def say(self, seen: Seen) -> str:
@@ -259,12 +280,18 @@ class LabelledScorer:
         drop = metric.drop(before.value, after.value - before.value)
         if not drop > self.limit:
             return False
-        change = compare_scores(before, after)
-        # A loss is a fall where higher is better: its harmless end is the upper one.
-        end = change.high if metric.higher_is_better else change.low
-        reach = abs(metric.drop(before.value, end) - drop)
+        reach = _reach(before, after)
         unseen = 1 - len(found) / self._total
         return drop - REACHES * reach * math.sqrt(unseen) > self.limit
+
+
+def _reach(before: Scores, after: Scores) -> float:
+    """From the loss to the nearer end of its 95 % interval, as a loss."""
+    metric, change = find_metric(after.metric), compare_scores(before, after)
+    # A loss is a fall where higher is better: its harmless end is the upper one.
+    end = change.high if metric.higher_is_better else change.low
+    drop = metric.drop(before.value, after.value - before.value)
+    return abs(metric.drop(before.value, end) - drop)
 
 
 class UnlabelledScorer:
@@ -287,7 +314,7 @@ class UnlabelledScorer:
         limit: float,
         progress: Progress | None = None,
     ) -> None:
-        self.limit = limit
+        self.allowed = self.limit = limit
         self._source = source
         self._place = place
         self._samples = take(samples, MOST_COMPARED)

@@ -15,7 +15,7 @@ from skerry.tasks.measure import Ratio, measure_latency, ratio
 SOURCE = "source"
 """The name of what all others are compared with."""
 
-FEWEST_ROUNDS = 7
+FEWEST_ROUNDS = 6
 MOST_ROUNDS = 61
 QUICK_MS = 250.0
 """Time for a first look at one candidate: small nets, which are noisier, have more

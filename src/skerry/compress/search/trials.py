@@ -156,6 +156,10 @@ class Trials:
         """The candidates that hold the budget."""
         return [one for one in self.candidates if not one.refusal]
 
+    def sure(self) -> list[Candidate]:
+        """Those of which chance on few samples leaves little doubt."""
+        return [one for one in self.holding() if one.is_sure]
+
     def remembered(
         self, kind: str, key: Key, form: type[Kept], make: Callable[[], Kept]
     ) -> Kept:
@@ -201,6 +205,7 @@ class Trials:
             accuracy=seen.accuracy,
             drop=seen.drop,
             seen=seen.seen,
+            is_sure=seen.is_sure(self.scorer.allowed),
             refusal=self.scorer.say(seen) or self._under_conditions(model, place),
         )
 
@@ -221,7 +226,7 @@ class Trials:
             return ""
         if self.source_fits and is_slower(latency):
             return f"refused: {latency.median:.2f} × the source's time"
-        times = [one.latency.median for one in self.holding() if one.latency]
+        times = [one.latency.median for one in self.sure() if one.latency]
         if not times:
             return ""
         fastest = min(times)

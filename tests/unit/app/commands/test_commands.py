@@ -14,6 +14,7 @@ import pytest
 
 from skerry.app.main import main
 from skerry.app.reports import write_report
+from skerry.compress.search.cache import CACHE_FOLDER
 from skerry.core.durable import RealDisk
 from skerry.core.errors import DataError, ModelError, StorageError, UsageError
 from skerry.tasks import _image
@@ -208,7 +209,7 @@ def test_compress_from_the_project(ask: Ask, folder: Path, capsys: Capture) -> N
     assert main(["compress", "--accuracy-drop", "1", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)["result"]
     assert result["report"]["accuracy"]["n"] == 6
-    names = {"model.onnx", "recipe.toml", "report.html", "report.json"}
+    names = {"model.onnx", "recipe.toml", "report.html", "report.json", CACHE_FOLDER}
     assert {path.name for path in (folder / "out").iterdir()} == names
     (folder / "out" / "model.onnx").write_bytes(models.mlp())
     error = ask("compress", "out/model.onnx")

@@ -37,7 +37,7 @@ BODIES = {
     "products": """
       f = GlobalAveragePool(x) e = Flatten(f)
       a = MatMul(e, m1) c = Add(a, v) r = Relu(c)
-      n = MatMul(r, m2) y = Gemm<transB = 1>(n, m3, v3)""",
+      n = Gemm(r, m2, v2) y = Gemm<transB = 1>(n, m3, v3)""",
 }
 WEIGHTS = {
     "w": (4, 4, 3, 3),
@@ -48,6 +48,7 @@ WEIGHTS = {
     "m1": (4, 16),
     "v": (16,),
     "m2": (16, 8),
+    "v2": (8,),
     "m3": (4, 8),
     "v3": (4,),
 }

@@ -26,6 +26,13 @@ WIDE = models.model_bytes(
     models.random_weights({"w": (32, 32), "w2": (32, 32)}),
 )
 
+BIASED = models.model_bytes(
+    """net (float[1, 32] x) => (float[1, 32] y) {
+      a = Gemm(x, w, v) r = Relu(a) y = MatMul(r, w2)
+    }""",
+    models.random_weights({"w": (32, 32), "v": (32,), "w2": (32, 32)}),
+)
+
 
 @pytest.fixture
 def context(
@@ -178,7 +185,7 @@ def test_a_quantized_graph_keeps_its_scales(
     quantized: Callable[..., Graph], context: Callable[[Graph], StepContext]
 ) -> None:
     """Of what is quantized, only layers kept float are stored in two bytes."""
-    graph = quantized(WIDE, keep_float=("y",))
+    graph = quantized(BIASED, keep_float=("y",))
     stored = store_half(graph, "float16")
     kinds = Counter(dtype_name(value) for value in stored.initializers)
     assert kinds["float16"] == 1

@@ -11,6 +11,7 @@ returned come from the report half, which nothing here has looked at before.
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -372,7 +373,11 @@ class _Order:
                 "worth it: the source model is returned."
             )
             return
-        tried = [one for one in self._trials.candidates if one.drop is not None]
+        tried = [
+            one
+            for one in self._trials.candidates
+            if one.drop is not None and math.isfinite(one.drop)
+        ]
         if not tried:
             return
         full = max(one.seen for one in tried)

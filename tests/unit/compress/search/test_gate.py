@@ -218,6 +218,7 @@ def test_where_all_are_broken_the_source_is_the_answer(
     assert choice.chosen is None
     assert all(one.refusal for one in choice.candidates)
     assert choice.attempts()[0].chosen
+    assert "closest" not in " ".join(choice.notes)
 
 
 def test_a_profiler_that_fails_does_not_end_the_search(

@@ -13,14 +13,18 @@ keep_float = ["Conv_3"]
 
 from __future__ import annotations
 
+from dataclasses import is_dataclass
+from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+import msgspec
 import tomli_w
 
 from skerry.core.config import parse_toml, read_toml
 from skerry.core.errors import UsageError
 from skerry.core.names import did_you_mean
+from skerry.core.plugins import STEPS, find
 from skerry.core.recipe import ParamValue, Recipe, StepSpec
 
 RECIPE_SCHEMA = "skerry.recipe/1"
@@ -49,6 +53,48 @@ def recipe_to_toml(recipe: Recipe) -> str:
     """Write a recipe as TOML."""
     steps = [{"step": step.name, **step.params} for step in recipe.steps]
     return tomli_w.dumps({"schema": RECIPE_SCHEMA, "step": steps})
+
+
+def make_step(spec: StepSpec) -> Any:
+    """Make the step that a recipe names, its parameters checked.
+
+    Args:
+        spec: As a recipe holds it; nothing of it is believed.
+
+    Returns:
+        The step, of the class that is registered under its name.
+
+    Raises:
+        UsageError: There is no such step or parameter (the nearest known one is
+            named), or the value of one is wrong.
+        StateError: The step is registered but cannot be imported.
+    """
+    part = find(STEPS, spec.name)
+    known = list(signature(part).parameters)
+    kinds = get_type_hints(part) if is_dataclass(part) else {}
+    for key, value in spec.params.items():
+        if key not in known:
+            raise UsageError(
+                f"the step {spec.name!r} has no parameter {key!r}",
+                hint=did_you_mean(key, known),
+            )
+        if key in kinds:
+            _check_kind(spec.name, key, value, kinds[key])
+    return part(**spec.params)
+
+
+def _check_kind(step: str, key: str, value: ParamValue, kind: Any) -> None:
+    """Check the type of a parameter; which words it may be the step itself says."""
+    words = get_args(kind) if get_origin(kind) is Literal else ()
+    try:
+        msgspec.convert(value, type(words[0]) if words else kind)
+    except msgspec.ValidationError as error:
+        raise UsageError(
+            f"the parameter {key!r} of the step {step!r} is {value!r}: {error}",
+            hint=f"Use one of {', '.join(map(str, words))}."
+            if words
+            else "Parameters are numbers, words, true or false, or lists of words.",
+        ) from error
 
 
 def _from_table(table: dict[str, Any], *, name: str) -> Recipe:

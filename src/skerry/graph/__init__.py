@@ -28,7 +28,14 @@ from skerry.graph.edit import (
     replace_all_uses,
     upgrade_opset,
 )
-from skerry.graph.files import open_model, parse_graph, read_graph, write_graph
+from skerry.graph.files import (
+    content_hash,
+    graph_contents,
+    open_model,
+    parse_graph,
+    read_graph,
+    write_graph,
+)
 from skerry.graph.match import Match, anything, chain, constant, find, op
 from skerry.graph.model_graph import Graph
 from skerry.graph.shapes import infer_shapes, with_static_inputs
@@ -45,6 +52,7 @@ __all__ = [
     "chain",
     "constant",
     "constants_to_initializers",
+    "content_hash",
     "count",
     "dims",
     "dtype_code",
@@ -54,6 +62,7 @@ __all__ = [
     "fold_batch_norm",
     "fold_constants",
     "fold_products",
+    "graph_contents",
     "infer_shapes",
     "insert_after",
     "is_tensor",

@@ -110,7 +110,7 @@ def open_model(path: Path) -> Model:
 
 
 def write_graph(
-    graph: Graph, path: Path, *, max_embedded_bytes: int = MAX_EMBEDDED_BYTES
+    graph: Graph, path: Path, *, max_embedded_bytes: int | None = None
 ) -> Model:
     """Put a graph in place as an ONNX file: all of it, or nothing.
 
@@ -120,20 +120,14 @@ def write_graph(
     Args:
         graph: What to write.
         path: Where; the folder exists.
-        max_embedded_bytes: The most bytes of weights that the file itself holds.
+        max_embedded_bytes: The most bytes of weights that the file itself holds;
+            `MAX_EMBEDDED_BYTES` by default.
 
     Raises:
         ModelError: The graph cannot be written as ONNX.
         StorageError: The disk refused; what stood at `path` still does.
     """
-    contents: dict[str, bytes] = {}
-    if _onnx.weight_bytes(graph.ir) > max_embedded_bytes:
-        weights = _onnx.encode_weights(graph.ir)
-        location = f"{path.stem}-{hashlib.sha256(weights).hexdigest()[:16]}.weights"
-        contents[location] = weights
-        contents[path.name] = _onnx.encode_without_weights(graph.ir, location)
-    else:
-        contents[path.name] = graph.to_bytes()
+    contents = graph_contents(graph, path.name, max_embedded_bytes=max_embedded_bytes)
     write_files(path.parent, contents)
     return _model(
         graph,
@@ -141,6 +135,50 @@ def write_graph(
         sha256=hashlib.sha256(contents[path.name]).hexdigest(),
         size_bytes=sum(len(content) for content in contents.values()),
     )
+
+
+def graph_contents(
+    graph: Graph, name: str, *, max_embedded_bytes: int | None = None
+) -> dict[str, bytes]:
+    """The files that a graph is written as, in the order of putting them in place.
+
+    Args:
+        graph: What to write.
+        name: Of the ONNX file.
+        max_embedded_bytes: The most bytes of weights that the file itself holds;
+            `MAX_EMBEDDED_BYTES` by default.
+
+    Returns:
+        Content by name: the ONNX file, last, and before it that of its weights where
+        they are too large for it.
+
+    Raises:
+        ModelError: The graph cannot be written as ONNX.
+    """
+    most = MAX_EMBEDDED_BYTES if max_embedded_bytes is None else max_embedded_bytes
+    if _onnx.weight_bytes(graph.ir) <= most:
+        return {name: graph.to_bytes()}
+    weights = _onnx.encode_weights(graph.ir)
+    stem = Path(name).stem
+    location = f"{stem}-{hashlib.sha256(weights).hexdigest()[:16]}.weights"
+    return {location: weights, name: _onnx.encode_without_weights(graph.ir, location)}
+
+
+def content_hash(model: Model) -> str:
+    """The SHA-256 of all that a model is: its file, and where its weights lie apart.
+
+    Raises:
+        UsageError: There is no such file.
+        ModelError: It is not a model, damaged, or beyond what Skerry handles.
+    """
+    apart = sorted(_onnx.external_files(read_graph(model.path).ir))
+    if not apart:
+        return model.sha256
+    digest = hashlib.sha256(model.sha256.encode())
+    for path in apart:
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
 
 
 def _model(graph: Graph, path: Path, *, sha256: str, size_bytes: int) -> Model:

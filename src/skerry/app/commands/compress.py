@@ -13,10 +13,11 @@ from skerry.app.output import Output
 from skerry.app.project import Given, complete, require
 from skerry.app.report_page import report_page
 from skerry.app.reports import encode_report
-from skerry.compress.recipe_files import load_recipe, recipe_to_toml
+from skerry.compress.recipe_files import load_recipe, make_step, recipe_to_toml
 from skerry.compress.search.cache import CACHE_FOLDER, Cache
 from skerry.compress.search.elsewhere import other_runtimes
 from skerry.compress.search.evidence import (
+    MODEL_FILE,
     Compressed,
     apply_and_prove,
     search_and_prove,
@@ -32,7 +33,7 @@ from skerry.core.budget import Budget
 from skerry.core.durable import make_folder, write_files
 from skerry.core.errors import UsageError
 from skerry.core.report import Report
-from skerry.graph import open_model
+from skerry.graph import graph_contents, open_model
 from skerry.runtimes import get_runtime
 from skerry.tasks.samples import SampleSource, open_samples, split
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from skerry.core.model import Model
+    from skerry.core.recipe import Recipe
     from skerry.core.seams import Runtime
     from skerry.tasks.task import Task
 
@@ -141,7 +143,7 @@ def compress(
     if given.model is None:
         require(given)
     source = open_model(given.model or Path())
-    if (out / "model.onnx").resolve() == source.path.resolve():
+    if (out / MODEL_FILE).resolve() == source.path.resolve():
         raise UsageError(
             f"the compressed model would replace {source.path}",
             hint="Choose another folder with --out.",
@@ -150,7 +152,7 @@ def compress(
         raise UsageError(
             f"got --cache {cache} and --no-cache", hint="Give one of the two."
         )
-    steps = None if recipe is None else load_recipe(recipe)
+    steps = None if recipe is None else _checked(load_recipe(recipe))
     samples = _open(given, calibration, report, source, is_report_only=bool(recipe))
     named = get_runtime(DEFAULT_RUNTIME if runtime == ANY else runtime)
     others, missing = _others(named, is_searching=recipe is None)
@@ -231,6 +233,13 @@ def _unlabelled(few: SampleSource | None, compared: SampleSource | None) -> _Sam
     return _Samples(calibration=few, selection=compared, report=None, task=None)
 
 
+def _checked(recipe: Recipe) -> Recipe:
+    """Make its steps once, so that what is wrong is told before anything is done."""
+    for step in recipe.steps:
+        make_step(step)
+    return recipe
+
+
 def _others(
     named: Runtime, *, is_searching: bool
 ) -> tuple[tuple[Runtime, ...], dict[str, str]]:
@@ -239,14 +248,14 @@ def _others(
 
 def _write(done: Compressed, out: Path) -> CompressResult:
     contents = {
-        "model.onnx": done.graph.to_bytes(),
+        **graph_contents(done.graph, MODEL_FILE),
         "recipe.toml": recipe_to_toml(done.report.recipe).encode(),
         "report.html": report_page(done.report).encode(),
         "report.json": encode_report(done.report),
     }
     write_files(out, contents)
     return CompressResult(
-        model=out / "model.onnx",
+        model=out / MODEL_FILE,
         report=done.report,
         files=tuple(out / name for name in contents),
         exit_code=21 if done.report.breaches else 0,

@@ -15,6 +15,7 @@ import numpy as np
 from skerry.compress.numbers.ranges import Range, RangeObserver
 from skerry.compress.numbers.schemes import Scheme
 from skerry.compress.ptq.dead_zones import narrow
+from skerry.compress.ptq.samples_check import FEWEST_SAMPLES, SamplesCheck
 from skerry.core.errors import DataError
 from skerry.core.seams import Array, LoadOptions, Runtime, Tensors
 from skerry.graph import Graph, write_graph
@@ -22,8 +23,8 @@ from skerry.graph import Graph, write_graph
 Progress = Callable[[str, int, int], None]
 """Called with what is under way, how much of it is done, and how much there is."""
 
-FEWEST_SAMPLES = 8
-"""Under this many samples, ranges depend on which ones were picked."""
+MOST_TOLD = 8
+"""Values whose ends on each sample are compared between halves of the samples."""
 
 UNBOUNDED = float(np.finfo(np.float32).max) / 2
 """Masks that are not infinite hold the lowest float there is."""
@@ -46,6 +47,7 @@ def calibrate(
     scheme: Scheme,
     threads: int = 1,
     progress: Progress | None = None,
+    check: SamplesCheck | None = None,
 ) -> dict[str, Range]:
     """Choose the range of each value from real samples.
 
@@ -57,26 +59,36 @@ def calibrate(
         scheme: How the values will be quantized, and how ranges are chosen.
         threads: CPU threads.
         progress: Told of each sample.
+        check: Looks at the samples on the way.
 
     Returns:
         The range by name of value, without what makes no difference to its readers.
         Values that become infinite have none: that is how attention is masked.
 
     Raises:
-        DataError: There are no samples, they do not fit the graph, or a value
-            becomes NaN.
+        DataError: There are no samples, they do not fit the graph, a value becomes
+            NaN, or the check refuses them.
     """
     names = sorted(values)
+    given = [spec.name for spec in graph.inputs]
     inputs = [spec.name for spec in graph.inputs if spec.dtype.startswith("float")]
-    observers = {name: _Observer(name, scheme) for name in names}
+    # Some values tell whether the samples are enough, at a part of the cost of all.
+    told = set(names[:: -(-len(names) // MOST_TOLD) or 1])
+    observers = {
+        name: _Observer(name, scheme, check if name in told else None) for name in names
+    }
     for found in watch(
         graph, names, samples, runtime=runtime, threads=threads, progress=progress
     ):
         for name in inputs:
             check_finite(found[name], name)
+        if check is not None:
+            check.add({name: found[name] for name in given})
         for name, observer in list(observers.items()):
             if not observer.add(found[name]):
                 del observers[name]
+    if check is not None:
+        check.refuse()
     ranges = {name: observer.range() for name, observer in observers.items()}
     return narrow(graph, ranges)
 
@@ -148,10 +160,12 @@ class _Observer:
     Args:
         name: What messages call the value.
         scheme: How it will be quantized.
+        check: Told of the ends on each sample.
     """
 
-    def __init__(self, name: str, scheme: Scheme) -> None:
+    def __init__(self, name: str, scheme: Scheme, check: SamplesCheck | None) -> None:
         self._name = name
+        self._check = check
         self._method = scheme.method
         self._ranges = RangeObserver(scheme)
         self._gathered: list[Array] = []
@@ -178,6 +192,8 @@ class _Observer:
             )
         if not (np.abs(ends) < UNBOUNDED).all():
             return False
+        if self._check is not None:
+            self._check.see(self._name, *ends.tolist())
         if self._method == "minmax":
             self._gather(ends)
         elif flat.size <= LARGEST_SLICE:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -22,6 +23,7 @@ from skerry.compress.ptq.patterns import DEFAULT_RUNTIME, patterns_of
 from skerry.compress.ptq.plan import observable, plan_quantization, without_range
 from skerry.compress.ptq.prepare import prepare
 from skerry.compress.ptq.qdq import DEFAULT_SCHEMES, Schemes, insert_qdq, raise_opset
+from skerry.compress.ptq.samples_check import SamplesCheck
 from skerry.compress.ptq.smooth import smooth
 from skerry.core.errors import UsageError
 from skerry.core.names import did_you_mean
@@ -29,6 +31,8 @@ from skerry.core.recipe import ParamValue, StepSpec
 from skerry.core.seams import Array, Runtime
 from skerry.graph import Graph
 from skerry.tasks.samples import SampleSource
+
+log = logging.getLogger(__name__)
 
 ACTIVATION_BITS = (8, 16)
 WEIGHT_BITS = (4, 8)
@@ -66,11 +70,13 @@ class Measured:
             node, `[output channels]`; empty where biases are not corrected.
         codes: Weights by name of node that are not rounded to the nearest; empty
             where all are.
+        notes: What a reader must know of the samples, in plain sentences.
     """
 
     ranges: Mapping[str, Range]
     shifts: Mapping[str, Array] = field(default_factory=dict)
     codes: Mapping[str, QuantizedTensor] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,6 +194,8 @@ class Quantize:
         """
         ready = self.equalized(prepare(graph), context)
         measured = self.measure(ready, context)
+        for note in measured.notes:
+            log.warning("calibration_samples %s", note)
         return self.write(ready, measured.ranges, measured.shifts, measured.codes)
 
     def equalized(self, prepared: Graph, context: StepContext) -> Graph:
@@ -232,11 +240,12 @@ class Quantize:
             context: The samples, and what runs them.
 
         Raises:
-            DataError: The calibration samples do not fit, or there are none.
+            DataError: The calibration samples do not fit, there are none, or all are
+                the same.
             RuntimeFailure: The runtime cannot run it.
             UsageError: There is no such method.
         """
-        schemes = self.schemes
+        schemes, check = self.schemes, SamplesCheck()
         ranges = calibrate(
             equalized,
             observable(equalized, self.operators, self.runtime),
@@ -245,11 +254,13 @@ class Quantize:
             scheme=schemes.activations,
             threads=context.threads,
             progress=context.progress,
+            check=check,
         )
+        measured = Measured(ranges=ranges, notes=check.notes())
         if self.rounding == "adaptive":
-            return self._rounded(equalized, ranges, context)
+            return self._rounded(equalized, measured, context)
         if not self.correct_bias:
-            return Measured(ranges=ranges)
+            return measured
         whole = replace(self, keep_float=()).write(equalized, ranges)
         shifts = measure_shifts(
             equalized,
@@ -259,17 +270,17 @@ class Quantize:
             threads=context.threads,
             progress=context.progress,
         )
-        return Measured(ranges=ranges, shifts=shifts)
+        return replace(measured, shifts=shifts)
 
     def _rounded(
-        self, equalized: Graph, ranges: Mapping[str, Range], context: StepContext
+        self, equalized: Graph, measured: Measured, context: StepContext
     ) -> Measured:
         chosen = round_layers(
             equalized,
             plan_quantization(
                 equalized, operators=self.operators, runtime=self.runtime
             ),
-            ranges,
+            measured.ranges,
             self.schemes,
             (sample.inputs for sample in _some(context.calibration, MOST_SAMPLES)),
             correct_bias=self.correct_bias,
@@ -277,7 +288,7 @@ class Quantize:
             threads=context.threads,
             progress=context.progress,
         )
-        return Measured(ranges=ranges, shifts=chosen.shifts, codes=chosen.codes)
+        return replace(measured, shifts=chosen.shifts, codes=chosen.codes)
 
     def write(
         self,

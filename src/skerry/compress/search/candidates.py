@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from skerry.compress.ptq.quantize import Quantize
+from skerry.compress.recipe_files import make_step
 from skerry.core.model import Model
-from skerry.core.recipe import Recipe, StepSpec
+from skerry.core.recipe import Recipe
 from skerry.core.report import Attempt
 from skerry.core.seams import Precision
 from skerry.graph import Graph, read_graph
@@ -157,10 +158,5 @@ def quantize_step(recipe: Recipe) -> Quantize | None:
     """The quantization among a recipe's steps, if there is one."""
     for spec in recipe.steps:
         if spec.name == _QUANTIZE:
-            return _quantize(spec)
+            return cast("Quantize", make_step(spec))
     return None
-
-
-def _quantize(spec: StepSpec) -> Quantize:
-    params: dict[str, Any] = dict(spec.params)
-    return Quantize(**params)

@@ -11,6 +11,7 @@ returned come from the report half, which nothing here has looked at before.
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -33,6 +34,7 @@ from skerry.compress.search.request import Search
 from skerry.compress.search.sensitivity import measure_sensitivity
 from skerry.compress.search.timing import TIE
 from skerry.compress.search.trials import TOO_FEW_INTEGERS, Trials
+from skerry.core.errors import RuntimeFailure
 from skerry.core.model import Model
 from skerry.core.plugins import STEPS as REGISTERED
 from skerry.core.plugins import names
@@ -199,7 +201,11 @@ class _Order:
         if first.drop is None:
             return
         saved = self._saved(first, step)
-        self._sensitivity = self._measure_sensitivity(step)
+        try:
+            self._sensitivity = self._measure_sensitivity(step)
+        except RuntimeFailure:
+            # The runtime does not bear what it takes to tell: there is no order.
+            return
 
         def holds(kept: frozenset[str]) -> bool:
             title = f"{first.title}, {len(kept)} kept float"
@@ -235,9 +241,14 @@ class _Order:
         if model is None:
             return {}
         key = {**self._trials.latency_key(model), "saved": PROFILE_REPEATS}
-        return self._trials.remembered(
-            "saved", key, dict[str, float], lambda: self._measure_saved(model, step)
-        )
+        try:
+            return self._trials.remembered(
+                "saved", key, dict[str, float], lambda: self._measure_saved(model, step)
+            )
+        except RuntimeFailure:
+            # It failed under the profiler, as one in a hundred runs may: nothing is
+            # known of its operators, and the search goes on without.
+            return {}
 
     def _measure_saved(self, quantized: Model, step: Quantize) -> dict[str, float]:
         prepared = self._trials.maker.prepared
@@ -343,6 +354,7 @@ class _Order:
                 f"{search.distance:g} of their energy (mean relative squared error, "
                 "against the source's); accuracy was not measured."
             )
+        yield from self._trials.maker.sample_notes()
         if chosen is None:
             yield from self._why_none()
         elif not chosen.is_sure:
@@ -378,7 +390,11 @@ class _Order:
                 "worth it: the source model is returned."
             )
             return
-        tried = [one for one in self._trials.candidates if one.drop is not None]
+        tried = [
+            one
+            for one in self._trials.candidates
+            if one.drop is not None and math.isfinite(one.drop)
+        ]
         if not tried:
             return
         full = max(one.seen for one in tried)

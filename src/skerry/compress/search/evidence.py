@@ -9,7 +9,7 @@ from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
-from skerry.compress.ptq.calibrate import FEWEST_SAMPLES, Progress
+from skerry.compress.ptq.calibrate import Progress
 from skerry.compress.ptq.quantize import StepContext
 from skerry.compress.search.candidates import Candidate, Choice, without_chosen
 from skerry.compress.search.choose import choose
@@ -19,6 +19,7 @@ from skerry.compress.search.operator_errors import MOST_SAMPLES
 from skerry.compress.search.operator_rows import Subject, operator_rows
 from skerry.compress.search.pareto import mark_pareto
 from skerry.compress.search.request import DEFAULT_BUDGET, Search
+from skerry.compress.search.sample_notes import sample_notes
 from skerry.compress.search.timing import TIE
 from skerry.core.budget import Budget
 from skerry.core.errors import ModelError, UsageError
@@ -50,6 +51,10 @@ from skerry.tasks.task import Task
 
 REPORT_REPEATS = 31
 PROFILE_REPEATS = 10
+
+MODEL_FILE = "model.onnx"
+"""What a result is called: where its weights lie apart, the file names theirs, so its
+hash depends on it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +174,7 @@ def search_and_prove(
     graph = read_graph(source.path)
     with tempfile.TemporaryDirectory(prefix="skerry-") as work:
         choice = choose(source, graph, search, folder or Path(work))
-        path = Path(work) / "chosen.onnx"
+        path = Path(work) / MODEL_FILE
         result = graph if choice.chosen is None else choice.chosen.read()
         proof = _Proof(source, write_graph(result, path), choice, search, report)
         if proof.is_slower_than_thought():
@@ -216,10 +221,13 @@ def apply_and_prove(
             candidates=(applied,),
             chosen=applied,
             sensitivity={},
-            notes=("A recipe was applied as it is: nothing was searched for.",),
+            notes=(
+                "A recipe was applied as it is: nothing was searched for.",
+                *maker.sample_notes(),
+            ),
         )
         result = applied.read()
-        model = write_graph(result, Path(work) / "applied.onnx")
+        model = write_graph(result, Path(work) / MODEL_FILE)
         return _Proof(source, model, choice, search, report).compressed(result)
 
 
@@ -314,6 +322,7 @@ class _Proof:
             source_bytes=self._source.size_bytes,
         )
         notes = self._notes(latency, delta, size)
+        notes += sample_notes(self._search, () if scores is None else scores[0].labels)
         if accuracy is not None:
             notes += condition_notes(conditions, accuracy)
         chosen = self._choice.chosen
@@ -451,12 +460,6 @@ class _Proof:
         notes += self._choice.notes
         if delta is not None and delta.needed is not None:
             notes.append(f"The change in accuracy is {delta}.")
-        samples = len(self._search.calibration)
-        if samples < FEWEST_SAMPLES:
-            notes.append(
-                f"The ranges come from {samples} calibration samples only; give "
-                f"{FEWEST_SAMPLES} or more."
-            )
         return notes
 
 

@@ -7,19 +7,22 @@ What comes out has the bytes that the recipe alone gives.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import msgspec
 
 from skerry.compress.ptq.equalize import Equalization
 from skerry.compress.ptq.prepare import prepare
 from skerry.compress.ptq.quantize import Measured, Quantize, StepContext
+from skerry.compress.recipe_files import make_step
 from skerry.compress.search.cache import Cache, fingerprint, versions
 from skerry.compress.search.candidates import quantize_step
 from skerry.compress.search.stored import decode_measured, encode_measured
 from skerry.core.model import Model
-from skerry.core.plugins import STEPS, find
 from skerry.core.recipe import Recipe, StepSpec
-from skerry.graph import Graph, write_graph
+from skerry.graph import Graph, content_hash, write_graph
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,14 +52,16 @@ class Maker:
         self, source: Model, graph: Graph, context: StepContext, workshop: Workshop
     ) -> None:
         self.prepared = prepare(graph)
-        self._source = source
         self._graph = graph
         self._context = context
         self._workshop = workshop
         self._equalized: dict[tuple[Equalization, bool, float], Graph] = {}
         self._measures: dict[Quantize, Measured] = {}
+        self._notes: tuple[str, ...] | None = None
         self._made = 0
         cache = workshop.cache
+        # Weights that lie apart may change under the same file.
+        self.source = content_hash(source) if cache.is_kept else source.sha256
         self._samples = fingerprint(context.calibration) if cache.is_kept else ""
 
     def make(self, recipe: Recipe) -> Model:
@@ -88,6 +93,15 @@ class Maker:
             self._measures[whole] = self._measure(whole)
         return self._measures[whole]
 
+    def sample_notes(self) -> tuple[str, ...]:
+        """What the first calibration said of its samples; empty if there was none."""
+        if self._notes is None:
+            known = self._workshop.cache.get("samples", self._notes_key)
+            if known is not None:
+                with suppress(msgspec.DecodeError):
+                    return msgspec.json.decode(known, type=tuple[str, ...])
+        return self._notes or ()
+
     def equalized(self, step: Quantize) -> Graph:
         """The graph whose channels are equalized as a step wants it."""
         key = (step.equalize, step.per_channel, step.smooth)
@@ -104,7 +118,7 @@ class Maker:
             )
         graph = self._graph
         for spec in recipe.steps:
-            graph = find(STEPS, spec.name)(**spec.params).apply(graph, self._context)
+            graph = make_step(spec).apply(graph, self._context)
         return graph
 
     def _measure(self, whole: Quantize) -> Measured:
@@ -114,13 +128,22 @@ class Maker:
         if found is None:
             found = whole.measure(self.equalized(whole), self._context)
             cache.put("measured", key, encode_measured(found))
+        if self._notes is None:
+            # A later search that finds its candidates ready calibrates none.
+            self._notes = found.notes
+            kept = msgspec.json.encode(found.notes)
+            cache.put("samples", self._notes_key, kept)
         return found
+
+    @property
+    def _notes_key(self) -> dict[str, object]:
+        return self.key(notes="samples")
 
     def key(self, **more: object) -> dict[str, object]:
         """What a measurement of this model on these samples depends on."""
         runtime = self._context.runtime
         return {
-            "source": self._source.sha256,
+            "source": self.source,
             "samples": self._samples,
             "threads": self._context.threads,
             "versions": versions(**{runtime.name: runtime.version}),

@@ -20,13 +20,17 @@ error on top (five cases in six), and those that are sure go before all others.
 Without labels there is the distance of the outputs from the source's. Its mean cannot
 fall below what has been summed up already: a candidate is refused when that sum alone,
 divided by all samples, is over the limit. That rule is never wrong.
+
+Whatever the limit allows, a candidate is refused that is broken: its outputs are NaN or
+infinite where the source's are not, or the same for all samples while the source's
+differ. A loose limit, or a metric that a guess satisfies, does not let it pass.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
@@ -34,7 +38,8 @@ from typing import Protocol
 import numpy as np
 
 from skerry.compress.ptq.calibrate import Progress
-from skerry.core.errors import DataError
+from skerry.compress.search.traced import Trace, TracedSession
+from skerry.core.errors import DataError, ModelError
 from skerry.core.model import Model
 from skerry.core.seams import LoadOptions, Precision, Runtime, Session
 from skerry.tasks.evaluate import (
@@ -72,10 +77,12 @@ class Seen:
 
     Attributes:
         accuracy: The task's metric; None without labels.
-        drop: What is lost against the source, in the unit of the limit.
+        drop: What is lost against the source, in the unit of the limit; infinite
+            where the candidate is broken.
         seen: Samples looked at.
         total: Samples there are.
         holds: Whether the loss is within the limit.
+        broken: What is wrong with the outputs whatever the limit, or nothing.
         at_worst: The loss with one standard error on top; None where it is exact.
     """
 
@@ -84,6 +91,7 @@ class Seen:
     seen: int
     total: int
     holds: bool
+    broken: str = ""
     at_worst: float | None = None
 
     def is_sure(self, allowed: float | None) -> bool:
@@ -98,6 +106,8 @@ class Seen:
             limit: The limit that counts now; None allows any loss.
             measured_under: The one under which it was looked at.
         """
+        if self.broken:
+            return self
         if self.seen == self.total:
             return replace(self, holds=limit is None or self.drop <= limit)
         if limit is None or measured_under is None or limit > measured_under:
@@ -181,32 +191,46 @@ class LabelledScorer:
         return self._baseline.value
 
     @cached_property
-    def _answers(self) -> list[Answered]:
+    def _right(self) -> tuple[list[Answered], Trace]:
         """What the source says; not asked before a candidate must be compared."""
         told = _counter(self._progress, "source", self._total)
-        with closing(self._place.load(self._source)) as session:
-            return [
+        with closing(TracedSession(self._place.load(self._source))) as session:
+            found = [
                 one for block in self._blocks for one in self._run(session, block, told)
             ]
+            return found, session.trace
 
     @cached_property
     def _baseline(self) -> Scores:
-        return score(self._answers, self._task)
+        return score(self._right[0], self._task)
 
     def score(self, model: Model, place: Place, *, title: str) -> Seen:
         """Score a candidate, until it is refused or all samples are seen.
 
         Raises:
-            DataError: Its outputs do not fit the task.
+            ModelError: Its outputs do not fit the task, though the source's do.
             RuntimeFailure: The runtime cannot run it.
         """
+        # The source comes first: what does not fit then is the fault of the data.
+        right = self._right[1]
         told = _counter(self._progress, title, self._total)
         found: list[Answered] = []
-        with closing(place.load(model)) as session:
+        with closing(TracedSession(place.load(model))) as session:
             for block in self._blocks:
-                found += self._run(session, block, told)
-                if len(found) < self._total and self._is_hopeless(found):
+                with _own_fault():
+                    found += self._run(session, block, told)
+                broken = session.trace.broken(right)
+                if broken or (len(found) < self._total and self._is_hopeless(found)):
                     break
+        if broken:
+            return Seen(
+                accuracy=None,
+                drop=float("inf"),
+                seen=len(found),
+                total=self._total,
+                holds=False,
+                broken=broken,
+            )
         after = score(found, self._task)
         before = self._before(len(found))
         metric = find_metric(after.metric)
@@ -223,6 +247,8 @@ class LabelledScorer:
 
     def say(self, seen: Seen) -> str:
         """Why a candidate is refused, in a few words; empty where it holds."""
+        if seen.broken:
+            return f"refused: {seen.broken}"
         if seen.holds:
             return ""
         if seen.seen == seen.total:
@@ -239,7 +265,7 @@ class LabelledScorer:
     def _before(self, seen: int) -> Scores:
         if seen == self._total:
             return self._baseline
-        return score(self._answers[:seen], self._task)
+        return score(self._right[0][:seen], self._task)
 
     def _is_hopeless(self, found: list[Answered]) -> bool:
         """Whether what was seen so far loses too much to be chance."""
@@ -306,16 +332,24 @@ class UnlabelledScorer:
         """
         total, seen, error = len(self._samples), 0, 0.0
         told = _counter(self._progress, title, total)
+        broken = ""
         with (
-            closing(self._place.load(self._source)) as right,
-            closing(place.load(model)) as session,
+            closing(TracedSession(self._place.load(self._source))) as right,
+            closing(TracedSession(place.load(model))) as session,
         ):
             for sample in self._samples:
                 reference = right.run(sample.inputs)
+                if right.trace.unsound:
+                    raise DataError(
+                        f"the source model gives NaN or infinity for {sample.name}: "
+                        "nothing can be compared with that",
+                        hint="Repair the model or the sample, or give labels.",
+                    )
                 error += output_distance(reference, session.run(sample.inputs))
                 seen += 1
                 told()
-                if error / total > self.limit:
+                broken = session.trace.broken(right.trace)
+                if broken or error / total > self.limit:
                     break
         if not seen:
             raise DataError(
@@ -324,18 +358,30 @@ class UnlabelledScorer:
             )
         return Seen(
             accuracy=None,
-            drop=error / seen,
+            drop=float("inf") if broken else error / seen,
             seen=seen,
             total=total,
-            holds=error / total <= self.limit,
+            holds=not broken and error / total <= self.limit,
+            broken=broken,
         )
 
     def say(self, seen: Seen) -> str:
         """How far the outputs moved, in a few words; empty where that holds."""
+        if seen.broken:
+            return f"refused: {seen.broken}"
         if seen.holds:
             return ""
         where = "" if seen.seen == seen.total else f" after {seen.seen} samples"
         return f"refused{where}: outputs move by {seen.drop:.2g} of their energy"
+
+
+@contextmanager
+def _own_fault() -> Iterator[None]:
+    """Turn what a candidate's outputs do not fit into a fault of the candidate."""
+    try:
+        yield
+    except DataError as error:
+        raise ModelError(error.what, hint=error.hint) from error
 
 
 def _blocks(samples: SampleSource) -> Iterator[SampleSource]:

@@ -40,7 +40,8 @@ def encode_measured(measured: Measured) -> bytes:
         for part in _CODES:
             arrays[f"code.{index}.{part}"] = getattr(codes, part)
     schemes = [asdict(codes.scheme) for codes in measured.codes.values()]
-    head = msgspec.json.encode({"names": names, "schemes": schemes})
+    notes = list(measured.notes)
+    head = msgspec.json.encode({"names": names, "schemes": schemes, "notes": notes})
     stream = io.BytesIO()
     np.savez(stream, head=np.frombuffer(head, np.uint8), **arrays)  # type: ignore[arg-type]
     return stream.getvalue()
@@ -65,6 +66,7 @@ def decode_measured(content: bytes) -> Measured | None:
 class _Head(msgspec.Struct):
     names: dict[str, list[str]]
     schemes: list[dict[str, object]]
+    notes: tuple[str, ...] = ()
 
 
 def _measured(head: _Head, arrays: dict[str, Array]) -> Measured:
@@ -84,4 +86,5 @@ def _measured(head: _Head, arrays: dict[str, Array]) -> Measured:
             )
             for k, name in enumerate(names["codes"])
         },
+        notes=head.notes,
     )

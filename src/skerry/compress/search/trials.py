@@ -15,8 +15,8 @@ from typing import TypeVar
 
 import msgspec
 
-from skerry.compress.ptq.calibrate import FEWEST_SAMPLES
 from skerry.compress.ptq.quantize import StepContext
+from skerry.compress.ptq.samples_check import FEWEST_SAMPLES
 from skerry.compress.search.cache import Key, fingerprint, versions
 from skerry.compress.search.candidates import Candidate
 from skerry.compress.search.condition_rows import ConditionCheck
@@ -244,7 +244,7 @@ class Trials:
         named = self.search.runtime
         runtime = runtime or named
         return {
-            "source": self.source.sha256,
+            "source": self.maker.source,
             "model": model.sha256,
             "on": [named.name, runtime.name],
             "versions": versions(
@@ -285,7 +285,7 @@ class Trials:
         task = self.search.task
         named = self.search.runtime
         return {
-            "source": self.source.sha256,
+            "source": self.maker.source,
             "model": model.sha256,
             "samples": self._samples,
             "task": "" if task is None else task_to_toml(task),

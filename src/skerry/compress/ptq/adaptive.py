@@ -147,7 +147,7 @@ class _Layer:
         if node.op_type != "MatMul" and len(node.inputs) > 2 and node.inputs[2]:
             bias = graph.constant(node.inputs[2])
             # One a row of a matrix is no bias of output channels.
-            is_bias = bias is not None and bias.size in (1, bias.shape[-1])
+            is_bias = bias is not None and bias.size in (1, *bias.shape[-1:])
             self._bias = bias if is_bias else None
         self._rows: LayerRows | None = None
         self._seen: tuple[_Sum, _Sum] | None = None

@@ -64,7 +64,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "out").mkdir()
     monkeypatch.setattr(command, "other_runtimes", lambda _: ((), {}))
     monkeypatch.setattr(choose, "PLAIN", {"plain": Quantize(operators="all")})
-    monkeypatch.setattr(choose, "STEPS", {"weights": Quantize()})
+    monkeypatch.setattr(choose, "WEIGHTS", {"weights": Quantize()})
+    monkeypatch.setattr(choose, "FUSED", {"fused": Quantize(operators="fused")})
     monkeypatch.setattr(evidence, "REPORT_REPEATS", 2)
     monkeypatch.setattr(evidence, "PROFILE_REPEATS", 1)
     half = {"candidate": Ratio(median=0.5, low=0.5, high=0.5)}

@@ -73,8 +73,6 @@ as well, by title, in the order of trial. All but the last with weights equalize
 channels, choose ranges of weights and correct what rounding does: that costs nothing
 when the model runs."""
 
-STEPS: Mapping[str, Quantize] = {**WEIGHTS, **FUSED}
-
 HALF = "half"
 HALVES: Mapping[str, str] = {
     "weights stored in float16": "float16",
@@ -141,8 +139,8 @@ class _Order:
         self, steps: Mapping[str, Quantize], *, must_win: bool = False
     ) -> Candidate:
         """Try ways of quantizing until one holds, or is too slow whatever it loses."""
-        for title in steps:
-            step = self._step(title)
+        for title, general in steps.items():
+            step = self._for_runtime(general)
             found = self._try(title, step, must_win=must_win)
             # Other ranges would be as slow.
             if _is_slow(found) or not found.refusal:
@@ -150,10 +148,9 @@ class _Order:
                 break
         return found
 
-    def _step(self, title: str) -> Quantize:
+    def _for_runtime(self, step: Quantize) -> Quantize:
         """A step for the named runtime, as far as what it fuses is known."""
         name = self._search.runtime.name
-        step = STEPS[title]
         return replace(step, runtime=name) if name in PATTERNS else step
 
     def _try(self, title: str, step: Quantize, *, must_win: bool = False) -> Candidate:
@@ -197,8 +194,9 @@ class _Order:
 
     def _put_back(self) -> None:
         """Keep the operators that hurt most in float, as few as hold the budget."""
-        first, step = self._closest_step()
-        if first.drop is None:
+        first = self._closest()
+        step = first.step
+        if first.drop is None or step is None:
             return
         saved = self._saved(first, step)
         try:
@@ -214,18 +212,17 @@ class _Order:
 
         smallest_set(order_by_effect(self._sensitivity, saved), saved, holds)
 
-    def _closest_step(self) -> tuple[Candidate, Quantize]:
+    def _closest(self) -> Candidate:
         """The way of quantizing what has weights that loses least.
 
         Those refused early have seen fewer samples than the others, so the one that
         went furthest is taken, and the least loss among its like.
         """
-        titled = [one for one in self._trials.candidates if one.title in STEPS]
-        first = min(
-            titled,
+        titled = {*WEIGHTS, *FUSED}
+        return min(
+            (one for one in self._trials.candidates if one.title in titled),
             key=lambda one: (-one.seen, float("inf") if one.drop is None else one.drop),
         )
-        return first, self._step(first.title)
 
     def _plan(self, step: Quantize) -> Plan:
         return plan_quantization(

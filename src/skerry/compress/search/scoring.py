@@ -233,8 +233,7 @@ class LabelledScorer:
             )
         after = score(found, self._task)
         before = self._before(len(found))
-        metric = find_metric(after.metric)
-        drop = metric.drop(before.value, after.value - before.value)
+        drop = _loss(before, after)
         holds = len(found) == self._total and (self.limit is None or drop <= self.limit)
         return Seen(
             accuracy=after.value,
@@ -276,8 +275,7 @@ class LabelledScorer:
         except DataError:
             # Too few samples for this metric: nothing is known yet.
             return False
-        metric = find_metric(after.metric)
-        drop = metric.drop(before.value, after.value - before.value)
+        drop = _loss(before, after)
         if not drop > self.limit:
             return False
         reach = _reach(before, after)
@@ -285,13 +283,18 @@ class LabelledScorer:
         return drop - REACHES * reach * math.sqrt(unseen) > self.limit
 
 
+def _loss(before: Scores, after: Scores) -> float:
+    """What is lost of the metric, whichever way it runs; below 0 is a gain."""
+    metric = find_metric(after.metric)
+    return metric.drop(before.value, after.value - before.value)
+
+
 def _reach(before: Scores, after: Scores) -> float:
     """From the loss to the nearer end of its 95 % interval, as a loss."""
     metric, change = find_metric(after.metric), compare_scores(before, after)
     # A loss is a fall where higher is better: its harmless end is the upper one.
     end = change.high if metric.higher_is_better else change.low
-    drop = metric.drop(before.value, after.value - before.value)
-    return abs(metric.drop(before.value, end) - drop)
+    return abs(metric.drop(before.value, end) - _loss(before, after))
 
 
 class UnlabelledScorer:

@@ -110,7 +110,8 @@ class _Order:
         """Try quantizations, weights in half, other runtimes; choose."""
         baseline = self._trials.source_accuracy()
         for title, step in PLAIN.items():
-            self._try(title, step)
+            # It has most in integers: luck on few samples must not let it win.
+            self._trials.attempt(title, recipe_of(step), must_be_sure=True)
         self._quantize()
         self._store_in_half()
         chosen = self._best()

@@ -61,6 +61,7 @@ class _KeptScore:
     limit: float | None
 
 
+NOT_SURE = "refused: too few samples to be sure of it"
 TOO_FEW_INTEGERS = "not scored: more in float than --integer-share allows"
 
 
@@ -111,6 +112,7 @@ class Trials:
         recipe: Recipe,
         *,
         must_win: bool = False,
+        must_be_sure: bool = False,
         is_only_timed: bool = False,
     ) -> Candidate:
         """Try a recipe on the named runtime.
@@ -119,6 +121,7 @@ class Trials:
             title: What it is, for people.
             recipe: What makes it.
             must_win: Whether it is of no use unless it is faster than what holds.
+            must_be_sure: Whether what chance may have been kind to is refused.
             is_only_timed: Whether it is shown for its latency alone: too many of its
                 operators are in float.
 
@@ -135,6 +138,8 @@ class Trials:
                 found = replace(found, latency=latency, refusal=TOO_FEW_INTEGERS)
             else:
                 found = self._judged(found, place, must_win=must_win)
+            if must_be_sure and not found.refusal and not found.is_sure:
+                found = replace(found, refusal=NOT_SURE)
         except ModelError as error:
             found = replace(found, refusal=f"refused: {error.what}")
         self.candidates.append(found)

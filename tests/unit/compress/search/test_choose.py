@@ -15,6 +15,7 @@ from skerry.compress.search.candidates import Choice
 from skerry.compress.search.choose import PLAIN, WEIGHTS, choose
 from skerry.compress.search.request import Search
 from skerry.compress.search.scoring import Seen
+from skerry.compress.search.trials import NOT_SURE
 from skerry.core.budget import Budget
 from skerry.core.seams import Runtime
 from skerry.runtimes import get_runtime
@@ -204,6 +205,16 @@ def test_more_in_integers_where_few_samples_leave_no_doubt(
     fixed_latency({"2": 0.8, "3": 0.5})
     second = search_for([1, 1, 0.0, Doubtful(0.1)])
     assert second.chosen is second.candidates[2]
+
+
+def test_plain_integers_do_not_win_by_luck(
+    search_for: SearchFor, fixed_latency: FixLatency
+) -> None:
+    """However fast: what has weights is tried all the same, and taken."""
+    fixed_latency({"0": 0.3, "1": 0.3, "2": 0.8})
+    choice = search_for([Doubtful(0.0), Doubtful(0.0), Doubtful(0.1)])
+    assert [one.refusal for one in choice.candidates[:3]] == [NOT_SURE, NOT_SURE, ""]
+    assert choice.chosen is choice.candidates[2]
 
 
 def test_operators_are_put_back_until_it_holds(

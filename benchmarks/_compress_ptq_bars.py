@@ -128,7 +128,7 @@ def cpu_vs_control(boards: Sequence[Board]) -> Measured:
     """The compressor's CPU time on the OCR net against NNCF's accuracy control."""
     ratios = [
         ours.cpu_s / theirs.cpu_s
-        for board in of_net(boards, OCR)[:1]
+        for board in of_net(boards, OCR)
         if (ours := board.cost(COMPRESS)) and (theirs := board.cost(NNCF_CONTROL))
     ]
     return Measured(

@@ -13,9 +13,7 @@ import msgspec
 
 from benchmarks._compress_ptq_make import Told, Workshop, digest
 from benchmarks._compress_ptq_plan import (
-    COMPRESS,
     FIXED,
-    NNCF_CONTROL,
     ORT_PER_CHANNEL,
     ORT_PER_TENSOR,
     Net,
@@ -27,11 +25,6 @@ from skerry.tasks.measure import ChildCost
 ROUNDS = 3
 IN_TURNS = (FIXED, ORT_PER_CHANNEL, ORT_PER_TENSOR)
 """What is compared on every net, by the median of `ROUNDS`."""
-
-ONCE = (COMPRESS, NNCF_CONTROL)
-"""What takes minutes, and is compared on `ONCE_ON`, with seed 0, alone."""
-
-ONCE_ON = "ocr"
 
 ROOT = Path(__file__).parents[1]
 
@@ -70,11 +63,7 @@ class Costs:
         in_turns = [name for name in IN_TURNS if name in names]
         if not all(name in kept for name in in_turns):
             self._told(f"{net.label}: costs in turns")
-            kept |= self._turns(net, in_turns, ROUNDS)
-        for name in ONCE if net.label == f"{ONCE_ON}-seed0" else ():
-            if name in names and name not in kept:
-                self._told(f"{net.label}: cost of {name}")
-                kept |= self._turns(net, [name], 1)
+            kept |= self._turns(net, in_turns)
         entries = {
             name: (self._shop.key(net, name), cost) for name, cost in kept.items()
         }
@@ -82,13 +71,11 @@ class Costs:
         write_file(self._path(net), msgspec.json.encode(entries))
         return kept
 
-    def _turns(
-        self, net: Net, names: Sequence[str], rounds: int
-    ) -> dict[str, ChildCost]:
+    def _turns(self, net: Net, names: Sequence[str]) -> dict[str, ChildCost]:
         found: dict[str, list[ChildCost]] = {name: [] for name in names}
         with tempfile.TemporaryDirectory(prefix="skerry-") as scratch:
             folder = Path(scratch) / "out"
-            for _ in range(rounds):
+            for _ in range(ROUNDS):
                 for name in names:
                     try:
                         command = self._shop.command(net, name, folder)

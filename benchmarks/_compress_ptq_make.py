@@ -38,10 +38,10 @@ OPSET = 13
 """What weights with a scale a channel need; older models are brought to it for all."""
 
 MOST_MEMORY_BYTES = 6_000_000_000
-MOST_CPU_S = {"ocr": 1200}
+MOST_CPU_S = {"ocr-seed0": 1200}
 MOST_CPU_S_ELSEWHERE = 400
 """What a peer may use on a net; one that needs more is stopped, and the table says so.
-On the OCR net the bars compare what it uses."""
+On the OCR net a bar compares what it uses."""
 
 Told = Callable[[str], None]
 
@@ -99,7 +99,7 @@ def case_digest(net: Net) -> str:
 
 def most_cpu_s(net: Net) -> int:
     """What a peer may use on a net."""
-    return MOST_CPU_S.get(net.name, MOST_CPU_S_ELSEWHERE)
+    return MOST_CPU_S.get(net.label, MOST_CPU_S_ELSEWHERE)
 
 
 def our_digest() -> str:
@@ -172,9 +172,7 @@ class Workshop:
         own = msgspec.json.decode((folder / "cost.json").read_bytes(), type=dict)
         return replace(whole, **own)
 
-    def _finish(
-        self, net: Net, folder: Path, key: str, command: Sequence[str]
-    ) -> Made:
+    def _finish(self, net: Net, folder: Path, key: str, command: Sequence[str]) -> Made:
         try:
             cost = self.cost(command, folder)
         except SkerryError as error:

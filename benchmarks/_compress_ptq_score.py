@@ -29,7 +29,7 @@ ONE_THREAD = LoadOptions(threads=1)
 REPEATS = 101
 FEWEST_REPEATS = 31
 QUICK_REPEATS = 11
-MOST_TIMING_S = 60.0
+MOST_TIMING_S = 30.0
 """About how long all models of a net may take on one runtime: slow nets get fewer
 rounds, never less than `FEWEST_REPEATS`."""
 

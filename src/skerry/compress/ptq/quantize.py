@@ -30,7 +30,7 @@ from skerry.core.names import did_you_mean
 from skerry.core.recipe import ParamValue, StepSpec
 from skerry.core.seams import Array, Runtime
 from skerry.graph import Graph
-from skerry.tasks.samples import SampleSource
+from skerry.tasks.sample import SampleSource
 
 log = logging.getLogger(__name__)
 

@@ -19,14 +19,12 @@ from typing import Any, Self, get_args
 
 import numpy as np
 
-from benchmarks.nets.case import Case
 from skerry.compress.numbers.schemes import Method
 from skerry.compress.ptq.quantize import ACCURATE, Quantize, StepContext
-from skerry.compress.search.evidence import compress
 from skerry.graph import read_graph, write_graph
 from skerry.runtimes import get_runtime
 from skerry.tasks.prediction import Label
-from skerry.tasks.samples import Mask, Sample, SampleSource, take
+from skerry.tasks.sample import Mask, Sample, SampleSource
 
 REPORTED = 16
 """Samples of the command's own report: every model is scored on all of them later, and
@@ -110,37 +108,64 @@ class Watched:
         return self._source.pick(mask)
 
 
-def whole_command(case: Case, out: Path, *, runtime: str = "onnxruntime") -> Cost:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """What a quantizer is given: the same as the peers are.
+
+    Attributes:
+        folder: Of the case: the source model, its task and the samples of the report.
+        arrays: Of the samples.
+        out: Where to write.
+    """
+
+    folder: Path
+    arrays: Path
+    out: Path
+
+    def samples(self, part: str) -> ArraySource:
+        """The samples of a part: `calibration` or `selection`."""
+        names = json.loads((self.arrays / "asked.json").read_bytes())["inputs"]
+        return ArraySource.read(self.arrays / part, names)
+
+
+def whole_command(given: Given, *, runtime: str = "onnxruntime") -> Cost:
     """Run `skerry compress` at its defaults; its report's own cost does not count."""
+    # What quantizing once does not need is not to be paid for by it.
+    from benchmarks.nets.case import Case
+    from skerry.compress.search.evidence import compress
+    from skerry.tasks.samples import take
+
+    case = Case.read(given.folder)
     report = Watched(take(case.report, REPORTED))
     done = compress(
         case.model,
-        calibration=case.calibration,
-        selection=case.selection,
+        calibration=given.samples("calibration"),
+        selection=given.samples("selection"),
         report=report,
         task=case.task,
         runtime=get_runtime(runtime),
     )
-    write_graph(done.graph, out / "model.onnx")
+    write_graph(done.graph, given.out / "model.onnx")
     told = {
         "notes": list(done.report.notes),
         "chosen": next((one.name for one in done.report.tried if one.chosen), ""),
         "tried": len(done.report.tried),
     }
-    (out / "told.json").write_text(json.dumps(told))
+    (given.out / "told.json").write_text(json.dumps(told))
     return report.cost or Cost.now()
 
 
-def one_step(case: Case, out: Path, *, step: Quantize) -> Cost:
+def one_step(given: Given, *, step: Quantize) -> Cost:
     """Quantize once, without any look at labels."""
     context = StepContext(
-        calibration=case.calibration, runtime=get_runtime("onnxruntime")
+        calibration=given.samples("calibration"), runtime=get_runtime("onnxruntime")
     )
-    write_graph(step.apply(read_graph(case.model.path), context), out / "model.onnx")
+    source = read_graph(given.folder / "model.onnx")
+    write_graph(step.apply(source, context), given.out / "model.onnx")
     return Cost.now()
 
 
-SETTINGS: Mapping[str, Callable[[Case, Path], Cost]] = {
+SETTINGS: Mapping[str, Callable[[Given], Cost]] = {
     "compress": whole_command,
     "compress for openvino": partial(whole_command, runtime="openvino"),
     "fixed": partial(one_step, step=Quantize()),
@@ -149,7 +174,7 @@ SETTINGS: Mapping[str, Callable[[Case, Path], Cost]] = {
 }
 """What writes a model, by name."""
 
-MEMORY_SETTINGS: Mapping[str, Callable[[Case, Path], Cost]] = {
+MEMORY_SETTINGS: Mapping[str, Callable[[Given], Cost]] = {
     "memory accurate": partial(one_step, step=ACCURATE),
 } | {
     f"memory {method}": partial(one_step, step=Quantize(operators="all", method=method))
@@ -167,13 +192,8 @@ def main() -> None:
     parser.add_argument("arrays", type=Path)
     parser.add_argument("out", type=Path)
     chosen = parser.parse_args()
-    case = Case.read(chosen.case)
-    names = [spec.name for spec in case.model.inputs]
-    parts = {
-        part: ArraySource.read(chosen.arrays / part, names)
-        for part in ("calibration", "selection")
-    }
-    cost = settings[chosen.setting](replace(case, **parts), chosen.out)
+    given = Given(folder=chosen.case, arrays=chosen.arrays, out=chosen.out)
+    cost = settings[chosen.setting](given)
     (chosen.out / "cost.json").write_text(json.dumps(vars(cost)))
 
 

@@ -56,7 +56,7 @@ NETS: Mapping[str, Sequence[int]] = {
     "yolox_nano": (0,),
     "fastestdet": (0,),
     "rfb320": (0,),
-    "centerface": (0,),
+    "centerface": (1,),
 }
 """The nets by name, with seeds where lines are drawn or nets trained."""
 

@@ -39,9 +39,8 @@ from skerry.tasks.samples import open_samples
 from skerry.tasks.series import GapFill, Resample, Reshape, Window
 from skerry.tasks.spectra import Mfcc
 from skerry.tasks.task import Task, TaskKind, parse_task, task_from_table
-from tests.unit.tasks.test_content import npy as npy_bytes
-from tests.unit.tasks.test_content import wav
-from tests.unit.tasks.test_matching import gallery_bytes
+from tests.contents import gallery_bytes, wav
+from tests.contents import npy as npy_bytes
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 GOLDEN_HEADER = (

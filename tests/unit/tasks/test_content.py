@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import struct
-import wave
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,32 +10,9 @@ import pytest
 from skerry.core.errors import DataError
 from skerry.tasks import _content, _image
 from skerry.tasks._content import decode_content
+from tests.contents import npy, wav
 
 LEVELS = [-1.0, -0.5, 0.0, 0.5]
-
-
-def wav(
-    samples: list[float], *, width: int = 2, channels: int = 1, rate_hz: int = 16000
-) -> bytes:
-    """A WAV of PCM samples from -1 to 1."""
-    stream = io.BytesIO()
-    with wave.open(stream, "wb") as recording:
-        recording.setparams((channels, width, rate_hz, 0, "NONE", "not compressed"))
-        for sample in samples:
-            most = 2 ** (8 * width - 1)
-            whole = min(round(sample * most), most - 1)
-            if width == 1:
-                recording.writeframes(bytes([whole + 128]))
-            else:
-                recording.writeframes(whole.to_bytes(width, "little", signed=True))
-    return stream.getvalue()
-
-
-def npy(array: Any) -> bytes:
-    """An array as numpy stores it."""
-    stream = io.BytesIO()
-    np.save(stream, array)
-    return stream.getvalue()
 
 
 @pytest.mark.parametrize("width", [1, 2, 3, 4])

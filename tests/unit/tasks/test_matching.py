@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from typing import Any
 
 import numpy as np
@@ -10,18 +9,7 @@ import pytest
 
 from skerry.core.errors import DataError, UsageError
 from skerry.tasks.matching import EmbedMatch, Gallery, read_gallery
-
-
-def gallery_bytes(**arrays: Any) -> bytes:
-    """An `.npz` of Ann, who looks to the right, and Bob, who looks up, twice."""
-    stream = io.BytesIO()
-    content: dict[str, Any] = {
-        "names": np.array(["Ann", "Bob", "Bob"]),
-        "vectors": np.array([[2, 0], [0, 1], [0.6, 0.8]]),
-    }
-    np.savez(stream, **(content | arrays))
-    return stream.getvalue()
-
+from tests.contents import gallery_bytes
 
 GALLERY = read_gallery(gallery_bytes(), name="g")
 

@@ -19,8 +19,7 @@ from skerry.tasks.series import GapFill, Resample, Reshape, Scale, Window
 from skerry.tasks.spectra import Fft, Mfcc
 from skerry.tasks.steps import Ctc, Layout, Letterbox, Normalize, TopK
 from skerry.tasks.task import Task, TaskKind, parse_task, task_to_toml
-from tests.unit.tasks.test_content import npy, wav
-from tests.unit.tasks.test_matching import gallery_bytes
+from tests.contents import gallery_bytes, npy, wav
 
 PICTURE = TensorSpec(name="x", dtype="float32", shape=(1, 3, 8, 8))
 

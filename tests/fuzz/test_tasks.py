@@ -22,6 +22,7 @@ from skerry.tasks._annotations import parse_coco
 from skerry.tasks._content import decode_content
 from skerry.tasks._folder import parse_labels
 from skerry.tasks.conditions import Condition, parse_conditions
+from skerry.tasks.dbnet import Dbnet
 from skerry.tasks.decoders import Value
 from skerry.tasks.golden import parse_golden
 from skerry.tasks.heads import (
@@ -280,6 +281,7 @@ HEADS: list[Head] = [
     Yolox(height=16, width=16, strides=(8, 16)),
     Fastestdet(height=16, width=16),
     Centernet(),
+    Dbnet(height=16, width=16),
 ]
 
 

@@ -35,6 +35,7 @@ NOBODY = Gallery(names=("Ann",), vectors=np.ones((1, 4), np.float32) / 2)
     [
         ("digits", PICTURE, (1, 1, 28, 28)),
         ("faces", PICTURE, (1, 3, 240, 320)),
+        ("lines", PICTURE, (1, 3, 640, 640)),
         ("recognition", PICTURE, (1, 3, 150, 150)),
         ("keywords", TONE, (1, 49, 10, 1)),
         ("machine", TONE, (1, 640)),

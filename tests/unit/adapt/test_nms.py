@@ -196,10 +196,9 @@ def test_what_is_not_finite_is_no_candidate(tmp_path: Path) -> None:
     _check_same(outside, inside)
 
 
-@pytest.mark.parametrize("classes", ["best", "all"])
-@pytest.mark.parametrize("rows", [5000, "n"])
+@pytest.mark.parametrize(("rows", "classes"), [("n", "best"), (5000, "all")])
 def test_only_the_surest_candidates_are_compared(
-    tmp_path: Path, classes: Any, rows: Any
+    tmp_path: Path, rows: Any, classes: Any
 ) -> None:
     """More than 4096, told by the graph or not: the same of them count."""
     rng = np.random.default_rng(0)

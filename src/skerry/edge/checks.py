@@ -22,6 +22,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -35,10 +36,11 @@ from skerry.core.errors import (
     StateError,
     UsageError,
 )
-from skerry.core.model import Model, ModelFormat
+from skerry.core.model import Model
 from skerry.core.release import Reason
 from skerry.core.seams import Array, LoadOptions, Runtime, Session, Tensors
 from skerry.edge.installed import Installed
+from skerry.runtimes.libraries import machine_abi
 from skerry.tasks.evaluate import output_distance
 from skerry.tasks.golden import Golden, load_golden
 from skerry.tasks.measure import pss_bytes
@@ -260,18 +262,33 @@ class _Check:
                 Reason.UNFIT,
                 hint=error.hint,
             ) from error
+        options = LoadOptions(threads=1, libraries=self._libraries())
         model = Model(
             path=self._installed.files["model"],
-            format=ModelFormat.ONNX,
+            format=chosen.format,
             inputs=chosen.inputs,
             outputs=chosen.outputs,
             sha256=chosen.blob.sha256,
             size_bytes=size_bytes,
         )
         try:
-            return runtime.load(model, LoadOptions(threads=1))
+            return runtime.load(model, options)
         except Exception as error:
             raise self._broken("cannot be loaded here", error) from error
+
+    def _libraries(self) -> tuple[Path, ...]:
+        abi = machine_abi()
+        try:
+            found = self._installed.libraries(abi)
+        except KeyError:
+            found = ()
+        if self._installed.model.libraries and not found:
+            raise self._refuse(
+                f"needs a library of operators, and has none for {abi}",
+                Reason.UNFIT,
+                hint="Release it again, with a library for this machine.",
+            )
+        return found
 
     def _run(self, session: Session, inputs: Tensors) -> dict[str, Array]:
         try:

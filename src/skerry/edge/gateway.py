@@ -47,6 +47,7 @@ from skerry.edge.trust import DeviceTrust
 from skerry.edge.update_steps import Trust
 from skerry.edge.watch import FieldWatch
 from skerry.evolve.update_state import UpdatePolicy
+from skerry.runtimes.libraries import machine_abi
 
 log = logging.getLogger(__name__)
 
@@ -138,7 +139,7 @@ class _Gateway:
     ) -> None:
         settings = self._settings
         slots = await asyncio.to_thread(
-            lambda: Slots(settings.folder, target=settings.target)
+            lambda: Slots(settings.folder, target=settings.target, abi=machine_abi())
         )
         troubles = list(slots.troubles)
         troubles += await start_serving(
@@ -228,7 +229,9 @@ class _Gateway:
             address=address,
             version=__version__,
             policy=UpdatePolicy(
-                target=settings.target, probation_s=settings.probation_s
+                target=settings.target,
+                abi=machine_abi(),
+                probation_s=settings.probation_s,
             ),
         )
 

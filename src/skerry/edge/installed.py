@@ -16,7 +16,8 @@ class Installed:
     Attributes:
         manifest: What was signed.
         model: The model of it that is for this gateway.
-        files: Where each blob lies, by role (`model`, `golden`, `task`, `drift`).
+        files: Where each blob lies, by role (`model`, `golden`, `task`, `drift`,
+            `library.0` …).
     """
 
     manifest: Manifest
@@ -27,3 +28,15 @@ class Installed:
     def id(self) -> ReleaseId:
         """The release's name and version."""
         return self.manifest.id
+
+    def libraries(self, abi: str) -> tuple[Path, ...]:
+        """The libraries of operators for an ABI, in the order of the manifest.
+
+        Raises:
+            KeyError: One of them is not here.
+        """
+        return tuple(
+            self.files[f"library.{place}"]
+            for place, library in enumerate(self.model.libraries)
+            if library.abi == abi
+        )

@@ -53,6 +53,8 @@ class UpdatePolicy:
         target: The device's target.
         level: The newest manifests that its agent understands.
         runtimes: What it has installed, or None where only loading will tell.
+        abi: What machine its libraries of operators are for, or None where only
+            loading will tell.
         probation_s: How long a release serves before it is accepted for good.
         failed_ratio: Largest fraction of requests that may fail on probation.
         late_ratio: Largest fraction that may miss their deadline; a busy machine
@@ -66,6 +68,7 @@ class UpdatePolicy:
     target: str = ANY_TARGET
     level: int = AGENT_LEVEL
     runtimes: frozenset[str] | None = None
+    abi: str | None = None
     probation_s: float = 5.0
     failed_ratio: float = 0.02
     late_ratio: float = 0.5

@@ -22,6 +22,7 @@ from tests.models import model_bytes
 SIZE = 8
 CHANNELS = 4
 CLASSES = 3
+"""Of the net unless it is to be a large one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +36,7 @@ class Weights:
 
 
 @functools.cache
-def weights() -> Weights:
+def weights(classes: int = CLASSES) -> Weights:
     """The same each time."""
     rng = np.random.default_rng(5)
 
@@ -45,8 +46,8 @@ def weights() -> Weights:
     return Weights(
         kernel=draw(CHANNELS, 3, 3, 3),
         bias=draw(CHANNELS),
-        dense=draw(CHANNELS, CLASSES),
-        offset=draw(CLASSES),
+        dense=draw(CHANNELS, classes),
+        offset=draw(classes),
     )
 
 
@@ -64,23 +65,24 @@ def inputs_for(model: Model, seed: int = 0) -> dict[str, Array]:
     return {"x": given}
 
 
-def twin(wanted: ModelFormat, folder: Path) -> Model:
+def twin(wanted: ModelFormat, folder: Path, *, classes: int = CLASSES) -> Model:
     """Write the net into a folder in a format, and open it."""
     if wanted is ModelFormat.NCNN:
-        (folder / "twin.bin").write_bytes(ncnn_weights())
+        (folder / "twin.bin").write_bytes(ncnn_weights(classes))
         path = folder / "twin.param"
-        path.write_text(NCNN_TEXT)
+        path.write_text(ncnn_text(classes))
         return open_any(path)
     path = folder / f"twin.{wanted}"
-    path.write_bytes(onnx_net() if wanted is ModelFormat.ONNX else tflite_net())
+    make = onnx_net if wanted is ModelFormat.ONNX else tflite_net
+    path.write_bytes(make(classes))
     return open_any(path)
 
 
-def onnx_net() -> bytes:
+def onnx_net(classes: int = CLASSES) -> bytes:
     """The net as an ONNX file."""
-    own = weights()
+    own = weights(classes)
     return model_bytes(
-        """net (float[1, 3, 8, 8] x) => (float[1, 3] y) {
+        f"""net (float[1, 3, 8, 8] x) => (float[1, {classes}] y) {{
             c = Conv<pads=[1, 1, 1, 1]>(x, kernel, bias)
             r = Relu(c)
             m = GlobalAveragePool(r)
@@ -88,7 +90,7 @@ def onnx_net() -> bytes:
             d = MatMul(f, dense)
             a = Add(d, offset)
             y = Softmax<axis=1>(a)
-        }""",
+        }}""",
         {
             "kernel": own.kernel,
             "bias": own.bias,
@@ -98,20 +100,22 @@ def onnx_net() -> bytes:
     )
 
 
-NCNN_TEXT = f"""7767517
+def ncnn_text(classes: int = CLASSES) -> str:
+    """The net as ncnn's `.param`."""
+    return f"""7767517
 6 6
 Input        in      0 1 x 0={SIZE} 1={SIZE} 2=3
 Convolution  conv    1 1 x c 0={CHANNELS} 1=3 4=1 5=1 6={CHANNELS * 27}
 ReLU         relu    1 1 c r
 Pooling      mean    1 1 r m 0=1 4=1
-InnerProduct dense   1 1 m d 0={CLASSES} 1=1 2={CLASSES * CHANNELS}
-Softmax      softmax 1 1 d y 0=0 1=1 -23330=4,1,{CLASSES},0,0
+InnerProduct dense   1 1 m d 0={classes} 1=1 2={classes * CHANNELS}
+Softmax      softmax 1 1 d y 0=0 1=1 -23330=4,1,{classes},0,0
 """
 
 
-def ncnn_weights() -> bytes:
+def ncnn_weights(classes: int = CLASSES) -> bytes:
     """The weights in ncnn's order; four zero bytes before a matrix mean float32."""
-    own = weights()
+    own = weights(classes)
     flag = bytes(4)
     return b"".join(
         (
@@ -124,14 +128,17 @@ def ncnn_weights() -> bytes:
 
 
 @functools.cache
-def tflite_net(*, is_open: bool = False, is_signed: bool = False) -> bytes:
+def tflite_net(
+    classes: int = CLASSES, *, is_open: bool = False, is_signed: bool = False
+) -> bytes:
     """The net as a TFLite file.
 
     Args:
+        classes: How many outputs it has.
         is_open: Whether the batch may be of any size.
         is_signed: Whether its input and output have other names in a signature.
     """
-    own = weights()
+    own = weights(classes)
     batch = -1 if is_open else 1
     net = _Net()
     x = net.tensor("x", (1, SIZE, SIZE, 3), open_shape=(batch, SIZE, SIZE, 3))
@@ -142,8 +149,8 @@ def tflite_net(*, is_open: bool = False, is_signed: bool = False) -> bytes:
     offset = net.tensor("offset", content=own.offset)
     r = net.tensor("r", (1, SIZE, SIZE, CHANNELS))
     m = net.tensor("m", (1, CHANNELS))
-    d = net.tensor("d", (1, CLASSES))
-    y = net.tensor("y", (1, CLASSES), open_shape=(batch, CLASSES))
+    d = net.tensor("d", (1, classes))
+    y = net.tensor("y", (1, classes), open_shape=(batch, classes))
     conv = schema.Conv2DOptionsT()
     conv.strideH = conv.strideW = 1
     conv.padding = schema.Padding.SAME

@@ -19,7 +19,7 @@ from skerry.core.errors import (
     StateError,
     TrustError,
 )
-from skerry.core.release import ReleaseId
+from skerry.core.release import AGENT_LEVEL, ReleaseId
 from skerry.edge.agent import Agent, AgentSettings, free_bytes_of, read_desired
 from skerry.edge.engine import Engine
 from skerry.edge.slots import Slots
@@ -44,7 +44,7 @@ def test_a_desired_release_is_fetched_and_serves(tmp_path: Path) -> None:
     running = bench.outbox.reported["releases"][NAME]
     assert running["blob"] == small_release(1).manifest.models[0].blob.sha256
     assert running["since_ms"] > 0
-    assert bench.outbox.reported["agent"]["level"] == 1
+    assert bench.outbox.reported["agent"]["level"] == AGENT_LEVEL
     assert not bench.refused
     names = [event["name"] for event in bench.outbox.events]
     assert names[:2] == ["gateway.started", "update.started"]

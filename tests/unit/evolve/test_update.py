@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skerry.core.model import TensorSpec
-from skerry.core.release import Blob, Manifest, Reason, Refusal, ReleaseModel
+from skerry.core.release import (
+    AGENT_LEVEL,
+    Blob,
+    Manifest,
+    Reason,
+    Refusal,
+    ReleaseModel,
+)
 from skerry.evolve.update import check_manifest, choose_transfer, judge, step, wait_s
 from skerry.evolve.update_state import (
     Action,
@@ -456,7 +463,7 @@ def test_the_smallest_transfer_is_chosen() -> None:
     ("found", "policy", "reason"),
     [
         (manifest(3), POLICY, Reason.UNTRUSTED),
-        (manifest(2, requires=2), POLICY, Reason.TOO_NEW),
+        (manifest(2, requires=AGENT_LEVEL + 1), POLICY, Reason.TOO_NEW),
         (manifest(2, target="npu"), POLICY, Reason.UNFIT),
         (manifest(2), replace(POLICY, runtimes=frozenset({"x"})), Reason.UNFIT),
     ],

@@ -54,7 +54,7 @@ def test_ours_are_registered_and_no_other_is_known() -> None:
     assert "openvino" in caught.value.hint
 
 
-@pytest.mark.parametrize("runtime", map(get_runtime, runtime_names()))
+@pytest.mark.parametrize("runtime", [get_runtime(name) for name in runtime_names()])
 def test_a_runtime_knows_its_name_and_version(runtime: Runtime) -> None:
     """The name is the one it is registered under."""
     assert get_runtime(runtime.name).name == runtime.name

@@ -94,10 +94,9 @@ def make_release(
             f"the model has no output {embedding!r} to watch for drift",
             hint=did_you_mean(embedding, outputs),
         )
-    shared = [_read_library(path) for path in libraries]
+    shared = {path: _read_library(path) for path in libraries}
     here = machine_abi()
-    own = zip(libraries, shared, strict=True)
-    usable = tuple(path for path, content in own if library_abi(content) == here)
+    usable = tuple(path for path in shared if library_abi(shared[path]) == here)
     golden = _make_golden(
         golden_from,
         samples,
@@ -115,8 +114,6 @@ def make_release(
     if drift is not None:
         parts["drift"] = drift
     blobs = {part: Blob.of(content) for part, content in parts.items()}
-    contents = {blobs[part].sha256: parts[part] for part in parts}
-    contents |= {Blob.of(content).sha256: content for content in shared}
     manifest = Manifest(
         name=name,
         version=version,
@@ -132,7 +129,7 @@ def make_release(
                 format=model.format,
                 libraries=tuple(
                     Library(abi=library_abi(content), blob=Blob.of(content))
-                    for content in shared
+                    for content in shared.values()
                 ),
             ),
         ),
@@ -143,7 +140,10 @@ def make_release(
         requires=LIBRARIES_LEVEL if shared else 1,
         notes=notes,
     )
-    return manifest, contents
+    return manifest, {
+        Blob.of(content).sha256: content
+        for content in (*parts.values(), *shared.values())
+    }
 
 
 def _make_golden(

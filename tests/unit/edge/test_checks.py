@@ -4,6 +4,7 @@ import io
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,15 @@ import pytest
 from skerry.core.budget import Budget
 from skerry.core.clock import FakeClock, SystemClock
 from skerry.core.errors import MissingExtraError, RefusedError, StateError
-from skerry.core.seams import Runtime
+from skerry.core.model import Model, ModelFormat
+from skerry.core.release import Blob, Library, Reason
+from skerry.core.seams import LoadOptions, Runtime
 from skerry.edge import checks
 from skerry.edge.checks import Prepared, prepare
 from skerry.edge.installed import Installed
 from skerry.runtimes import get_runtime
+from skerry.runtimes.libraries import machine_abi
+from skerry.runtimes.null import NullSession
 from tests.serving import ScriptedRuntime, X, golden_bytes, install
 
 MIB = 1 << 20
@@ -200,3 +205,51 @@ def test_a_check_that_hangs_is_given_up(
         if thread.name == "skerry-check":
             thread.join()
     assert [session.is_closed for session in runtime.sessions] == [True]
+
+
+def with_libraries(
+    installed: Installed, *abis: str, files: Mapping[str, Path]
+) -> Installed:
+    """The release with a library for each ABI, and the files of some."""
+    libraries = tuple(Library(abi=abi, blob=Blob.of(abi.encode())) for abi in abis)
+    return replace(
+        installed,
+        model=replace(installed.model, libraries=libraries),
+        files={**installed.files, **files},
+    )
+
+
+def test_libraries_of_this_machine_are_loaded(tmp_path: Path) -> None:
+    """Those alone, in the order of the manifest, and the format is the manifest's."""
+    here = machine_abi()
+    first, last = tmp_path / "first.so", tmp_path / "last.so"
+    for path in (first, last):
+        path.touch()
+    installed = with_libraries(
+        install(tmp_path),
+        here,
+        "linux-other",
+        here,
+        files={"library.0": first, "library.2": last},
+    )
+    model = replace(installed.model, format=ModelFormat.NCNN)
+    asked = []
+
+    class Noting(ScriptedRuntime):
+        def load(self, model: Model, options: LoadOptions) -> NullSession:
+            asked.append((model.format, options.libraries))
+            return super().load(model, options)
+
+    _prepare(replace(installed, model=model), Noting()).close()
+    assert asked == [(ModelFormat.NCNN, (first, last))]
+
+
+@pytest.mark.parametrize("abi", ["linux-other", ""])
+def test_a_missing_library_refuses_the_release(abi: str, tmp_path: Path) -> None:
+    """It is for another machine, or its file is not here: nothing is loaded."""
+    runtime = ScriptedRuntime()
+    installed = with_libraries(install(tmp_path), abi or machine_abi(), files={})
+    with pytest.raises(RefusedError, match="needs a library of operators") as caught:
+        _prepare(installed, runtime)
+    assert caught.value.reason is Reason.UNFIT
+    assert runtime.sessions == []

@@ -12,6 +12,7 @@ from skerry.core.model import TensorSpec
 from skerry.core.release import (
     AGENT_LEVEL,
     Blob,
+    Library,
     Manifest,
     Reason,
     Refusal,
@@ -459,6 +460,25 @@ def test_the_smallest_transfer_is_chosen() -> None:
         assert choose_transfer(found, "any").delta == chosen
 
 
+WITH_LIBRARY = replace(
+    manifest(2),
+    models=(
+        replace(
+            manifest(2).models[0],
+            libraries=(Library(abi="linux-x86_64", blob=blob("5", 7)),),
+        ),
+    ),
+)
+
+
+def test_only_libraries_of_this_machine_are_fetched() -> None:
+    """Another machine's bytes are of no use here."""
+    found = Found(manifest=WITH_LIBRARY)
+    for abi, is_fetched in (("linux-x86_64", True), ("linux-aarch64", False)):
+        roles = choose_transfer(found, "any", abi=abi).blobs
+        assert ("library.0" in roles) is is_fetched
+
+
 @pytest.mark.parametrize(
     ("found", "policy", "reason"),
     [
@@ -466,6 +486,7 @@ def test_the_smallest_transfer_is_chosen() -> None:
         (manifest(2, requires=AGENT_LEVEL + 1), POLICY, Reason.TOO_NEW),
         (manifest(2, target="npu"), POLICY, Reason.UNFIT),
         (manifest(2), replace(POLICY, runtimes=frozenset({"x"})), Reason.UNFIT),
+        (WITH_LIBRARY, replace(POLICY, abi="linux-aarch64"), Reason.UNFIT),
     ],
 )
 def test_a_manifest_that_is_not_for_us(

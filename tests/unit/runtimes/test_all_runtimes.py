@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -329,12 +328,9 @@ def test_a_tflite_file_may_take_any_batch(runtime: str, tmp_path: Path) -> None:
         np.testing.assert_allclose(found, wanted[:count], atol=CLOSE)
 
 
-def test_a_real_net_agrees_across_formats() -> None:
+def test_a_real_net_agrees_across_formats(real_data: Path) -> None:
     """One face detector in ONNX, TFLite and ncnn: scores, and boxes once decoded."""
-    data = os.environ.get("SKERRY_DATA")
-    if not data:
-        pytest.skip("SKERRY_DATA is not set: models_multiformat_face")
-    folder = Path(data) / "models_multiformat_face"
+    folder = real_data / "models_multiformat_face"
     rng = np.random.default_rng(0)
     given = rng.uniform(-1, 1, (1, 3, 240, 320)).astype(np.float32)
     rows: dict[str, list[Array]] = {}

@@ -163,10 +163,10 @@ def test_the_weights_belong_beside_the_param(tmp_path: Path) -> None:
     model = open_any(path)
     weights = path.with_suffix(".bin")
     weights.write_bytes(ncnn_weights()[:100])
-    with pytest.raises(ModelError, match="ncnn cannot load twin.param: ModelBin read"):
+    with pytest.raises(ModelError, match=r"load twin\.param: ModelBin read"):
         get_runtime("ncnn").load(model, LoadOptions())
     weights.unlink()
-    with pytest.raises(ModelError, match="keeps its weights in twin.bin"):
+    with pytest.raises(ModelError, match=r"its weights in twin\.bin"):
         open_any(path)
 
 

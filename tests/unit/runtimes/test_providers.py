@@ -105,7 +105,7 @@ def test_a_broken_model_is_no_providers_fault(tmp_path: Path) -> None:
 
 
 def test_a_library_brings_its_operators(tmp_path: Path) -> None:
-    """With it the model runs and is profiled, without it onnxruntime names what lacks."""
+    """With it the model runs and is profiled; without it the error names what lacks."""
     path = tmp_path / "net.onnx"
     path.write_bytes(operator_net())
     model = open_model(path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from skerry.core.budget import Budget
@@ -95,8 +95,6 @@ def make_release(
             hint=did_you_mean(embedding, outputs),
         )
     shared = {path: _read_library(path) for path in libraries}
-    here = machine_abi()
-    usable = tuple(path for path in shared if library_abi(shared[path]) == here)
     golden = _make_golden(
         golden_from,
         samples,
@@ -104,7 +102,7 @@ def make_release(
         n=golden_samples,
         tolerance=task.golden_tolerance if tolerance is None else tolerance,
         runtime=DEFAULT_RUNTIMES[golden_from.format],
-        options=LoadOptions(libraries=usable),
+        libraries=shared,
     )
     parts = {
         "model": model_content(model),
@@ -154,7 +152,7 @@ def _make_golden(
     n: int,
     tolerance: float,
     runtime: str,
-    options: LoadOptions,
+    libraries: Mapping[Path, bytes],
 ) -> bytes:
     shared = {spec.name for spec in model.outputs} & outputs
     if not shared:
@@ -163,7 +161,9 @@ def _make_golden(
             f"{sorted(outputs)} and {sorted(spec.name for spec in model.outputs)}",
             hint="Compress the model without renaming its outputs.",
         )
-    session = get_runtime(runtime).load(model, options)
+    here = machine_abi()
+    usable = tuple(path for path in libraries if library_abi(libraries[path]) == here)
+    session = get_runtime(runtime).load(model, LoadOptions(libraries=usable))
     try:
         golden = make_golden(session, samples, n, tolerance=tolerance, outputs=shared)
     finally:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import statistics
 import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ from skerry.runtimes._checks import (
     no_model,
 )
 from skerry.runtimes._reasons import plain_reason
+from skerry.runtimes._stderr import captured_stderr
 
 # From 1.29 on the wheel reports to Microsoft, and leaves an identifier in the home
 # folder, unless this is set before it is imported (Privacy.md in the wheel).
@@ -43,6 +46,10 @@ _FATAL_ONLY = 4
 _WARMUP = 1
 _CPU = "CPUExecutionProvider"
 _PROVIDER = "ExecutionProvider"
+_TALK = re.compile(
+    r"(?:\x1b\[[0-9;]*m)?(?:\d{4}-\d\d-\d\d [\d:.]+ \[[VIWEF]:onnxruntime|\s*$)"
+)
+"""Lines that onnxruntime prints when a provider fails to start, and their ends."""
 _NODE_SUFFIX = "_kernel_time"
 _DTYPES = {"float": "float32", "double": "float64"}
 
@@ -183,23 +190,20 @@ class OnnxRuntime:
 
         onnxruntime would print of those that fail, and tell the caller nothing.
         """
+        names = [name for name in dict.fromkeys(map(_full, wished)) if name != _CPU]
         available = set(ort.get_available_providers())
-        names = [name for name in map(_full, wished) if name != _CPU]
-        names = list(dict.fromkeys(names))
-        reasons = {
-            name: "is not in this build of onnxruntime"
-            for name in names
-            if name not in available
-        }
         chosen = [name for name in names if name in available]
+        reasons = dict.fromkeys(names, "is not in this build of onnxruntime")
+        said: list[str] = []
         while True:
             try:
-                session = ort.InferenceSession(
-                    str(model.path),
-                    settings,
-                    providers=[*chosen, _CPU],
-                    enable_fallback=0,
-                )
+                with captured_stderr(_TALK) if chosen else nullcontext(said) as said:
+                    session = ort.InferenceSession(
+                        str(model.path),
+                        settings,
+                        providers=[*chosen, _CPU],
+                        enable_fallback=0,
+                    )
                 break
             except InvalidProtobuf as error:
                 raise no_model(model) from error
@@ -207,17 +211,25 @@ class OnnxRuntime:
                 if not chosen:
                     raise failure(self.name, "load", model, error) from error
                 reasons[chosen.pop(0)] = f"failed: {plain_reason(str(error))}"
-        for name in chosen:
-            if name not in session.get_providers():
-                reasons[name] = "could not be set up here"
+        real = session.get_providers()
+        reasons |= {name: f"failed: {_why(said)}" for name in chosen}
         fallbacks = tuple(
-            f"{_short(name)} {reasons[name]}" for name in names if name in reasons
+            f"{_short(name)} {reasons[name]}" for name in names if name not in real
         )
         for fallback in fallbacks:
             log.warning(
                 "runtime.fallback", extra={"model": model.path.name, "why": fallback}
             )
         return OnnxSession(model, session, fallbacks)
+
+
+def _why(said: Sequence[str]) -> str:
+    """What onnxruntime prints of a provider that it leaves out."""
+    for line in said:
+        _, sign, reason = line.partition("with error: ")
+        if sign:
+            return plain_reason(reason)
+    return "it could not be set up here"
 
 
 def _short(provider: str) -> str:

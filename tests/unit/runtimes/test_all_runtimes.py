@@ -372,7 +372,7 @@ def _decoded(raw: Array) -> Array:
 def _priors(step: int, sizes: tuple[int, ...]) -> list[tuple[float, ...]]:
     width, height = -(-320 // step), -(-240 // step)
     return [
-        ((x + 0.5) / (320 / step), (y + 0.5) / (240 / step), size / 320, size / 240)
+        ((x + 0.5) / width, (y + 0.5) / height, size / 320, size / 240)
         for y in range(height)
         for x in range(width)
         for size in sizes

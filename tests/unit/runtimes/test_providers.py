@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,17 @@ def test_a_name_that_nobody_knows_is_a_mistake(tmp_path: Path) -> None:
         assert "cuda" in caught.value.hint
 
 
+PRINTED = (
+    b"\x1b[1;31m2026-11-21 15:26:27.015595890 [E:onnxruntime:Default, bridge.cc:2458 "
+    b"operator()] bridge.cc:2043 Get() [ONNXRuntimeError] : 1 : FAIL : Failed to load "
+    b"library providers_cuda.so with error: libcublasLt.so.13: cannot open shared "
+    b"object file\n\x1b[m\n"
+    b"\x1b[0;93m2026-11-21 15:26:27.016556219 [W:onnxruntime:Default, state.cc:1295 "
+    b"Create] Failed to create CUDAExecutionProvider.\x1b[m\n"
+)
+"""What the build with CUDA prints on a machine without its libraries."""
+
+
 class FakeSession:
     """onnxruntime with a CUDA that is built in and fails, loudly or quietly."""
 
@@ -66,6 +78,8 @@ class FakeSession:
             raise RuntimeError(
                 "[ONNXRuntimeError] : 1 : FAIL : libcudart.so.12: cannot open"
             )
+        if CUDA in asked:
+            os.write(2, PRINTED)
         self.providers = [CPU]
 
     def get_providers(self) -> list[str]:
@@ -76,7 +90,7 @@ class FakeSession:
     ("is_loud", "why"),
     [
         (True, "cuda failed: libcudart.so.12: cannot open"),
-        (False, "cuda could not be set up here"),
+        (False, "cuda failed: libcublasLt.so.13: cannot open shared object file"),
     ],
 )
 def test_a_provider_that_fails_here_is_passed_over(

@@ -36,58 +36,58 @@ class GatedSession(NullSession):
         self.begun: list[Array] = []
         self.is_closed = False
         self.fault: Exception | None = None
-        self._is_open = threading.Event()
-        self._is_open.set()
-        self._passes = threading.Semaphore(0)
+        self.interruptions = 0
+        self._gate = threading.Condition()
+        self._is_free = True
+        self._passes = 0
 
     def shut(self) -> None:
-        self._is_open.clear()
+        with self._gate:
+            self._is_free = False
 
     def open(self) -> None:
-        self._is_open.set()
-        self._passes.release(1000)
+        with self._gate:
+            self._is_free = True
+            self._gate.notify_all()
 
     def let(self, n: int = 1) -> None:
-        self._passes.release(n)
+        with self._gate:
+            self._passes += n
+            self._gate.notify_all()
 
     def close(self) -> None:
         self.is_closed = True
 
     def _multiply(self, inputs: Tensors) -> dict[str, Array]:
+        assert not self.is_closed, "a closed session was run"
         self.begun.append(inputs["x"])
-        if not self._is_open.is_set():
-            self._wait()
+        self._wait()
         if self.fault is not None:
             raise self.fault
         return {"y": inputs["x"] * np.float32(self.gain)}
 
     def _wait(self) -> None:
-        assert self._passes.acquire(timeout=PATIENCE_S), "nobody opened the gate"
+        with self._gate:
+            seen = self.interruptions
+            is_over = self._gate.wait_for(
+                lambda: self._is_free or self._passes or self.interruptions > seen,
+                PATIENCE_S,
+            )
+            assert is_over, "nobody opened the gate"
+            if self._is_free:
+                return
+            if self.interruptions > seen:
+                raise RuntimeFailure("it was interrupted", hint="Ask again.")
+            self._passes -= 1
 
 
 class InterruptibleSession(GatedSession):
     """One whose runs can be interrupted, all that wait at the gate."""
 
-    def __init__(self, model: Model) -> None:
-        super().__init__(model)
-        self.interruptions = 0
-        self._waits: list[threading.Event] = []
-
     def interrupt(self) -> None:
-        self.interruptions += 1
-        for wait in self._waits:
-            wait.set()
-
-    def open(self) -> None:
-        super().open()
-        self.interrupt()
-
-    def _wait(self) -> None:
-        wait = threading.Event()
-        self._waits.append(wait)
-        assert wait.wait(PATIENCE_S), "nobody opened the gate"
-        if not self._is_open.is_set():
-            raise RuntimeFailure("it was interrupted", hint="Ask again.")
+        with self._gate:
+            self.interruptions += 1
+            self._gate.notify_all()
 
 
 class GatedRuntime(NullRuntime):

@@ -39,11 +39,13 @@ class WorkerFigures:
         restarts: How often another had to take its place.
         rss_bytes: Its resident memory, libraries that it shares included; 0 while
             there is none.
+        idle_bytes: Its resident memory before it loaded the model.
         pid: Of the worker, or None while there is none.
     """
 
     restarts: int
     rss_bytes: int
+    idle_bytes: int
     pid: int | None
 
 
@@ -148,6 +150,7 @@ class WorkerSession:
         return WorkerFigures(
             restarts=self._restarts,
             rss_bytes=worker.rss_bytes() if worker else 0,
+            idle_bytes=worker.idle_bytes if worker else 0,
             pid=worker.pid if worker else None,
         )
 

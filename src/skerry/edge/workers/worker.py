@@ -63,6 +63,7 @@ class Worker:
     ) -> None:
         self.pid = birth.pid
         self.why = ""
+        self.idle_bytes = 0
         self._control = birth.control
         self._limits = limits
         self._supervisor = supervisor
@@ -89,6 +90,7 @@ class Worker:
             model=model, options=options, largest_bytes=self._limits.reserved_bytes
         )
         title = model.path.name
+        self.idle_bytes = self.rss_bytes()
         self._control.settimeout(self._limits.load_s)
         try:
             self._control.send(write_message(told))

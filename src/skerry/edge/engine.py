@@ -246,6 +246,7 @@ class Engine:
         """Stop serving a name; requests in flight are still answered."""
         place = self._names.pop(name, None)
         if place:
+            place.pairs = place.beside = None  # for the answers that are still to come
             for loaded in place.versions.loaded:
                 loaded.retire()
 

@@ -267,7 +267,7 @@ class Loaded:
     ) -> ServingFigures:
         """Tell how it serves, beside the release that it took the place of."""
         latencies_ms = self._latencies_ms
-        line = self._line
+        waiting, running = self._turns.counts(self._line)
         return ServingFigures(
             release=self.installed.id,
             requests=self._requests,
@@ -277,8 +277,8 @@ class Loaded:
             latency_ms=statistics.median(latencies_ms) if latencies_ms else None,
             busy=self._busy,
             interrupted=self._interrupting // 2,
-            waiting=line.waiting,
-            running=line.pending - line.waiting,
+            waiting=waiting,
+            running=running,
             before=before.figures() if before else None,
             pairs=pairs or PairFigures(),
         )

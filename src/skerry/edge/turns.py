@@ -78,9 +78,12 @@ class Turns:
 
         Returns:
             What is turned away, as the line is full: it, or one that it goes before.
+            A line that was retired takes in nothing.
         """
         turned_away: Request | None = None
         with self._lock:
+            if line.is_retired:
+                return request
             if line.is_full:
                 last = line.last()
                 if last is None or last.priority >= request.priority:
@@ -140,6 +143,11 @@ class Turns:
             if not line.is_retired:
                 line.is_retired = True
                 self._close_if_idle(line)
+
+    def counts(self, line: Line) -> tuple[int, int]:
+        """How many requests of a line wait, and how many run."""
+        with self._lock:
+            return line.waiting, line.pending - line.waiting
 
     def running_s(self, request: Request) -> float | None:
         """For how long it has been running; None where it is not."""

@@ -343,5 +343,30 @@ def test_pairs_are_counted_nowhere_else(tmp_path: Path) -> None:
     _run(tmp_path, story)
 
 
+@pytest.mark.parametrize("kind", ["latest", "shadow"])
+def test_who_is_answered_after_the_name_is_gone_compares_nothing(
+    kind: Any, tmp_path: Path
+) -> None:
+    """What would run it too is gone as well, and keeps no turn for it."""
+
+    async def story(bench: Bench) -> None:
+        engine = bench.engine
+        first, second = bench.switch(1), bench.switch(2)
+        engine.route("meter", Routing(kind=kind))
+        answering, other = (second, first) if kind == "latest" else (first, second)
+        answering.shut()
+        asked = asyncio.create_task(engine.infer("meter", {"x": X}))
+        await until(lambda: len(answering.begun) == 1)
+        engine.remove("meter")
+        await until(lambda: other.is_closed)
+        answering.open()
+        assert (await asked).release.name == "meter"
+        await until(lambda: answering.is_closed)
+        assert other.begun == []
+        assert engine._turns._free == 1
+
+    _run(tmp_path, story, cpus=1)
+
+
 def _pairs(engine: Engine) -> int:
     return len(engine.figures("meter").pairs.latencies_ms)

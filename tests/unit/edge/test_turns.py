@@ -244,6 +244,8 @@ def test_a_retired_line_ends_its_threads_after_its_last_request(hall: _Hall) -> 
     hall.run(line)
     assert line.jobs.get_nowait() is None
     assert line.jobs.empty()
+    late = hall.request()
+    assert hall.turns.put(line, late) is late
 
 
 def test_the_last_that_waits_is_withdrawn_from_a_retired_line(hall: _Hall) -> None:

@@ -7,12 +7,13 @@ SkerryError
 │       └── NewerSchemaError 4  you: a document that only a newer Skerry reads
 ├── ModelError           10   the model: not one, damaged, or beyond what we handle
 │   └── RuntimeFailure   11   the model, on one runtime: it refused or failed to run it
+│       └── WorkerLostError 12 the model, in a process of its own, which it brings down
 ├── TargetError          20   the hardware: it cannot run or hold the model
 ├── BudgetError          21   the result: it misses what the budget demands
 ├── StateError           30   the machine we run on, or a bug of ours
 │   ├── StorageError     31   the disk: full, read-only, not permitted
 │   ├── ToolchainError   32   an isolated environment: not installed, or its tool failed
-│   ├── ConflictError    33   what was changed has changed since it was read
+│   ├── ConflictError    33   somebody else changes it, or has since it was read
 │   ├── BusyError        34   more was asked at once than is taken in: later it may work
 │   └── LateError        35   no answer within the time that it was of use
 ├── MissingExtraError    40   the installation: an optional part is not there
@@ -89,6 +90,12 @@ class RuntimeFailure(ModelError):  # noqa: N818 - Python owns RuntimeError
     exit_code = 11
 
 
+class WorkerLostError(RuntimeFailure):
+    """The process that runs the model died, and the one in its place did too."""
+
+    exit_code = 12
+
+
 class TargetError(SkerryError):
     """The hardware described by a target cannot run or hold the model."""
 
@@ -120,15 +127,25 @@ class ToolchainError(StateError):
 
 
 class ConflictError(StateError):
-    """Something changed since it was read: read it again, then change it."""
+    """Somebody else changes it now, or has since it was read: look again first."""
 
     exit_code = 33
 
 
 class BusyError(StateError):
-    """More is asked at once than is taken in; a little later it may work."""
+    """More is asked at once than is taken in; a little later it may work.
+
+    Args:
+        what: One line: how much was asked, how much is taken in.
+        hint: One line: what the one who asked can do about it.
+        retry_after_s: After how long it is worth asking again, in seconds.
+    """
 
     exit_code = 34
+
+    def __init__(self, what: str, *, hint: str, retry_after_s: float = 1.0) -> None:
+        super().__init__(what, hint=hint)
+        self.retry_after_s = retry_after_s
 
 
 class LateError(StateError):

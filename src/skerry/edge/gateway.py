@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -46,7 +47,9 @@ from skerry.edge.start import start_serving
 from skerry.edge.trust import DeviceTrust
 from skerry.edge.update_steps import Trust
 from skerry.edge.watch import FieldWatch
+from skerry.edge.workers import IsolatedRuntimes, WorkerPool
 from skerry.evolve.update_state import UpdatePolicy
+from skerry.runtimes import get_runtime
 from skerry.runtimes.libraries import machine_abi
 
 log = logging.getLogger(__name__)
@@ -75,6 +78,9 @@ class GatewaySettings:
             that serves.
         threads: How many inferences of one release run at once.
         probation_s: How long a release serves before it is accepted for good.
+        isolation: Where models run: `process` gives each a process of its own, which
+            may crash, hang or grow; `thread` runs all in the gateway's, which takes
+            less memory.
     """
 
     folder: Path
@@ -87,6 +93,7 @@ class GatewaySettings:
     watched: str = ""
     threads: int = 1
     probation_s: float = 5.0
+    isolation: Literal["process", "thread"] = "thread"
 
 
 async def run_gateway(
@@ -132,7 +139,12 @@ class _Gateway:
         self._source = source
         self._clock = SystemClock()
         self._rng = np.random.default_rng()
-        self._engine = Engine(clock=self._clock, threads=settings.threads)
+        self._pool = _make_pool(settings)
+        self._engine = Engine(
+            clock=self._clock,
+            threads=settings.threads,
+            runtimes=IsolatedRuntimes(self._pool) if self._pool else get_runtime,
+        )
 
     async def run(
         self, stop: asyncio.Event, ready: Callable[[str], None] | None
@@ -160,6 +172,8 @@ class _Gateway:
                 await stop.wait()
         finally:
             self._engine.close()
+            if self._pool is not None:
+                await asyncio.to_thread(self._pool.close)
 
     @contextlib.asynccontextmanager
     async def _connected(
@@ -334,6 +348,10 @@ async def _identify(settings: GatewaySettings) -> Identity:
         version=__version__,
         target=settings.target,
     )
+
+
+def _make_pool(settings: GatewaySettings) -> WorkerPool | None:
+    return WorkerPool() if settings.isolation == "process" else None
 
 
 def _check(settings: GatewaySettings) -> None:

@@ -51,6 +51,7 @@ from skerry.edge.workers import IsolatedRuntimes, WorkerPool
 from skerry.evolve.update_state import UpdatePolicy
 from skerry.runtimes import get_runtime
 from skerry.runtimes.libraries import machine_abi
+from skerry.runtimes.preferred import preferring
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +82,7 @@ class GatewaySettings:
         isolation: Where models run: `process` gives each a process of its own, which
             may crash, hang or grow; `thread` runs all in the gateway's, which takes
             less memory.
+        providers: Execution providers of onnxruntime, in order of wish.
     """
 
     folder: Path
@@ -94,6 +96,7 @@ class GatewaySettings:
     threads: int = 1
     probation_s: float = 5.0
     isolation: Literal["process", "thread"] = "thread"
+    providers: tuple[str, ...] = ()
 
 
 async def run_gateway(
@@ -143,7 +146,10 @@ class _Gateway:
         self._engine = Engine(
             clock=self._clock,
             threads=settings.threads,
-            runtimes=IsolatedRuntimes(self._pool) if self._pool else get_runtime,
+            runtimes=preferring(
+                settings.providers,
+                IsolatedRuntimes(self._pool) if self._pool else get_runtime,
+            ),
         )
 
     async def run(

@@ -73,7 +73,7 @@ class OnnxSession:
         self.fallbacks = fallbacks
         """A sentence for each execution provider that was wished for in vain."""
         self.providers: tuple[str, ...] = tuple(map(_short, session.get_providers()))
-        """The execution providers that it has, in order, in short: `cpu` …"""
+        """The execution providers that it has, in order and in short, as `cpu`."""
         self._session: ort.InferenceSession | None = session
         self._outputs = [spec.name for spec in model.outputs]
 

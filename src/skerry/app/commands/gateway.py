@@ -36,6 +36,7 @@ def run(
     threads: int = 1,
     probation_s: float = 5.0,
     isolation: Literal["process", "thread"] = "thread",
+    provider: tuple[str, ...] = (),
     log: LogFormat = LogFormat.TEXT,
     output: Annotated[Output, Parameter(parse=False)],
 ) -> GatewayStopped:
@@ -56,6 +57,8 @@ def run(
         probation_s: How long a new release serves before it is accepted for good.
         isolation: Where models run: each in a process of its own, which may crash or
             hang, or as threads of the gateway's, which takes less memory.
+        provider: An execution provider of onnxruntime, such as cuda; repeat it for
+            several, in order of wish.
         log: How its events are logged on standard error.
         output: Where to say that it is up.
     """
@@ -75,6 +78,7 @@ def run(
         threads=threads,
         probation_s=probation_s,
         isolation=isolation,
+        providers=provider,
     )
     source = None
     if recording is not None:

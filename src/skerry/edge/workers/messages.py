@@ -58,10 +58,15 @@ class Open(msgspec.Struct, frozen=True, tag=True):
 
 
 class Loaded(msgspec.Struct, frozen=True, tag=True):
-    """A worker's answer: the model is loaded, and this is its signature."""
+    """A worker's answer: the model is loaded, and this is its signature.
+
+    With it comes what a `Placed` session runs on.
+    """
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    providers: tuple[str, ...] = ()
+    fallbacks: tuple[str, ...] = ()
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):

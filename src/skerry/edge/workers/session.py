@@ -98,6 +98,10 @@ class WorkerSession:
         self._restarts = 0
         self._is_closed = False
         self._worker: Worker | None = None
+        self.providers: tuple[str, ...] = ()
+        """The execution providers that it has, as the runtime says; often none."""
+        self.fallbacks: tuple[str, ...] = ()
+        """A sentence for each execution provider that was wished for in vain."""
         self._worker, self._signature = self._load()
 
     @property
@@ -235,10 +239,11 @@ class WorkerSession:
         except BaseException:
             worker.close()
             raise
-        log.info(
-            "worker.loaded",
-            extra={"model": self._model.path.name, "worker": worker.pid},
-        )
+        name = self._model.path.name
+        self.providers, self.fallbacks = worker.providers, worker.fallbacks
+        for fallback in worker.fallbacks:
+            log.warning("runtime.fallback", extra={"model": name, "why": fallback})
+        log.info("worker.loaded", extra={"model": name, "worker": worker.pid})
         return worker, signature
 
     def _ended(self, worker: Worker) -> None:

@@ -51,6 +51,8 @@ class Worker:
         pid: Of the process.
         pidfd: Stands for this process even when its number is another's by now.
         why: Why it was killed; empty where it was not.
+        providers: What its session runs on, as far as the runtime says it.
+        fallbacks: Why it does not run on what was wished for.
     """
 
     def __init__(
@@ -64,6 +66,8 @@ class Worker:
         self.pid = birth.pid
         self.why = ""
         self.idle_bytes = 0
+        self.providers: tuple[str, ...] = ()
+        self.fallbacks: tuple[str, ...] = ()
         self._control = birth.control
         self._limits = limits
         self._supervisor = supervisor
@@ -110,6 +114,7 @@ class Worker:
         if isinstance(answer, Failed):
             raise messages.read_error(answer)
         self._signature = _check(answer, title)
+        self.providers, self.fallbacks = answer.providers, answer.fallbacks
         return self._signature
 
     def run(self, inputs: Tensors) -> dict[str, Array]:

@@ -17,7 +17,7 @@ class Installed:
         manifest: What was signed.
         model: The model of it that is for this gateway.
         files: Where each blob lies, by role (`model`, `golden`, `task`, `drift`,
-            `library.0` …).
+            `gallery`, `library.0` …).
     """
 
     manifest: Manifest

@@ -3,7 +3,7 @@
 ```
 FOLDER/slots.json           the record: skerry.slots/1
 FOLDER/slots/NAME/a|b/      manifest.json model.onnx golden.npz task.toml drift.json
-                             library-0.so …
+                            gallery.npz library-0.so …
 ```
 
 The record alone says which slot is active. A slot is written only while the record
@@ -56,6 +56,7 @@ FILE_NAMES = {
     "golden": "golden.npz",
     "task": "task.toml",
     "drift": "drift.json",
+    "gallery": "gallery.npz",
 }
 """The name of each blob's file in a slot, by role; those of libraries are numbered."""
 

@@ -22,6 +22,7 @@ from skerry.core.seams import LoadOptions
 from skerry.runtimes import DEFAULT_RUNTIMES, get_runtime, model_content
 from skerry.runtimes.libraries import library_abi, machine_abi
 from skerry.tasks.golden import golden_to_bytes, make_golden
+from skerry.tasks.matching import read_gallery
 from skerry.tasks.samples import SampleSource
 from skerry.tasks.task import Task, task_to_toml
 
@@ -46,6 +47,7 @@ def make_release(
     golden_samples: int = GOLDEN_SAMPLES,
     drift: bytes | None = None,
     libraries: Sequence[Path] = (),
+    gallery: bytes | None = None,
     clock: Clock | None = None,
 ) -> tuple[Manifest, dict[str, bytes]]:
     """Make a release of one model.
@@ -70,6 +72,7 @@ def make_release(
         drift: What embeddings and confidences were like (`skerry.drift/1`), or None.
         libraries: Shared libraries with operators that the model needs; what machine
             each is for is read from it.
+        gallery: Whom a task with `embed_match` knows (an `.npz`), or None.
         clock: When it is.
 
     Returns:
@@ -78,7 +81,8 @@ def make_release(
     Raises:
         UsageError: The name or version cannot be one, the model has no output of the
             embedding's name, its file cannot be read, or a library is none.
-        DataError: There are no samples, or they do not fit the uncompressed model.
+        DataError: There are no samples, they do not fit the uncompressed model, or the
+            gallery is none.
         ModelError: The models share no output, the uncompressed one gives NaN, or the
             model is more than one file, and not of ncnn.
         RuntimeFailure: The runtime of the uncompressed model failed.
@@ -111,6 +115,9 @@ def make_release(
     }
     if drift is not None:
         parts["drift"] = drift
+    if gallery is not None:
+        read_gallery(gallery, name="the gallery")
+        parts["gallery"] = gallery
     blobs = {part: Blob.of(content) for part, content in parts.items()}
     manifest = Manifest(
         name=name,
@@ -125,23 +132,19 @@ def make_release(
                 outputs=model.outputs,
                 embedding=embedding,
                 format=model.format,
-                libraries=tuple(
-                    Library(abi=library_abi(content), blob=Blob.of(content))
-                    for content in shared.values()
-                ),
+                libraries=tuple(map(_as_library, shared.values())),
             ),
         ),
         golden=blobs["golden"],
         task=blobs["task"],
         drift=blobs.get("drift"),
+        gallery=blobs.get("gallery"),
         budget=budget or Budget(),
         requires=LIBRARIES_LEVEL if shared else 1,
         notes=notes,
     )
-    return manifest, {
-        Blob.of(content).sha256: content
-        for content in (*parts.values(), *shared.values())
-    }
+    contents = (*parts.values(), *shared.values())
+    return manifest, {Blob.of(content).sha256: content for content in contents}
 
 
 def _make_golden(
@@ -169,6 +172,10 @@ def _make_golden(
     finally:
         session.close()
     return golden_to_bytes(golden)
+
+
+def _as_library(content: bytes) -> Library:
+    return Library(abi=library_abi(content), blob=Blob.of(content))
 
 
 def _read_library(path: Path) -> bytes:

@@ -39,11 +39,13 @@ class WorkerFigures:
         restarts: How often another had to take its place.
         rss_bytes: Its resident memory, libraries that it shares included; 0 while
             there is none.
+        memory_bytes: What its model takes: memory that it alone has written to.
         pid: Of the worker, or None while there is none.
     """
 
     restarts: int
     rss_bytes: int
+    memory_bytes: int
     pid: int | None
 
 
@@ -97,6 +99,8 @@ class WorkerSession:
         self._is_closed = False
         self._worker: Worker | None = None
         self._worker, self._signature = self._load()
+        if self._worker.has_ended:
+            self._ended(self._worker)
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -148,6 +152,7 @@ class WorkerSession:
         return WorkerFigures(
             restarts=self._restarts,
             rss_bytes=worker.rss_bytes() if worker else 0,
+            memory_bytes=worker.memory_bytes() if worker else 0,
             pid=worker.pid if worker else None,
         )
 
@@ -212,13 +217,16 @@ class WorkerSession:
         except SkerryError:
             self._crashes.died(self._clock.wall_s())
             raise
+        is_other = signature != self._signature
         with self._lock:
-            is_other = signature != self._signature
-            if not (self._is_closed or is_other):
+            is_kept = not (self._is_closed or is_other)
+            if is_kept:
                 self._worker = worker
                 self._restarts += 1
-                return
-        worker.close()
+        if not is_kept:
+            worker.close()
+        elif worker.has_ended:  # before it was ours: nobody told us
+            self._ended(worker)
         if is_other:
             raise RuntimeFailure(
                 f"{self._model.path.name} has another signature than before",
@@ -239,9 +247,8 @@ class WorkerSession:
         return worker, signature
 
     def _ended(self, worker: Worker) -> None:
-        """Have another in its place, without keeping the supervisor waiting."""
-        if self._lose(worker):
-            threading.Thread(target=self._restore, daemon=True).start()
+        """Told by the supervisor, which must not be kept waiting."""
+        self._lose(worker)
 
     def _restore(self) -> None:
         try:
@@ -250,8 +257,8 @@ class WorkerSession:
             if not self._is_closed:
                 log.warning("worker.not_replaced", extra={"what": error.what})
 
-    def _lose(self, worker: Worker) -> bool:
-        """Give a worker up; tells whether it was the one that served."""
+    def _lose(self, worker: Worker) -> None:
+        """Give up the worker that served, and have another in its place."""
         with self._lock:
             is_ours = self._worker is worker
             if is_ours:
@@ -268,7 +275,7 @@ class WorkerSession:
                 },
             )
             worker.close()
-        return is_ours
+            threading.Thread(target=self._restore, daemon=True).start()
 
     def _interrupted(self) -> RuntimeFailure:
         return RuntimeFailure(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import socket
 import threading
@@ -51,6 +52,7 @@ class Worker:
         pid: Of the process.
         pidfd: Stands for this process even when its number is another's by now.
         why: Why it was killed; empty where it was not.
+        has_ended: Whether the process has ended.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Worker:
         self._idle: list[Channel] = []
         self._signature = Signature(inputs=(), outputs=())
         self._is_closed = False
+        self.has_ended = False
         try:
             self.pidfd = os.pidfd_open(birth.pid)
         except OSError as error:
@@ -152,7 +155,7 @@ class Worker:
 
     def close(self) -> None:
         """End the process and give back all that belongs to it."""
-        self.kill("it was closed")
+        self.kill("")
         self._supervisor.forget(self)
         with self._lock:
             if self._is_closed:
@@ -166,20 +169,33 @@ class Worker:
 
     def rss_bytes(self) -> int:
         """Its resident memory; 0 when it is gone."""
-        return self._memory_bytes()[0]
+        return self._resident_bytes()[0]
+
+    def memory_bytes(self) -> int:
+        """Memory that it alone has written to; 0 when it is gone.
+
+        What it has from the spare does not count: this is what its model takes.
+        """
+        try:
+            text = Path(f"/proc/{self.pid}/smaps_rollup").read_text("ascii")
+        except OSError:
+            return 0
+        found = re.search(r"^Private_Dirty:\s+(\d+) kB", text, re.MULTILINE)
+        return int(found.group(1)) * 1024 if found else 0
 
     def look(self) -> None:
         """Kill it if it holds more memory than it may."""
-        held_bytes = self._memory_bytes()[1]
+        held_bytes = self._resident_bytes()[1]
         allowed = self._limits.memory_bytes
         if held_bytes > allowed:
             self.kill(f"it held {held_bytes} bytes, its limit is {allowed}")
 
     def ended(self) -> None:
         """Tell that the process has ended."""
+        self.has_ended = True
         self._on_end(self)
 
-    def _memory_bytes(self) -> tuple[int, int]:
+    def _resident_bytes(self) -> tuple[int, int]:
         """Its resident memory, and how much of it belongs to no file."""
         try:
             text = Path(f"/proc/{self.pid}/statm").read_text("ascii")

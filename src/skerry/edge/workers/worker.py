@@ -22,7 +22,7 @@ from skerry.core.errors import (
 from skerry.core.model import Model
 from skerry.core.seams import Array, LoadOptions, Tensors
 from skerry.edge.workers import messages
-from skerry.edge.workers.channel import Channel, Signature
+from skerry.edge.workers.channel import Channel
 from skerry.edge.workers.frames import DTYPES
 from skerry.edge.workers.limits import Limits
 from skerry.edge.workers.messages import Failed, Load, Loaded, Open, write_message
@@ -71,7 +71,7 @@ class Worker:
         self._on_end = on_end
         self._lock = threading.Lock()
         self._idle: list[Channel] = []
-        self._signature = Signature(inputs=(), outputs=())
+        self._loaded = Loaded(inputs=(), outputs=())
         self._is_closed = False
         self.has_ended = False
         try:
@@ -81,7 +81,7 @@ class Worker:
             raise WorkerLostError("a worker died at once", hint=_AGAIN) from error
         supervisor.watch(self)
 
-    def load(self, model: Model, options: LoadOptions) -> Signature:
+    def load(self, model: Model, options: LoadOptions) -> Loaded:
         """Load the model.
 
         Raises:
@@ -110,8 +110,9 @@ class Worker:
             raise self._lost(title) from error
         if isinstance(answer, Failed):
             raise messages.read_error(answer)
-        self._signature = _check(answer, title)
-        return self._signature
+        _check(answer, title)
+        self._loaded = answer
+        return answer
 
     def run(self, inputs: Tensors) -> dict[str, Array]:
         """Run one inference on inputs that fit the signature.
@@ -206,7 +207,7 @@ class Worker:
 
     def _open(self) -> Channel:
         """Open one more channel; the process answers it with a thread of its own."""
-        channel = Channel(self._signature, limit_s=self._limits.run_s)
+        channel = Channel(self._loaded, limit_s=self._limits.run_s)
         try:
             with self._lock:
                 message = write_message(Open())
@@ -232,7 +233,7 @@ class Worker:
         )
 
 
-def _check(loaded: Loaded, title: str) -> Signature:
+def _check(loaded: Loaded, title: str) -> None:
     """Refuse a model whose tensors cannot lie in shared memory."""
     for spec in (*loaded.inputs, *loaded.outputs):
         if spec.dtype not in _DTYPE_NAMES:
@@ -240,4 +241,3 @@ def _check(loaded: Loaded, title: str) -> Signature:
                 f"{title} has the tensor {spec}, which cannot be shared with a worker",
                 hint="Serve it with --isolation thread.",
             )
-    return Signature(inputs=loaded.inputs, outputs=loaded.outputs)

@@ -34,9 +34,10 @@ import asyncio, sys
 from pathlib import Path
 from skerry.core.errors import SkerryError
 from skerry.edge.gateway import GatewaySettings, run_gateway
-folder, hub, token, probation_s = sys.argv[1:]
+folder, hub, token, probation_s, isolation = sys.argv[1:]
 settings = GatewaySettings(
-    folder=Path(folder), hub=hub, token=token or None, probation_s=float(probation_s)
+    folder=Path(folder), hub=hub, token=token or None, probation_s=float(probation_s),
+    isolation=isolation,
 )
 try:
     asyncio.run(run_gateway(settings, ready=lambda address: print(address, flush=True)))
@@ -202,7 +203,11 @@ async def until(holds: Callable[[], object]) -> None:
 
 
 async def start(
-    folder: Path, hub: str, token: str = "", probation_s: float = 0.2
+    folder: Path,
+    hub: str,
+    token: str = "",
+    probation_s: float = 0.2,
+    isolation: str = "process",
 ) -> asyncio.subprocess.Process:
     """Start a gateway."""
     return await asyncio.create_subprocess_exec(
@@ -213,6 +218,7 @@ async def start(
         hub,
         token,
         str(probation_s),
+        isolation,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         env={key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ},
@@ -234,6 +240,11 @@ async def ask(address: str) -> tuple[int, str]:
         return got.status_code, answer.get("model_version", "")
 
 
+def mapped(process: asyncio.subprocess.Process) -> bytes:
+    """The files that a process has mapped, libraries among them."""
+    return Path(f"/proc/{process.pid}/maps").read_bytes()
+
+
 def test_a_gateway_from_enrolment_to_the_last_stop(tmp_path: Path) -> None:
     """It enrols, updates, survives a kill on probation, serves alone, and leaves."""
 
@@ -249,6 +260,7 @@ def test_a_gateway_from_enrolment_to_the_last_stop(tmp_path: Path) -> None:
             await until(lambda: hub.runs(1))
             assert await ask(address) == (200, "1")
             assert hub.status is True
+            assert b"onnxruntime" not in mapped(gateway)
 
             second = await start(folder, hub.address)
             _, said = await second.communicate()
@@ -273,8 +285,9 @@ def test_a_gateway_from_enrolment_to_the_last_stop(tmp_path: Path) -> None:
             gateway.kill()
             await gateway.wait()
 
-        alone = await start(folder, "")
+        alone = await start(folder, "", isolation="thread")
         assert await ask(await address_of(alone)) == (200, "2")
+        assert b"onnxruntime" in mapped(alone)
         alone.send_signal(signal.SIGINT)
         assert await alone.wait() == 0
 

@@ -93,7 +93,7 @@ class GatewaySettings:
     watched: str = ""
     threads: int = 1
     probation_s: float = 5.0
-    isolation: Literal["process", "thread"] = "thread"
+    isolation: Literal["process", "thread"] = "process"
 
 
 async def run_gateway(

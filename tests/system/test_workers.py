@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -370,17 +370,12 @@ def test_fifty_loads_leave_nothing_behind(pool: WorkerPool, model: Model) -> Non
         return (
             count("/proc/self/fd"),
             threading.active_count(),
-            len(children_of([os.getpid(), *spares])),
             count("/dev/shm"),  # noqa: S108 - only looked at
         )
 
     load(pool, model).close()
-    spares = [spare.pid for spare in pool._spares.values() if spare.pid]
-    until(
-        lambda: (
-            not restoring() and len(children_of([os.getpid(), *spares])) == len(spares)
-        )
-    )
+    spare = pool.spare("unruly").pid
+    until(lambda: not (restoring() or children_of(spare)))
     before = held()
     for number in range(50):
         session = load(pool, model)
@@ -388,7 +383,7 @@ def test_fifty_loads_leave_nothing_behind(pool: WorkerPool, model: Model) -> Non
             os.kill(pid_of(session), signal.SIGKILL)
         assert answers(session)
         session.close()
-    until(lambda: held() == before)
+    until(lambda: held() == before and not children_of(spare))
 
 
 def restoring() -> bool:
@@ -401,15 +396,15 @@ def count(folder: str) -> int:
     return sum(1 for _ in Path(folder).iterdir())
 
 
-def children_of(parents: Sequence[int | None]) -> list[int]:
-    """The living children of some processes."""
+def children_of(spare: int | None) -> list[int]:
+    """The living children of a process."""
     found = []
     for place in Path("/proc").iterdir():
         if place.name.isdigit():
             with contextlib.suppress(OSError):
                 line = (place / "stat").read_text()
                 state, parent = line.rpartition(")")[2].split()[:2]
-                if int(parent) in parents and state != "Z":
+                if int(parent) == spare and state != "Z":
                     found.append(int(place.name))
     return found
 

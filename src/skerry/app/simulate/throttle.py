@@ -21,7 +21,7 @@ from skerry.core.errors import StateError, UsageError
 class CpuLimit:
     """Limits another process of this user, from a thread, until it is stopped.
 
-    Its children and theirs are limited with it, those included that it starts by and by.
+    Its children and theirs are limited with it, those to come included.
     The process is left running whatever happens to the limit, and the limit survives
     the end of the process. Only a SIGKILL of the process that limits could leave the
     other one stopped.

@@ -112,6 +112,7 @@ class ServingFigures:
             failed=self.failed,
             late=self.late,
             not_finite=self.not_finite,
+            latency_ms=self.latency_ms,
             before=self.before.on_probation if self.before else None,
             pairs=self.pairs,
         )

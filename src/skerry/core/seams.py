@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
+from typing import Any, Literal, Protocol, TypeVar
 
 from numpy.typing import NDArray
 
@@ -70,21 +70,6 @@ class Session(Protocol):
 
     def close(self) -> None:
         """Give back what the runtime holds; the session is not used after."""
-        ...
-
-
-@runtime_checkable
-class Placed(Protocol):
-    """A session that says what it really runs on."""
-
-    @property
-    def providers(self) -> tuple[str, ...]:
-        """The execution providers that it has, in order and in short, as `cpu`."""
-        ...
-
-    @property
-    def fallbacks(self) -> tuple[str, ...]:
-        """A sentence for each execution provider that was wished for in vain."""
         ...
 
 

@@ -45,6 +45,7 @@ from skerry.edge.serve import make_app
 from skerry.edge.slots import Slots
 from skerry.edge.start import start_serving
 from skerry.edge.trust import DeviceTrust
+from skerry.edge.turns import usable_cpus
 from skerry.edge.update_steps import Trust
 from skerry.edge.watch import FieldWatch
 from skerry.edge.workers import IsolatedRuntimes, WorkerPool
@@ -95,7 +96,7 @@ class GatewaySettings:
     watched: str = ""
     threads: int = 1
     probation_s: float = 5.0
-    isolation: Literal["process", "thread"] = "thread"
+    isolation: Literal["process", "thread"] = "process"
     providers: tuple[str, ...] = ()
 
 
@@ -150,6 +151,7 @@ class _Gateway:
                 settings.providers,
                 IsolatedRuntimes(self._pool) if self._pool else get_runtime,
             ),
+            cpus=usable_cpus(),
         )
 
     async def run(

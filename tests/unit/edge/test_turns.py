@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterator
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from skerry.core.clock import FakeClock
 from skerry.core.errors import UsageError
 from skerry.edge.queueing import AGE_S, BACKGROUND, Line, Request, State
-from skerry.edge.turns import Turns
+from skerry.edge.turns import Turns, usable_cpus
 from tests.serving import X
 
 
@@ -292,3 +293,8 @@ def test_turns_need_cpus_and_weights(cpus: int, weights: dict[str, float]) -> No
     """No CPU, or a name that would never run, is refused."""
     with pytest.raises(UsageError, match="weights above 0"):
         Turns(FakeClock(), cpus=cpus, weights=weights)
+
+
+def test_this_process_may_run_on_some_cpu() -> None:
+    """At least on one, and on no more than there are."""
+    assert 1 <= usable_cpus() <= (os.cpu_count() or 1)

@@ -98,6 +98,15 @@ def test_a_slower_release_is_told_by_the_same_requests() -> None:
     assert judge(slow, wider) == ""
 
 
+def test_a_machine_that_is_as_slow_as_ever_is_no_fault_of_the_release() -> None:
+    """It takes no longer than the one before did, when that one had all to answer."""
+    pairs = _figures(_latencies(*[10] * 40), _latencies(*[50] * 40)).pairs
+    for usual_ms, is_fault in ((40.0, False), (10.0, True), (None, True)):
+        before = Figures(requests=100, latency_ms=usual_ms)
+        figures = Figures(requests=40, latency_ms=50, before=before, pairs=pairs)
+        assert bool(judge(figures, LIMITS)) == is_fault
+
+
 @pytest.mark.parametrize(
     "after",
     [

@@ -35,7 +35,7 @@ def run(
     watched: str = "",
     threads: int = 1,
     probation_s: float = 5.0,
-    isolation: Literal["process", "thread"] = "thread",
+    isolation: Literal["process", "thread"] = "process",
     provider: tuple[str, ...] = (),
     log: LogFormat = LogFormat.TEXT,
     output: Annotated[Output, Parameter(parse=False)],

@@ -30,7 +30,7 @@ from typing import cast
 
 from skerry.core.errors import RuntimeFailure, SkerryError, StateError
 from skerry.core.plugins import RUNTIMES
-from skerry.core.seams import Placed, Runtime, Session
+from skerry.core.seams import Runtime, Session
 from skerry.edge.workers import messages
 from skerry.edge.workers.messages import Forked, Load, Loaded, Ready, write_message
 from skerry.edge.workers.segments import Segment
@@ -160,14 +160,14 @@ class _Worker:
             answer = write_message(messages.write_error(error, otherwise))
         else:
             self._session = session
-            placed = session if isinstance(session, Placed) else None
-            loaded = Loaded(
-                inputs=session.inputs,
-                outputs=session.outputs,
-                providers=placed.providers if placed else (),
-                fallbacks=placed.fallbacks if placed else (),
+            answer = write_message(
+                Loaded(
+                    inputs=session.inputs,
+                    outputs=session.outputs,
+                    providers=tuple(getattr(session, "providers", ())),
+                    fallbacks=tuple(getattr(session, "fallbacks", ())),
+                )
             )
-            answer = write_message(loaded)
         self._control.send(answer)
 
     def _open(self, fds: list[int]) -> None:

@@ -1,10 +1,11 @@
 """Samples for calibration and evaluation, read as a stream, never whole.
 
 Two forms are read: an `.npz` whose arrays are named after the model's inputs (the
-first axis is that of the samples) plus an optional `label`; and a folder of pictures
-with a `labels.csv` (columns `file` and `label`) or one sub-folder a class, which the
-task's steps prepare. What can be checked without reading the samples is checked when
-they are opened; the rest when a sample is reached.
+first axis is that of the samples) plus an optional `label`; and a folder of pictures,
+or of recordings where the task's steps take time series, with a `labels.csv` (columns
+`file` and `label`) or one sub-folder a class, which the task's steps prepare. What can
+be checked without reading the samples is checked when they are opened; the
+rest when a sample is reached.
 """
 
 from __future__ import annotations
@@ -31,8 +32,10 @@ from skerry.tasks._checks import (
     to_class,
     to_label,
 )
+from skerry.tasks._content import SERIES_SUFFIXES, read_series
 from skerry.tasks.boxes import TrueBoxes
 from skerry.tasks.conditions import Condition, degrade
+from skerry.tasks.pipeline import prepare_series
 from skerry.tasks.prediction import Label
 from skerry.tasks.task import Task, TaskKind
 
@@ -160,13 +163,13 @@ class NpzSource:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class FolderSource:
-    """Pictures in a folder, prepared by a task's steps.
+    """Pictures or recordings in a folder, prepared by a task's steps.
 
     Attributes:
         folder: The folder.
         spec: The model's input.
-        task: Its `pre` steps prepare the pictures.
-        entries: The pictures' paths under the folder, and their labels.
+        task: Its `pre` steps prepare the files.
+        entries: The files' paths under the folder, and their labels.
         condition: What spoils each picture before the steps; None leaves it as it is.
     """
 
@@ -181,8 +184,14 @@ class FolderSource:
         return len(self.entries)
 
     def __iter__(self) -> Iterator[Sample]:
-        """Go through the pictures, reading each when it is reached."""
+        """Go through the files, reading each when it is reached."""
         for file, label in self.entries:
+            if self.task.takes_series:
+                content = read_series(self.folder / file)
+                array = prepare_series(self.task, content)
+                check_input(self.spec, array, name=file)
+                yield Sample(inputs={self.spec.name: array}, label=label, name=file)
+                continue
             picture = _image.read_picture(self.folder / file)
             if self.condition is not None:
                 picture = degrade(picture, self.condition, name=file)
@@ -227,9 +236,9 @@ def under(source: SampleSource, condition: Condition) -> SampleSource:
     Raises:
         DataError: The samples are not read from pictures.
     """
-    if not isinstance(source, FolderSource):
+    if not isinstance(source, FolderSource) or source.task.takes_series:
         raise DataError(
-            f"the condition {condition} spoils pictures, and the samples are arrays",
+            f"the condition {condition} spoils pictures, and the samples are none",
             hint="Give a folder of pictures, and a task with pre steps.",
         )
     return replace(source, condition=condition)
@@ -307,7 +316,9 @@ def _open_folder(
             entry.file,
             _entry_label(entry, task),
         )
-        for entry in _folder.list_entries(folder)
+        for entry in _folder.list_entries(
+            folder, SERIES_SUFFIXES if task.takes_series else _image.SUFFIXES
+        )
     )
     source = FolderSource(folder=folder, spec=inputs[0], task=task, entries=entries)
     # The first picture shows whether the steps lead to the model's input.

@@ -143,7 +143,12 @@ def render_compare(found: Comparison) -> RenderableType:
         if found.metric:
             cells.append(figures.show_score(found.metric, row.score))
         table.add_row(*cells)
-    return Group(Text(head, "bold"), table)
+    told = [
+        Text(f"{row.runtime}: {fallback}", "yellow")
+        for row in found.rows
+        for fallback in row.fallbacks
+    ]
+    return Group(Text(head, "bold"), table, *told)
 
 
 def _cells(row: RuntimeRow) -> tuple[str, str, str]:

@@ -145,12 +145,15 @@ def test_other_formats(ask: Ask, capsys: Capture) -> None:
     assert found["model"]["inputs"][0]["shape"] == [1, 3, 8, 8]
 
 
-def test_compare_with_providers_and_libraries(ask: Ask) -> None:
+def test_compare_with_providers_and_libraries(ask: Ask, capsys: Capture) -> None:
     """They are onnxruntime's: the other says that it has none."""
     Path("inverse.onnx").write_bytes(operator_net())
     words = ["compare", "inverse.onnx", "--repeats", "1", "--provider", "cuda"]
     rows = ask(*words, "--library", str(operator_library()))["rows"]
     assert rows[0]["refusal"] == ""
+    assert rows[0]["fallbacks"] == ["cuda is not in this build of onnxruntime"]
+    said = seen(capsys, *words, "--library", str(operator_library()))
+    assert "onnxruntime: cuda is not in this build of onnxruntime" in said
     assert "openvino has no execution providers" in rows[1]["refusal"]
     assert ask(*words[:-1], "cdua")["hint"] == "Did you mean 'cuda'?"
 
@@ -205,7 +208,7 @@ def test_evaluate_under_conditions(ask: Ask, folder: Path, capsys: Capture) -> N
     assert error["code"] == "UsageError"
     arrays = ["evaluate", "mlp.onnx", "rows.npz", "--task", "task.toml"]
     error = ask(*arrays, "--conditions", "dark")
-    assert "samples are arrays" in error["what"]
+    assert "spoils pictures" in error["what"]
 
 
 def test_evaluate_in_the_labels_own_unit(

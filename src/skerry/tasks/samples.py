@@ -14,10 +14,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from skerry.core.errors import DataError, UsageError
 from skerry.core.model import TensorSpec
@@ -37,67 +36,25 @@ from skerry.tasks.boxes import TrueBoxes
 from skerry.tasks.conditions import Condition, degrade
 from skerry.tasks.pipeline import prepare_series
 from skerry.tasks.prediction import Label
+from skerry.tasks.sample import Mask, MemorySource, Sample, SampleSource
 from skerry.tasks.task import Task, TaskKind
 
-Mask = NDArray[np.bool_]
+__all__ = [
+    "LABEL",
+    "FolderSource",
+    "Mask",
+    "MemorySource",
+    "NpzSource",
+    "Sample",
+    "SampleSource",
+    "open_samples",
+    "split",
+    "take",
+    "under",
+]
 
 LABEL = "label"
 """The name of the array of labels in an `.npz`."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Sample:
-    """One sample, ready for the model.
-
-    Attributes:
-        inputs: One array an input, with a batch axis of 1.
-        label: What is true of it, as `Label` says, or None where not known.
-        name: Where it is from, for messages.
-    """
-
-    inputs: dict[str, Array]
-    label: Label | None
-    name: str
-
-
-class SampleSource(Protocol):
-    """Samples that can be gone through any number of times, in the same order."""
-
-    def __len__(self) -> int:
-        """Return the number of samples."""
-        ...
-
-    def __iter__(self) -> Iterator[Sample]:
-        """Go through the samples, reading each when it is reached.
-
-        Raises:
-            DataError: A sample cannot be read or does not fit the model.
-        """
-        ...
-
-    def pick(self, mask: Mask) -> SampleSource:
-        """Return the samples whose entry of the mask, bool [len], is true."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MemorySource:
-    """Samples in memory."""
-
-    samples: tuple[Sample, ...]
-
-    def __len__(self) -> int:
-        """Return the number of samples."""
-        return len(self.samples)
-
-    def __iter__(self) -> Iterator[Sample]:
-        """Go through the samples."""
-        return iter(self.samples)
-
-    def pick(self, mask: Mask) -> Self:
-        """Return the samples whose entry of the mask is true."""
-        chosen = (self.samples[index] for index in np.flatnonzero(mask))
-        return replace(self, samples=tuple(chosen))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -45,6 +45,7 @@ from skerry.edge.serve import make_app
 from skerry.edge.slots import Slots
 from skerry.edge.start import start_serving
 from skerry.edge.trust import DeviceTrust
+from skerry.edge.turns import usable_cpus
 from skerry.edge.update_steps import Trust
 from skerry.edge.watch import FieldWatch
 from skerry.edge.workers import IsolatedRuntimes, WorkerPool
@@ -142,6 +143,7 @@ class _Gateway:
         self._engine = Engine(
             clock=self._clock,
             threads=settings.threads,
+            cpus=usable_cpus(),
             runtimes=IsolatedRuntimes(self._pool) if self._pool else get_runtime,
         )
 

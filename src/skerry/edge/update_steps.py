@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
@@ -14,6 +15,7 @@ from skerry.core.budget import Budget
 from skerry.core.documents import LARGEST_DOCUMENT_BYTES
 from skerry.core.durable import make_folder, storage_errors
 from skerry.core.errors import (
+    ConflictError,
     DataError,
     LinkError,
     MissingExtraError,
@@ -39,10 +41,14 @@ from skerry.core.seams import BlobStore
 from skerry.edge.installed import Installed
 from skerry.edge.slots import Slots
 from skerry.evolve.delta import patch
+from skerry.evolve.probation import Figures
 from skerry.evolve.update_state import Found, Run, Step, Transfer
 
 SPARE_BYTES = 1 << 20
 """What an update leaves free on the disk, for the outbox and the record."""
+
+CONFLICT_PAUSE_S = 0.2
+"""How long to wait while another release of the same name is being loaded."""
 
 LONGEST_WHAT = 500
 """Most characters of a refusal's sentence: a part of it may come from outside."""
@@ -77,27 +83,12 @@ class Trust(Protocol):
         ...
 
 
-class Figures(Protocol):
+class Counted(Protocol):
     """What the engine counts of a release since its switch."""
 
     @property
-    def requests(self) -> int:
-        """All that were answered or failed."""
-        ...
-
-    @property
-    def failed(self) -> int:
-        """Those that the release failed to answer."""
-        ...
-
-    @property
-    def late(self) -> int:
-        """Those that had no answer at their deadline."""
-        ...
-
-    @property
-    def not_finite(self) -> int:
-        """Answers with NaN or infinities."""
+    def on_probation(self) -> Figures:
+        """What of it is judged on probation."""
         ...
 
 
@@ -129,7 +120,7 @@ class Serving(Protocol):
         """What serves."""
         ...
 
-    def figures(self, name: str) -> Figures:
+    def figures(self, name: str) -> Counted:
         """How it has served since the switch."""
         ...
 
@@ -409,7 +400,14 @@ class UpdateSteps:
                 hint="It will be fetched again.",
             )
         async with parts.bench_lock:
-            self._prepared = await parts.in_thread(parts.engine.prepare, installed)
+            while True:
+                # Who asks over HTTP may have the same name loaded just now.
+                with contextlib.suppress(ConflictError):
+                    self._prepared = await parts.in_thread(
+                        parts.engine.prepare, installed
+                    )
+                    break
+                await asyncio.sleep(CONFLICT_PAUSE_S)
 
     async def _switch(self, run: Run) -> None:
         parts, prepared = self._parts, self._prepared

@@ -7,13 +7,16 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
+from skerry.app.publish.build import make_release
 from skerry.app.publish.publisher import Publisher
 from skerry.comms.asgi import AsgiReceive, AsgiSend, Scope, serve
 from skerry.comms.broker import Broker
@@ -22,8 +25,15 @@ from skerry.comms.links import Grant
 from skerry.comms.mqtt import MqttSettings, open_mqtt
 from skerry.core.clock import SystemClock
 from skerry.core.messages import Message
+from skerry.core.release import Blob, Library, Manifest
 from skerry.core.seams import Link
 from skerry.evolve.trust import Repository, make_key, public_key
+from skerry.graph import open_model
+from skerry.runtimes.libraries import library_abi
+from skerry.tasks.samples import MemorySource, Sample
+from skerry.tasks.steps import TopK
+from skerry.tasks.task import Task, TaskKind
+from tests.operators import FOREIGN_LIBRARY, operator_library, operator_net
 from tests.releases import NAME, SIZE, small_release
 
 pytestmark = pytest.mark.system
@@ -34,9 +44,10 @@ import asyncio, sys
 from pathlib import Path
 from skerry.core.errors import SkerryError
 from skerry.edge.gateway import GatewaySettings, run_gateway
-folder, hub, token, probation_s = sys.argv[1:]
+folder, hub, token, probation_s, isolation = sys.argv[1:]
 settings = GatewaySettings(
-    folder=Path(folder), hub=hub, token=token or None, probation_s=float(probation_s)
+    folder=Path(folder), hub=hub, token=token or None, probation_s=float(probation_s),
+    isolation=isolation,
 )
 try:
     asyncio.run(run_gateway(settings, ready=lambda address: print(address, flush=True)))
@@ -172,13 +183,20 @@ class MiniHub:
         await self.link.publish(f"{DOWN}/{kind}", encode(message), retain=is_kept)
 
     async def desire(self, version: int) -> None:
-        """Publish a release and ask for it."""
+        """Publish a small release and ask for it."""
         release = small_release(version)
         blobs = {
             hashlib.sha256(content).hexdigest(): content
             for content in release.contents.values()
         }
-        bundle = self.publisher.release(release.manifest, blobs)
+        await self.desire_release(release.manifest, blobs)
+
+    async def desire_release(
+        self, manifest: Manifest, blobs: Mapping[str, bytes]
+    ) -> None:
+        """Publish a release and ask for it."""
+        version = manifest.version
+        bundle = self.publisher.release(manifest, blobs)
         self.blobs.update(bundle.blobs)
         self.repository.accept(bundle.metadata, now_ms=self.now_ms)
         self.repository.sign_online(self.key, now_ms=self.now_ms)
@@ -202,7 +220,11 @@ async def until(holds: Callable[[], object]) -> None:
 
 
 async def start(
-    folder: Path, hub: str, token: str = "", probation_s: float = 0.2
+    folder: Path,
+    hub: str,
+    token: str = "",
+    probation_s: float = 0.2,
+    isolation: str = "process",
 ) -> asyncio.subprocess.Process:
     """Start a gateway."""
     return await asyncio.create_subprocess_exec(
@@ -213,6 +235,7 @@ async def start(
         hub,
         token,
         str(probation_s),
+        isolation,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         env={key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ},
@@ -234,6 +257,12 @@ async def ask(address: str) -> tuple[int, str]:
         return got.status_code, answer.get("model_version", "")
 
 
+def has_children(process: asyncio.subprocess.Process) -> bool:
+    """Whether it runs models in processes of their own."""
+    listed = Path(f"/proc/{process.pid}/task").glob("*/children")
+    return any(children.read_text() for children in listed)
+
+
 def test_a_gateway_from_enrolment_to_the_last_stop(tmp_path: Path) -> None:
     """It enrols, updates, survives a kill on probation, serves alone, and leaves."""
 
@@ -249,6 +278,7 @@ def test_a_gateway_from_enrolment_to_the_last_stop(tmp_path: Path) -> None:
             await until(lambda: hub.runs(1))
             assert await ask(address) == (200, "1")
             assert hub.status is True
+            assert has_children(gateway)
 
             second = await start(folder, hub.address)
             _, said = await second.communicate()
@@ -273,8 +303,85 @@ def test_a_gateway_from_enrolment_to_the_last_stop(tmp_path: Path) -> None:
             gateway.kill()
             await gateway.wait()
 
-        alone = await start(folder, "")
+        alone = await start(folder, "", isolation="thread")
         assert await ask(await address_of(alone)) == (200, "2")
+        assert not has_children(alone)
+        alone.send_signal(signal.SIGINT)
+        assert await alone.wait() == 0
+
+    asyncio.run(run())
+
+
+def operator_release(
+    folder: Path, version: int, library: Path | None
+) -> tuple[Manifest, dict[str, bytes]]:
+    """A release of a model that inverts matrices, with an operator of its own."""
+    path = folder / "inverse.onnx"
+    path.write_bytes(operator_net())
+    sample = Sample(inputs={"x": np.eye(2, dtype=np.float32)}, label=0, name="eye")
+    manifest, blobs = make_release(
+        NAME,
+        version,
+        open_model(path),
+        Task(
+            kind=TaskKind.CLASSIFICATION,
+            metric="top1",
+            labels=("a", "b"),
+            post=(TopK(k=1),),
+            golden_tolerance=0.01,
+        ),
+        MemorySource(samples=(sample,)),
+        golden_from=open_model(path),
+        libraries=(operator_library(),),
+    )
+    (own,) = manifest.models
+    if library is None:
+        return replace(manifest, models=(replace(own, libraries=()),)), blobs
+    blob, content = Blob.of(library.read_bytes()), library.read_bytes()
+    shipped = Library(abi=library_abi(content), blob=blob)
+    released = replace(manifest, models=(replace(own, libraries=(shipped,)),))
+    return released, {**blobs, blob.sha256: content}
+
+
+async def invert(address: str) -> list[float]:
+    """Have a matrix inverted."""
+    given = {"name": "x", "datatype": "FP32", "shape": [2, 2], "data": [2, 0, 0, 4]}
+    async with httpx.AsyncClient(base_url=address, trust_env=False) as client:
+        got = await client.post(f"/v2/models/{NAME}/infer", json={"inputs": [given]})
+        (output,) = got.json()["outputs"]
+        return list(output["data"])
+
+
+def test_a_model_with_an_operator_of_its_own(tmp_path: Path) -> None:
+    """Refused without its library or with another machine's; with it, it serves."""
+    foreign = tmp_path / "foreign.so"
+    foreign.write_bytes(FOREIGN_LIBRARY)
+
+    async def run() -> None:
+        hub, folder = MiniHub(tmp_path / "publisher"), tmp_path / "gw"
+
+        def refusal() -> Mapping[str, Any]:
+            return hub.reported.get("refused", {}).get(NAME) or {}
+
+        async with hub.up():
+            gateway = await start(folder, hub.address, hub.token)
+            address = await address_of(gateway)
+            for version, library, reason, says in (
+                (1, None, "load", "Inverse"),
+                (2, foreign, "unfit", "has for linux-riscv64, not for"),
+            ):
+                release = operator_release(tmp_path, version, library)
+                await hub.desire_release(*release)
+                await until(lambda: refusal().get("reason") == reason)  # noqa: B023
+                assert says in refusal()["what"]
+            await hub.desire_release(*operator_release(tmp_path, 3, operator_library()))
+            await until(lambda: hub.runs(3))
+            assert await invert(address) == [0.5, 0, 0, 0.25]
+            gateway.kill()
+            await gateway.wait()
+
+        alone = await start(folder, "")
+        assert await invert(await address_of(alone)) == [0.5, 0, 0, 0.25]
         alone.send_signal(signal.SIGINT)
         assert await alone.wait() == 0
 

@@ -60,6 +60,7 @@ class RuntimeRow:
         runtime: Its name.
         version: The version of the library behind it; empty if it is missing.
         refusal: Why it did not run the model; empty if it did.
+        fallbacks: Why it does not run on execution providers that were wished for.
         load_ms: Time to load the model, once; None if it did not run.
         latency: Times of one inference of the first sample; None if it did not run.
         ratio: Its latency ÷ that of the first runtime that ran; None for that one, and
@@ -72,6 +73,7 @@ class RuntimeRow:
     runtime: str
     version: str
     refusal: str = ""
+    fallbacks: tuple[str, ...] = ()
     load_ms: float | None = None
     latency: Latency | None = None
     ratio: Ratio | None = None
@@ -158,6 +160,7 @@ class _Trial:
         self.name = name
         self.version = ""
         self.refusal = ""
+        self.fallbacks: tuple[str, ...] = ()
         self.load_ms: float | None = None
         self.session: Session | None = None
         self.clear()
@@ -227,6 +230,8 @@ def _load(
         started_s = clock.wall_s()
         trial.session = found.load(model, options)
         trial.load_ms = (clock.wall_s() - started_s) * 1000
+        # Only a session that can fall back has them.
+        trial.fallbacks = tuple(getattr(trial.session, "fallbacks", ()))
     except (MissingExtraError, ModelError) as error:
         trial.refuse(error)
     return trial
@@ -301,6 +306,7 @@ def _rows(
             runtime=trial.name,
             version=trial.version,
             refusal=trial.refusal,
+            fallbacks=trial.fallbacks if latency else (),
             load_ms=trial.load_ms if latency else None,
             latency=latency,
             score=_score(trial, task) if latency and task else None,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 from skerry.core.errors import UsageError
+from skerry.core.model import Model
 
 _SHAPE = re.compile(r"[0-9]{1,9}([x×,][0-9]{1,9})*", re.ASCII)
 
@@ -42,3 +44,17 @@ def parse_shapes(
             )
         shapes[name] = tuple(int(size) for size in re.split("[x×,]", sizes))
     return shapes
+
+
+def open_shaped(path: Path, texts: Sequence[str]) -> Model:
+    """Open a model of any format; shapes that were typed are for ncnn's open inputs.
+
+    Raises:
+        The errors of `runtimes.open_any`, and `UsageError` for what is not a shape.
+    """
+    from skerry.core.model import ModelFormat
+    from skerry.runtimes import input_names, model_format, open_any
+
+    if not texts or model_format(path) is not ModelFormat.NCNN:
+        return open_any(path)
+    return open_any(path, shapes=parse_shapes(texts, input_names(path)))

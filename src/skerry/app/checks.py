@@ -15,6 +15,8 @@ from skerry.app.toolchains import known_toolchains, list_installed
 _PARTS = (
     ("onnxruntime", "runtime onnxruntime", "onnxruntime"),
     ("openvino", "runtime openvino", "openvino"),
+    ("ai-edge-litert", "runtime litert", "litert"),
+    ("ncnn", "runtime ncnn", "ncnn"),
     ("onnx", "ONNX models: onnx", "compress"),
     ("onnx-ir", "ONNX models: onnx-ir", "compress"),
     ("pillow", "pictures: pillow", "image"),

@@ -11,6 +11,13 @@ class ModelFormat(StrEnum):
     """The file formats that Skerry knows by name."""
 
     ONNX = "onnx"
+    TFLITE = "tflite"
+    NCNN = "ncnn"
+
+    @property
+    def label(self) -> str:
+        """How people write it."""
+        return {"onnx": "ONNX", "tflite": "TFLite"}.get(self.value, self.value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +57,8 @@ class Model:
     """A model file and what is known of it; never its bytes.
 
     Attributes:
-        path: Where the file lies.
+        path: Where the file lies; of ncnn's two the `.param`, and the `.bin` of the
+            same stem lies beside it.
         format: How it is written.
         inputs: The signature's inputs, in order.
         outputs: The signature's outputs, in order.

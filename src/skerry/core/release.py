@@ -10,12 +10,18 @@ from enum import StrEnum
 from skerry.core.budget import Budget
 from skerry.core.documents import from_json, to_json
 from skerry.core.errors import DataError
-from skerry.core.model import TensorSpec
+from skerry.core.model import ModelFormat, TensorSpec
 from skerry.core.names import check_name
 
 MANIFEST_SCHEMA = "skerry.release/1"
-AGENT_LEVEL = 1
+AGENT_LEVEL = 2
 """What this version's agent understands: a manifest's `requires` is at most this."""
+
+LIBRARIES_LEVEL = 2
+"""The lowest level that knows of libraries of operators."""
+
+MOST_LIBRARIES = 32
+"""Most libraries of operators that a model may need, for all machines together."""
 
 ANY_TARGET = "any"
 """The target of a model that is for every device."""
@@ -73,6 +79,19 @@ class Blob:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Library:
+    """A shared library with operators that a runtime itself has not.
+
+    Attributes:
+        abi: What machine it is for, such as `linux-x86_64`.
+        blob: The file.
+    """
+
+    abi: str
+    blob: Blob
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReleaseModel:
     """The model of a release for one target.
 
@@ -83,6 +102,8 @@ class ReleaseModel:
         inputs: Its signature's inputs.
         outputs: Its signature's outputs.
         embedding: The output that is watched for drift, or empty.
+        format: How the model file is written; ncnn's two files are packed into one.
+        libraries: Operators that it needs; a device loads all that are for its ABI.
     """
 
     target: str
@@ -91,6 +112,12 @@ class ReleaseModel:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     embedding: str = ""
+    format: ModelFormat = ModelFormat.ONNX
+    libraries: tuple[Library, ...] = ()
+
+    def lacks(self, abi: str) -> bool:
+        """Whether it needs libraries of operators and none is for this ABI."""
+        return bool(self.libraries) and all(one.abi != abi for one in self.libraries)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,8 +162,16 @@ class Manifest:
         by_target = {model.target: model for model in self.models}
         return by_target.get(target) or by_target.get(ANY_TARGET)
 
-    def blobs(self, target: str) -> Mapping[str, Blob]:
-        """What a device of this target needs: blobs by role (`model`, `golden` …)."""
+    def blobs(self, target: str, *, abi: str | None = None) -> Mapping[str, Blob]:
+        """What a device of this target needs: blobs by role (`model`, `golden` …).
+
+        Libraries of operators have the roles `library.0`, `library.1` …, by their place
+        in the model's list.
+
+        Args:
+            target: The device's target.
+            abi: The device's ABI: only libraries that are for it; all where None.
+        """
         model = self.model_for(target)
         found = {
             "model": model.blob if model else None,
@@ -144,6 +179,11 @@ class Manifest:
             "task": self.task,
             "drift": self.drift,
             "gallery": self.gallery,
+            **{
+                f"library.{place}": library.blob
+                for place, library in enumerate(model.libraries if model else ())
+                if abi in {None, library.abi}
+            },
         }
         return {role: blob for role, blob in found.items() if blob is not None}
 
@@ -164,12 +204,20 @@ def read_manifest(content: bytes, *, name: str = "the manifest") -> Manifest:
     check_name(manifest.name, kind="release")
     blobs = [model.blob for model in manifest.models]
     blobs += [manifest.golden, manifest.task]
+    blobs += [each.blob for model in manifest.models for each in model.libraries]
     blobs += [blob for blob in (manifest.drift, manifest.gallery) if blob]
     if manifest.version < 1 or not manifest.models:
         raise DataError(
             f"{name} has version {manifest.version} and {len(manifest.models)} models",
             hint="A release has a version from 1 up and at least one model.",
         )
+    for model in manifest.models:
+        if len(model.libraries) > MOST_LIBRARIES:
+            raise DataError(
+                f"{name} names {len(model.libraries)} libraries for {model.target!r}, "
+                f"at most {MOST_LIBRARIES} expected",
+                hint="Make the release again.",
+            )
     for blob in blobs:
         if not is_sha256(blob.sha256) or blob.size_bytes < 1:
             raise DataError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
 from numpy.typing import NDArray
@@ -27,10 +28,16 @@ class LoadOptions:
     Attributes:
         threads: CPU threads for one inference.
         precision: What float tensors may be computed in.
+        providers: onnxruntime's execution providers in order of wish, in short (`cuda`,
+            `coreml`) or in full; the CPU comes last by itself. One that is not here is
+            passed over, with a warning.
+        libraries: Files with operators that the runtime itself has not.
     """
 
     threads: int = 1
     precision: Precision = "default"
+    providers: tuple[str, ...] = ()
+    libraries: tuple[Path, ...] = ()
 
 
 class Session(Protocol):

@@ -11,7 +11,7 @@ energy a meter: both are proven on the bench.
 - **Memory** is the growth of this process's share of physical memory over loading and
   the first inference. It is a lower bound: what the runtime shares between sessions,
   and what other releases freed in the meantime, is not in it. A session that runs in a
-  process of its own says itself how much that one takes.
+  process of its own tells what it takes there.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -38,10 +39,11 @@ from skerry.core.errors import (
     StateError,
     UsageError,
 )
-from skerry.core.model import Model, ModelFormat, TensorSpec
+from skerry.core.model import Model, TensorSpec
 from skerry.core.release import Reason
 from skerry.core.seams import Array, LoadOptions, Runtime, Session, Tensors
 from skerry.edge.installed import Installed
+from skerry.runtimes.libraries import machine_abi
 from skerry.tasks.evaluate import output_distance
 from skerry.tasks.golden import Golden, load_golden
 from skerry.tasks.measure import pss_bytes
@@ -91,8 +93,8 @@ class _WorkerFigures(Protocol):
     """What a session that runs in a process of its own tells of it."""
 
     @property
-    def rss_bytes(self) -> int:
-        """Its memory now."""
+    def memory_bytes(self) -> int:
+        """What its model takes."""
         ...
 
 
@@ -318,18 +320,33 @@ class _Check:
                 Reason.UNFIT,
                 hint=error.hint,
             ) from error
+        options = LoadOptions(threads=1, libraries=self._libraries())
         model = Model(
             path=self._installed.files["model"],
-            format=ModelFormat.ONNX,
+            format=chosen.format,
             inputs=chosen.inputs,
             outputs=chosen.outputs,
             sha256=chosen.blob.sha256,
             size_bytes=size_bytes,
         )
         try:
-            return runtime.load(model, LoadOptions(threads=1))
+            return runtime.load(model, options)
         except Exception as error:
             raise self._broken("cannot be loaded here", error) from error
+
+    def _libraries(self) -> tuple[Path, ...]:
+        abi = machine_abi()
+        try:
+            found = self._installed.libraries(abi)
+        except KeyError:
+            found = ()
+        if self._installed.model.libraries and not found:
+            raise self._refuse(
+                f"needs a library of operators, and has none for {abi}",
+                Reason.UNFIT,
+                hint="Release it again, with a library for this machine.",
+            )
+        return found
 
     def _run(self, session: Session, inputs: Tensors) -> dict[str, Array]:
         try:
@@ -365,7 +382,7 @@ class _Check:
 
     def _check_memory(self, session: Session, before_bytes: int) -> int:
         if isinstance(session, _Isolated):
-            grown_bytes = session.figures().rss_bytes
+            grown_bytes = session.figures().memory_bytes
         else:
             grown_bytes = max(0, self._memory_bytes() - before_bytes)
         allowed = self._budget.memory_bytes

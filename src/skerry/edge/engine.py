@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from skerry.core.clock import Clock
-from skerry.core.errors import ConflictError, UsageError
+from skerry.core.errors import BusyError, ConflictError, UsageError
 from skerry.core.names import did_you_mean
 from skerry.core.release import ReleaseId
 from skerry.core.seams import Array, Runtime, Tensors
@@ -246,6 +246,7 @@ class Engine:
         """Stop serving a name; requests in flight are still answered."""
         place = self._names.pop(name, None)
         if place:
+            place.pairs = place.beside = None  # for the answers that are still to come
             for loaded in place.versions.loaded:
                 loaded.retire()
 
@@ -273,7 +274,7 @@ class Engine:
         Raises:
             UsageError: No such release is loaded.
         """
-        return self._pick(self._place(name), version).installed
+        return self._find(name, version).installed
 
     def versions(self, name: str) -> tuple[int, ...]:
         """The versions of a name that are loaded, that switched to last first."""
@@ -361,6 +362,9 @@ class Engine:
             )
         return place
 
+    def _find(self, name: str, version: int | None) -> Loaded:
+        return self._pick(self._place(name), version)
+
     def _pick(self, place: _Name, version: int | None) -> Loaded:
         if version is None:
             return place.versions.pick(place.turn)
@@ -421,8 +425,10 @@ class Engine:
             )
 
         def finish(ended: asyncio.Future[Any]) -> None:
-            if ended.cancelled() or ended.exception() is not None:
-                record.failed += 1
+            error = ended.exception()
+            if error is not None:
+                record.skipped += isinstance(error, BusyError)
+                record.failed += not isinstance(error, BusyError)
                 return
             before, after, distance = ended.result()
             record.add(compare(before, after, distance, at_ms=at_ms))
@@ -454,7 +460,7 @@ class Engine:
 
         def finish(ended: asyncio.Future[Any]) -> None:
             place.is_pairing = False
-            if not ended.cancelled() and ended.exception() is None:
+            if ended.exception() is None:
                 pairs.add(*ended.result())
 
         pairing = fallback.compare(copy_tensors(inputs), make)

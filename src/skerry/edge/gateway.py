@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -44,9 +45,14 @@ from skerry.edge.serve import make_app
 from skerry.edge.slots import Slots
 from skerry.edge.start import start_serving
 from skerry.edge.trust import DeviceTrust
+from skerry.edge.turns import usable_cpus
 from skerry.edge.update_steps import Trust
 from skerry.edge.watch import FieldWatch
+from skerry.edge.workers import IsolatedRuntimes, WorkerPool
 from skerry.evolve.update_state import UpdatePolicy
+from skerry.runtimes import get_runtime
+from skerry.runtimes.libraries import machine_abi
+from skerry.runtimes.preferred import preferring
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +80,10 @@ class GatewaySettings:
             that serves.
         threads: How many inferences of one release run at once.
         probation_s: How long a release serves before it is accepted for good.
+        isolation: Where models run: `process` gives each a process of its own, which
+            may crash, hang or grow; `thread` runs all in the gateway's, which takes
+            less memory.
+        providers: Execution providers of onnxruntime, in order of wish.
     """
 
     folder: Path
@@ -86,6 +96,8 @@ class GatewaySettings:
     watched: str = ""
     threads: int = 1
     probation_s: float = 5.0
+    isolation: Literal["process", "thread"] = "process"
+    providers: tuple[str, ...] = ()
 
 
 async def run_gateway(
@@ -131,14 +143,23 @@ class _Gateway:
         self._source = source
         self._clock = SystemClock()
         self._rng = np.random.default_rng()
-        self._engine = Engine(clock=self._clock, threads=settings.threads)
+        self._pool = _make_pool(settings)
+        self._engine = Engine(
+            clock=self._clock,
+            threads=settings.threads,
+            runtimes=preferring(
+                settings.providers,
+                IsolatedRuntimes(self._pool) if self._pool else get_runtime,
+            ),
+            cpus=usable_cpus(),
+        )
 
     async def run(
         self, stop: asyncio.Event, ready: Callable[[str], None] | None
     ) -> None:
         settings = self._settings
         slots = await asyncio.to_thread(
-            lambda: Slots(settings.folder, target=settings.target)
+            lambda: Slots(settings.folder, target=settings.target, abi=machine_abi())
         )
         troubles = list(slots.troubles)
         troubles += await start_serving(
@@ -159,6 +180,8 @@ class _Gateway:
                 await stop.wait()
         finally:
             self._engine.close()
+            if self._pool is not None:
+                await asyncio.to_thread(self._pool.close)
 
     @contextlib.asynccontextmanager
     async def _connected(
@@ -228,7 +251,9 @@ class _Gateway:
             address=address,
             version=__version__,
             policy=UpdatePolicy(
-                target=settings.target, probation_s=settings.probation_s
+                target=settings.target,
+                abi=machine_abi(),
+                probation_s=settings.probation_s,
             ),
         )
 
@@ -331,6 +356,10 @@ async def _identify(settings: GatewaySettings) -> Identity:
         version=__version__,
         target=settings.target,
     )
+
+
+def _make_pool(settings: GatewaySettings) -> WorkerPool | None:
+    return WorkerPool() if settings.isolation == "process" else None
 
 
 def _check(settings: GatewaySettings) -> None:

@@ -17,7 +17,7 @@ class Installed:
         manifest: What was signed.
         model: The model of it that is for this gateway.
         files: Where each blob lies, by role (`model`, `golden`, `task`, `drift`,
-            `gallery`).
+            `gallery`, `library.0` …).
     """
 
     manifest: Manifest
@@ -28,3 +28,15 @@ class Installed:
     def id(self) -> ReleaseId:
         """The release's name and version."""
         return self.manifest.id
+
+    def libraries(self, abi: str) -> tuple[Path, ...]:
+        """The libraries of operators for an ABI, in the order of the manifest.
+
+        Raises:
+            KeyError: One of them is not here.
+        """
+        return tuple(
+            self.files[f"library.{place}"]
+            for place, library in enumerate(self.model.libraries)
+            if library.abi == abi
+        )

@@ -25,7 +25,7 @@ from skerry.core.release import ReleaseId
 from skerry.core.seams import Array, Session, Tensors
 from skerry.edge.installed import Installed
 from skerry.edge.queueing import BACKGROUND, Line, Make, Request
-from skerry.edge.turns import Turns
+from skerry.edge.turns import HANG_TIMES, Turns
 from skerry.evolve.probation import Figures, PairFigures
 
 log = logging.getLogger(__name__)
@@ -36,17 +36,15 @@ REMEMBERED = 512
 HANG_GRACE_S = 0.02
 """An inference is interrupted so long after its deadline, if it is one that hangs."""
 
-HANG_TIMES = 10
-"""It hangs if it has run for so many times as long as is usual, ..."""
-
 HANG_LEAST_S = 0.1
-"""... and for so long. A client that asks for an answer in no time kills nothing."""
-
-LONGEST_TURN_S = 5.0
-"""An inference without a deadline keeps its turn on the CPUs for so long at most."""
+"""It hangs if it has run for so long, and for `skerry.edge.turns.HANG_TIMES` as long as
+is usual: a client that asks for an answer in no time kills nothing."""
 
 MOST_COMPARED = 8
 """Most requests of others that wait for a release to run them too."""
+
+COMPARED_WITHIN_S = 10.0
+"""Until when the release may run them; then it hangs, or never got round to it."""
 
 
 @runtime_checkable
@@ -117,6 +115,7 @@ class ServingFigures:
             failed=self.failed,
             late=self.late,
             not_finite=self.not_finite,
+            latency_ms=self.latency_ms,
             before=self.before.on_probation if self.before else None,
             pairs=self.pairs,
         )
@@ -215,11 +214,7 @@ class Loaded:
         self._put(request)
         self._requests += 1
         if due_s is not None:
-            request.alarm = self._clock.call_later(
-                due_s - now_s, partial(self._expire, request)
-            )
-        elif self._turns.is_limited:
-            self._watch_turn(request, LONGEST_TURN_S)
+            self._set_alarm(request, due_s - now_s)
         try:
             return await answered
         except asyncio.CancelledError:
@@ -240,7 +235,8 @@ class Loaded:
             is_counted: Whether it counts in the figures as any other request.
 
         Returns:
-            What will hold its result, or its error; None where too many wait already.
+            What will hold its result, or its error, `BusyError` where it was not run;
+            None where too many wait already.
         """
         if self._compared >= MOST_COMPARED:
             return None
@@ -258,8 +254,8 @@ class Loaded:
             return None
         self._compared += 1
         self._requests += is_counted
-        if self._turns.is_limited:
-            self._watch_turn(request, LONGEST_TURN_S)
+        self._set_alarm(request, COMPARED_WITHIN_S)
+        self._turns.watch()
         return answered
 
     def figures(
@@ -267,7 +263,7 @@ class Loaded:
     ) -> ServingFigures:
         """Tell how it serves, beside the release that it took the place of."""
         latencies_ms = self._latencies_ms
-        line = self._line
+        waiting, running = self._turns.counts(self._line)
         return ServingFigures(
             release=self.installed.id,
             requests=self._requests,
@@ -277,8 +273,8 @@ class Loaded:
             latency_ms=statistics.median(latencies_ms) if latencies_ms else None,
             busy=self._busy,
             interrupted=self._interrupting // 2,
-            waiting=line.waiting,
-            running=line.pending - line.waiting,
+            waiting=waiting,
+            running=running,
             before=before.figures() if before else None,
             pairs=pairs or PairFigures(),
         )
@@ -296,6 +292,7 @@ class Loaded:
             self._busy += turned_away.is_counted
             self._requests -= turned_away.is_counted
             self._finish(turned_away, _Outcome(error=self._busy_error()))
+        self._turns.watch()
 
     def _busy_error(self) -> BusyError:
         line = self._line
@@ -314,12 +311,19 @@ class Loaded:
         self._forget(request)
         return True
 
+    def _set_alarm(self, request: Request, left_s: float) -> None:
+        request.alarm = self._clock.call_later(left_s, partial(self._expire, request))
+
     def _expire(self, request: Request) -> None:
         """At its deadline: its caller is told, and it is dropped if it can be."""
-        if not request.answered.done():
-            self._late += 1
+        was_waiting = self._withdraw(request)
+        if not request.answered.done() and was_waiting and request.is_beside:
+            self._requests -= request.is_counted  # others came first: no fault of it
+            request.answered.set_exception(self._busy_error())
+        elif not request.answered.done():
+            self._late += request.is_counted
             request.answered.set_exception(self._late_error())
-        if not self._withdraw(request):
+        if not was_waiting:
             request.alarm = self._clock.call_later(
                 HANG_GRACE_S, partial(self._stop, request)
             )
@@ -352,17 +356,6 @@ class Loaded:
             finally:
                 self._interrupting += 1
 
-    def _watch_turn(self, request: Request, left_s: float) -> None:
-        request.alarm = self._clock.call_later(left_s, partial(self._end_turn, request))
-
-    def _end_turn(self, request: Request) -> None:
-        """Without a deadline it may run on, but not keep others from running."""
-        running_s = self._turns.running_s(request) or 0.0
-        if running_s < LONGEST_TURN_S:
-            self._watch_turn(request, LONGEST_TURN_S - running_s)
-        else:
-            self._turns.give_back(request)
-
     def _work(self) -> None:
         jobs = self._line.jobs
         while (request := jobs.get()) is not None:
@@ -380,7 +373,10 @@ class Loaded:
             del request, outcome  # their arrays must not wait for the next request
         jobs.put(None)  # for the next thread
         if self._closing.acquire(blocking=False):
-            self._session.close()
+            try:
+                self._session.close()
+            except Exception:  # a runtime of a third party may raise anything
+                log.exception("release.not_closed")
             log.info("release.closed", extra={"release": str(self.installed.id)})
 
     def _run(self, request: Request) -> _Outcome:
@@ -397,7 +393,7 @@ class Loaded:
             answer = request.make(outputs, latency_ms)
         except SkerryError as error:
             return _Outcome(error=error)
-        except Exception as error:
+        except BaseException as error:  # an exit, too, would end no more than a thread
             log.exception("inference.failed")
             what = f"{self.installed.id} cannot be run: {type(error).__name__}"
             failure = RuntimeFailure(what, hint="The log says more.")

@@ -3,7 +3,7 @@
 ```
 FOLDER/slots.json           the record: skerry.slots/1
 FOLDER/slots/NAME/a|b/      manifest.json model.onnx golden.npz task.toml drift.json
-                            gallery.npz
+                            gallery.npz library-0.so …
 ```
 
 The record alone says which slot is active. A slot is written only while the record
@@ -23,6 +23,7 @@ never run again.
 from __future__ import annotations
 
 import hashlib
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -57,7 +58,10 @@ FILE_NAMES = {
     "drift": "drift.json",
     "gallery": "gallery.npz",
 }
-"""The name of each blob's file in a slot, by role."""
+"""The name of each blob's file in a slot, by role; those of libraries are numbered."""
+
+_LIBRARY_ROLE = re.compile(r"library\.([0-9]{1,3})", re.ASCII)
+_LIBRARY_FILES = "library-*.so"
 
 _MANIFEST = "manifest.json"
 _PIECE_BYTES = 1 << 20
@@ -140,6 +144,7 @@ class Slots:
     Args:
         folder: The gateway's folder.
         target: The device's target, which chooses the model of a release.
+        abi: What machine its libraries of operators are for; all are kept where None.
         disk: Where it writes.
 
     Attributes:
@@ -150,9 +155,17 @@ class Slots:
         StorageError: The disk refused.
     """
 
-    def __init__(self, folder: Path, *, target: str, disk: Disk = REAL_DISK) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        target: str,
+        abi: str | None = None,
+        disk: Disk = REAL_DISK,
+    ) -> None:
         self._folder = folder
         self._target = target
+        self._abi = abi
         self._disk = disk
         self._lock = threading.RLock()
         self._staged: dict[str, Kept] = {}
@@ -196,8 +209,9 @@ class Slots:
         """Look for a blob among the files of a name; it is hashed once more."""
         for place in ("a", "b"):
             folder = self._place(name, place)
-            for file_name in (*FILE_NAMES.values(), _MANIFEST):
-                content = _read(folder / file_name, blob)
+            files = [folder / each for each in (*FILE_NAMES.values(), _MANIFEST)]
+            for path in (*files, *sorted(folder.glob(_LIBRARY_FILES))):
+                content = _read(path, blob)
                 if content is not None:
                     return content
         return None
@@ -215,7 +229,7 @@ class Slots:
         """
         manifest = read_manifest(signed)
         files = {_MANIFEST: signed}
-        files |= {FILE_NAMES[role]: content for role, content in contents.items()}
+        files |= {_file_name(role): content for role, content in contents.items()}
         name = manifest.name
         with self._lock:
             record = self._record(name)
@@ -400,7 +414,7 @@ class Slots:
         try:
             content = (folder / _MANIFEST).read_bytes()
             manifest = read_manifest(content)
-            files = manifest.blobs(self._target)
+            files = manifest.blobs(self._target, abi=self._abi)
         except (OSError, SkerryError):
             return None
         kept = Kept(version=manifest.version, manifest=Blob.of(content), files=files)
@@ -423,7 +437,7 @@ class Slots:
         return record
 
     def _damage(self, name: str, place: Place, kept: Kept) -> str:
-        wanted = {FILE_NAMES[role]: blob for role, blob in kept.files.items()}
+        wanted = {_file_name(role): blob for role, blob in kept.files.items()}
         wanted[_MANIFEST] = kept.manifest
         for file_name, blob in wanted.items():
             path = self._place(name, place) / file_name
@@ -449,7 +463,7 @@ class Slots:
         model = manifest.model_for(self._target)
         if model is None:
             return None
-        files = {role: folder / FILE_NAMES[role] for role in kept.files}
+        files = {role: folder / _file_name(role) for role in kept.files}
         return Installed(manifest=manifest, model=model, files=files)
 
 
@@ -468,12 +482,21 @@ def read_slots(content: bytes, *, name: str) -> dict[str, NameRecord]:
             raise DataError(f"{name}: {error.what}", hint=error.hint) from error
         roles = {role for kept in (slots.a, slots.b) if kept for role in kept.files}
         is_empty = slots.active is not None and slots.kept(slots.active) is None
-        if is_empty or not roles <= set(FILE_NAMES):
+        if is_empty or not all(map(_is_role, roles)):
             raise DataError(
                 f"{name}: the slots of {release} contradict each other",
                 hint="Remove it: it is made again from the slots.",
             )
     return dict(record.names)
+
+
+def _is_role(role: str) -> bool:
+    return role in FILE_NAMES or _LIBRARY_ROLE.fullmatch(role) is not None
+
+
+def _file_name(role: str) -> str:
+    library = _LIBRARY_ROLE.fullmatch(role)
+    return f"library-{library[1]}.so" if library else FILE_NAMES[role]
 
 
 def _rolled_back(

@@ -6,7 +6,8 @@ neither another world nor a busy machine looks like another model. Two releases 
 model may well differ, a better one above all; what is looked for is ruin:
 
 - **Latency**: the median of the paired ratios lies above a limit, by a one-sided sign
-  test at `SIGNIFICANCE`.
+  test at `SIGNIFICANCE`; and so does the ratio of the usual latencies, as the release
+  before runs its half of the pairs when the machine has nothing better to do.
 - **Classes**: the answers crowd into fewer classes than those of the release before,
   by the population stability index Σ (a - b) ln(a / b) over the commonest classes
   (N. Siddiqi, "Credit Risk Scorecards", Wiley 2006, calls 0.25 a major shift). Where
@@ -137,13 +138,14 @@ class PairFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """How a release has served since the switch: numbers of requests.
+    """How a release has served since the switch.
 
     Attributes:
         requests: All that were taken in.
         failed: Those that the release failed to answer.
         late: Those that had no answer at their deadline.
         not_finite: Answers with NaN or infinities.
+        latency_ms: Median time of the last inferences, or None where there was none.
         before: Those of the release that it took the place of, or None.
         pairs: What both made of the same requests.
     """
@@ -152,6 +154,7 @@ class Figures:
     failed: int = 0
     late: int = 0
     not_finite: int = 0
+    latency_ms: float | None = None
     before: Figures | None = None
     pairs: PairFigures = field(default_factory=PairFigures)
 
@@ -240,7 +243,7 @@ def judge(figures: Figures, limits: ProbationLimits) -> str:
     """Say what is wrong with a release on probation; empty if nothing is."""
     return (
         _judge_counts(figures, limits)
-        or _judge_latency(figures.pairs.latencies_ms, limits.latency_ratio)
+        or _judge_latency(figures, limits.latency_ratio)
         or _judge_classes(figures.pairs.crowds, limits.stability_index)
         or _judge_spreads(figures.pairs.spreads)
     )
@@ -301,7 +304,16 @@ def _judge_counts(figures: Figures, limits: ProbationLimits) -> str:
     return ""
 
 
-def _judge_latency(pairs: tuple[tuple[float, float], ...], limit: float) -> str:
+def _judge_latency(figures: Figures, limit: float) -> str:
+    pairs = figures.pairs.latencies_ms
+    usual_ms = figures.before.latency_ms if figures.before else None
+    is_usual = (
+        usual_ms is not None
+        and figures.latency_ms is not None
+        and figures.latency_ms <= limit * usual_ms
+    )
+    if is_usual:
+        return ""
     n = len(pairs)
     slower = sum(
         after > limit * before and after - before > LEAST_SLOWER_MS
@@ -335,7 +347,7 @@ def _judge_classes(crowds: Mapping[str, Crowd], limit: float) -> str:
 
 def _judge_spreads(spreads: Mapping[str, Spread]) -> str:
     for name, spread in sorted(spreads.items()):
-        varied = spread.before > (_STILL * spread.mean) ** 2
+        varied = math.sqrt(spread.before) > _STILL * abs(spread.mean)
         collapsed = spread.after < _COLLAPSED * spread.before
         if spread.n >= FEWEST_ANSWERS and varied and collapsed:
             return f"its output {name[:80]!r} is all but the same whatever comes in"

@@ -142,12 +142,19 @@ def check_manifest(
         return refuse(
             Reason.UNFIT, f"it needs the runtime {model.runtime}, not installed here"
         )
+    if policy.abi is not None and model.lacks(policy.abi):
+        known = ", ".join(sorted({each.abi[:40] for each in model.libraries}))
+        return refuse(
+            Reason.UNFIT,
+            f"it needs a library of operators, which it has for {known}, not for "
+            f"{policy.abi}",
+        )
     return None
 
 
-def choose_transfer(found: Found, target: str) -> Transfer:
+def choose_transfer(found: Found, target: str, *, abi: str | None = None) -> Transfer:
     """Choose the fewest bytes: the smallest delta, if smaller than the model."""
-    blobs = found.manifest.blobs(target)
+    blobs = found.manifest.blobs(target, abi=abi)
     full = Transfer(manifest=found.manifest, blobs=blobs)
     if not found.deltas:
         return full
@@ -263,7 +270,7 @@ def _choose(state: UpdateState, found: Found | None, now_ms: int) -> Stepped:
     refusal = check_manifest(found.manifest, release, state.policy, now_ms=now_ms)
     if refusal is not None:
         return _refuse(state, refusal)
-    transfer = choose_transfer(found, state.policy.target)
+    transfer = choose_transfer(found, state.policy.target, abi=state.policy.abi)
     return _run(replace(state, transfer=transfer), Step.BLOBS)
 
 

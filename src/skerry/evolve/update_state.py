@@ -54,6 +54,8 @@ class UpdatePolicy:
         target: The device's target.
         level: The newest manifests that its agent understands.
         runtimes: What it has installed, or None where only loading will tell.
+        abi: What machine its libraries of operators are for, or None where only
+            loading will tell.
         probation_s: How long a release serves before it is accepted for good.
         limits: What it may do until then.
         backoff_s: The first wait after a failure that may pass; it doubles.
@@ -64,6 +66,7 @@ class UpdatePolicy:
     target: str = ANY_TARGET
     level: int = AGENT_LEVEL
     runtimes: frozenset[str] | None = None
+    abi: str | None = None
     probation_s: float = 5.0
     limits: ProbationLimits = field(default_factory=ProbationLimits)
     backoff_s: float = 1.0

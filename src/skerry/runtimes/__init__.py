@@ -6,8 +6,23 @@ from typing import cast
 
 from skerry.core.plugins import RUNTIMES, find, names
 from skerry.core.seams import Runtime
+from skerry.runtimes.files import (
+    DEFAULT_RUNTIMES,
+    input_names,
+    model_content,
+    model_format,
+    open_any,
+)
 
-__all__ = ["get_runtime", "runtime_names"]
+__all__ = [
+    "DEFAULT_RUNTIMES",
+    "get_runtime",
+    "input_names",
+    "model_content",
+    "model_format",
+    "open_any",
+    "runtime_names",
+]
 
 
 def runtime_names() -> list[str]:

@@ -3,20 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from skerry.core.errors import DataError, ModelError, RuntimeFailure, UsageError
-from skerry.core.model import Model, TensorSpec
+from skerry.core.model import Model, ModelFormat, TensorSpec
 from skerry.core.names import did_you_mean
 from skerry.core.seams import Array, LoadOptions, Tensors
 from skerry.runtimes._reasons import plain_reason
 
 
-def check_load(model: Model, options: LoadOptions) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Abilities:
+    """What a runtime can be asked for.
+
+    Attributes:
+        runtime: Its name.
+        formats: The formats that it takes.
+        has_providers: Whether it has execution providers to choose from.
+        has_libraries: Whether it takes libraries of operators.
+    """
+
+    runtime: str
+    formats: frozenset[ModelFormat]
+    has_providers: bool = False
+    has_libraries: bool = False
+
+
+ANYTHING = Abilities(
+    runtime="null",
+    formats=frozenset(ModelFormat),
+    has_providers=True,
+    has_libraries=True,
+)
+"""What a runtime without a library can be asked for."""
+
+
+def check_load(model: Model, options: LoadOptions, able: Abilities) -> None:
     """Refuse a model whose file is not there, and options that make no sense.
 
     Raises:
-        UsageError: The file is missing, or a folder; the threads are fewer than one.
+        UsageError: The file is missing, or a folder; the threads are fewer than one; a
+            library of operators is missing.
         ModelError: The file is empty.
+        RuntimeFailure: The runtime does not take the format, or what it is asked for.
     """
     if options.threads < 1:
         raise UsageError(
@@ -30,6 +59,13 @@ def check_load(model: Model, options: LoadOptions) -> None:
         )
     if not model.path.stat().st_size:
         raise ModelError(f"{model.path.name} is empty", hint="Export the model again.")
+    _check_able(model, options, able)
+    for library in options.libraries:
+        if not library.is_file():
+            raise UsageError(
+                f"the library of operators {library} is not there",
+                hint="Give the path of a shared library.",
+            )
 
 
 def check_profile(inputs: Tensors, specs: Sequence[TensorSpec], repeats: int) -> None:
@@ -86,7 +122,7 @@ def failure(runtime: str, verb: str, model: Model, error: Exception) -> RuntimeF
 def no_model(model: Model) -> ModelError:
     """The error of a file that is not a model, or only a part of one."""
     return ModelError(
-        f"{model.path.name} is not an ONNX model, or only a part of one",
+        f"{model.path.name} is no {model.format.label} model, or only a part of one",
         hint="Export the model again, or fetch the whole file.",
     )
 
@@ -97,6 +133,28 @@ def closed(runtime: str, model: Model) -> RuntimeFailure:
         f"{runtime} cannot run {model.path.name}: its session is closed",
         hint="Load the model again.",
     )
+
+
+def _check_able(model: Model, options: LoadOptions, able: Abilities) -> None:
+    if model.format not in able.formats:
+        taken = " and ".join(sorted(each.label for each in able.formats))
+        raise RuntimeFailure(
+            f"{able.runtime} takes {taken} files, {model.path.name} is "
+            f"{model.format.label}",
+            hint="Give it the same model in that format, or take another runtime.",
+        )
+    if options.providers and not able.has_providers:
+        raise RuntimeFailure(
+            f"{able.runtime} has no execution providers, asked for "
+            f"{', '.join(options.providers)[:80]}",
+            hint="Load the model with onnxruntime, or leave them out.",
+        )
+    if options.libraries and not able.has_libraries:
+        raise RuntimeFailure(
+            f"{able.runtime} takes no libraries of operators, "
+            f"{options.libraries[0].name} was given",
+            hint="Load the model with onnxruntime, or leave them out.",
+        )
 
 
 def _check_input(array: Array, spec: TensorSpec) -> None:

@@ -6,10 +6,16 @@ from collections.abc import Callable
 
 import numpy as np
 
-from skerry.core.model import Model, TensorSpec
+from skerry.core.model import Model, ModelFormat, TensorSpec
 from skerry.core.profile import OperatorTime, Profile
 from skerry.core.seams import Array, LoadOptions, Tensors
-from skerry.runtimes._checks import check_inputs, check_load, check_profile, closed
+from skerry.runtimes._checks import (
+    ANYTHING,
+    check_inputs,
+    check_load,
+    check_profile,
+    closed,
+)
 
 Answer = Callable[[Tensors], dict[str, Array]]
 
@@ -86,6 +92,7 @@ class NullRuntime:
 
     name = "null"
     version = "1"
+    formats = frozenset(ModelFormat)
 
     def __init__(self, answer: Answer | None = None) -> None:
         self._answer = answer
@@ -97,7 +104,7 @@ class NullRuntime:
             UsageError: The file is not there, or the options make no sense.
             ModelError: The file is empty.
         """
-        check_load(model, options)
+        check_load(model, options, ANYTHING)
         return NullSession(model, self._answer)
 
     def profile(

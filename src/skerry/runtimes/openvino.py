@@ -10,10 +10,11 @@ from contextlib import closing
 from typing import Any
 
 from skerry.core.errors import MissingExtraError
-from skerry.core.model import Model, TensorSpec
+from skerry.core.model import Model, ModelFormat, TensorSpec
 from skerry.core.profile import OperatorTime, Profile
 from skerry.core.seams import Array, LoadOptions, Tensors
 from skerry.runtimes._checks import (
+    Abilities,
     check_inputs,
     check_load,
     check_profile,
@@ -167,13 +168,14 @@ class OpenvinoRuntime:
 
     name = "openvino"
     version: str = openvino.get_version().partition("-")[0]
+    formats = frozenset({ModelFormat.ONNX, ModelFormat.TFLITE})
 
     def load(self, model: Model, options: LoadOptions) -> OpenvinoSession:
         """Load a model file.
 
         Raises:
             UsageError: The file is not there, or the options make no sense.
-            ModelError: It is not an ONNX model.
+            ModelError: It is not an ONNX or TFLite model.
             RuntimeFailure: OpenVINO cannot load it.
         """
         return self._open(model, options, {})
@@ -212,7 +214,7 @@ class OpenvinoRuntime:
     def _open(
         self, model: Model, options: LoadOptions, more: dict[str, Any]
     ) -> OpenvinoSession:
-        check_load(model, options)
+        check_load(model, options, Abilities(runtime=self.name, formats=self.formats))
         settings: dict[str, Any] = {
             "INFERENCE_NUM_THREADS": options.threads,
             "NUM_STREAMS": "1",
@@ -231,7 +233,7 @@ class OpenvinoRuntime:
 def _read(model: Model) -> Any:
     # `Core.read_model` would let each of its frontends look at a file that is no model,
     # and TensorFlow's prints what it thinks of it.
-    frontend = FrontEndManager().load_by_framework("onnx")
+    frontend = FrontEndManager().load_by_framework(model.format.value)
     try:
         graph = frontend.load(str(model.path))
     except GeneralFailure as error:

@@ -7,9 +7,13 @@ import pytest
 
 from skerry.core.budget import Budget
 from skerry.core.errors import DataError, NewerSchemaError, UsageError
-from skerry.core.model import TensorSpec
+from skerry.core.model import ModelFormat, TensorSpec
 from skerry.core.release import (
+    AGENT_LEVEL,
+    LIBRARIES_LEVEL,
+    MOST_LIBRARIES,
     Blob,
+    Library,
     Manifest,
     Reason,
     ReleaseId,
@@ -85,9 +89,67 @@ def test_the_blobs_of_a_target_have_roles() -> None:
     assert read_manifest(write_manifest(known)) == known
 
 
+LIBRARIES = replace(
+    MANIFEST,
+    models=(
+        MANIFEST.models[0],
+        replace(
+            MANIFEST.models[1],
+            format=ModelFormat.NCNN,
+            libraries=(
+                Library(abi="linux-x86_64", blob=blob("1")),
+                Library(abi="linux-aarch64", blob=blob("2")),
+                Library(abi="linux-x86_64", blob=blob("3")),
+            ),
+        ),
+    ),
+    requires=LIBRARIES_LEVEL,
+)
+
+
+def test_a_manifest_with_libraries_stays_readable() -> None:
+    """The committed one reads as it did; one without them asks for no newer agent."""
+    assert read_manifest(GOLDEN.with_stem("release-1-libraries").read_bytes()) == (
+        LIBRARIES
+    )
+    assert MANIFEST.requires == 1 < LIBRARIES.requires <= AGENT_LEVEL
+
+
+def test_a_device_takes_the_libraries_of_its_machine() -> None:
+    """Under their place in the list; all of them where the machine is not told."""
+    model_ = LIBRARIES.models[1]
+    assert [model_.lacks(abi) for abi in ("linux-x86_64", "linux-riscv64")] == [
+        False,
+        True,
+    ]
+    assert not LIBRARIES.models[0].lacks("linux-riscv64")
+    roles = {
+        abi: sorted(
+            role
+            for role in LIBRARIES.blobs("x86-64", abi=abi)
+            if role.startswith("library")
+        )
+        for abi in ("linux-x86_64", "linux-riscv64", None)
+    }
+    assert roles == {
+        "linux-x86_64": ["library.0", "library.2"],
+        "linux-riscv64": [],
+        None: ["library.0", "library.1", "library.2"],
+    }
+    assert "library.0" not in LIBRARIES.blobs("any")
+
+
+def with_libraries(*libraries: Library) -> Manifest:
+    """The manifest with these libraries for its first model."""
+    return replace(MANIFEST, models=(replace(MANIFEST.models[0], libraries=libraries),))
+
+
 @pytest.mark.parametrize(
     "broken",
     [
+        with_libraries(Library(abi="x", blob=Blob(sha256="../etc", size_bytes=1))),
+        with_libraries(Library(abi="x", blob=blob("1", 0))),
+        with_libraries(*[Library(abi="x", blob=blob("1"))] * (MOST_LIBRARIES + 1)),
         replace(MANIFEST, version=0),
         replace(MANIFEST, models=()),
         replace(MANIFEST, golden=Blob(sha256="x" * 64, size_bytes=1)),

@@ -19,7 +19,7 @@ from skerry.core.errors import (
     StateError,
     TrustError,
 )
-from skerry.core.release import ReleaseId
+from skerry.core.release import AGENT_LEVEL, ReleaseId
 from skerry.edge.agent import Agent, AgentSettings, free_bytes_of, read_desired
 from skerry.edge.engine import Engine
 from skerry.edge.slots import Slots
@@ -44,7 +44,7 @@ def test_a_desired_release_is_fetched_and_serves(tmp_path: Path) -> None:
     running = bench.outbox.reported["releases"][NAME]
     assert running["blob"] == small_release(1).manifest.models[0].blob.sha256
     assert running["since_ms"] > 0
-    assert bench.outbox.reported["agent"]["level"] == 1
+    assert bench.outbox.reported["agent"]["level"] == AGENT_LEVEL
     assert not bench.refused
     names = [event["name"] for event in bench.outbox.events]
     assert names[:2] == ["gateway.started", "update.started"]
@@ -67,6 +67,26 @@ def test_only_what_changed_is_reported(tmp_path: Path) -> None:
             for key, value in values.items():
                 assert said.get((section, key), "nothing") != value
                 said[section, key] = value
+
+
+def test_an_update_waits_for_another_load_of_its_name(tmp_path: Path) -> None:
+    """Who has it loaded over HTTP delays it; it is no failure of the release."""
+
+    async def script(bench: Bench) -> None:
+        await bench.get(1)
+        bench.engine._preparing.add(NAME)
+        bench.hub.publish(small_release(2))
+        bench.desire(2)
+        phase = {"phase": "checking"}
+        updates = bench.outbox.reported.setdefault("update", {})
+        await bench.until(lambda: phase.items() <= updates.get(NAME, {}).items())
+        await asyncio.sleep(0.05)
+        assert not bench.serves(2)
+        bench.engine._preparing.discard(NAME)
+        await bench.until(lambda: bench.serves(2))
+        assert bench.outbox.failures == []
+
+    play(tmp_path, script)
 
 
 BAD: dict[str, tuple[Callable[[Bench, SmallRelease], None], dict[str, Any], str]] = {}

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import io
+import json
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,16 @@ import pytest
 from skerry.core.budget import Budget
 from skerry.core.clock import FakeClock, SystemClock
 from skerry.core.errors import MissingExtraError, RefusedError, StateError
-from skerry.core.seams import Runtime
+from skerry.core.model import Model, ModelFormat, TensorSpec
+from skerry.core.release import Blob, Library, Reason
+from skerry.core.seams import LoadOptions, Runtime
 from skerry.edge import checks
 from skerry.edge.checks import Prepared, prepare
 from skerry.edge.installed import Installed
 from skerry.runtimes import get_runtime
-from tests.serving import ScriptedRuntime, X, golden_bytes, install
+from skerry.runtimes.libraries import machine_abi
+from skerry.runtimes.null import NullSession
+from tests.serving import ScriptedRuntime, ScriptedSession, X, golden_bytes, install
 
 MIB = 1 << 20
 
@@ -200,3 +206,109 @@ def test_a_check_that_hangs_is_given_up(
         if thread.name == "skerry-check":
             thread.join()
     assert [session.is_closed for session in runtime.sessions] == [True]
+
+
+def with_libraries(
+    installed: Installed, *abis: str, files: Mapping[str, Path]
+) -> Installed:
+    """The release with a library for each ABI, and the files of some."""
+    libraries = tuple(Library(abi=abi, blob=Blob.of(abi.encode())) for abi in abis)
+    return replace(
+        installed,
+        model=replace(installed.model, libraries=libraries),
+        files={**installed.files, **files},
+    )
+
+
+def test_libraries_of_this_machine_are_loaded(tmp_path: Path) -> None:
+    """Those alone, in the order of the manifest, and the format is the manifest's."""
+    here = machine_abi()
+    first, last = tmp_path / "first.so", tmp_path / "last.so"
+    for path in (first, last):
+        path.touch()
+    installed = with_libraries(
+        install(tmp_path),
+        here,
+        "linux-other",
+        here,
+        files={"library.0": first, "library.2": last},
+    )
+    model = replace(installed.model, format=ModelFormat.NCNN)
+    asked = []
+
+    class Noting(ScriptedRuntime):
+        def load(self, model: Model, options: LoadOptions) -> NullSession:
+            asked.append((model.format, options.libraries))
+            return super().load(model, options)
+
+    _prepare(replace(installed, model=model), Noting()).close()
+    assert asked == [(ModelFormat.NCNN, (first, last))]
+
+
+@pytest.mark.parametrize("abi", ["linux-other", ""])
+def test_a_missing_library_refuses_the_release(abi: str, tmp_path: Path) -> None:
+    """It is for another machine, or its file is not here: nothing is loaded."""
+    runtime = ScriptedRuntime()
+    installed = with_libraries(install(tmp_path), abi or machine_abi(), files={})
+    with pytest.raises(RefusedError, match="needs a library of operators") as caught:
+        _prepare(installed, runtime)
+    assert caught.value.reason is Reason.UNFIT
+    assert runtime.sessions == []
+
+
+class _Worker:
+    memory_bytes = 30 * MIB
+
+
+class _IsolatedSession(ScriptedSession):
+    """A session that says it runs in a process of its own."""
+
+    def figures(self) -> _Worker:
+        return _Worker()
+
+
+class _IsolatedRuntime(ScriptedRuntime):
+    def load(self, model: Model, options: LoadOptions) -> NullSession:
+        session = super().load(model, options)
+        isolated = _IsolatedSession(model, json.loads(model.path.read_bytes()))
+        session.close()
+        self.sessions.append(isolated)
+        return isolated
+
+
+def test_the_memory_of_a_worker_is_its_own(tmp_path: Path) -> None:
+    """What this process takes says nothing of a model that runs in another."""
+    fits = install(tmp_path, 1, budget=Budget(memory_bytes=31 * MIB))
+    assert _prepare(fits, _IsolatedRuntime()).findings.memory_bytes == 30 * MIB
+    large = install(tmp_path, 2, budget=Budget(memory_bytes=29 * MIB))
+    with pytest.raises(RefusedError, match="takes 31457280 bytes of memory"):
+        _prepare(large, _IsolatedRuntime())
+
+
+def test_a_change_of_signature_is_told(tmp_path: Path) -> None:
+    """Against what serves: what is gone, what is new, what is of another shape."""
+    old = install(tmp_path, 1)
+    spec = old.model.inputs[0]
+    gone = TensorSpec(name="mask", dtype="bool", shape=(1,))
+    wider = replace(spec, shape=("N", 8))
+    serving = replace(old, model=replace(old.model, inputs=(wider, gone), outputs=()))
+    new = install(tmp_path, 2)
+    found = prepare(
+        new,
+        runtimes=lambda _: ScriptedRuntime(),
+        clock=SystemClock(),
+        serving=serving,
+    ).findings
+    assert found.changes == (
+        f"input {gone} is gone",
+        f"input {wider} has become {spec}",
+        f"output {new.model.outputs[0]} is new",
+    )
+    assert found.tolerance == 0.01
+    assert _prepare(new, ScriptedRuntime()).findings.changes == ()
+
+
+def test_the_usual_time_of_an_inference_is_known_from_the_start(tmp_path: Path) -> None:
+    """The quickest golden sample says what it takes here."""
+    prepared = _prepare(install(tmp_path, run_s=0.02), ScriptedRuntime())
+    assert prepared.typical_s >= 0.02

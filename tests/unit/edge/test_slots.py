@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,13 @@ from skerry.core.errors import (
     StateError,
     StorageError,
 )
-from skerry.core.release import Reason, Refusal, ReleaseId
+from skerry.core.release import (
+    Library,
+    Reason,
+    Refusal,
+    ReleaseId,
+    write_manifest,
+)
 from skerry.edge.slots import SLOTS_SCHEMA, Slots, read_slots
 from skerry.evolve.update_state import Facts, Refused, Want
 from skerry.testing import SimulatedDisk
@@ -284,3 +291,54 @@ def test_a_disk_that_refuses_changes_nothing_that_serves(folder: Path) -> None:
         else:
             break
     assert call > 15
+
+
+def library_release(version: int) -> tuple[bytes, dict[str, bytes]]:
+    """A release with a library for each of two machines, signed; and its contents."""
+    release = small_release(version)
+    contents = {**release.contents, "library.1": b"operators"}
+    (own,) = release.manifest.models
+    libraries = (
+        Library(abi="linux-aarch64", blob=blob_of(b"others")),
+        Library(abi="linux-x86_64", blob=blob_of(contents["library.1"])),
+    )
+    manifest = replace(release.manifest, models=(replace(own, libraries=libraries),))
+    return write_manifest(manifest), contents
+
+
+def test_libraries_lie_in_the_slot(tmp_path: Path) -> None:
+    """Those of this machine, numbered as in the manifest; found again, and checked."""
+
+    def start() -> Slots:
+        return Slots(tmp_path, target="any", abi="linux-x86_64")
+
+    slots = start()
+    signed, contents = library_release(1)
+    slots.install(signed, contents)
+    slots.switch(ReleaseId(name=NAME, version=1), rollout="r1")
+    slots.settle(NAME)
+    for again in (slots, start()):
+        active = again.active(NAME)
+        assert active is not None
+        (path,) = active.libraries("linux-x86_64")
+        assert (path.name, path.read_bytes()) == ("library-1.so", b"operators")
+        with pytest.raises(KeyError):
+            active.libraries("linux-aarch64")
+        assert again.find(NAME, blob_of(b"operators")) == b"operators"
+    (tmp_path / "slots.json").write_bytes(b"no record at all")
+    assert start().facts(NAME).active == 1
+    path.write_bytes(b"tampered")
+    damaged = start()
+    assert damaged.active(NAME) is None
+    assert "library-1.so is missing or not what was" in " ".join(damaged.troubles)
+
+
+@pytest.mark.parametrize("role", ["library.", "library.-1", "library.1/../x", "other"])
+def test_a_role_that_is_none_is_refused(folder: Path, role: str) -> None:
+    """A record cannot name a file outside its slot."""
+    record = json.loads((folder / "slots.json").read_bytes())
+    kept = record["names"][NAME]
+    for place in ("a", "b"):
+        kept[place]["files"][role] = kept[place]["files"]["model"]
+    with pytest.raises(DataError, match="contradict each other"):
+        read_slots(json.dumps(record).encode(), name="the record")

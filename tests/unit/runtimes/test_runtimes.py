@@ -13,7 +13,7 @@ from skerry.core.errors import (
     SkerryError,
     UsageError,
 )
-from skerry.core.model import Model
+from skerry.core.model import Model, ModelFormat
 from skerry.core.seams import Array, LoadOptions, Runtime
 from skerry.graph import open_model
 from skerry.runtimes import get_runtime, runtime_names
@@ -24,9 +24,14 @@ OPTIONS = LoadOptions(precision="float32")
 REAL = ["onnxruntime", "openvino"]
 
 
-@pytest.fixture(params=runtime_names())
+def takers(wanted: ModelFormat) -> list[str]:
+    """The registered runtimes that take a format."""
+    return [name for name in runtime_names() if wanted in get_runtime(name).formats]
+
+
+@pytest.fixture(params=takers(ModelFormat.ONNX))
 def runtime(request: pytest.FixtureRequest) -> Runtime:
-    """Each registered runtime."""
+    """Each registered runtime that takes ONNX files."""
     return get_runtime(request.param)
 
 
@@ -43,12 +48,13 @@ def picture(*shape: int) -> dict[str, Array]:
 
 def test_ours_are_registered_and_no_other_is_known() -> None:
     """The names are those of the entry points; a wrong one is met with a near one."""
-    assert {"null", "onnxruntime", "openvino"} <= set(runtime_names())
+    assert {"litert", "ncnn", "null", "onnxruntime", "openvino"} <= set(runtime_names())
     with pytest.raises(UsageError) as caught:
         get_runtime("openvnio")
     assert "openvino" in caught.value.hint
 
 
+@pytest.mark.parametrize("runtime", [get_runtime(name) for name in runtime_names()])
 def test_a_runtime_knows_its_name_and_version(runtime: Runtime) -> None:
     """The name is the one it is registered under."""
     assert get_runtime(runtime.name).name == runtime.name

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.models import conv_net
+from skerry.core.model import ModelFormat
+from tests.twins import twin
 
 # Telemetry starts a thread that forks a process that opens a socket: each is an event
 # of the interpreter. What is native leaves no event, but an identifier in the home.
@@ -24,31 +25,43 @@ from skerry.core.model import Model, ModelFormat, TensorSpec
 from skerry.core.seams import LoadOptions
 from skerry.runtimes import get_runtime
 
+shape = tuple(map(int, sys.argv[4].split("x")))
 model = Model(
     path=Path(sys.argv[2]),
-    format=ModelFormat.ONNX,
-    inputs=(TensorSpec(name="x", dtype="float32", shape=(1, 3, 16, 16)),),
-    outputs=(TensorSpec(name="y", dtype="float32", shape=(1, 4)),),
+    format=ModelFormat(sys.argv[3]),
+    inputs=(TensorSpec(name="x", dtype="float32", shape=shape),),
+    outputs=(TensorSpec(name="y", dtype="float32", shape=(1, 3)),),
     sha256="",
     size_bytes=0,
 )
 session = get_runtime(sys.argv[1]).load(model, LoadOptions())
-session.run({"x": np.ones((1, 3, 16, 16), np.float32)})
+session.run({"x": np.ones(shape, np.float32)})
 session.close()
 """
 
 
-@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
-def test_a_runtime_tells_nobody_that_it_runs(runtime: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("runtime", "taken"),
+    [
+        ("onnxruntime", ModelFormat.ONNX),
+        ("openvino", ModelFormat.ONNX),
+        ("openvino", ModelFormat.TFLITE),
+        ("litert", ModelFormat.TFLITE),
+        ("ncnn", ModelFormat.NCNN),
+    ],
+)
+def test_a_runtime_tells_nobody_that_it_runs(
+    runtime: str, taken: ModelFormat, tmp_path: Path
+) -> None:
     """Loading and running opens no connection, and leaves nothing in the home."""
     home = tmp_path / "home"
     home.mkdir()
-    path = tmp_path / "net.onnx"
-    path.write_bytes(conv_net())
+    model = twin(taken, tmp_path)
+    shape = "x".join(map(str, model.inputs[0].shape))
     # A continuous integration's marks would silence the libraries by themselves.
     kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
     run = subprocess.run(
-        [sys.executable, "-c", WATCHED_RUN, runtime, str(path)],
+        [sys.executable, "-c", WATCHED_RUN, runtime, str(model.path), taken, shape],
         env={**kept, "HOME": str(home), "XDG_CACHE_HOME": str(home / "cache")},
         capture_output=True,
         text=True,

@@ -9,10 +9,11 @@ from cyclopts import Parameter
 
 from skerry.adapt.compare import Comparison, RuntimeRow
 from skerry.app import figures
-from skerry.app.arguments import parse_shapes
+from skerry.app.arguments import open_shaped, parse_shapes
 from skerry.app.output import Output
 from skerry.app.project import complete, require_model
 from skerry.core.errors import UsageError
+from skerry.core.model import ModelFormat
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +23,13 @@ if TYPE_CHECKING:
     from skerry.core.model import TensorSpec
     from skerry.tasks.samples import SampleSource
 
-RUNTIMES = ("onnxruntime", "openvino")
+RUNTIMES = {
+    ModelFormat.ONNX: ("onnxruntime", "openvino"),
+    ModelFormat.TFLITE: ("litert", "openvino"),
+    ModelFormat.NCNN: ("ncnn",),
+}
+"""What is compared unless told otherwise."""
+
 MOST_SAMPLES = 32
 
 
@@ -31,33 +38,40 @@ def compare(
     samples: Path | None = None,
     /,
     *,
-    runtime: tuple[str, ...] = RUNTIMES,
+    runtime: tuple[str, ...] = (),
     task: Path | None = None,
     shape: tuple[str, ...] = (),
     threads: int = 1,
     repeats: int = 30,
+    provider: tuple[str, ...] = (),
+    library: tuple[Path, ...] = (),
     output: Annotated[Output, Parameter(parse=False)],
 ) -> Comparison:
     """Run one model on several runtimes: the same answers, and how fast?
 
     Args:
-        model: An ONNX file; that of skerry.toml by default.
+        model: An ONNX or TFLite file, or ncnn's .param with its .bin beside it; that
+            of skerry.toml by default.
         samples: An .npz file or a folder of pictures; those of skerry.toml by
             default, else random numbers.
-        runtime: A runtime; repeat it for several. The first is the reference.
+        runtime: A runtime; repeat it for several; those that take the format by
+            default. The first is the reference.
         task: A task file (schema skerry.task/1); the task of skerry.toml by default.
         shape: An input's shape, as NAME=1x3x48x320, for random numbers.
         threads: CPU threads for one inference.
         repeats: Rounds of measurement, all runtimes in turn.
+        provider: An execution provider of onnxruntime, such as cuda; repeat it for
+            several, in order of wish.
+        library: A shared library with operators that the model needs; repeat it for
+            several.
         output: Where progress is shown.
     """
     from skerry.adapt.compare import compare as run
     from skerry.core.seams import LoadOptions
-    from skerry.graph import open_model
     from skerry.tasks.samples import open_samples, take
 
     given = complete(model, samples, task, folder=Path())
-    opened = open_model(require_model(given.model, folder=Path()))
+    opened = open_shaped(require_model(given.model, folder=Path()), shape)
     if repeats < 1 or threads < 1:
         raise UsageError(
             f"got {repeats} repeats and {threads} threads, expected 1 or more of each",
@@ -74,10 +88,10 @@ def compare(
     with output.progress() as progress:
         return run(
             opened,
-            runtime,
+            runtime or RUNTIMES[opened.format],
             source,
             task=use,
-            options=LoadOptions(threads=threads),
+            options=LoadOptions(threads=threads, providers=provider, libraries=library),
             repeats=repeats,
             progress=progress,
         )
@@ -129,7 +143,12 @@ def render_compare(found: Comparison) -> RenderableType:
         if found.metric:
             cells.append(figures.show_score(found.metric, row.score))
         table.add_row(*cells)
-    return Group(Text(head, "bold"), table)
+    told = [
+        Text(f"{row.runtime}: {fallback}", "yellow")
+        for row in found.rows
+        for fallback in row.fallbacks
+    ]
+    return Group(Text(head, "bold"), table, *told)
 
 
 def _cells(row: RuntimeRow) -> tuple[str, str, str]:

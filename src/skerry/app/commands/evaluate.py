@@ -100,14 +100,14 @@ def evaluate(
     """Score a model on labelled samples, and against another.
 
     Args:
-        model: An ONNX file; that of skerry.toml by default.
+        model: An ONNX, TFLite or ncnn file; that of skerry.toml by default.
         samples: An .npz file or a folder of pictures, with labels; those of
             skerry.toml by default.
         task: A task file (schema skerry.task/1); the task of skerry.toml by default.
-        against: Another ONNX file, scored on the same samples.
+        against: Another model file, scored on the same samples.
         conditions: What spoils the pictures for further rows: all, or some of dark,
             glare, blur, noise, rain, gain, re-encoding with commas between.
-        runtime: What runs the models.
+        runtime: What runs the models; litert takes TFLite files, ncnn its own.
         threads: CPU threads for one inference.
         output: Where progress is shown.
     """
@@ -154,11 +154,11 @@ class _Plan:
 
 def _score(path: Path, plan: _Plan, output: Output) -> list[Scores]:
     """Score on the samples as they are, then under each condition."""
-    from skerry.graph import open_model
+    from skerry.runtimes import open_any
     from skerry.tasks.evaluate import evaluate as run
     from skerry.tasks.samples import open_samples, under
 
-    model = open_model(path)
+    model = open_any(path)
     task = plan.asked.task
     source = open_samples(plan.asked.samples, model.inputs, task)
     sources = [source, *(under(source, condition) for condition in plan.conditions)]

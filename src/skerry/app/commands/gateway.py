@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -35,6 +35,8 @@ def run(
     watched: str = "",
     threads: int = 1,
     probation_s: float = 5.0,
+    isolation: Literal["process", "thread"] = "process",
+    provider: tuple[str, ...] = (),
     log: LogFormat = LogFormat.TEXT,
     output: Annotated[Output, Parameter(parse=False)],
 ) -> GatewayStopped:
@@ -53,6 +55,10 @@ def run(
         watched: The release that they are for; the first that serves by default.
         threads: How many inferences of one release run at once.
         probation_s: How long a new release serves before it is accepted for good.
+        isolation: Where models run: each in a process of its own, which may crash or
+            hang, or as threads of the gateway's, which takes less memory.
+        provider: An execution provider of onnxruntime, such as cuda; repeat it for
+            several, in order of wish.
         log: How its events are logged on standard error.
         output: Where to say that it is up.
     """
@@ -71,6 +77,8 @@ def run(
         watched=watched,
         threads=threads,
         probation_s=probation_s,
+        isolation=isolation,
+        providers=provider,
     )
     source = None
     if recording is not None:

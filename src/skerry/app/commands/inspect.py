@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from skerry.app import figures
-from skerry.app.arguments import parse_shapes
+from skerry.app.arguments import open_shaped, parse_shapes
 from skerry.app.tables import plain_table
 from skerry.core.errors import ModelError
-from skerry.core.model import Model, TensorSpec
+from skerry.core.model import Model, ModelFormat, TensorSpec
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -43,8 +43,8 @@ class Inspection:
 
     Attributes:
         model: The file and its signature.
-        opset: Version of the ONNX operators.
-        operators: The most work first.
+        opset: Version of the ONNX operators; None in other formats.
+        operators: The most work first; none in other formats than ONNX.
         macs: Multiply-accumulates of one inference; None where shapes are open.
         weight_bytes: Bytes of all weights; None where shapes are open.
         peak_activation_bytes: Most memory for activations at one time; None where
@@ -53,7 +53,7 @@ class Inspection:
     """
 
     model: Model
-    opset: int
+    opset: int | None
     operators: tuple[OperatorCount, ...]
     macs: int | None
     weight_bytes: int | None
@@ -65,13 +65,25 @@ def inspect(model: Path, /, *, shape: tuple[str, ...] = ()) -> Inspection:
     """Say what a model is, and what one inference costs.
 
     Args:
-        model: An ONNX file.
+        model: An ONNX or TFLite file, or ncnn's .param with its .bin beside it.
         shape: An input's shape, as NAME=1x3x48x320; once for each input whose shape
             the model leaves open.
     """
-    from skerry.graph import infer_shapes, open_model, read_graph, with_static_inputs
+    opened = open_shaped(model, shape)
+    if opened.format is not ModelFormat.ONNX:
+        return Inspection(
+            model=opened,
+            opset=None,
+            operators=(),
+            macs=None,
+            weight_bytes=None,
+            peak_activation_bytes=None,
+            note=f"Operators and costs are not read from {opened.format.label} files: "
+            "inspect the ONNX model that it was made from.",
+        )
+    from skerry.graph import infer_shapes, read_graph, with_static_inputs
 
-    opened, graph = open_model(model), read_graph(model)
+    graph = read_graph(model)
     shapes = parse_shapes(shape, [spec.name for spec in graph.inputs])
     cost, note = _count(infer_shapes(with_static_inputs(graph, shapes)))
     return Inspection(
@@ -127,8 +139,9 @@ def render_inspect(found: Inspection) -> RenderableType:
     from rich.text import Text
 
     model = found.model
-    head = f"{model.path.name}, {figures.show_bytes(model.size_bytes)}, opset "
-    parts: list[RenderableType] = [Text(f"{head}{found.opset}", "bold")]
+    written = f"opset {found.opset}" if found.opset else model.format.label
+    head = f"{model.path.name}, {figures.show_bytes(model.size_bytes)}, {written}"
+    parts: list[RenderableType] = [Text(head, "bold")]
     parts += [f"  input   {spec}" for spec in model.inputs]
     parts += [f"  output  {spec}" for spec in model.outputs]
     table = plain_table("operator", "#nodes", "#MACs", "#weights")
@@ -139,7 +152,7 @@ def render_inspect(found: Inspection) -> RenderableType:
             figures.show_count(row.macs or None),
             figures.show_bytes(row.weight_bytes or None),
         )
-    parts += ["", table, ""]
+    parts += ["", table, ""] if found.operators else [""]
     if found.macs is not None:
         parts.append(
             f"one inference: {figures.show_count(found.macs)} MACs, "

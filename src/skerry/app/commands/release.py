@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from skerry.app import figures
+from skerry.app.arguments import open_shaped
 from skerry.app.connection import ask
 from skerry.app.output import Output
 from skerry.app.project import complete, require
@@ -106,8 +107,10 @@ def create(
     version: int | None = None,
     golden_from: Path | None = None,
     task: Path | None = None,
+    shape: tuple[str, ...] = (),
     target: str = ANY_TARGET,
-    runtime: str = "onnxruntime",
+    runtime: str | None = None,
+    library: tuple[Path, ...] = (),
     embedding: str = "",
     latency_ms: float | None = None,
     memory_bytes: int | None = None,
@@ -121,14 +124,18 @@ def create(
 
     Args:
         name: The release's name: a-z, 0-9 and inner hyphens.
-        model: What devices will run; the model of skerry.toml by default.
+        model: What devices will run: ONNX, TFLite, or ncnn's .param; the model of
+            skerry.toml by default.
         samples: Golden samples are taken from these; those of skerry.toml by default.
         version: One more than the last of that name by default.
         golden_from: The model whose outputs are right, such as the one before
             compression; the model itself by default.
         task: A task file (schema skerry.task/1); the task of skerry.toml by default.
+        shape: An input's shape, as NAME=1x3x48x320, for ncnn files that do not say it.
         target: What the model is for.
-        runtime: What runs it on the device.
+        runtime: What runs it on the device; what is usual for its format by default.
+        library: A shared library with operators that the model needs; repeat it for
+            several, and for other machines.
         embedding: The output that is watched for drift.
         latency_ms: Most milliseconds of one inference on the device.
         memory_bytes: Most memory that it may add on the device.
@@ -140,12 +147,12 @@ def create(
     """
     from skerry.app.publish.build import make_release
     from skerry.app.publish.publisher import Publisher
-    from skerry.graph import open_model
+    from skerry.runtimes import DEFAULT_RUNTIMES
     from skerry.tasks.samples import open_samples
 
     asked = require(complete(model, samples, task, folder=Path()))
     signer = Publisher.open(publisher)
-    opened = open_model(asked.model)
+    opened = open_shaped(asked.model, shape)
     budget = Budget(
         latency_ms=latency_ms, memory_bytes=memory_bytes, size_bytes=size_bytes
     )
@@ -155,10 +162,11 @@ def create(
         opened,
         asked.task,
         open_samples(asked.samples, opened.inputs, asked.task),
-        golden_from=open_model(golden_from) if golden_from else opened,
+        golden_from=open_shaped(golden_from, shape) if golden_from else opened,
         budget=budget,
         target=target,
-        runtime=runtime,
+        runtime=runtime or DEFAULT_RUNTIMES[opened.format],
+        libraries=library,
         embedding=embedding,
         notes=notes,
     )

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from skerry.core.budget import Budget
 from skerry.core.clock import Clock, SystemClock
-from skerry.core.errors import DataError, ModelError, UsageError
+from skerry.core.errors import ModelError, UsageError
 from skerry.core.model import Model
 from skerry.core.names import check_name, did_you_mean
-from skerry.core.release import ANY_TARGET, Blob, Manifest, ReleaseModel
+from skerry.core.release import (
+    ANY_TARGET,
+    LIBRARIES_LEVEL,
+    Blob,
+    Library,
+    Manifest,
+    ReleaseModel,
+)
 from skerry.core.seams import LoadOptions
-from skerry.runtimes import get_runtime
+from skerry.runtimes import DEFAULT_RUNTIMES, get_runtime, model_content
+from skerry.runtimes.libraries import library_abi, machine_abi
 from skerry.tasks.golden import golden_to_bytes, make_golden
 from skerry.tasks.matching import read_gallery
 from skerry.tasks.samples import SampleSource
@@ -37,6 +46,7 @@ def make_release(
     tolerance: float | None = None,
     golden_samples: int = GOLDEN_SAMPLES,
     drift: bytes | None = None,
+    libraries: Sequence[Path] = (),
     gallery: bytes | None = None,
     clock: Clock | None = None,
 ) -> tuple[Manifest, dict[str, bytes]]:
@@ -45,12 +55,12 @@ def make_release(
     Args:
         name: The release's name.
         version: Its version.
-        model: What devices will run; one file, as `graph.open_model` describes it.
+        model: What devices will run; as `runtimes.open_any` describes it.
         task: Pre- and post-processing, labels, metric.
         samples: Where golden samples are taken from, spread over all of it.
         golden_from: The uncompressed model, whose outputs are right by definition; it
-            runs in onnxruntime. Outputs that only one of the two models has are not
-            compared.
+            runs in what is usual for its format, ONNX in onnxruntime. Outputs that only
+            one of the two models has are not compared.
         budget: What must hold on the device.
         target: What the model is for.
         runtime: What runs it on the device.
@@ -60,6 +70,8 @@ def make_release(
             the task's where None.
         golden_samples: How many to keep.
         drift: What embeddings and confidences were like (`skerry.drift/1`), or None.
+        libraries: Shared libraries with operators that the model needs; what machine
+            each is for is read from it.
         gallery: Whom a task with `embed_match` knows (an `.npz`), or None.
         clock: When it is.
 
@@ -68,12 +80,12 @@ def make_release(
 
     Raises:
         UsageError: The name or version cannot be one, the model has no output of the
-            embedding's name, or its file cannot be read.
+            embedding's name, its file cannot be read, or a library is none.
         DataError: There are no samples, they do not fit the uncompressed model, or the
             gallery is none.
         ModelError: The models share no output, the uncompressed one gives NaN, or the
-            model is more than one file.
-        RuntimeFailure: onnxruntime failed.
+            model is more than one file, and not of ncnn.
+        RuntimeFailure: The runtime of the uncompressed model failed.
     """
     check_name(name, kind="release")
     if version < 1:
@@ -86,15 +98,18 @@ def make_release(
             f"the model has no output {embedding!r} to watch for drift",
             hint=did_you_mean(embedding, outputs),
         )
+    shared = {path: _read_library(path) for path in libraries}
     golden = _make_golden(
         golden_from,
         samples,
         outputs=outputs,
         n=golden_samples,
         tolerance=task.golden_tolerance if tolerance is None else tolerance,
+        runtime=DEFAULT_RUNTIMES[golden_from.format],
+        libraries=shared,
     )
     parts = {
-        "model": _read_model(model),
+        "model": model_content(model),
         "golden": golden,
         "task": task_to_toml(task).encode(),
     }
@@ -116,6 +131,8 @@ def make_release(
                 inputs=model.inputs,
                 outputs=model.outputs,
                 embedding=embedding,
+                format=model.format,
+                libraries=tuple(map(_as_library, shared.values())),
             ),
         ),
         golden=blobs["golden"],
@@ -123,9 +140,11 @@ def make_release(
         drift=blobs.get("drift"),
         gallery=blobs.get("gallery"),
         budget=budget or Budget(),
+        requires=LIBRARIES_LEVEL if shared else 1,
         notes=notes,
     )
-    return manifest, {blobs[part].sha256: parts[part] for part in parts}
+    contents = (*parts.values(), *shared.values())
+    return manifest, {Blob.of(content).sha256: content for content in contents}
 
 
 def _make_golden(
@@ -135,6 +154,8 @@ def _make_golden(
     outputs: set[str],
     n: int,
     tolerance: float,
+    runtime: str,
+    libraries: Mapping[Path, bytes],
 ) -> bytes:
     shared = {spec.name for spec in model.outputs} & outputs
     if not shared:
@@ -143,7 +164,9 @@ def _make_golden(
             f"{sorted(outputs)} and {sorted(spec.name for spec in model.outputs)}",
             hint="Compress the model without renaming its outputs.",
         )
-    session = get_runtime("onnxruntime").load(model, LoadOptions())
+    here = machine_abi()
+    usable = tuple(path for path in libraries if library_abi(libraries[path]) == here)
+    session = get_runtime(runtime).load(model, LoadOptions(libraries=usable))
     try:
         golden = make_golden(session, samples, n, tolerance=tolerance, outputs=shared)
     finally:
@@ -151,22 +174,18 @@ def _make_golden(
     return golden_to_bytes(golden)
 
 
-def _read_model(model: Model) -> bytes:
+def _as_library(content: bytes) -> Library:
+    return Library(abi=library_abi(content), blob=Blob.of(content))
+
+
+def _read_library(path: Path) -> bytes:
+    """A library's bytes, once it is sure that it is one."""
     try:
-        content = model.path.read_bytes()
+        content = path.read_bytes()
     except OSError as error:
         raise UsageError(
-            f"the model {model.path} cannot be read: {error.strerror or error}",
+            f"the library {path} cannot be read: {error.strerror or error}",
             hint="Check the path and its permissions.",
         ) from error
-    if hashlib.sha256(content).hexdigest() != model.sha256:
-        raise DataError(
-            f"the model {model.path} has changed since it was opened",
-            hint="Open it again.",
-        )
-    if len(content) != model.size_bytes:
-        raise ModelError(
-            f"the model {model.path} keeps weights in a file beside it",
-            hint="A release's model is one file: save it with its weights inside.",
-        )
+    library_abi(content, name=str(path))
     return content

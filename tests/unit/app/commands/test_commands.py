@@ -17,12 +17,15 @@ from skerry.app.reports import write_report
 from skerry.compress.search.cache import CACHE_FOLDER
 from skerry.core.durable import RealDisk
 from skerry.core.errors import DataError, ModelError, StorageError, UsageError
+from skerry.core.model import ModelFormat
 from skerry.tasks import _image
 from skerry.tasks.decoders import Value
 from skerry.tasks.steps import Layout, Normalize, TopK
 from skerry.tasks.task import Task, TaskKind, task_to_toml
 from tests import models
+from tests.operators import operator_library, operator_net
 from tests.reports import BARE, FULL
+from tests.twins import twin
 
 Capture = pytest.CaptureFixture[str]
 Ask = Callable[..., Any]
@@ -118,6 +121,43 @@ def test_compare_names_what_refuses(ask: Ask, capsys: Capture) -> None:
     assert "reference" in seen(capsys, "compare", "mlp.onnx", "--repeats", "1")
 
 
+def test_other_formats(ask: Ask, capsys: Capture) -> None:
+    """Each is inspected, and compared on the runtimes that take it."""
+    folder = Path()
+    for wanted, runs in (
+        (ModelFormat.TFLITE, ["litert", "openvino"]),
+        (ModelFormat.NCNN, ["ncnn"]),
+    ):
+        name = twin(wanted, folder).path.name
+        found = ask("inspect", name)
+        assert (found["model"]["format"], found["opset"]) == (wanted, None)
+        assert f"{name}, " in seen(capsys, "inspect", name)
+        rows = ask("compare", name, "--repeats", "1")["rows"]
+        assert [row["runtime"] for row in rows] == runs
+        assert all(row["refusal"] == "" for row in rows)
+        words = ["compare", name, "--repeats", "1", "--runtime", "onnxruntime"]
+        (row,) = ask(*words)["rows"]
+        assert f"takes ONNX files, {name} is {wanted.label}" in row["refusal"]
+    text = (folder / "twin.param").read_text().replace("0=8 1=8 2=3", "")
+    (folder / "twin.param").write_text(text)
+    assert "--shape x=" in ask("inspect", "twin.param")["hint"]
+    found = ask("inspect", "twin.param", "--shape", "1x3x8x8")
+    assert found["model"]["inputs"][0]["shape"] == [1, 3, 8, 8]
+
+
+def test_compare_with_providers_and_libraries(ask: Ask, capsys: Capture) -> None:
+    """They are onnxruntime's: the other says that it has none."""
+    Path("inverse.onnx").write_bytes(operator_net())
+    words = ["compare", "inverse.onnx", "--repeats", "1", "--provider", "cuda"]
+    rows = ask(*words, "--library", str(operator_library()))["rows"]
+    assert rows[0]["refusal"] == ""
+    assert rows[0]["fallbacks"] == ["cuda is not in this build of onnxruntime"]
+    said = seen(capsys, *words, "--library", str(operator_library()))
+    assert "onnxruntime: cuda is not in this build of onnxruntime" in said
+    assert "openvino has no execution providers" in rows[1]["refusal"]
+    assert ask(*words[:-1], "cdua")["hint"] == "Did you mean 'cuda'?"
+
+
 def test_evaluate(ask: Ask, capsys: Capture) -> None:
     """A model is scored; against another one with a paired interval."""
     words = ["evaluate", "mlp.onnx", "rows.npz", "--task", "task.toml"]
@@ -168,7 +208,7 @@ def test_evaluate_under_conditions(ask: Ask, folder: Path, capsys: Capture) -> N
     assert error["code"] == "UsageError"
     arrays = ["evaluate", "mlp.onnx", "rows.npz", "--task", "task.toml"]
     error = ask(*arrays, "--conditions", "dark")
-    assert "samples are arrays" in error["what"]
+    assert "spoils pictures" in error["what"]
 
 
 def test_evaluate_in_the_labels_own_unit(
@@ -325,7 +365,7 @@ def test_a_disk_that_refuses(
 def test_runtimes_are_listed(ask: Ask, capsys: Capture) -> None:
     """Each registered one, with its version, for people too."""
     rows = {row["name"]: row for row in ask("runtime", "ls")["runtimes"]}
-    assert {"null", "onnxruntime", "openvino"} <= set(rows)
+    assert {"litert", "ncnn", "null", "onnxruntime", "openvino"} <= set(rows)
     assert rows["onnxruntime"]["version"]
     assert "onnxruntime" in seen(capsys, "runtime", "ls")
 

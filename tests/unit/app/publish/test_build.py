@@ -11,16 +11,20 @@ from skerry.app.publish.build import make_release
 from skerry.core.budget import Budget
 from skerry.core.clock import FakeClock
 from skerry.core.errors import DataError, ModelError, UsageError
-from skerry.core.model import Model
+from skerry.core.model import Model, ModelFormat
+from skerry.core.release import LIBRARIES_LEVEL, Manifest
 from skerry.core.seams import LoadOptions
 from skerry.graph import open_model
-from skerry.runtimes import get_runtime
+from skerry.runtimes import DEFAULT_RUNTIMES, get_runtime, open_any
+from skerry.runtimes.libraries import machine_abi
 from skerry.tasks.golden import check_golden, parse_golden
 from skerry.tasks.samples import MemorySource, Sample
 from skerry.tasks.steps import Softmax, TopK
 from skerry.tasks.task import Task, TaskKind, parse_task
 from tests.contents import gallery_bytes
 from tests.models import model_bytes
+from tests.operators import FOREIGN_LIBRARY, operator_library, operator_net
+from tests.twins import inputs_for, twin
 
 TASK = Task(
     kind=TaskKind.CLASSIFICATION,
@@ -181,3 +185,58 @@ def test_what_cannot_be_released_is_told(
     )
     with pytest.raises(ModelError, match="no output in common"):
         make(golden_from=other)
+
+
+def test_libraries_are_parts_of_the_release(tmp_path: Path) -> None:
+    """Each for the machine it says; golden outputs are made with those for here."""
+    path = tmp_path / "inverse.onnx"
+    path.write_bytes(operator_net())
+    foreign = tmp_path / "foreign.so"
+    foreign.write_bytes(FOREIGN_LIBRARY)
+    model = open_model(path)
+    samples = MemorySource(samples=(Sample(inputs={"x": EYE}, label=0, name="eye"),))
+
+    def make(*libraries: Path) -> tuple[Manifest, dict[str, bytes]]:
+        return make_release(
+            "inverse", 1, model, TASK, samples, golden_from=model, libraries=libraries
+        )
+
+    manifest, blobs = make(foreign, operator_library())
+    abis = [library.abi for library in manifest.models[0].libraries]
+    assert abis == ["linux-riscv64", machine_abi()]
+    assert manifest.requires == LIBRARIES_LEVEL
+    parts = manifest.blobs("any")
+    assert blobs[parts["library.0"].sha256] == FOREIGN_LIBRARY
+    assert blobs[parts["library.1"].sha256] == operator_library().read_bytes()
+    with pytest.raises(ModelError, match="Inverse"):
+        make(foreign)
+    with pytest.raises(UsageError, match="is not a shared library"):
+        make(path)
+    with pytest.raises(UsageError, match="cannot be read"):
+        make(tmp_path / "none.so")
+
+
+@pytest.mark.parametrize("wanted", [ModelFormat.TFLITE, ModelFormat.NCNN])
+def test_other_formats_are_released_as_one_file(
+    wanted: ModelFormat, tmp_path: Path
+) -> None:
+    """It says how it is written, and loads from what was released alone."""
+    model = twin(wanted, tmp_path)
+    samples = MemorySource(
+        samples=tuple(
+            Sample(inputs=inputs_for(model, seed), label=0, name=str(seed))
+            for seed in range(4)
+        )
+    )
+    runtime = DEFAULT_RUNTIMES[wanted]
+    manifest, blobs = make_release(
+        "twin", 1, model, TASK, samples, golden_from=model, runtime=runtime
+    )
+    (released,) = manifest.models
+    assert (released.format, released.runtime) == (wanted, runtime)
+    assert manifest.requires == 1
+    path = tmp_path / "slot.onnx"
+    path.write_bytes(blobs[released.blob.sha256])
+    session = get_runtime(runtime).load(open_any(path), LoadOptions())
+    golden = parse_golden(blobs[manifest.golden.sha256], name="golden")
+    assert check_golden(session, golden).is_ok

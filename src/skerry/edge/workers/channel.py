@@ -47,17 +47,24 @@ class Channel:
 
     Attributes:
         theirs: The worker's end, to be sent to it and then closed.
+
+    Raises:
+        OSError: There is no memory, or no descriptor, left.
     """
 
     def __init__(self, loaded: Loaded, *, limit_s: float) -> None:
         self._loaded = loaded
         self._names = [spec.name for spec in loaded.outputs]
         self._dtypes = [np.dtype(spec.dtype) for spec in loaded.inputs]
-        self._inputs = Segment.create(_first_bytes(loaded.inputs))
-        self._outputs = Segment.create(_first_bytes(loaded.outputs))
-        self._socket, self.theirs = socket.socketpair(
-            socket.AF_UNIX, socket.SOCK_SEQPACKET
-        )
+        with contextlib.ExitStack() as made:
+            self._inputs = Segment.create(_first_bytes(loaded.inputs))
+            made.callback(self._inputs.close)
+            self._outputs = Segment.create(_first_bytes(loaded.outputs))
+            made.callback(self._outputs.close)
+            self._socket, self.theirs = socket.socketpair(
+                socket.AF_UNIX, socket.SOCK_SEQPACKET
+            )
+            made.pop_all()
         # The kernel's own time limit: one system call an inference less than poll.
         whole_s = int(limit_s)
         limit = struct.pack("@ll", whole_s, int((limit_s - whole_s) * 1e6))

@@ -205,7 +205,7 @@ class WorkerSession:
         if worker is not None:
             return worker
         with self._loading:
-            while self._worker is None:
+            while (worker := self._worker) is None:
                 if self._is_closed:
                     raise closed(self._runtime, self._model)
                 pause_s = self._crashes.pause_s(self._clock.wall_s())
@@ -215,7 +215,7 @@ class WorkerSession:
                         hint=f"The next is tried in {pause_s:.0f} s.",
                     )
                 self._reload()
-            return self._worker
+            return worker
 
     def _reload(self) -> None:
         try:

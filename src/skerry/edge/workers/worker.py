@@ -207,7 +207,13 @@ class Worker:
 
     def _open(self) -> Channel:
         """Open one more channel; the process answers it with a thread of its own."""
-        channel = Channel(self._loaded, limit_s=self._limits.run_s)
+        try:
+            channel = Channel(self._loaded, limit_s=self._limits.run_s)
+        except OSError as error:
+            raise RuntimeFailure(
+                f"no memory can be shared with a worker: {error.strerror}",
+                hint="Allow the gateway more open files, or more memory.",
+            ) from error
         try:
             with self._lock:
                 message = write_message(Open())

@@ -60,15 +60,15 @@ class GatedSession(NullSession):
 
     def _multiply(self, inputs: Tensors) -> dict[str, Array]:
         assert not self.is_closed, "a closed session was run"
+        seen = self.interruptions  # before a test can know that it has begun
         self.begun.append(inputs["x"])
-        self._wait()
+        self._wait(seen)
         if self.fault is not None:
             raise self.fault
         return {"y": inputs["x"] * np.float32(self.gain)}
 
-    def _wait(self) -> None:
+    def _wait(self, seen: int) -> None:
         with self._gate:
-            seen = self.interruptions
             is_over = self._gate.wait_for(
                 lambda: self._is_free or self._passes or self.interruptions > seen,
                 PATIENCE_S,

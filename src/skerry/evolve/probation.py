@@ -16,8 +16,9 @@ model may well differ, a better one above all; what is looked for is ruin:
   Index", Western Michigan University 2018): that sets the least alarm, at
   `SIGNIFICANCE` a look.
 - **Spread**: the outputs vary a hundred times less than those of the release before
-  do: whatever comes in, the same comes out. For normal outputs of one spread, the
-  F-test gives this less than `SIGNIFICANCE` from 6 pairs on.
+  do, and by a hundredth of their own mean at most: whatever comes in, the same comes
+  out. For normal outputs of one spread, the F-test gives this less than `SIGNIFICANCE`
+  from 6 pairs on.
 
 A pair that repeats the one before it is not counted: a still picture is one sample.
 """
@@ -47,7 +48,7 @@ AS_OFTEN = 0.8
 """What the release before did this many times as often is no fault of the new one."""
 
 _MOST_CLASSES = 10
-_COLLAPSED = 1e-4
+_COLLAPSED = 0.01
 _STILL = 1e-6
 _Z_OF_SIGNIFICANCE = 4.7534
 
@@ -95,14 +96,16 @@ class Spread:
 
     Attributes:
         n: Number of pairs that are no repetition.
-        mean: Mean level of the release before.
-        before: The variance of its levels.
-        after: That of the release on probation.
+        mean_before: Mean level of the release before.
+        before: The standard deviation of its levels.
+        mean_after: Mean level of the release on probation.
+        after: The standard deviation of its levels.
     """
 
     n: int
-    mean: float
+    mean_before: float
     before: float
+    mean_after: float
     after: float
 
 
@@ -234,9 +237,14 @@ class _Spread:
 
     def figures(self) -> Spread:
         n = max(1, self._n - 1)
-        before, after = self._sums
-        mean = self._means[0]
-        return Spread(n=self._n, mean=mean, before=before / n, after=after / n)
+        before, after = (math.sqrt(max(0.0, each / n)) for each in self._sums)
+        return Spread(
+            n=self._n,
+            mean_before=self._means[0],
+            before=before,
+            mean_after=self._means[1],
+            after=after,
+        )
 
 
 def judge(figures: Figures, limits: ProbationLimits) -> str:
@@ -347,8 +355,12 @@ def _judge_classes(crowds: Mapping[str, Crowd], limit: float) -> str:
 
 def _judge_spreads(spreads: Mapping[str, Spread]) -> str:
     for name, spread in sorted(spreads.items()):
-        varied = math.sqrt(spread.before) > _STILL * abs(spread.mean)
-        collapsed = spread.after < _COLLAPSED * spread.before
+        varied = spread.before > _STILL * abs(spread.mean_before)
+        # An output of another scale is another model; one that stands still is none.
+        stands = spread.after <= max(
+            _COLLAPSED * abs(spread.mean_after), _STILL * spread.before
+        )
+        collapsed = stands and spread.after < _COLLAPSED * spread.before
         if spread.n >= FEWEST_ANSWERS and varied and collapsed:
             return f"its output {name[:80]!r} is all but the same whatever comes in"
     return ""

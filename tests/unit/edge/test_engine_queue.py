@@ -201,8 +201,9 @@ def test_an_inference_that_hangs_is_interrupted(tmp_path: Path) -> None:
         await until(lambda: len(session.begun) == 2)
         session.open()
         assert (await behind).release.version == 1
+        await until(lambda: bench.engine.figures("meter").failed == 1)
         figures = bench.engine.figures("meter")
-        assert (figures.late, figures.failed, figures.interrupted) == (1, 1, 1)
+        assert (figures.late, figures.interrupted) == (1, 1)
 
     _run(tmp_path, story, kind=InterruptibleSession, clock=FakeClock())
 
@@ -250,7 +251,7 @@ def test_who_shares_the_fate_of_what_hung_is_run_again(tmp_path: Path) -> None:
         session.open()
         answer = await innocent
         np.testing.assert_array_equal(answer.outputs["y"], X[:, :1] * 0 + [[11] * 4])
-        assert bench.engine.figures("meter").failed == 1
+        await until(lambda: bench.engine.figures("meter").failed == 1)
 
     _run(tmp_path, story, kind=InterruptibleSession, clock=FakeClock(), threads=2)
 

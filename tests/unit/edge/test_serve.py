@@ -411,6 +411,6 @@ def test_bodies_together_are_bounded(tmp_path: Path) -> None:
         assert (await ask(app, "POST", INFER, body[:-1])).status == 400
         assert (await ask(app, "POST", INFER, body * 2)).status == 413
         assert (await ask(app, "POST", INFER, body)).status == 200
-        assert app._held_bytes == 0  # type: ignore[attr-defined]
+        assert app._service._held_bytes == 0  # type: ignore[attr-defined]
 
     _serve(tmp_path, story, run_s=0.05, largest_body_bytes=len(json_body()) + 5)

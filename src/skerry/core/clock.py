@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import asyncio
+
+
+class Alarm(Protocol):
+    """A call that is still to come."""
+
+    def cancel(self) -> object:
+        """Forget it; once it was made, nothing happens."""
+        ...
 
 
 class Clock(Protocol):
@@ -26,6 +35,10 @@ class Clock(Protocol):
 
     async def sleep(self, seconds: float) -> None:
         """Let the event loop go on for this long."""
+        ...
+
+    def call_later(self, seconds: float, call: Callable[[], object]) -> Alarm:
+        """Have the running event loop call something after this long."""
         ...
 
 
@@ -49,6 +62,12 @@ class SystemClock:
         import asyncio
 
         await asyncio.sleep(seconds)
+
+    def call_later(self, seconds: float, call: Callable[[], object]) -> Alarm:
+        """Set a timer of the running event loop."""
+        import asyncio
+
+        return asyncio.get_running_loop().call_later(seconds, call)
 
 
 class FakeClock:
@@ -92,6 +111,18 @@ class FakeClock:
         woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._sleepers.append((self._wall_s + seconds, woken))
         await woken
+
+    def call_later(self, seconds: float, call: Callable[[], object]) -> Alarm:
+        """Call it once the test has let this much time pass."""
+        import asyncio
+
+        woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        woken.add_done_callback(lambda ended: ended.cancelled() or call())
+        if seconds <= 0:
+            woken.set_result(None)
+        else:
+            self._sleepers.append((self._wall_s + seconds, woken))
+        return woken
 
     def next_wake_s(self) -> float | None:
         """When the first of those asleep wakes, on `wall_s`; None if nobody sleeps."""

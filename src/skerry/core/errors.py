@@ -12,7 +12,7 @@ SkerryError
 ├── StateError           30   the machine we run on, or a bug of ours
 │   ├── StorageError     31   the disk: full, read-only, not permitted
 │   ├── ToolchainError   32   an isolated environment: not installed, or its tool failed
-│   ├── ConflictError    33   what was changed has changed since it was read
+│   ├── ConflictError    33   somebody else changes it, or has since it was read
 │   ├── BusyError        34   more was asked at once than is taken in: later it may work
 │   └── LateError        35   no answer within the time that it was of use
 ├── MissingExtraError    40   the installation: an optional part is not there
@@ -120,15 +120,25 @@ class ToolchainError(StateError):
 
 
 class ConflictError(StateError):
-    """Something changed since it was read: read it again, then change it."""
+    """Somebody else changes it now, or has since it was read: look again first."""
 
     exit_code = 33
 
 
 class BusyError(StateError):
-    """More is asked at once than is taken in; a little later it may work."""
+    """More is asked at once than is taken in; a little later it may work.
+
+    Args:
+        what: One line: how much was asked, how much is taken in.
+        hint: One line: what the one who asked can do about it.
+        retry_after_s: After how long it is worth asking again, in seconds.
+    """
 
     exit_code = 34
+
+    def __init__(self, what: str, *, hint: str, retry_after_s: float = 1.0) -> None:
+        super().__init__(what, hint=hint)
+        self.retry_after_s = retry_after_s
 
 
 class LateError(StateError):

@@ -105,6 +105,7 @@ class Manifest:
         golden: Golden samples (`skerry.golden/1`), made by the uncompressed model.
         task: Pre- and post-processing and labels (`skerry.task/1`, TOML).
         drift: What embeddings and confidences were like (`skerry.drift/1`), or None.
+        gallery: Whom a task with `embed_match` knows (an `.npz`), or None.
         budget: What must hold, on the device as on the bench.
         input_schema: Version of what goes in; producers and consumers compare it.
         requires: The lowest `AGENT_LEVEL` that understands this release.
@@ -119,6 +120,7 @@ class Manifest:
     task: Blob
     budget: Budget = field(default_factory=Budget)
     drift: Blob | None = None
+    gallery: Blob | None = None
     input_schema: str = "1"
     requires: int = 1
     notes: str = ""
@@ -141,6 +143,7 @@ class Manifest:
             "golden": self.golden,
             "task": self.task,
             "drift": self.drift,
+            "gallery": self.gallery,
         }
         return {role: blob for role, blob in found.items() if blob is not None}
 
@@ -161,7 +164,7 @@ def read_manifest(content: bytes, *, name: str = "the manifest") -> Manifest:
     check_name(manifest.name, kind="release")
     blobs = [model.blob for model in manifest.models]
     blobs += [manifest.golden, manifest.task]
-    blobs += [manifest.drift] if manifest.drift else []
+    blobs += [blob for blob in (manifest.drift, manifest.gallery) if blob]
     if manifest.version < 1 or not manifest.models:
         raise DataError(
             f"{name} has version {manifest.version} and {len(manifest.models)} models",

@@ -39,6 +39,7 @@ from skerry.edge.update_steps import (
     UpdateSteps,
     refusal_of,
 )
+from skerry.evolve.probation import Figures
 from skerry.evolve.update import step
 from skerry.evolve.update_state import (
     Action,
@@ -47,7 +48,6 @@ from skerry.evolve.update_state import (
     Event,
     Facts,
     Failed,
-    Figures,
     Keep,
     Phase,
     Refused,
@@ -395,13 +395,7 @@ class Agent:
     def _figures(self, name: str) -> Figures:
         if self._engine.active(name) is None:
             return Figures()
-        counted = self._engine.figures(name)
-        return Figures(
-            requests=counted.requests,
-            failed=counted.failed,
-            late=counted.late,
-            not_finite=counted.not_finite,
-        )
+        return self._engine.figures(name).on_probation
 
     def _note_serving(self, name: str) -> None:
         served: Json = None

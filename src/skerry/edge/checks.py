@@ -10,18 +10,21 @@ energy a meter: both are proven on the bench.
   while a neighbour's burst spoils one window and not the best of five.
 - **Memory** is the growth of this process's share of physical memory over loading and
   the first inference. It is a lower bound: what the runtime shares between sessions,
-  and what other releases freed in the meantime, is not in it.
+  and what other releases freed in the meantime, is not in it. A session that runs in a
+  process of its own says itself how much that one takes.
 """
 
 from __future__ import annotations
 
 import itertools
 import logging
+import math
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -35,7 +38,7 @@ from skerry.core.errors import (
     StateError,
     UsageError,
 )
-from skerry.core.model import Model, ModelFormat
+from skerry.core.model import Model, ModelFormat, TensorSpec
 from skerry.core.release import Reason
 from skerry.core.seams import Array, LoadOptions, Runtime, Session, Tensors
 from skerry.edge.installed import Installed
@@ -69,14 +72,37 @@ class Findings:
         size_bytes: Of the model file.
         latency_ms: Mean time of one inference in the best window, or None where the
             budget says nothing of it.
-        memory_bytes: Growth of this process over loading and the first inference, or
-            None where the budget says nothing of it.
+        memory_bytes: What loading and the first inference took, or None where the
+            budget says nothing of it.
+        tolerance: Largest error that the golden samples allow.
+        changes: What it takes or gives otherwise than the release that serves, a
+            sentence each; producers and consumers of both are to look at them.
     """
 
     golden_error: float
     size_bytes: int
     latency_ms: float | None
     memory_bytes: int | None
+    tolerance: float = 0.0
+    changes: tuple[str, ...] = ()
+
+
+class _WorkerFigures(Protocol):
+    """What a session that runs in a process of its own tells of it."""
+
+    @property
+    def rss_bytes(self) -> int:
+        """Its memory now."""
+        ...
+
+
+@runtime_checkable
+class _Isolated(Protocol):
+    """A session that runs in a process of its own."""
+
+    def figures(self) -> _WorkerFigures:
+        """Tell of the process."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -87,11 +113,13 @@ class Prepared:
         installed: The release.
         session: Its model, loaded.
         findings: What was measured.
+        typical_s: How long the quickest of its golden samples took.
     """
 
     installed: Installed
     session: Session
     findings: Findings
+    typical_s: float = 0.0
 
     def close(self) -> None:
         """Give the session back: the release will not serve after all."""
@@ -103,6 +131,7 @@ def prepare(
     *,
     runtimes: GetRuntime,
     clock: Clock,
+    serving: Installed | None = None,
     limit_s: float = LIMIT_S,
 ) -> Prepared:
     """Load a release and check it, in a thread of its own.
@@ -114,12 +143,13 @@ def prepare(
         installed: The release, whose files have been verified.
         runtimes: Finds a runtime by name.
         clock: What measures latency.
+        serving: What serves under its name now, to be compared with, or None.
         limit_s: Most seconds that all of it may take, by this machine's clock.
 
     Raises:
         RefusedError: It does not hold here what it promises; `reason` says which.
     """
-    check = _Check(installed, runtimes, clock)
+    check = _Check(installed, runtimes, clock, serving)
     ended: Future[Prepared] = Future()
 
     def run() -> None:
@@ -153,9 +183,15 @@ class _Check:
     """The check of one release, from its size to its latency."""
 
     def __init__(
-        self, installed: Installed, runtimes: GetRuntime, clock: Clock
+        self,
+        installed: Installed,
+        runtimes: GetRuntime,
+        clock: Clock,
+        serving: Installed | None,
     ) -> None:
         self.is_loaded = False
+        self._serving = serving
+        self._typical_s = math.inf
         self._installed = installed
         self._runtimes = runtimes
         self._clock = clock
@@ -170,7 +206,9 @@ class _Check:
         self.is_loaded = True
         try:
             self._run(session, golden.samples[0].inputs)
-            memory_bytes = self._check_memory(before_bytes) if wants_memory else None
+            memory_bytes = None
+            if wants_memory:
+                memory_bytes = self._check_memory(session, before_bytes)
             error = self._check_golden(session, golden)
             latency_ms = self._check_latency(session, golden)
         except BaseException:
@@ -181,9 +219,29 @@ class _Check:
             size_bytes=size_bytes,
             latency_ms=latency_ms,
             memory_bytes=memory_bytes,
+            tolerance=golden.tolerance,
+            changes=self._changes(),
         )
-        log.info("release.prepared", extra={"release": str(self._installed.id)})
-        return Prepared(installed=self._installed, session=session, findings=findings)
+        log.info(
+            "release.prepared",
+            extra={"release": str(self._installed.id), "changes": findings.changes},
+        )
+        return Prepared(
+            installed=self._installed,
+            session=session,
+            findings=findings,
+            typical_s=self._typical_s,
+        )
+
+    def _changes(self) -> tuple[str, ...]:
+        """What the signature has otherwise than that of what serves."""
+        if self._serving is None:
+            return ()
+        old, new = self._serving.model, self._installed.model
+        return (
+            *_changes_of("input", old.inputs, new.inputs),
+            *_changes_of("output", old.outputs, new.outputs),
+        )
 
     def _refuse(
         self,
@@ -305,8 +363,11 @@ class _Check:
                 allowed=self._budget.memory_bytes,
             ) from error
 
-    def _check_memory(self, before_bytes: int) -> int:
-        grown_bytes = max(0, self._memory_bytes() - before_bytes)
+    def _check_memory(self, session: Session, before_bytes: int) -> int:
+        if isinstance(session, _Isolated):
+            grown_bytes = session.figures().rss_bytes
+        else:
+            grown_bytes = max(0, self._memory_bytes() - before_bytes)
         allowed = self._budget.memory_bytes
         if allowed is not None and grown_bytes > allowed:
             raise self._refuse(
@@ -322,7 +383,9 @@ class _Check:
     def _check_golden(self, session: Session, golden: Golden) -> float:
         worst, which, n_beyond = 0.0, "", 0
         for sample in golden.samples:
+            began_s = self._clock.wall_s()
             outputs = self._run(session, sample.inputs)
+            self._typical_s = min(self._typical_s, self._clock.wall_s() - began_s)
             self._check_outputs(session, outputs)
             # Numbers near the end of float64 overflow when squared: then they differ.
             with np.errstate(all="ignore"):
@@ -388,3 +451,18 @@ class _Check:
             if count >= most or (count >= fewest and elapsed_s >= WINDOW_S):
                 break
         return elapsed_s * 1000 / count
+
+
+def _changes_of(
+    kind: str, old: tuple[TensorSpec, ...], new: tuple[TensorSpec, ...]
+) -> list[str]:
+    before = {spec.name: spec for spec in old}
+    after = {spec.name: spec for spec in new}
+    changes = [f"{kind} {spec} is gone" for spec in old if spec.name not in after]
+    for spec in new:
+        was = before.get(spec.name)
+        if was is None:
+            changes.append(f"{kind} {spec} is new")
+        elif was != spec:
+            changes.append(f"{kind} {was} has become {spec}")
+    return changes

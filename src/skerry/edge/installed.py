@@ -16,7 +16,8 @@ class Installed:
     Attributes:
         manifest: What was signed.
         model: The model of it that is for this gateway.
-        files: Where each blob lies, by role (`model`, `golden`, `task`, `drift`).
+        files: Where each blob lies, by role (`model`, `golden`, `task`, `drift`,
+            `gallery`).
     """
 
     manifest: Manifest

@@ -1,14 +1,15 @@
-"""A release in memory: its session, its threads, its queue and its figures."""
+"""A release in memory: its session, its threads, its line of requests, its figures."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import queue
 import statistics
 import threading
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -23,11 +24,38 @@ from skerry.core.errors import (
 from skerry.core.release import ReleaseId
 from skerry.core.seams import Array, Session, Tensors
 from skerry.edge.installed import Installed
+from skerry.edge.queueing import BACKGROUND, Line, Make, Request
+from skerry.edge.turns import Turns
+from skerry.evolve.probation import Figures, PairFigures
 
 log = logging.getLogger(__name__)
 
 REMEMBERED = 512
 """Number of inferences whose time is remembered."""
+
+HANG_GRACE_S = 0.02
+"""An inference is interrupted so long after its deadline, if it is one that hangs."""
+
+HANG_TIMES = 10
+"""It hangs if it has run for so many times as long as is usual, ..."""
+
+HANG_LEAST_S = 0.1
+"""... and for so long. A client that asks for an answer in no time kills nothing."""
+
+LONGEST_TURN_S = 5.0
+"""An inference without a deadline keeps its turn on the CPUs for so long at most."""
+
+MOST_COMPARED = 8
+"""Most requests of others that wait for a release to run them too."""
+
+
+@runtime_checkable
+class Interruptible(Protocol):
+    """A session whose inference can be stopped."""
+
+    def interrupt(self) -> None:
+        """Stop what runs, from any thread; the `run` under way raises."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -59,8 +87,13 @@ class ServingFigures:
         late: Without an answer at their deadline.
         not_finite: Answered finite inputs with NaN or infinities.
         latency_ms: Median time of the last inferences, or None where there was none.
+        busy: Turned away, as too many waited; they are not among the requests.
+        interrupted: Whose inference hung and was stopped; they failed, too.
+        waiting: Taken in and not begun.
+        running: Begun and not ended.
         before: The same of the release that it took the place of, while that one is
             kept, else None.
+        pairs: What both made of the same requests.
     """
 
     release: ReleaseId
@@ -69,27 +102,40 @@ class ServingFigures:
     late: int
     not_finite: int
     latency_ms: float | None
+    busy: int = 0
+    interrupted: int = 0
+    waiting: int = 0
+    running: int = 0
     before: ServingFigures | None = None
+    pairs: PairFigures = field(default_factory=PairFigures)
 
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Request:
-    inputs: Tensors
-    due_s: float | None
-    answered: asyncio.Future[Answer]
+    @property
+    def on_probation(self) -> Figures:
+        """What of it is judged on probation."""
+        return Figures(
+            requests=self.requests,
+            failed=self.failed,
+            late=self.late,
+            not_finite=self.not_finite,
+            before=self.before.on_probation if self.before else None,
+            pairs=self.pairs,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Outcome:
-    answer: Answer | None = None
+    """How an inference ended; all empty where it was not run."""
+
+    answer: Any = None
     error: SkerryError | None = None
+    latency_ms: float | None = None
     is_finite: bool = True
 
 
 class Loaded:
     """A release that takes requests, each run on one of its own threads.
 
-    The threads are its own so that an inference that hangs, which nothing can
+    The threads are its own so that an inference that hangs, which few runtimes can
     interrupt, holds up no other release: not even the one it is rolled back to. All
     methods belong to the thread of the event loop.
 
@@ -97,8 +143,11 @@ class Loaded:
         installed: The release.
         session: Its model, loaded; it is closed with the release.
         clock: What measures time.
+        turns: Where its requests wait for the CPUs.
         threads: How many inferences run at once.
         max_waiting: How many more requests may wait.
+        typical_s: How long an inference takes, as far as is known.
+        tolerance: Largest distance of outputs that its golden samples allow.
     """
 
     def __init__(
@@ -107,31 +156,44 @@ class Loaded:
         session: Session,
         *,
         clock: Clock,
+        turns: Turns,
         threads: int,
         max_waiting: int,
+        typical_s: float = 0.0,
+        tolerance: float = 0.0,
     ) -> None:
         self.installed = installed
+        self.tolerance = tolerance
         self._session = session
+        self._interruptible = session if isinstance(session, Interruptible) else None
         self._clock = clock
-        self._capacity = threads + max_waiting
-        self._pending = 0
-        self._is_retired = False
+        self._turns = turns
+        self._line: Line = turns.join(
+            installed.id.name,
+            threads=threads,
+            max_waiting=max_waiting,
+            typical_s=typical_s,
+        )
         self._closing = threading.Lock()
         self._requests = self._failed = self._late = self._not_finite = 0
+        self._busy = self._compared = 0
+        self._interrupting = 0  # twice the interruptions; odd while one is under way
         self._latencies_ms: deque[float] = deque(maxlen=REMEMBERED)
-        self._waiting: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         for _ in range(threads):
             # Daemons: an inference that hangs must not keep the program from ending.
             threading.Thread(
                 target=self._work, name=f"skerry-{installed.id}", daemon=True
             ).start()
 
-    async def infer(self, inputs: Tensors, *, due_s: float | None) -> Answer:
+    async def infer(
+        self, inputs: Tensors, *, due_s: float | None, priority: int = 0
+    ) -> Answer:
         """Run one inference.
 
         Args:
             inputs: One array an input.
             due_s: When the answer is of no more use, on the clock; None: never.
+            priority: Higher ones go first.
 
         Raises:
             BusyError: As many requests wait as may.
@@ -140,42 +202,72 @@ class Loaded:
             DataError: The inputs do not fit the model.
             RuntimeFailure: The runtime failed.
         """
-        if self._pending >= self._capacity:
-            raise BusyError(
-                f"{self.installed.id} has {self._pending} requests to answer, "
-                f"expected fewer than {self._capacity}",
-                hint="Ask again in a second, or less often.",
-            )
+        now_s = self._clock.wall_s()
         answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        request = Request(
+            inputs,
+            answered=answered,
+            make=self._answer,
+            arrived_s=now_s,
+            due_s=due_s,
+            priority=priority,
+        )
+        self._put(request)
         self._requests += 1
-        self._pending += 1
-        self._waiting.put(_Request(inputs=inputs, due_s=due_s, answered=answered))
-        if due_s is None:
-            return await answered
-        return await self._await_until(due_s, answered)
-
-    async def _await_until(
-        self, due_s: float, answered: asyncio.Future[Answer]
-    ) -> Answer:
-        left_s = due_s - self._clock.wall_s()
-        alarm = asyncio.ensure_future(self._clock.sleep(left_s))
-        try:
-            await asyncio.wait((answered, alarm), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            alarm.cancel()
-            if not answered.done():
-                answered.cancel()
-        if answered.cancelled():
-            self._late += 1
-            raise LateError(
-                f"{self.installed.id} did not answer within the deadline",
-                hint="Allow more time, or ask less often.",
+        if due_s is not None:
+            request.alarm = self._clock.call_later(
+                due_s - now_s, partial(self._expire, request)
             )
-        return answered.result()
+        elif self._turns.is_limited:
+            self._watch_turn(request, LONGEST_TURN_S)
+        try:
+            return await answered
+        except asyncio.CancelledError:
+            if answered.cancelled():
+                self._withdraw(request)
+            else:
+                answered.exception()  # it came too late to be told
+            raise
 
-    def figures(self, before: Loaded | None = None) -> ServingFigures:
+    def compare(
+        self, inputs: Tensors, make: Make, *, is_counted: bool = False
+    ) -> asyncio.Future[Any] | None:
+        """Run another release's request too, in the background.
+
+        Args:
+            inputs: One array an input; nobody else changes them.
+            make: Makes the result of the outputs, on a thread of the release.
+            is_counted: Whether it counts in the figures as any other request.
+
+        Returns:
+            What will hold its result, or its error; None where too many wait already.
+        """
+        if self._compared >= MOST_COMPARED:
+            return None
+        answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        request = Request(
+            inputs,
+            answered=answered,
+            make=make,
+            arrived_s=self._clock.wall_s(),
+            priority=BACKGROUND,
+            is_counted=is_counted,
+            is_beside=True,
+        )
+        if self._turns.put(self._line, request) is not None:
+            return None
+        self._compared += 1
+        self._requests += is_counted
+        if self._turns.is_limited:
+            self._watch_turn(request, LONGEST_TURN_S)
+        return answered
+
+    def figures(
+        self, before: Loaded | None = None, pairs: PairFigures | None = None
+    ) -> ServingFigures:
         """Tell how it serves, beside the release that it took the place of."""
         latencies_ms = self._latencies_ms
+        line = self._line
         return ServingFigures(
             release=self.installed.id,
             requests=self._requests,
@@ -183,42 +275,126 @@ class Loaded:
             late=self._late,
             not_finite=self._not_finite,
             latency_ms=statistics.median(latencies_ms) if latencies_ms else None,
+            busy=self._busy,
+            interrupted=self._interrupting // 2,
+            waiting=line.waiting,
+            running=line.pending - line.waiting,
             before=before.figures() if before else None,
+            pairs=pairs or PairFigures(),
         )
 
     def retire(self) -> None:
         """Close the session as soon as the requests in flight have been answered."""
-        if not self._is_retired:
-            self._is_retired = True
-            self._close_if_idle()
+        self._turns.retire(self._line)
 
-    def _close_if_idle(self) -> None:
-        if self._is_retired and not self._pending:
-            self._waiting.put(None)
+    def _put(self, request: Request) -> None:
+        turned_away = self._turns.put(self._line, request)
+        if turned_away is request:
+            self._busy += 1
+            raise self._busy_error()
+        if turned_away is not None:
+            self._busy += turned_away.is_counted
+            self._requests -= turned_away.is_counted
+            self._finish(turned_away, _Outcome(error=self._busy_error()))
+
+    def _busy_error(self) -> BusyError:
+        line = self._line
+        retry_after_s = line.retry_after_s()
+        return BusyError(
+            f"{self.installed.id} has {line.pending} requests to answer, "
+            f"expected fewer than {line.threads + line.max_waiting}",
+            hint=f"Ask again in {max(1, round(retry_after_s))} s, or less often.",
+            retry_after_s=retry_after_s,
+        )
+
+    def _withdraw(self, request: Request) -> bool:
+        """Take back a request that has not begun; says whether it was one."""
+        if not self._turns.withdraw(self._line, request):
+            return False
+        self._forget(request)
+        return True
+
+    def _expire(self, request: Request) -> None:
+        """At its deadline: its caller is told, and it is dropped if it can be."""
+        if not request.answered.done():
+            self._late += 1
+            request.answered.set_exception(self._late_error())
+        if not self._withdraw(request):
+            request.alarm = self._clock.call_later(
+                HANG_GRACE_S, partial(self._stop, request)
+            )
+
+    def _late_error(self) -> LateError:
+        return LateError(
+            f"{self.installed.id} did not answer within the deadline",
+            hint="Allow more time, or ask less often.",
+        )
+
+    def _stop(self, request: Request) -> None:
+        """Past its deadline: what hangs loses its turn, and is interrupted."""
+        running_s = self._turns.running_s(request)
+        if running_s is None:
+            return
+        longest_s = max(HANG_LEAST_S, HANG_TIMES * self._line.typical_s)
+        if running_s < longest_s:
+            request.alarm = self._clock.call_later(
+                longest_s - running_s, partial(self._stop, request)
+            )
+            return
+        self._turns.give_back(request)
+        log.warning("inference.hangs", extra={"release": str(self.installed.id)})
+        if self._interruptible is not None:
+            self._interrupting += 1
+            try:
+                self._interruptible.interrupt()
+            except Exception:  # a runtime of a third party may raise anything
+                log.exception("inference.not_interrupted")
+            finally:
+                self._interrupting += 1
+
+    def _watch_turn(self, request: Request, left_s: float) -> None:
+        request.alarm = self._clock.call_later(left_s, partial(self._end_turn, request))
+
+    def _end_turn(self, request: Request) -> None:
+        """Without a deadline it may run on, but not keep others from running."""
+        running_s = self._turns.running_s(request) or 0.0
+        if running_s < LONGEST_TURN_S:
+            self._watch_turn(request, LONGEST_TURN_S - running_s)
+        else:
+            self._turns.give_back(request)
 
     def _work(self) -> None:
-        while (request := self._waiting.get()) is not None:
+        jobs = self._line.jobs
+        while (request := jobs.get()) is not None:
             outcome = self._run(request)
+            took_ms = outcome.latency_ms
+            self._turns.end(
+                self._line, request, took_s=None if took_ms is None else took_ms / 1000
+            )
             try:
                 request.answered.get_loop().call_soon_threadsafe(
                     self._finish, request, outcome
                 )
             except RuntimeError:  # the loop was closed: nobody asks any more
-                break
+                log.info("inference.unheard")
             del request, outcome  # their arrays must not wait for the next request
-        self._waiting.put(None)  # for the next thread
+        jobs.put(None)  # for the next thread
         if self._closing.acquire(blocking=False):
             self._session.close()
             log.info("release.closed", extra={"release": str(self.installed.id)})
 
-    def _run(self, request: _Request) -> _Outcome:
+    def _run(self, request: Request) -> _Outcome:
         """Run a request, on a thread of the release; nobody may wait for it by now."""
         began_s = self._clock.wall_s()
         is_late = request.due_s is not None and began_s >= request.due_s
         if is_late or request.answered.done():
             return _Outcome()
         try:
-            outputs = self._session.run(request.inputs)
+            outputs = self._run_twice(request)
+            latency_ms = (self._clock.wall_s() - began_s) * 1000
+            # Of NaN come NaN: who asks with them must not have the release rolled back.
+            is_finite = _are_finite(outputs) or not _are_finite(request.inputs)
+            answer = request.make(outputs, latency_ms)
         except SkerryError as error:
             return _Outcome(error=error)
         except Exception as error:
@@ -227,36 +403,61 @@ class Loaded:
             failure = RuntimeFailure(what, hint="The log says more.")
             failure.__cause__ = error
             return _Outcome(error=failure)
-        answer = Answer(
+        return _Outcome(answer=answer, latency_ms=latency_ms, is_finite=is_finite)
+
+    def _run_twice(self, request: Request) -> dict[str, Array]:
+        """Run it; once more where another's interruption may have hit it."""
+        before = self._interrupting
+        try:
+            return self._session.run(request.inputs)
+        except RuntimeFailure:
+            is_calm = before == self._interrupting and before % 2 == 0
+            if is_calm or request.answered.done():
+                raise
+        return self._session.run(request.inputs)
+
+    def _answer(self, outputs: dict[str, Array], latency_ms: float) -> Answer:
+        return Answer(
             release=self.installed.id,
             blob=self.installed.model.blob.sha256,
             outputs=outputs,
-            latency_ms=(self._clock.wall_s() - began_s) * 1000,
+            latency_ms=latency_ms,
         )
-        # Of NaN come NaN: who asks with them must not have the release rolled back.
-        is_finite = _are_finite(outputs) or not _are_finite(request.inputs)
-        return _Outcome(answer=answer, is_finite=is_finite)
 
-    def _finish(self, request: _Request, outcome: _Outcome) -> None:
+    def _finish(self, request: Request, outcome: _Outcome) -> None:
         """Count an outcome and hand it to whoever still waits; on the loop's thread."""
-        self._pending -= 1
+        self._forget(request)
         answered = request.answered
         if outcome.answer is not None:
-            self._latencies_ms.append(outcome.answer.latency_ms)
-            self._not_finite += not outcome.is_finite
+            if request.is_counted and outcome.latency_ms is not None:
+                self._latencies_ms.append(outcome.latency_ms)
+                self._not_finite += not outcome.is_finite
             if not answered.done():
                 answered.set_result(outcome.answer)
         elif outcome.error is not None:
-            self._failed += not isinstance(outcome.error, DataError)
+            is_fault = not isinstance(outcome.error, (DataError, BusyError))
+            self._failed += is_fault and request.is_counted
             if not answered.done():
                 answered.set_exception(outcome.error)
-        elif not answered.done():
-            answered.cancel()
-        self._close_if_idle()
+        elif not answered.done():  # its thread saw the deadline before its alarm did
+            self._late += request.is_counted
+            answered.set_exception(self._late_error())
+
+    def _forget(self, request: Request) -> None:
+        """Let go of what a request holds that has come to its end."""
+        if request.alarm is not None:
+            request.alarm.cancel()
+            request.alarm = None
+        self._compared -= request.is_beside
 
 
 def _are_finite(tensors: Tensors) -> bool:
-    return all(
-        tensor.dtype.kind != "f" or bool(np.isfinite(tensor).all())
-        for tensor in tensors.values()
-    )
+    """Whether there is neither a NaN nor an infinity, as a rule in one pass."""
+    with np.errstate(all="ignore"):
+        return all(
+            tensor.dtype.kind != "f"
+            # A sum is finite only if all of it is; that of finite numbers may overflow.
+            or bool(np.isfinite(np.add.reduce(tensor, axis=None)))
+            or bool(np.isfinite(tensor).all())
+            for tensor in tensors.values()
+        )

@@ -3,6 +3,7 @@
 ```
 FOLDER/slots.json           the record: skerry.slots/1
 FOLDER/slots/NAME/a|b/      manifest.json model.onnx golden.npz task.toml drift.json
+                            gallery.npz
 ```
 
 The record alone says which slot is active. A slot is written only while the record
@@ -54,6 +55,7 @@ FILE_NAMES = {
     "golden": "golden.npz",
     "task": "task.toml",
     "drift": "drift.json",
+    "gallery": "gallery.npz",
 }
 """The name of each blob's file in a slot, by role."""
 

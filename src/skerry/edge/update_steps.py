@@ -39,6 +39,7 @@ from skerry.core.seams import BlobStore
 from skerry.edge.installed import Installed
 from skerry.edge.slots import Slots
 from skerry.evolve.delta import patch
+from skerry.evolve.probation import Figures
 from skerry.evolve.update_state import Found, Run, Step, Transfer
 
 SPARE_BYTES = 1 << 20
@@ -77,27 +78,12 @@ class Trust(Protocol):
         ...
 
 
-class Figures(Protocol):
+class Counted(Protocol):
     """What the engine counts of a release since its switch."""
 
     @property
-    def requests(self) -> int:
-        """All that were answered or failed."""
-        ...
-
-    @property
-    def failed(self) -> int:
-        """Those that the release failed to answer."""
-        ...
-
-    @property
-    def late(self) -> int:
-        """Those that had no answer at their deadline."""
-        ...
-
-    @property
-    def not_finite(self) -> int:
-        """Answers with NaN or infinities."""
+    def on_probation(self) -> Figures:
+        """What of it is judged on probation."""
         ...
 
 
@@ -129,7 +115,7 @@ class Serving(Protocol):
         """What serves."""
         ...
 
-    def figures(self, name: str) -> Figures:
+    def figures(self, name: str) -> Counted:
         """How it has served since the switch."""
         ...
 

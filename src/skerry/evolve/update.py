@@ -27,6 +27,7 @@ import numpy as np
 
 from skerry.core.documents import Json
 from skerry.core.release import Manifest, Reason, Refusal, ReleaseId
+from skerry.evolve.probation import Figures, judge
 from skerry.evolve.update_state import (
     Action,
     Desired,
@@ -34,7 +35,6 @@ from skerry.evolve.update_state import (
     Event,
     Facts,
     Failed,
-    Figures,
     Found,
     Keep,
     Phase,
@@ -165,19 +165,6 @@ def wait_s(attempt: int, policy: UpdatePolicy, rng: np.random.Generator) -> floa
     """
     doubled = policy.backoff_s * 2.0 ** min(attempt - 1, 30)
     return min(doubled, policy.longest_wait_s) * float(rng.uniform(0.5, 1.0))
-
-
-def judge(figures: Figures, policy: UpdatePolicy) -> str:
-    """Say what is wrong with a release on probation; empty if nothing is."""
-    if figures.not_finite:
-        return f"{figures.not_finite} answers had NaN or infinities"
-    for n, ratio, what in (
-        (figures.failed, policy.failed_ratio, "failed"),
-        (figures.late, policy.late_ratio, "had no answer in time"),
-    ):
-        if n >= policy.least_failed and n > ratio * figures.requests:
-            return f"{n} of {figures.requests} requests {what}"
-    return ""
 
 
 def _restart(state: UpdateState, facts: Facts, now_ms: int) -> Stepped:
@@ -356,7 +343,8 @@ def _watch(state: UpdateState, figures: Figures, now_ms: int) -> Stepped:
     if state.due is not None:
         return _run(state, state.due)
     # Nothing to go back to: a release that fails now and then is better than none.
-    wrong = judge(figures, state.policy) if state.facts.standby is not None else ""
+    is_alone = state.facts.standby is None
+    wrong = "" if is_alone else judge(figures, state.policy.limits)
     if wrong:
         refusal = Refusal(
             release=_release(state), reason=Reason.PROBATION, what=wrong, at_ms=now_ms

@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from skerry.core.documents import Json
 from skerry.core.release import AGENT_LEVEL, ANY_TARGET, Blob, Manifest, Refusal
+from skerry.evolve.probation import Figures, ProbationLimits
 
 
 class Step(StrEnum):
@@ -54,10 +55,7 @@ class UpdatePolicy:
         level: The newest manifests that its agent understands.
         runtimes: What it has installed, or None where only loading will tell.
         probation_s: How long a release serves before it is accepted for good.
-        failed_ratio: Largest fraction of requests that may fail on probation.
-        late_ratio: Largest fraction that may miss their deadline; a busy machine
-            makes some of them late whatever the release.
-        least_failed: Fewer failures than this prove nothing.
+        limits: What it may do until then.
         backoff_s: The first wait after a failure that may pass; it doubles.
         longest_wait_s: The longest wait.
         attempts: How often a failure that nobody foresaw is tried again.
@@ -67,9 +65,7 @@ class UpdatePolicy:
     level: int = AGENT_LEVEL
     runtimes: frozenset[str] | None = None
     probation_s: float = 5.0
-    failed_ratio: float = 0.02
-    late_ratio: float = 0.5
-    least_failed: int = 3
+    limits: ProbationLimits = field(default_factory=ProbationLimits)
     backoff_s: float = 1.0
     longest_wait_s: float = 300.0
     attempts: int = 3
@@ -139,16 +135,6 @@ class Transfer:
     blobs: Mapping[str, Blob]
     delta: Blob | None = None
     delta_from: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figures:
-    """How a release has served since the switch: numbers of requests."""
-
-    requests: int = 0
-    failed: int = 0
-    late: int = 0
-    not_finite: int = 0
 
 
 # Events.

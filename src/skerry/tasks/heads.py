@@ -2,7 +2,7 @@
 
 A head turns a model's outputs into candidates, boxes in pixels of the model's input
 with a score a class; `nms` keeps the best of those that overlap. Numbers that are not
-finite make no candidate.
+finite make no candidate. A model that has both in its graph needs `selected` alone.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ from skerry.tasks.prediction import Prediction
 
 MOST_CANDIDATES = 4096
 """Most candidates, the surest, that `nms` compares."""
+
+LARGEST_CLASS = 1 << 31
+"""Beyond the classes of any detector."""
 
 _Floats = NDArray[np.float64]
 
@@ -299,16 +302,7 @@ class Nms:
                 f"{len(labels)} labels",
                 hint="Give one label a class, in the model's order.",
             )
-        boxes = self._suppress(*self._sure(candidates))
-        counts = Counter(boxes.labels.tolist())
-        name = ", ".join(
-            f"{count} {labels[label] if labels else f'of class {label}'}"
-            for label, count in sorted(counts.items())
-        )
-        confidence = float(boxes.scores.mean()) if len(boxes) else 0.0
-        return Prediction(
-            label=name, name=name or "nothing", confidence=confidence, boxes=boxes
-        )
+        return _predict(self._suppress(*self._sure(candidates)), labels)
 
     def _sure(
         self, candidates: Candidates
@@ -338,6 +332,73 @@ class Nms:
             is_left &= (overlap <= self.iou) | (labels != labels[best])
             is_left[best] = False
         return Boxes(corners=corners[kept], labels=labels[kept], scores=scores[kept])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selected:
+    """Boxes that the model itself has chosen: its graph holds the suppression.
+
+    `skerry.adapt.nms` makes such models out of others.
+
+    Attributes:
+        boxes: Name of the output, [k, 4]: x_min, y_min, x_max, y_max in pixels of the
+            input, the surest first; the first one where empty.
+        scores: Name of the output, [k]; the second one where empty.
+        classes: Name of the output with the indices of classes, [k]; the third one
+            where empty.
+    """
+
+    version: ClassVar[int] = 1
+
+    boxes: str = ""
+    scores: str = ""
+    classes: str = ""
+
+    def read(self, outputs: Mapping[str, Array], labels: Sequence[str]) -> Prediction:
+        """Read one sample's outputs, without the batch axis.
+
+        Raises:
+            DataError: The outputs are not those of such a model, or name classes that
+                the task has not.
+        """
+        names = [*outputs, "", "", ""]
+        corners = _pick(outputs, self.boxes or names[0])
+        scores = _pick(outputs, self.scores or names[1])
+        classes = _pick(outputs, self.classes or names[2])
+        if corners.shape != (*scores.shape, 4) or scores.shape != (classes.size,):
+            raise DataError(
+                f"got boxes of {corners.shape}, scores of {scores.shape} and classes "
+                f"of {classes.shape}; expected k × 4, k and k",
+                hint="Name the three outputs in the selected step.",
+            )
+        is_finite = np.isfinite(np.column_stack([corners, scores, classes])).all(axis=1)
+        corners, scores, classes = (x[is_finite] for x in (corners, scores, classes))
+        most = len(labels) or LARGEST_CLASS
+        if len(classes) and not 0 <= classes.min() <= classes.max() < most:
+            raise DataError(
+                f"the model names classes {classes.min():g} to {classes.max():g}, the "
+                f"task has {most}",
+                hint="Give one label a class, in the model's order.",
+            )
+        order = np.argsort(-scores, kind="stable")
+        boxes = Boxes(
+            corners=corners[order],
+            labels=classes[order].astype(np.int64),
+            scores=scores[order],
+        )
+        return _predict(boxes, labels)
+
+
+def _predict(boxes: Boxes, labels: Sequence[str]) -> Prediction:
+    counts = Counter(boxes.labels.tolist())
+    name = ", ".join(
+        f"{count} {labels[label] if labels else f'of class {label}'}"
+        for label, count in sorted(counts.items())
+    )
+    confidence = float(boxes.scores.mean()) if len(boxes) else 0.0
+    return Prediction(
+        label=name, name=name or "nothing", confidence=confidence, boxes=boxes
+    )
 
 
 def _pick(outputs: Mapping[str, Array], name: str) -> _Floats:

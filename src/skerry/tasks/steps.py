@@ -5,8 +5,10 @@ frozen dataclass whose fields are the parameters. A step's `version` grows when 
 meaning of its parameters changes; a file that asks for a newer one is refused.
 
 Pictures go through the `pre` steps as rows × columns × channels (HWC), RGB, until
-`layout` gives them the model's own order. `post` steps see the scores of one sample,
-without the batch axis; the last of them reads the answer.
+`layout` gives them the model's own order. Time series go through those of
+`skerry.tasks.series` and `skerry.tasks.spectra` as rows × channels, until `reshape`
+does. `post` steps see the scores of one sample, without the batch axis; the last of
+them reads the answer.
 """
 
 from __future__ import annotations
@@ -25,8 +27,11 @@ from skerry.core.seams import Array
 from skerry.tasks import _image
 from skerry.tasks.boxes import Placement
 from skerry.tasks.decoders import Embedding, ReconstructionError, Value
-from skerry.tasks.heads import BoxesScores, Centernet, Fastestdet, Nms, Yolox
+from skerry.tasks.heads import BoxesScores, Centernet, Fastestdet, Nms, Selected, Yolox
+from skerry.tasks.matching import EmbedMatch
 from skerry.tasks.prediction import Prediction
+from skerry.tasks.series import GapFill, Resample, Reshape, Scale, Window
+from skerry.tasks.spectra import BandEnergies, Fft, Mfcc
 
 LARGEST_SIDE = 1 << 14
 """Most rows or columns that a step may be asked to make."""
@@ -35,7 +40,7 @@ _BT601 = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
 
 class PreStep(Protocol):
-    """A step from a picture towards the model's input."""
+    """A step from a picture or a time series towards the model's input."""
 
     version: ClassVar[int]
 
@@ -395,7 +400,19 @@ PRE_STEPS: Mapping[str, type[Any]] = {
     "crop": Crop,
     "normalize": Normalize,
     "layout": Layout,
+    "resample": Resample,
+    "gap_fill": GapFill,
+    "scale": Scale,
+    "window": Window,
+    "fft": Fft,
+    "band_energies": BandEnergies,
+    "mfcc": Mfcc,
+    "reshape": Reshape,
 }
+PICTURE_STEPS = (Resize, Letterbox, Crop, Layout)
+"""Steps that take pictures alone."""
+SERIES_STEPS = (Resample, GapFill, Window, Fft, BandEnergies, Mfcc, Reshape)
+"""Steps that take time series alone; `normalize` and `scale` take both."""
 POST_STEPS: Mapping[str, type[Any]] = {
     "softmax": Softmax,
     "topk": TopK,
@@ -405,7 +422,9 @@ POST_STEPS: Mapping[str, type[Any]] = {
     "fastestdet": Fastestdet,
     "centernet": Centernet,
     "nms": Nms,
+    "selected": Selected,
     "embedding": Embedding,
+    "embed_match": EmbedMatch,
     "value": Value,
     "reconstruction_error": ReconstructionError,
 }

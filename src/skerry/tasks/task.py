@@ -36,12 +36,17 @@ from skerry.core.names import did_you_mean
 from skerry.core.seams import Array, Tensors
 from skerry.tasks.boxes import Placement
 from skerry.tasks.decoders import Embedding, ReconstructionError, Value
-from skerry.tasks.heads import Head, Nms
+from skerry.tasks.heads import Head, Nms, Selected
+from skerry.tasks.matching import EmbedMatch
 from skerry.tasks.metrics import METRICS, Metric, find_metric
 from skerry.tasks.prediction import Prediction
+from skerry.tasks.series import Resample
+from skerry.tasks.spectra import BandEnergies, Mfcc
 from skerry.tasks.steps import (
+    PICTURE_STEPS,
     POST_STEPS,
     PRE_STEPS,
+    SERIES_STEPS,
     Crop,
     Ctc,
     Decoder,
@@ -68,14 +73,14 @@ class TaskKind(StrEnum):
     REGRESSION = "regression"
 
 
-Last = Decoder | Nms | ReconstructionError
+Last = Decoder | Nms | Selected | ReconstructionError
 """A step that reads the answer."""
 
 _DECODERS: Mapping[TaskKind, tuple[type[Last], ...]] = {
     TaskKind.CLASSIFICATION: (TopK,),
     TaskKind.TEXT: (Ctc,),
-    TaskKind.DETECTION: (Nms,),
-    TaskKind.EMBEDDING: (Embedding,),
+    TaskKind.DETECTION: (Nms, Selected),
+    TaskKind.EMBEDDING: (Embedding, EmbedMatch),
     TaskKind.ANOMALY: (Value, ReconstructionError),
     TaskKind.REGRESSION: (Value,),
 }
@@ -83,8 +88,9 @@ _DECODERS: Mapping[TaskKind, tuple[type[Last], ...]] = {
 _DECODER_HINTS: Mapping[TaskKind, str] = {
     TaskKind.CLASSIFICATION: "Put softmax, if it is needed, before one topk or ctc.",
     TaskKind.TEXT: "Put softmax, if it is needed, before one topk or ctc.",
-    TaskKind.DETECTION: "Put one head, such as boxes_scores or yolox, before one nms.",
-    TaskKind.EMBEDDING: "Use one embedding step.",
+    TaskKind.DETECTION: "Put one head, such as boxes_scores or yolox, before one nms; "
+    "selected stands alone.",
+    TaskKind.EMBEDDING: "Use one embedding or embed_match step.",
     TaskKind.ANOMALY: "Use one value or reconstruction_error step.",
     TaskKind.REGRESSION: "Use one value step.",
 }
@@ -100,9 +106,10 @@ class Task:
         metric: The name of the metric that counts.
         labels: The classes' names in the model's order (may be empty but for text), or
             the alphabet of text, the blank symbol included.
-        pre: From a picture to the model's input; empty where samples are inputs.
+        pre: From a picture or a time series to the model's input; empty where samples
+            are inputs.
         post: From one sample's scores to the prediction; a decoder comes last. Boxes
-            are read by a head and `nms`.
+            are read by a head and `nms`, or by `selected` where the graph has both.
         output: The model's output that is read; the first one where empty. A head
             names its outputs itself.
         golden_tolerance: Largest relative squared error of an output on a golden
@@ -139,21 +146,37 @@ class Task:
         """The metric that counts."""
         return find_metric(self.metric)
 
-    def prepare(self, picture: Array) -> Array:
-        """Take a picture through the `pre` steps.
+    @property
+    def takes_series(self) -> bool:
+        """Whether the `pre` steps take time series; pictures otherwise."""
+        return any(isinstance(step, SERIES_STEPS) for step in self.pre)
+
+    @property
+    def rate_hz(self) -> float | None:
+        """How many samples a second the `pre` steps expect; None where it is open."""
+        for step in self.pre:
+            if isinstance(step, Resample):
+                return step.from_hz or None
+            if isinstance(step, BandEnergies | Mfcc):
+                return step.rate_hz
+        return None
+
+    def prepare(self, sample: Array) -> Array:
+        """Take a picture or a time series through the `pre` steps.
 
         Args:
-            picture: uint8 [H, W, 3], RGB.
+            sample: A picture, uint8 [H, W, 3], RGB; or a series, [T, C].
 
         Returns:
-            The model's input, the batch axis of 1 included where `layout` adds it.
+            The model's input, the batch axis of 1 included where `layout` or `reshape`
+            adds it.
 
         Raises:
             DataError: A step does not take what the one before it gives.
         """
         for step in self.pre:
-            picture = step.apply(picture)
-        return picture
+            sample = step.apply(sample)
+        return sample
 
     def place(self, rows: int, columns: int) -> Placement:
         """Tell where a picture of this size lies in the model's input."""
@@ -177,8 +200,10 @@ class Task:
                 not fit the labels.
         """
         *steps, decoder = self.post
-        if isinstance(decoder, Nms):
+        if isinstance(decoder, Nms | Selected):
             rows = {name: _without_batch(output) for name, output in outputs.items()}
+            if isinstance(decoder, Selected):
+                return decoder.read(rows, self.labels)
             # What is not finite, or becomes so, makes no candidate.
             with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
                 candidates = cast("Head", steps[0]).read(rows)
@@ -324,11 +349,12 @@ def _check_decoder(task: Task) -> None:
     decoders = [step for step in task.post if isinstance(step, Last)]
     heads = [step for step in task.post if isinstance(step, Head)]
     is_detector = task.kind is TaskKind.DETECTION
+    needs_head = isinstance(decoders[0] if decoders else None, Nms)
     if len(decoders) != 1 or task.post[-1] is not decoders[0]:
         got = f"{len(decoders)} decoders" if len(decoders) != 1 else "it before others"
     elif not isinstance(decoders[0], expected):
         got = _word(type(decoders[0]))
-    elif len(heads) != is_detector or (is_detector and len(task.post) > 2):
+    elif len(heads) != needs_head or (is_detector and len(task.post) > 1 + needs_head):
         got = f"{len(heads)} heads among {len(task.post)} steps"
     else:
         return
@@ -350,6 +376,36 @@ def _check_pre(task: Task) -> None:
             "the pre steps of a detection task have a crop, which cuts objects away",
             hint="Use resize or letterbox.",
         )
+    if task.takes_series and any(isinstance(one, PICTURE_STEPS) for one in task.pre):
+        raise UsageError(
+            "the pre steps are some for pictures and some for time series",
+            hint="Use only: " + ", ".join(_words(PICTURE_STEPS)) + "; or only: "
+            f"{', '.join(_words(SERIES_STEPS))}.",
+        )
+    _check_rates(task)
+
+
+def _words(kinds: tuple[type[object], ...]) -> list[str]:
+    return [word for word, kind in PRE_STEPS.items() if kind in kinds]
+
+
+def _check_rates(task: Task) -> None:
+    """Refuse steps that were told different rates of one series."""
+    rate_hz: float | None = None
+    for step in task.pre:
+        match step:
+            case Resample(from_hz=told_hz):
+                is_told = told_hz > 0
+            case BandEnergies(rate_hz=told_hz) | Mfcc(rate_hz=told_hz):
+                is_told = True
+            case _:
+                continue
+        if is_told and rate_hz is not None and told_hz != rate_hz:
+            raise UsageError(
+                f"a pre step takes {told_hz:g} Hz, those before it give {rate_hz:g} Hz",
+                hint="Give one series one rate, or put a resample between.",
+            )
+        rate_hz = step.to_hz if isinstance(step, Resample) else told_hz
 
 
 def _check_labels(task: Task) -> None:

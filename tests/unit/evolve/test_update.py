@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from skerry.core.model import TensorSpec
 from skerry.core.release import Blob, Manifest, Reason, Refusal, ReleaseModel
-from skerry.evolve.update import check_manifest, choose_transfer, judge, step, wait_s
+from skerry.evolve.probation import Figures
+from skerry.evolve.update import check_manifest, choose_transfer, step, wait_s
 from skerry.evolve.update_state import (
     Action,
     Desired,
@@ -18,7 +19,6 @@ from skerry.evolve.update_state import (
     Event,
     Facts,
     Failed,
-    Figures,
     Found,
     Keep,
     Phase,
@@ -375,20 +375,6 @@ def test_probation_fails(figures: Figures, word: str) -> None:
     assert world.state.why.refusal.reason is Reason.PROBATION
     assert word in world.state.why.refusal.what
     assert "release.rolled_back" in world.told
-
-
-@pytest.mark.parametrize(
-    "figures",
-    [
-        Figures(),
-        Figures(requests=1000, failed=2),
-        Figures(requests=1000, failed=20),
-        Figures(requests=100, late=50),
-    ],
-)
-def test_a_few_failures_prove_nothing(figures: Figures) -> None:
-    """Neither few nor rare ones."""
-    assert judge(figures, POLICY) == ""
 
 
 def test_the_first_release_has_nothing_to_go_back_to() -> None:

@@ -217,8 +217,8 @@ def test_scores_must_fit_the_labels(
         ({"step": "normalize", "std": 0.0}, "0–255"),
         ({"step": "normalize", "mean": [0.0, float("nan")]}, "0–255"),
         ({"step": "layout", "order": "WHC"}, "Known keys"),
-        ({"step": "softmax"}, "Known: crop"),
-        ({"height": 2}, "Known: crop"),
+        ({"step": "softmax"}, "Known: band_energies, crop"),
+        ({"height": 2}, "Known: band_energies, crop"),
     ],
 )
 def test_bad_steps_are_refused(table: dict[str, object], hint: str) -> None:

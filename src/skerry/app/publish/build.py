@@ -13,6 +13,7 @@ from skerry.core.release import ANY_TARGET, Blob, Manifest, ReleaseModel
 from skerry.core.seams import LoadOptions
 from skerry.runtimes import get_runtime
 from skerry.tasks.golden import golden_to_bytes, make_golden
+from skerry.tasks.matching import read_gallery
 from skerry.tasks.samples import SampleSource
 from skerry.tasks.task import Task, task_to_toml
 
@@ -36,6 +37,7 @@ def make_release(
     tolerance: float | None = None,
     golden_samples: int = GOLDEN_SAMPLES,
     drift: bytes | None = None,
+    gallery: bytes | None = None,
     clock: Clock | None = None,
 ) -> tuple[Manifest, dict[str, bytes]]:
     """Make a release of one model.
@@ -58,6 +60,7 @@ def make_release(
             the task's where None.
         golden_samples: How many to keep.
         drift: What embeddings and confidences were like (`skerry.drift/1`), or None.
+        gallery: Whom a task with `embed_match` knows (an `.npz`), or None.
         clock: When it is.
 
     Returns:
@@ -66,7 +69,8 @@ def make_release(
     Raises:
         UsageError: The name or version cannot be one, the model has no output of the
             embedding's name, or its file cannot be read.
-        DataError: There are no samples, or they do not fit the uncompressed model.
+        DataError: There are no samples, they do not fit the uncompressed model, or the
+            gallery is none.
         ModelError: The models share no output, the uncompressed one gives NaN, or the
             model is more than one file.
         RuntimeFailure: onnxruntime failed.
@@ -96,6 +100,9 @@ def make_release(
     }
     if drift is not None:
         parts["drift"] = drift
+    if gallery is not None:
+        read_gallery(gallery, name="the gallery")
+        parts["gallery"] = gallery
     blobs = {part: Blob.of(content) for part, content in parts.items()}
     manifest = Manifest(
         name=name,
@@ -114,6 +121,7 @@ def make_release(
         golden=blobs["golden"],
         task=blobs["task"],
         drift=blobs.get("drift"),
+        gallery=blobs.get("gallery"),
         budget=budget or Budget(),
         notes=notes,
     )

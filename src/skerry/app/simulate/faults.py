@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from skerry.app.simulate.disk import PowerCut
-from skerry.core.clock import FakeClock
+from skerry.core.clock import Alarm, FakeClock
 from skerry.core.durable import RealDisk
 from skerry.core.errors import LinkError, StateError
 from skerry.core.seams import BlobStore
@@ -52,6 +52,10 @@ class DeviceClock:
     async def sleep(self, seconds: float) -> None:
         """Wait until this much time has passed in the fleet."""
         await self._shared.sleep(seconds)
+
+    def call_later(self, seconds: float, call: Callable[[], object]) -> Alarm:
+        """Call it once this much time has passed in the fleet."""
+        return self._shared.call_later(seconds, call)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from skerry.core.errors import MissingExtraError, StateError
 
 try:
     import uvicorn
-    from uvicorn.protocols.http.h11_impl import H11Protocol
+    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 except ImportError as error:
     raise MissingExtraError("uvicorn", extra="gateway") from error
 
@@ -22,6 +22,15 @@ AsgiReceive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 AsgiSend = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 AsgiApp = Callable[[Scope, AsgiReceive, AsgiSend], Awaitable[None]]
 """An application of ASGI 3 (https://asgi.readthedocs.io)."""
+
+
+LARGEST_HEAD_BYTES = 64 << 10
+"""Most bytes of a request's head."""
+
+_HEAD_TOO_LARGE = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
+    b"connection: close\r\ncontent-length: 0\r\n\r\n"
+)
 
 
 class Server:
@@ -64,15 +73,18 @@ class _Uvicorn(uvicorn.Server):
         self.ready.set()
 
 
-class _Impatient(H11Protocol):
+class _Impatient(HttpToolsProtocol):
     """Ends a connection on which no request comes, also where bytes trickle.
 
     uvicorn's own waits for ever for the first request and for the rest of a head:
-    as many silent connections as it admits would keep everybody else out.
+    as many silent connections as it admits would keep everybody else out. It also
+    bounds neither a head nor the trailers after a body: here whatever is not a body's
+    own bytes is bounded (431, RFC 6585, section 5).
     """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._body_bytes = self._other_bytes = 0
         self.timeout_keep_alive_task = self.loop.call_later(
             self.timeout_keep_alive, self.timeout_keep_alive_handler
         )
@@ -81,11 +93,25 @@ class _Impatient(H11Protocol):
         # The timer goes on until a request has begun, whatever comes before that.
         before, timer = self.cycle, self.timeout_keep_alive_task
         self.timeout_keep_alive_task = None
+        self._other_bytes += len(chunk)
         super().data_received(chunk)
         if self.cycle is before:
             self.timeout_keep_alive_task = timer
         elif timer is not None:
             timer.cancel()
+        if self._other_bytes > LARGEST_HEAD_BYTES + self._body_bytes:
+            self.transport.write(_HEAD_TOO_LARGE)
+            self.transport.close()
+
+    def on_body(self, body: bytes) -> None:
+        # A body in small chunks may have as many bytes of framing as of its own.
+        self._body_bytes += len(body)
+        self._other_bytes -= len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._body_bytes = self._other_bytes = 0
+        super().on_message_complete()
 
 
 @contextlib.asynccontextmanager

@@ -19,6 +19,7 @@ _OF_MODELS = {
     "config": ("model_config", _READ),
     "stats": ("statistics", _READ),
     "infer": ("infer", _WRITE),
+    "predict": ("predict", _WRITE),
 }
 _OF_REGIONS = {
     "status": ("region_status", _READ),

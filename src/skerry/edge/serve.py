@@ -9,6 +9,7 @@ GET  /v2/models/NAME[/versions/V]/ready
 GET  /v2/models/NAME[/versions/V]/config     the same as a model configuration
 GET  /v2/models[/NAME[/versions/V]]/stats    what was counted
 POST /v2/models/NAME[/versions/V]/infer      JSON or binary tensors, either way
+POST /v2/models/NAME[/versions/V]/predict    a picture, a recording, a window
 POST /v2/repository/index                    which releases lie here
 POST /v2/repository/models/NAME/load|unload
 GET  /v2/systemsharedmemory[/region/NAME]/status
@@ -175,7 +176,7 @@ class _Http:
         asked = _Asked(
             route=route, headers=headers, is_local=_is_local(scope), receive=receive
         )
-        if route.kind == "infer":
+        if route.kind in {"infer", "predict"}:
             return await self._infer(asked)
         return await self._command(asked)
 
@@ -227,20 +228,23 @@ class _Http:
                 body = await _unpack(body, encoding, largest)
                 service.hold(len(body))
                 held_bytes += len(body)
-            return await self._ask(asked, body, head_bytes)
+            call = Call(
+                name=route.name,
+                version=route.version,
+                size_bytes=len(body),
+                timeout_ms=_read_timeout_ms(headers),
+                priority=_read_priority(headers),
+                is_local=asked.is_local,
+            )
+            if route.kind == "infer":
+                return await _pack(await self._ask(call, body, head_bytes), headers)
+            kind = headers.get(b"content-type", b"").decode("latin-1")
+            told = await service.predict(call, bytes(body), kind)
+            return await _pack(_Reply(body=_encode(told)), headers)
         finally:
             service.release(held_bytes)
 
-    async def _ask(self, asked: _Asked, body: Body, head_bytes: int | None) -> _Reply:
-        headers, route = asked.headers, asked.route
-        call = Call(
-            name=route.name,
-            version=route.version,
-            size_bytes=len(body),
-            timeout_ms=_read_timeout_ms(headers),
-            priority=_read_priority(headers),
-            is_local=asked.is_local,
-        )
+    async def _ask(self, call: Call, body: Body, head_bytes: int | None) -> _Reply:
         regions = self._service.regions_for(call)
 
         def read(installed: Installed, regions: Regions | None) -> InferRequest:
@@ -264,8 +268,7 @@ class _Http:
                 regions=regions,
             )
 
-        written, head_length = await self._service.infer(call, read, write)
-        return await _pack(_tensors(written, head_length), headers)
+        return _tensors(*await self._service.infer(call, read, write))
 
     # ----------------------------------------------------------------- commands
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from skerry import __version__
 from skerry.core.errors import (
@@ -38,6 +38,9 @@ from skerry.edge.metrics import Counted, Metrics
 from skerry.edge.regions import Regions
 from skerry.edge.repository import Repository
 from skerry.edge.tensors import InferRequest
+
+if TYPE_CHECKING:
+    from skerry.edge.predict import Predictor
 
 LARGEST_BODY_BYTES = 16 << 20
 """Most bytes of a request's body, unless told otherwise."""
@@ -141,6 +144,7 @@ class InferenceService:
         self._regions = regions
         self._held_bytes = 0
         self._is_stopping = False
+        self._predictor: Predictor | None = None
 
     def may_pass(self, authorization: bytes) -> bool:
         """Whether what a client shows, `Bearer TOKEN`, is enough."""
@@ -198,6 +202,45 @@ class InferenceService:
         counted.requests += 1
         counted.count_answer(perf_counter() - began_s)
         return written
+
+    async def predict(
+        self, call: Call, content: bytes, media_type: str
+    ) -> dict[str, Any]:
+        """Answer a picture, a recording or a window of a signal, and count it.
+
+        Args:
+            call: What is asked.
+            content: The bytes.
+            media_type: What they are.
+
+        Raises:
+            The errors of `Predictor.predict`; StateError where the service is stopping.
+        """
+        began_s = perf_counter()
+        counted = self.metrics.unknown
+        try:
+            self._check_open()
+            counted = self.metrics.of(self.find(call.name, call.version).id)
+            counted.count_bytes(size_bytes=len(content), tail_bytes=len(content))
+            if self._predictor is None:
+                from skerry.edge.predict import Predictor
+
+                self._predictor = Predictor(self._engine)
+            told = await self._predictor.predict(
+                call.name,
+                content,
+                media_type,
+                version=call.version,
+                deadline_s=self.deadline_s(call.timeout_ms),
+                priority=call.priority,
+            )
+        except SkerryError as error:
+            counted.requests += 1
+            counted.count_failure(error, perf_counter() - began_s)
+            raise
+        counted.requests += 1
+        counted.count_answer(perf_counter() - began_s)
+        return told
 
     async def _ask(self, call: Call, request: InferRequest) -> Answer:
         timeout_ms = request.timeout_ms

@@ -126,6 +126,7 @@ def decode_request(
     inputs: Sequence[TensorSpec],
     outputs: Sequence[TensorSpec],
     regions: Regions | None = None,
+    tail: memoryview | None = None,
 ) -> InferRequest:
     """Read a request and check it against a model's signature.
 
@@ -136,6 +137,7 @@ def decode_request(
         inputs: The model's inputs.
         outputs: The model's outputs.
         regions: The shared memory that this client may name; None: none.
+        tail: Where the tensors' bytes lie, if not in the body; there may be more.
 
     Raises:
         DataError: It is no request, or does not fit the model.
@@ -154,16 +156,23 @@ def decode_request(
             hint='Send {"inputs": [{"name", "datatype", "shape", "data"}]}.',
         ) from error
     parameters = request.parameters or _Parameters()
-    tail = content[len(content) if head_bytes is None else head_bytes :]
+    end = len(content) if head_bytes is None else head_bytes
+    given = content[end:] if tail is None else tail
     asked, places = _read_outputs(request.outputs, outputs, parameters, regions)
+    found, tail_bytes = _read_inputs(request.inputs, inputs, given, regions)
+    if tail is None and tail_bytes != len(given):
+        raise DataError(
+            f"{len(given) - tail_bytes} bytes of the body belong to no input",
+            hint="Name the size of each input: parameters.binary_data_size.",
+        )
     return InferRequest(
         id=request.id,
-        inputs=_read_inputs(request.inputs, inputs, tail, regions),
+        inputs=found,
         outputs=asked,
         timeout_ms=to_timeout_ms(parameters.timeout_ms, parameters.timeout_us),
         priority=to_priority(parameters.level),
         places=places,
-        tail_bytes=len(tail),
+        tail_bytes=tail_bytes,
     )
 
 
@@ -206,6 +215,32 @@ def encode_answer(
     Raises:
         DataError: An output does not fit into its place in shared memory.
     """
+    written, tail = write_answer(head, outputs, asked, places=places, regions=regions)
+    if not tail:
+        return written, None
+    return b"".join([written, *tail]), len(written)
+
+
+def write_answer(
+    head: Mapping[str, Any],
+    outputs: Tensors,
+    asked: Mapping[str, bool],
+    *,
+    places: Mapping[str, Place] | None = None,
+    regions: Regions | None = None,
+) -> tuple[bytes, list[memoryview]]:
+    """Write an answer as its JSON and the tensors' bytes, which are not copied.
+
+    Args:
+        head: What stands in the JSON before the outputs.
+        outputs: What the model gave.
+        asked: Which of it to send, in this order, and whether as bytes.
+        places: Where in shared memory outputs are put instead of the answer.
+        regions: The shared memory that they name.
+
+    Raises:
+        DataError: An output does not fit into its place in shared memory.
+    """
     described: list[dict[str, Any]] = []
     tail: list[memoryview] = []
     for name, is_binary in asked.items():
@@ -230,10 +265,7 @@ def encode_answer(
         else:
             entry["data"] = _to_json(array)
         described.append(entry)
-    written_head = _encode({**head, "outputs": described})
-    if not tail:
-        return written_head, None
-    return b"".join([written_head, *tail]), len(written_head)
+    return _encode({**head, "outputs": described}), tail
 
 
 def _to_json(array: Array) -> list[Any]:
@@ -255,7 +287,7 @@ def _read_inputs(
     specs: Sequence[TensorSpec],
     tail: memoryview,
     regions: Regions | None,
-) -> dict[str, Array]:
+) -> tuple[dict[str, Array], int]:
     known = {spec.name: spec for spec in specs}
     found: dict[str, Array] = {}
     start = 0
@@ -279,12 +311,7 @@ def _read_inputs(
             found[entry.name] = read_tensor(piece, dtype, entry.shape, name=entry.name)
             start += size_bytes
     check_complete(found, specs)
-    if start != len(tail):
-        raise DataError(
-            f"{len(tail) - start} bytes of the body belong to no input",
-            hint="Name the size of each input: parameters.binary_data_size.",
-        )
-    return found
+    return found, start
 
 
 def no_input(name: str, known: Mapping[str, TensorSpec]) -> DataError:

@@ -20,10 +20,10 @@ import numpy as np
 from skerry.comms.asgi import serve
 from skerry.core.clock import SystemClock
 from skerry.core.errors import UsageError
-from skerry.core.model import TensorSpec
+from skerry.core.model import Model, ModelFormat, TensorSpec
 from skerry.core.release import Blob, ReleaseModel
-from skerry.core.seams import Array, Tensors
-from skerry.edge.engine import Engine
+from skerry.core.seams import Array, LoadOptions, Tensors
+from skerry.edge.engine import Engine, Findings, Prepared
 from skerry.edge.grpc import serve_grpc
 from skerry.edge.installed import Installed
 from skerry.edge.local import serve_local
@@ -69,7 +69,6 @@ class Runtimes:
     def __init__(self) -> None:
         self._known = {
             "null": ScriptedRuntime(),
-            "loud": NullRuntime(_shout),
             "same": NullRuntime(lambda inputs: {"y": inputs["x"]}),
             "zeros": NullRuntime(),
         }
@@ -118,12 +117,34 @@ def _other(
     return install_files(path, contents, model, version=1, name=path.name)
 
 
+def _loud(path: Path) -> Prepared:
+    """A release of strings, unchecked: golden samples hold none."""
+    path.mkdir()
+    (path / "model").write_bytes(b"{}")
+    numbers = {"x": np.zeros(1)}
+    installed = _other(path / "loud", LOUD, numbers, numbers, "loud")
+    model = Model(
+        path=path / "model",
+        format=ModelFormat.ONNX,
+        inputs=LOUD[0],
+        outputs=LOUD[1],
+        sha256=installed.model.blob.sha256,
+        size_bytes=2,
+    )
+    session = NullRuntime(_shout).load(model, LoadOptions())
+    findings = Findings(
+        golden_error=0, size_bytes=2, latency_ms=None, memory_bytes=None
+    )
+    return Prepared(installed=installed, session=session, findings=findings)
+
+
 async def _main(folder: Path) -> None:
     engine = Engine(clock=SystemClock(), runtimes=Runtimes())
     shelf = Shelf(*releases(folder))
     for installed in shelf.index():
         if installed.id.name != "spare":
             engine.switch(engine.prepare(installed))
+    engine.switch(_loud(folder / "loud"))
     service = InferenceService(engine, repository=shelf, regions=Regions())
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()

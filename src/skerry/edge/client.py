@@ -182,7 +182,7 @@ class LocalClient:
                 f"{LARGEST_PACKET_BYTES}",
                 hint="Use shorter names.",
             )
-        wait_s = self._timeout_s if timeout_s is None else timeout_s + _GRACE_S
+        wait_s = self._timeout_s if timeout_s is None else max(timeout_s, 0) + _GRACE_S
         try:
             self._socket.settimeout(wait_s)
             self._socket.send(packet)

@@ -40,7 +40,10 @@ from skerry.edge.enrolment import (
     enrol,
     read_identity,
 )
-from skerry.edge.serve import make_app
+from skerry.edge.regions import Regions
+from skerry.edge.repository import SlotRepository
+from skerry.edge.serve import make_http
+from skerry.edge.service import InferenceService
 from skerry.edge.slots import Slots
 from skerry.edge.start import start_serving
 from skerry.edge.trust import DeviceTrust
@@ -74,6 +77,10 @@ class GatewaySettings:
             that serves.
         threads: How many inferences of one release run at once.
         probation_s: How long a release serves before it is accepted for good.
+        grpc_port: The port of the gRPC service, 0 for any free one; None: there is
+            none, and grpcio is not needed.
+        shared_memory: Whether clients on this machine may register shared memory.
+        local: Whether programs of this user are served at `local.sock`, too.
     """
 
     folder: Path
@@ -86,6 +93,9 @@ class GatewaySettings:
     watched: str = ""
     threads: int = 1
     probation_s: float = 5.0
+    grpc_port: int | None = None
+    shared_memory: bool = False
+    local: bool = False
 
 
 async def run_gateway(
@@ -147,18 +157,48 @@ class _Gateway:
             now_ms=self._clock.unix_ms(),
             in_thread=asyncio.to_thread,
         )
-        app = make_app(self._engine, token=settings.serve_token, facts=self._facts)
+        service = InferenceService(
+            self._engine,
+            token=settings.serve_token,
+            facts=self._facts,
+            repository=SlotRepository(slots),
+            regions=Regions() if settings.shared_memory else None,
+        )
         try:
             async with (
-                serve(app, host=settings.host, port=settings.port) as server,
+                serve(
+                    make_http(service), host=settings.host, port=settings.port
+                ) as server,
+                self._other_faces(service),
                 self._connected(slots, server.address, troubles),
             ):
                 await asyncio.to_thread(self._write_address, server.address)
                 if ready is not None:
                     ready(server.address)
                 await stop.wait()
+                service.stop()
         finally:
             self._engine.close()
+
+    @contextlib.asynccontextmanager
+    async def _other_faces(self, service: InferenceService) -> AsyncIterator[None]:
+        """Serve over gRPC and to programs of this user, where that is asked for."""
+        settings = self._settings
+        async with contextlib.AsyncExitStack() as faces:
+            if settings.grpc_port is not None:
+                from skerry.edge.grpc import serve_grpc
+
+                serving = serve_grpc(
+                    service, host=settings.host, port=settings.grpc_port
+                )
+                address = await faces.enter_async_context(serving)
+                log.info("gateway.grpc", extra={"address": address})
+            if settings.local:
+                from skerry.edge.local import serve_local
+
+                path = settings.folder / "local.sock"
+                await faces.enter_async_context(serve_local(service, path))
+            yield
 
     @contextlib.asynccontextmanager
     async def _connected(

@@ -79,8 +79,9 @@ def decode_message(content: bytes | memoryview, message: Message) -> Values:
     try:
         return _Reader().read(memoryview(content), message)
     except (IndexError, struct.error, UnicodeDecodeError, ValueError) as error:
+        why = "it is cut off" if isinstance(error, IndexError) else error
         raise DataError(
-            f"the message cannot be read: {error}",
+            f"the message cannot be read: {why}",
             hint="Send what grpc_service.proto of the protocol declares.",
         ) from error
 

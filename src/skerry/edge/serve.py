@@ -46,6 +46,7 @@ from typing import Any, TypeVar
 import msgspec
 import numpy as np
 
+from skerry.comms.asgi import BODY_EXTENSION
 from skerry.core.errors import DataError, SkerryError
 from skerry.edge import metrics
 from skerry.edge.engine import Answer, Engine
@@ -79,6 +80,7 @@ _PRIORITY = b"skerry-priority"
 _MOST_PRIORITY = 100
 _WINDOW_BITS = {b"gzip": 31, b"deflate": 15}
 _ALIGNMENT = 64
+_AT_ONCE_BYTES = 1 << 20  # room for more is taken only as it comes
 _encode = msgspec.json.Encoder().encode
 
 
@@ -124,6 +126,7 @@ class _Asked:
     headers: Headers
     is_local: bool
     receive: Receive = field(repr=False)
+    read_body: Callable[[memoryview], Awaitable[bool]] | None = field(repr=False)
 
 
 class _Http:
@@ -174,7 +177,11 @@ class _Http:
         if route.methods != ("POST",):
             return self._tell(route, is_local=_is_local(scope))
         asked = _Asked(
-            route=route, headers=headers, is_local=_is_local(scope), receive=receive
+            route=route,
+            headers=headers,
+            is_local=_is_local(scope),
+            receive=receive,
+            read_body=scope.get("extensions", {}).get(BODY_EXTENSION),
         )
         if route.kind in {"infer", "predict"}:
             return await self._infer(asked)
@@ -320,23 +327,21 @@ class _Http:
         promised = asked.headers.get(b"content-length", b"")
         if promised.isdigit() and int(promised[:20]) > largest:
             return _too_large(promised[:20].decode(), largest)
-        pieces: list[bytes] = []
-        size_bytes, held_bytes = 0, 0
+        size_bytes = int(promised) if promised.isdigit() else 0
         try:
             async with asyncio.timeout(service.timeout_s):
-                while True:
-                    message = await asked.receive()
-                    if message["type"] == "http.disconnect":
-                        return None
-                    pieces.append(message.get("body", b""))
-                    size_bytes += len(pieces[-1])
-                    if size_bytes > largest:
-                        return _too_large(f"at least {size_bytes}", largest)
-                    service.hold(len(pieces[-1]))
-                    held_bytes = size_bytes
-                    if not message.get("more_body", False):
-                        held_bytes = 0  # they are the caller's now
-                        return _join(pieces, size_bytes, head_bytes)
+                if asked.read_body is None or not 0 < size_bytes <= _AT_ONCE_BYTES:
+                    return await self._read_pieces(asked, largest, head_bytes)
+                service.hold(size_bytes)
+                body: Body | None = None
+                try:
+                    room = _room(size_bytes, head_bytes)
+                    if await asked.read_body(room):
+                        body = room
+                    return body
+                finally:
+                    if body is None:
+                        service.release(size_bytes)
         except TimeoutError:
             return _refused(
                 408,
@@ -344,8 +349,37 @@ class _Http:
                 "Send it in one go.",
                 (b"connection", b"close"),
             )
+
+    async def _read_pieces(
+        self, asked: _Asked, largest: int, head_bytes: int
+    ) -> Body | _Reply | None:
+        """Read a body as it comes, of which nobody knows how long it will be."""
+        service = self._service
+        pieces: list[bytes] = []
+        size_bytes, held_bytes = 0, 0
+        try:
+            while True:
+                message = await asked.receive()
+                if message["type"] == "http.disconnect":
+                    return None
+                pieces.append(message.get("body", b""))
+                size_bytes += len(pieces[-1])
+                if size_bytes > largest:
+                    return _too_large(f"at least {size_bytes}", largest)
+                service.hold(len(pieces[-1]))
+                held_bytes = size_bytes
+                if not message.get("more_body", False):
+                    held_bytes = 0  # they are the caller's now
+                    return _join(pieces, size_bytes, head_bytes)
         finally:
             service.release(held_bytes)
+
+
+def _room(size_bytes: int, head_bytes: int) -> memoryview:
+    """Memory for a body, so that what follows its head is aligned."""
+    room = np.empty(size_bytes + _ALIGNMENT, np.uint8)
+    start = -(room.ctypes.data + head_bytes) % _ALIGNMENT
+    return room.data[start : start + size_bytes]
 
 
 def _join(pieces: list[bytes], size_bytes: int, head_bytes: int) -> Body:
@@ -356,9 +390,7 @@ def _join(pieces: list[bytes], size_bytes: int, head_bytes: int) -> Body:
     """
     if len(pieces) == 1:
         return pieces[0]
-    room = np.empty(size_bytes + _ALIGNMENT, np.uint8)
-    start = -(room.ctypes.data + head_bytes) % _ALIGNMENT
-    body = room.data[start : start + size_bytes]
+    body = _room(size_bytes, head_bytes)
     at = 0
     for piece in pieces:
         body[at : at + len(piece)] = piece

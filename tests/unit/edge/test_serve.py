@@ -310,7 +310,7 @@ def test_a_model_that_fails_tells_no_secrets(
     """The client reads one sentence; the log has the rest."""
 
     async def story(app: App, engine: Engine) -> None:
-        loaded = engine._find("meter", None)
+        loaded = engine._pick(engine._place("meter"), None)
         loaded._session._script = {"raise": "run"}  # type: ignore[attr-defined]
         got = await ask(app, "POST", INFER, json_body())
         assert (got.status, got.json["code"]) == (500, "RuntimeFailure")

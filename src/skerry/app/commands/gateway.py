@@ -35,6 +35,9 @@ def run(
     watched: str = "",
     threads: int = 1,
     probation_s: float = 5.0,
+    grpc_port: int | None = None,
+    shared_memory: bool = False,
+    local: bool = False,
     log: LogFormat = LogFormat.TEXT,
     output: Annotated[Output, Parameter(parse=False)],
 ) -> GatewayStopped:
@@ -53,6 +56,11 @@ def run(
         watched: The release that they are for; the first that serves by default.
         threads: How many inferences of one release run at once.
         probation_s: How long a new release serves before it is accepted for good.
+        grpc_port: The port to serve at over gRPC, too (0 takes a free one); needs the
+            extra `grpc`.
+        shared_memory: Let clients on this machine name shared memory of their own.
+        local: Serve programs of the same user through shared memory, at local.sock in
+            the folder.
         log: How its events are logged on standard error.
         output: Where to say that it is up.
     """
@@ -71,6 +79,9 @@ def run(
         watched=watched,
         threads=threads,
         probation_s=probation_s,
+        grpc_port=grpc_port,
+        shared_memory=shared_memory,
+        local=local,
     )
     source = None
     if recording is not None:

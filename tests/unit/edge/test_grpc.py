@@ -132,16 +132,20 @@ def test_each_fault_has_its_status(tmp_path: Path) -> None:
 def test_deadlines_and_a_full_queue(tmp_path: Path) -> None:
     """The parameter's or the call's own; and when to come again."""
 
-    async def story(ask: Ask, _: Engine) -> None:
+    async def story(ask: Ask, engine: Engine) -> None:
+        async def running(n: int) -> None:
+            while engine.figures("meter").running != n:
+                await asyncio.sleep(0.005)
+
         quick = _request()
         quick.parameters["timeout"].int64_param = 20_000
         await _fails(ask("ModelInfer", quick), "DEADLINE_EXCEEDED", "deadline")
-        await _fails(
-            ask("ModelInfer", _request(), timeout=0.02), "DEADLINE_EXCEEDED", ""
-        )
-        await asyncio.sleep(0.3)
+        await running(0)
+        late = ask("ModelInfer", _request(), timeout=0.02)
+        await _fails(late, "DEADLINE_EXCEEDED", "(?i)deadline")
+        await running(0)
         first = asyncio.ensure_future(ask("ModelInfer", _request()))
-        await asyncio.sleep(0.1)
+        await running(1)
         busy = await _fails(
             ask("ModelInfer", _request()), "RESOURCE_EXHAUSTED", "requests to answer"
         )

@@ -7,6 +7,7 @@ SkerryError
 │       └── NewerSchemaError 4  you: a document that only a newer Skerry reads
 ├── ModelError           10   the model: not one, damaged, or beyond what we handle
 │   └── RuntimeFailure   11   the model, on one runtime: it refused or failed to run it
+│       └── WorkerLostError 12 the model, in a process of its own, which it brings down
 ├── TargetError          20   the hardware: it cannot run or hold the model
 ├── BudgetError          21   the result: it misses what the budget demands
 ├── StateError           30   the machine we run on, or a bug of ours
@@ -87,6 +88,12 @@ class RuntimeFailure(ModelError):  # noqa: N818 - Python owns RuntimeError
     """A runtime refused to load the model or failed while running it."""
 
     exit_code = 11
+
+
+class WorkerLostError(RuntimeFailure):
+    """The process that runs the model died, and the one in its place did too."""
+
+    exit_code = 12
 
 
 class TargetError(SkerryError):

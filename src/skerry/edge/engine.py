@@ -246,6 +246,7 @@ class Engine:
         """Stop serving a name; requests in flight are still answered."""
         place = self._names.pop(name, None)
         if place:
+            place.pairs = place.beside = None  # for the answers that are still to come
             for loaded in place.versions.loaded:
                 loaded.retire()
 
@@ -273,7 +274,7 @@ class Engine:
         Raises:
             UsageError: No such release is loaded.
         """
-        return self._pick(self._place(name), version).installed
+        return self._find(name, version).installed
 
     def versions(self, name: str) -> tuple[int, ...]:
         """The versions of a name that are loaded, that switched to last first."""
@@ -360,6 +361,9 @@ class Engine:
                 hint=did_you_mean(name[:80], self._names),
             )
         return place
+
+    def _find(self, name: str, version: int | None) -> Loaded:
+        return self._pick(self._place(name), version)
 
     def _pick(self, place: _Name, version: int | None) -> Loaded:
         if version is None:

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -47,9 +48,12 @@ from skerry.edge.service import InferenceService
 from skerry.edge.slots import Slots
 from skerry.edge.start import start_serving
 from skerry.edge.trust import DeviceTrust
+from skerry.edge.turns import usable_cpus
 from skerry.edge.update_steps import Trust
 from skerry.edge.watch import FieldWatch
+from skerry.edge.workers import IsolatedRuntimes, WorkerPool
 from skerry.evolve.update_state import UpdatePolicy
+from skerry.runtimes import get_runtime
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +85,9 @@ class GatewaySettings:
             none, and grpcio is not needed.
         shared_memory: Whether clients on this machine may register shared memory.
         local: Whether programs of this user are served at `local.sock`, too.
+        isolation: Where models run: `process` gives each a process of its own, which
+            may crash, hang or grow; `thread` runs all in the gateway's, which takes
+            less memory.
     """
 
     folder: Path
@@ -96,6 +103,7 @@ class GatewaySettings:
     grpc_port: int | None = None
     shared_memory: bool = False
     local: bool = False
+    isolation: Literal["process", "thread"] = "thread"
 
 
 async def run_gateway(
@@ -141,7 +149,13 @@ class _Gateway:
         self._source = source
         self._clock = SystemClock()
         self._rng = np.random.default_rng()
-        self._engine = Engine(clock=self._clock, threads=settings.threads)
+        self._pool = _make_pool(settings)
+        self._engine = Engine(
+            clock=self._clock,
+            threads=settings.threads,
+            cpus=usable_cpus(),
+            runtimes=IsolatedRuntimes(self._pool) if self._pool else get_runtime,
+        )
 
     async def run(
         self, stop: asyncio.Event, ready: Callable[[str], None] | None
@@ -179,6 +193,8 @@ class _Gateway:
                 service.stop()
         finally:
             self._engine.close()
+            if self._pool is not None:
+                await asyncio.to_thread(self._pool.close)
 
     @contextlib.asynccontextmanager
     async def _other_faces(self, service: InferenceService) -> AsyncIterator[None]:
@@ -371,6 +387,10 @@ async def _identify(settings: GatewaySettings) -> Identity:
         version=__version__,
         target=settings.target,
     )
+
+
+def _make_pool(settings: GatewaySettings) -> WorkerPool | None:
+    return WorkerPool() if settings.isolation == "process" else None
 
 
 def _check(settings: GatewaySettings) -> None:

@@ -25,7 +25,7 @@ from skerry.core.release import ReleaseId
 from skerry.core.seams import Array, Session, Tensors
 from skerry.edge.installed import Installed
 from skerry.edge.queueing import BACKGROUND, Line, Make, Request
-from skerry.edge.turns import Turns
+from skerry.edge.turns import HANG_TIMES, Turns
 from skerry.evolve.probation import Figures, PairFigures
 
 log = logging.getLogger(__name__)
@@ -36,14 +36,9 @@ REMEMBERED = 512
 HANG_GRACE_S = 0.02
 """An inference is interrupted so long after its deadline, if it is one that hangs."""
 
-HANG_TIMES = 10
-"""It hangs if it has run for so many times as long as is usual, ..."""
-
 HANG_LEAST_S = 0.1
-"""... and for so long. A client that asks for an answer in no time kills nothing."""
-
-LONGEST_TURN_S = 5.0
-"""An inference without a deadline keeps its turn on the CPUs for so long at most."""
+"""It hangs if it has run for so long, and for `skerry.edge.turns.HANG_TIMES` as long as
+is usual: a client that asks for an answer in no time kills nothing."""
 
 MOST_COMPARED = 8
 """Most requests of others that wait for a release to run them too."""
@@ -218,8 +213,6 @@ class Loaded:
             request.alarm = self._clock.call_later(
                 due_s - now_s, partial(self._expire, request)
             )
-        elif self._turns.is_limited:
-            self._watch_turn(request, LONGEST_TURN_S)
         try:
             return await answered
         except asyncio.CancelledError:
@@ -258,8 +251,7 @@ class Loaded:
             return None
         self._compared += 1
         self._requests += is_counted
-        if self._turns.is_limited:
-            self._watch_turn(request, LONGEST_TURN_S)
+        self._turns.watch()
         return answered
 
     def figures(
@@ -267,7 +259,7 @@ class Loaded:
     ) -> ServingFigures:
         """Tell how it serves, beside the release that it took the place of."""
         latencies_ms = self._latencies_ms
-        line = self._line
+        waiting, running = self._turns.counts(self._line)
         return ServingFigures(
             release=self.installed.id,
             requests=self._requests,
@@ -277,8 +269,8 @@ class Loaded:
             latency_ms=statistics.median(latencies_ms) if latencies_ms else None,
             busy=self._busy,
             interrupted=self._interrupting // 2,
-            waiting=line.waiting,
-            running=line.pending - line.waiting,
+            waiting=waiting,
+            running=running,
             before=before.figures() if before else None,
             pairs=pairs or PairFigures(),
         )
@@ -296,6 +288,7 @@ class Loaded:
             self._busy += turned_away.is_counted
             self._requests -= turned_away.is_counted
             self._finish(turned_away, _Outcome(error=self._busy_error()))
+        self._turns.watch()
 
     def _busy_error(self) -> BusyError:
         line = self._line
@@ -351,17 +344,6 @@ class Loaded:
                 log.exception("inference.not_interrupted")
             finally:
                 self._interrupting += 1
-
-    def _watch_turn(self, request: Request, left_s: float) -> None:
-        request.alarm = self._clock.call_later(left_s, partial(self._end_turn, request))
-
-    def _end_turn(self, request: Request) -> None:
-        """Without a deadline it may run on, but not keep others from running."""
-        running_s = self._turns.running_s(request) or 0.0
-        if running_s < LONGEST_TURN_S:
-            self._watch_turn(request, LONGEST_TURN_S - running_s)
-        else:
-            self._turns.give_back(request)
 
     def _work(self) -> None:
         jobs = self._line.jobs

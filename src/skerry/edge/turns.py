@@ -8,11 +8,14 @@ future. What a request will use is charged when it begins, by what is typical, a
 right when it ends. Requests in the background come after all others, one fewer at once
 than there are CPUs, until they have waited `skerry.edge.queueing.AGE_S`.
 
-A turn of an inference that hangs is taken back (`give_back`), and the others go on.
+A turn of an inference that hangs is taken back, and the others go on: at its deadline
+(`give_back`), or when others wait and it has kept it for far longer than is usual.
 """
 
 from __future__ import annotations
 
+import asyncio
+import os
 import threading
 from collections.abc import Mapping
 
@@ -20,7 +23,20 @@ from skerry.core.clock import Clock
 from skerry.core.errors import UsageError
 from skerry.edge.queueing import Line, Request, Share, State
 
+HANG_TIMES = 10
+"""An inference hangs that has run for so many times as long as is usual, ..."""
+
+LONGEST_TURN_S = 1.0
+"""... and, where others wait for its turn, for so long."""
+
 _NO_LIMIT = 1 << 30
+
+
+def usable_cpus() -> int:
+    """How many CPUs this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 class Turns:
@@ -59,7 +75,9 @@ class Turns:
         self._lines: dict[Line, None] = {}
         self._shares: dict[str, Share] = {}
         self._used_s = 0.0
-        self.is_limited = cpus is not None
+        self._running: dict[Request, None] = {}
+        self._is_limited = cpus is not None
+        self._watched_by: asyncio.AbstractEventLoop | None = None
 
     def join(
         self, name: str, *, threads: int, max_waiting: int, typical_s: float = 0.0
@@ -78,9 +96,12 @@ class Turns:
 
         Returns:
             What is turned away, as the line is full: it, or one that it goes before.
+            A line that was retired takes in nothing.
         """
         turned_away: Request | None = None
         with self._lock:
+            if line.is_retired:
+                return request
             if line.is_full:
                 last = line.last()
                 if last is None or last.priority >= request.priority:
@@ -96,6 +117,27 @@ class Turns:
             self._lines[line] = None
             self._give_out()
         return turned_away
+
+    def watch(self) -> None:
+        """See to it that who waits does so for no turn that hangs; on the event loop.
+
+        There is one look a second at most, and none where nobody waits.
+        """
+        loop = asyncio.get_running_loop()
+        if self._is_limited and self._watched_by is not loop and self._lines:
+            self._watched_by = loop
+            self._clock.call_later(LONGEST_TURN_S, self._look)
+
+    def _look(self) -> None:
+        self._watched_by = None
+        with self._lock:
+            now_s = self._clock.wall_s()
+            for request in list(self._running):
+                longest_s = max(LONGEST_TURN_S, HANG_TIMES * request.charged_s)
+                if now_s - request.began_s >= longest_s:
+                    self._free_turn(request)
+            self._give_out()
+        self.watch()
 
     def withdraw(self, line: Line, request: Request) -> bool:
         """Take back a request; says whether it had not begun."""
@@ -141,6 +183,11 @@ class Turns:
                 line.is_retired = True
                 self._close_if_idle(line)
 
+    def counts(self, line: Line) -> tuple[int, int]:
+        """How many requests of a line wait, and how many run."""
+        with self._lock:
+            return line.waiting, line.pending - line.waiting
+
     def running_s(self, request: Request) -> float | None:
         """For how long it has been running; None where it is not."""
         with self._lock:
@@ -163,6 +210,7 @@ class Turns:
         if not request.has_turn:
             return False
         request.has_turn = False
+        del self._running[request]
         self._free += 1
         self._background_left += request.is_background
         return True
@@ -184,6 +232,7 @@ class Turns:
             request.state = State.RUNNING
             request.began_s = now_s
             request.has_turn = True
+            self._running[request] = None
             request.is_background = request.key[0] > now_s
             self._free -= 1
             self._background_left -= request.is_background

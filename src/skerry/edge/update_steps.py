@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
@@ -14,6 +15,7 @@ from skerry.core.budget import Budget
 from skerry.core.documents import LARGEST_DOCUMENT_BYTES
 from skerry.core.durable import make_folder, storage_errors
 from skerry.core.errors import (
+    ConflictError,
     DataError,
     LinkError,
     MissingExtraError,
@@ -44,6 +46,9 @@ from skerry.evolve.update_state import Found, Run, Step, Transfer
 
 SPARE_BYTES = 1 << 20
 """What an update leaves free on the disk, for the outbox and the record."""
+
+CONFLICT_PAUSE_S = 0.2
+"""How long to wait while another release of the same name is being loaded."""
 
 LONGEST_WHAT = 500
 """Most characters of a refusal's sentence: a part of it may come from outside."""
@@ -395,7 +400,14 @@ class UpdateSteps:
                 hint="It will be fetched again.",
             )
         async with parts.bench_lock:
-            self._prepared = await parts.in_thread(parts.engine.prepare, installed)
+            while True:
+                # Who asks over HTTP may have the same name loaded just now.
+                with contextlib.suppress(ConflictError):
+                    self._prepared = await parts.in_thread(
+                        parts.engine.prepare, installed
+                    )
+                    break
+                await asyncio.sleep(CONFLICT_PAUSE_S)
 
     async def _switch(self, run: Run) -> None:
         parts, prepared = self._parts, self._prepared

@@ -335,7 +335,7 @@ def _judge_classes(crowds: Mapping[str, Crowd], limit: float) -> str:
 
 def _judge_spreads(spreads: Mapping[str, Spread]) -> str:
     for name, spread in sorted(spreads.items()):
-        varied = spread.before > (_STILL * spread.mean) ** 2
+        varied = math.sqrt(spread.before) > _STILL * abs(spread.mean)
         collapsed = spread.after < _COLLAPSED * spread.before
         if spread.n >= FEWEST_ANSWERS and varied and collapsed:
             return f"its output {name[:80]!r} is all but the same whatever comes in"

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from skerry.core.clock import Clock, FakeClock, SystemClock
 
 
@@ -65,3 +67,25 @@ def test_sleepers_wake_when_their_time_has_come() -> None:
 
     asyncio.run(scene())
     assert woken == ["now", "early", "late"]
+
+
+@pytest.mark.parametrize("clock_kind", ["system", "fake"])
+def test_a_call_comes_when_its_time_has(clock_kind: str) -> None:
+    """Neither early nor, once it was cancelled, at all; a past time is soon."""
+
+    async def story() -> None:
+        clock = SystemClock() if clock_kind == "system" else FakeClock()
+        made: list[str] = []
+        clock.call_later(0.01, lambda: made.append("first"))
+        clock.call_later(0.02, lambda: made.append("cancelled")).cancel()
+        clock.call_later(-1, lambda: made.append("soon"))
+        last = clock.call_later(0.02, lambda: made.append("last"))
+        async with asyncio.timeout(10):
+            while "last" not in made:
+                if isinstance(clock, FakeClock):
+                    clock.advance(wall_s=0.01)
+                await asyncio.sleep(0.001)
+        last.cancel()
+        assert made == ["soon", "first", "last"]
+
+    asyncio.run(story())

@@ -69,6 +69,26 @@ def test_only_what_changed_is_reported(tmp_path: Path) -> None:
                 said[section, key] = value
 
 
+def test_an_update_waits_for_another_load_of_its_name(tmp_path: Path) -> None:
+    """Who has it loaded over HTTP delays it; it is no failure of the release."""
+
+    async def script(bench: Bench) -> None:
+        await bench.get(1)
+        bench.engine._preparing.add(NAME)
+        bench.hub.publish(small_release(2))
+        bench.desire(2)
+        phase = {"phase": "checking"}
+        updates = bench.outbox.reported.setdefault("update", {})
+        await bench.until(lambda: phase.items() <= updates.get(NAME, {}).items())
+        await asyncio.sleep(0.05)
+        assert not bench.serves(2)
+        bench.engine._preparing.discard(NAME)
+        await bench.until(lambda: bench.serves(2))
+        assert bench.outbox.failures == []
+
+    play(tmp_path, script)
+
+
 BAD: dict[str, tuple[Callable[[Bench, SmallRelease], None], dict[str, Any], str]] = {}
 
 

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import io
+import json
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,14 @@ import pytest
 from skerry.core.budget import Budget
 from skerry.core.clock import FakeClock, SystemClock
 from skerry.core.errors import MissingExtraError, RefusedError, StateError
-from skerry.core.seams import Runtime
+from skerry.core.model import Model, TensorSpec
+from skerry.core.seams import LoadOptions, Runtime
 from skerry.edge import checks
 from skerry.edge.checks import Prepared, prepare
 from skerry.edge.installed import Installed
 from skerry.runtimes import get_runtime
-from tests.serving import ScriptedRuntime, X, golden_bytes, install
+from skerry.runtimes.null import NullSession
+from tests.serving import ScriptedRuntime, ScriptedSession, X, golden_bytes, install
 
 MIB = 1 << 20
 
@@ -200,3 +204,62 @@ def test_a_check_that_hangs_is_given_up(
         if thread.name == "skerry-check":
             thread.join()
     assert [session.is_closed for session in runtime.sessions] == [True]
+
+
+class _Worker:
+    rss_bytes = 90 * MIB
+    idle_bytes = 60 * MIB
+
+
+class _IsolatedSession(ScriptedSession):
+    """A session that says it runs in a process of its own."""
+
+    def figures(self) -> _Worker:
+        return _Worker()
+
+
+class _IsolatedRuntime(ScriptedRuntime):
+    def load(self, model: Model, options: LoadOptions) -> NullSession:
+        session = super().load(model, options)
+        isolated = _IsolatedSession(model, json.loads(model.path.read_bytes()))
+        session.close()
+        self.sessions.append(isolated)
+        return isolated
+
+
+def test_the_memory_of_a_worker_is_its_own_growth(tmp_path: Path) -> None:
+    """What this process takes says nothing of a model that runs in another."""
+    fits = install(tmp_path, 1, budget=Budget(memory_bytes=31 * MIB))
+    assert _prepare(fits, _IsolatedRuntime()).findings.memory_bytes == 30 * MIB
+    large = install(tmp_path, 2, budget=Budget(memory_bytes=29 * MIB))
+    with pytest.raises(RefusedError, match="takes 31457280 bytes of memory"):
+        _prepare(large, _IsolatedRuntime())
+
+
+def test_a_change_of_signature_is_told(tmp_path: Path) -> None:
+    """Against what serves: what is gone, what is new, what is of another shape."""
+    old = install(tmp_path, 1)
+    spec = old.model.inputs[0]
+    gone = TensorSpec(name="mask", dtype="bool", shape=(1,))
+    wider = replace(spec, shape=("N", 8))
+    serving = replace(old, model=replace(old.model, inputs=(wider, gone), outputs=()))
+    new = install(tmp_path, 2)
+    found = prepare(
+        new,
+        runtimes=lambda _: ScriptedRuntime(),
+        clock=SystemClock(),
+        serving=serving,
+    ).findings
+    assert found.changes == (
+        f"input {gone} is gone",
+        f"input {wider} has become {spec}",
+        f"output {new.model.outputs[0]} is new",
+    )
+    assert found.tolerance == 0.01
+    assert _prepare(new, ScriptedRuntime()).findings.changes == ()
+
+
+def test_the_usual_time_of_an_inference_is_known_from_the_start(tmp_path: Path) -> None:
+    """The quickest golden sample says what it takes here."""
+    prepared = _prepare(install(tmp_path, run_s=0.02), ScriptedRuntime())
+    assert prepared.typical_s >= 0.02

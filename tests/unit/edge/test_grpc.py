@@ -134,7 +134,7 @@ def test_deadlines_and_a_full_queue(tmp_path: Path) -> None:
 
     async def story(ask: Ask, engine: Engine) -> None:
         async def running(n: int) -> None:
-            while engine.figures("meter").running != n:
+            while engine.figures("meter").running != n:  # noqa: ASYNC110 (it tells none)
                 await asyncio.sleep(0.005)
 
         quick = _request()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -38,6 +38,7 @@ def run(
     grpc_port: int | None = None,
     shared_memory: bool = False,
     local: bool = False,
+    isolation: Literal["process", "thread"] = "thread",
     log: LogFormat = LogFormat.TEXT,
     output: Annotated[Output, Parameter(parse=False)],
 ) -> GatewayStopped:
@@ -61,6 +62,8 @@ def run(
         shared_memory: Let clients on this machine name shared memory of their own.
         local: Serve programs of the same user through shared memory, at local.sock in
             the folder.
+        isolation: Where models run: each in a process of its own, which may crash or
+            hang, or as threads of the gateway's, which takes less memory.
         log: How its events are logged on standard error.
         output: Where to say that it is up.
     """
@@ -82,6 +85,7 @@ def run(
         grpc_port=grpc_port,
         shared_memory=shared_memory,
         local=local,
+        isolation=isolation,
     )
     source = None
     if recording is not None:

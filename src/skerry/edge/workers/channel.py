@@ -1,0 +1,221 @@
+"""The gateway's end of a channel: one inference at a time in a worker process."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+import numpy as np
+
+from skerry.core.errors import DataError, LateError, RuntimeFailure, WorkerLostError
+from skerry.core.model import TensorSpec
+from skerry.core.seams import Array, Tensors
+from skerry.edge.workers import messages
+from skerry.edge.workers.frames import (
+    LARGEST_FRAME_BYTES,
+    Kind,
+    Layout,
+    read_frame,
+    read_size,
+    size_bytes,
+    views,
+    write_frame,
+)
+from skerry.edge.workers.segments import Segment
+
+LARGEST_BYTES = 1 << 30
+"""The largest sum of inputs, and of outputs, of one inference."""
+
+_FREE_BYTES = 65_536
+"""The first room for tensors whose size the signature leaves open."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signature:
+    """What a worker's model takes and gives."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+class Channel:
+    """One socket and two segments, for one thread at a time.
+
+    What the worker answers is checked before it is used; a worker that answers nonsense
+    counts as lost. Both sides remember the last frame of each kind: while shapes stay
+    the same, an inference costs two copies, one send and one receive.
+
+    Args:
+        signature: What the model takes and gives.
+        limit_s: The longest that one inference may take.
+
+    Attributes:
+        theirs: The worker's end, to be sent to it and then closed.
+    """
+
+    def __init__(self, signature: Signature, *, limit_s: float) -> None:
+        self._specs = signature
+        self._names = [spec.name for spec in signature.outputs]
+        self._dtypes = [np.dtype(spec.dtype) for spec in signature.inputs]
+        self._inputs = Segment.create(_first_bytes(signature.inputs))
+        self._outputs = Segment.create(_first_bytes(signature.outputs))
+        self._socket, self.theirs = socket.socketpair(
+            socket.AF_UNIX, socket.SOCK_SEQPACKET
+        )
+        # The kernel's own time limit: one system call an inference less than poll.
+        whole_s = int(limit_s)
+        limit = struct.pack("@ll", whole_s, int((limit_s - whole_s) * 1e6))
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+        self._shapes: list[tuple[int, ...]] = []
+        self._frame = self._reply = b""
+        self._into: list[Array] = []
+        self._from: list[Array] = []
+
+    def descriptors(self) -> list[int]:
+        """What the worker needs: its socket, the inputs, the outputs."""
+        return [self.theirs.fileno(), self._inputs.fd, self._outputs.fd]
+
+    def close(self) -> None:
+        """Give everything back; in the thread that uses it, or when none does."""
+        self._into = self._from = []
+        self._socket.close()
+        self.theirs.close()
+        self._inputs.close()
+        self._outputs.close()
+
+    def run(self, inputs: Tensors) -> dict[str, Array]:
+        """Run one inference on inputs that fit the signature.
+
+        Raises:
+            WorkerLostError: The worker is gone, or answers nonsense.
+            LateError: It did not answer within the limit.
+            DataError, RuntimeFailure: As the worker's session said.
+        """
+        arrays = [inputs[spec.name] for spec in self._specs.inputs]
+        shapes = [array.shape for array in arrays]
+        if shapes != self._shapes or not self._frame:
+            self._lay_out(shapes)
+        for view, array in zip(self._into, arrays, strict=True):
+            view[...] = array
+        reply = self._ask(self._frame)
+        if reply != self._reply:
+            self._learn(reply)
+        outputs = [view.copy() for view in self._from]
+        return dict(zip(self._names, outputs, strict=True))
+
+    def _lay_out(self, shapes: list[tuple[int, ...]]) -> None:
+        """Find a place for inputs of new shapes, in a larger segment if need be."""
+        layouts: list[Layout] = list(zip(self._dtypes, shapes, strict=True))
+        frame = write_frame(Kind.RUN, layouts)
+        needed_bytes = size_bytes(layouts)
+        self._frame, self._into = b"", []
+        if needed_bytes > self._inputs.size_bytes:
+            self._inputs = self._renew(self._inputs, Kind.INPUTS, needed_bytes)
+        self._into = views(layouts, self._inputs.memory)
+        self._frame, self._shapes = frame, shapes
+
+    def _learn(self, reply: bytes) -> None:
+        """Understand a reply that is not the one of last time."""
+        with _distrust():
+            needed_bytes = read_size(reply) if reply[0] == Kind.LARGER else 0
+        if needed_bytes:
+            reply = self._fetch(needed_bytes)
+        if reply[0] == Kind.FAILED:
+            with _distrust():
+                failed = messages.failed(reply[1:])
+            raise messages.read_error(failed)
+        if reply[0] != Kind.DONE:
+            _lose(f"answered with a frame of kind {reply[0]}")
+        with _distrust():
+            layouts = read_frame(
+                reply, count=len(self._names), room_bytes=self._outputs.size_bytes
+            )
+        self._from = views(layouts, self._outputs.memory)
+        self._reply = reply
+
+    def _fetch(self, needed_bytes: int) -> bytes:
+        if needed_bytes <= self._outputs.size_bytes:
+            _lose("asked for room that it has")
+        self._reply, self._from = b"", []
+        self._outputs = self._renew(self._outputs, Kind.OUTPUTS, needed_bytes)
+        return self._ask(bytes((Kind.FETCH,)))
+
+    def _renew(self, old: Segment, kind: Kind, needed_bytes: int) -> Segment:
+        if needed_bytes > LARGEST_BYTES:
+            error = DataError if kind == Kind.INPUTS else RuntimeFailure
+            raise error(
+                f"the {kind.name.lower()} take {needed_bytes} bytes, expected at most "
+                f"{LARGEST_BYTES}",
+                hint="Ask for a smaller batch.",
+            )
+        # Doubled, so that sizes that grow step by step do not bring one each.
+        try:
+            new = Segment.create(1 << (needed_bytes - 1).bit_length())
+        except OSError as error:
+            raise RuntimeFailure(
+                f"there is no shared memory of {needed_bytes} bytes: {error.strerror}",
+                hint="Ask for a smaller batch.",
+            ) from error
+        try:
+            self._send(bytes((kind,)))
+            socket.send_fds(self._socket, [b"."], [new.fd])
+        except OSError as error:
+            new.close()
+            _lose(str(error), error)
+        except WorkerLostError:
+            new.close()
+            raise
+        old.close()
+        return new
+
+    def _ask(self, frame: bytes) -> bytes:
+        self._send(frame)
+        try:
+            reply = self._socket.recv(LARGEST_FRAME_BYTES)
+        except BlockingIOError:
+            raise LateError(
+                "the worker process did not answer in time",
+                hint="Ask for less at once, or allow more time.",
+            ) from None
+        except OSError as error:
+            _lose("died", error)
+        if not reply:
+            _lose("died")
+        return reply
+
+    def _send(self, frame: bytes) -> None:
+        try:
+            self._socket.send(frame)
+        except OSError as error:
+            _lose("died", error)
+
+
+@contextlib.contextmanager
+def _distrust() -> Iterator[None]:
+    try:
+        yield
+    except DataError as error:
+        _lose(f"answered nonsense: {error}", error)
+
+
+def _first_bytes(specs: Sequence[TensorSpec]) -> int:
+    """Room for tensors of the signature; for those of free sizes, some."""
+    known: list[Layout] = []
+    free_bytes = 0
+    for spec in specs:
+        sizes = [size for size in spec.shape if isinstance(size, int)]
+        if len(sizes) == len(spec.shape):
+            known.append((np.dtype(spec.dtype), tuple(sizes)))
+        else:
+            free_bytes += _FREE_BYTES
+    return min(size_bytes(known) + free_bytes, LARGEST_BYTES)
+
+
+def _lose(why: str, error: Exception | None = None) -> NoReturn:
+    raise WorkerLostError(
+        f"the worker process {why}", hint="Ask again: another takes its place."
+    ) from error

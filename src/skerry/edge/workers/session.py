@@ -1,0 +1,287 @@
+"""A session whose model runs in a process of its own, and outlives that process."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from skerry.core.clock import Clock
+from skerry.core.errors import (
+    LateError,
+    RuntimeFailure,
+    SkerryError,
+    WorkerLostError,
+)
+from skerry.core.model import Model, TensorSpec
+from skerry.core.seams import Array, LoadOptions, Tensors
+from skerry.edge.workers.channel import Signature
+from skerry.edge.workers.crashes import CrashLoop
+from skerry.edge.workers.worker import Worker
+from skerry.runtimes._checks import check_inputs, closed
+
+log = logging.getLogger(__name__)
+
+MOST_TRIES = 2
+"""How many workers one request may bring down."""
+
+StartWorker = Callable[[Callable[[Worker], None]], Worker]
+"""Makes a worker; it is told whom to call when the worker has ended."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerFigures:
+    """How the worker of a session fares.
+
+    Attributes:
+        restarts: How often another had to take its place.
+        rss_bytes: Its resident memory, libraries that it shares included; 0 while
+            there is none.
+        idle_bytes: Its resident memory before it loaded the model.
+        pid: Of the worker, or None while there is none.
+    """
+
+    restarts: int
+    rss_bytes: int
+    idle_bytes: int
+    pid: int | None
+
+
+class _Run:
+    """One call of `run`, from its beginning to its end."""
+
+    __slots__ = ("is_interrupted", "worker")
+
+    def __init__(self) -> None:
+        self.is_interrupted = False
+        self.worker: Worker | None = None
+
+
+class WorkerSession:
+    """A model in a worker process; `run` may be called from several threads.
+
+    A worker that dies is replaced at once, whether or not anybody asks for it. What it
+    was at work on is tried once more on the next one.
+
+    Args:
+        model: The model.
+        options: How it is loaded.
+        start: Makes a worker.
+        runtime: The runtime's name, for messages.
+        clock: What measures time.
+
+    Raises:
+        SkerryError: The model cannot be loaded.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        options: LoadOptions,
+        *,
+        start: StartWorker,
+        runtime: str,
+        clock: Clock,
+    ) -> None:
+        self._model = model
+        self._options = options
+        self._start = start
+        self._runtime = runtime
+        self._clock = clock
+        self._crashes = CrashLoop()
+        self._loading = threading.Lock()
+        self._lock = threading.Lock()
+        self._runs: dict[int, _Run] = {}
+        self._numbers = itertools.count()
+        self._restarts = 0
+        self._is_closed = False
+        self._worker: Worker | None = None
+        self._worker, self._signature = self._load()
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """The model's inputs, in order."""
+        return self._signature.inputs
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """The model's outputs, in order."""
+        return self._signature.outputs
+
+    def run(self, inputs: Tensors) -> dict[str, Array]:
+        """Run one inference in the worker.
+
+        Raises:
+            DataError: An input is missing, unknown, or of another dtype or shape.
+            WorkerLostError: The worker died, and so did the one in its place; or it
+                died so often of late that it is left alone for a while.
+            RuntimeFailure: The runtime failed, the inference was interrupted, or the
+                session is closed.
+        """
+        check_inputs(inputs, self._signature.inputs)
+        run = _Run()
+        number = next(self._numbers)
+        self._runs[number] = run
+        try:
+            return self._run(run, inputs)
+        finally:
+            del self._runs[number]
+
+    def interrupt(self) -> None:
+        """Stop the inference that runs, of several the one that began first.
+
+        Its worker is killed, and `run` raises `RuntimeFailure` where it waits; others
+        that ran in the same worker are run again. Without one, nothing happens.
+        """
+        with self._lock:
+            run = next(iter(self._runs.copy().values()), None)
+            if run is None:
+                return
+            run.is_interrupted = True
+            worker = run.worker
+        if worker is not None:
+            worker.kill("its inference was interrupted")
+
+    def figures(self) -> WorkerFigures:
+        """Tell how its worker fares."""
+        worker = self._worker
+        return WorkerFigures(
+            restarts=self._restarts,
+            rss_bytes=worker.rss_bytes() if worker else 0,
+            idle_bytes=worker.idle_bytes if worker else 0,
+            pid=worker.pid if worker else None,
+        )
+
+    def close(self) -> None:
+        """End the worker; the session is not used after."""
+        with self._lock:
+            self._is_closed = True
+            worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.close()
+
+    def _run(self, run: _Run, inputs: Tensors) -> dict[str, Array]:
+        for attempt in itertools.count(1):
+            worker = self._ready()
+            with self._lock:
+                run.worker = worker
+            if run.is_interrupted:
+                raise self._interrupted()
+            try:
+                outputs = worker.run(inputs)
+            except WorkerLostError as error:
+                self._lose(worker)
+                if run.is_interrupted:
+                    raise self._interrupted() from error
+                if attempt == MOST_TRIES:
+                    raise self._lost(worker) from error
+            except LateError as error:
+                self._lose(worker)
+                raise self._interrupted() from error
+            else:
+                self._crashes.answered()
+                return outputs
+            finally:
+                run.worker = None
+        raise self._lost(None)
+
+    def _ready(self) -> Worker:
+        """The worker that serves; where there is none, the next is loaded first."""
+        worker = self._worker
+        if worker is not None:
+            return worker
+        with self._loading:
+            while self._worker is None:
+                if self._is_closed:
+                    raise closed(self._runtime, self._model)
+                pause_s = self._crashes.pause_s(self._clock.wall_s())
+                if pause_s:
+                    raise WorkerLostError(
+                        f"the workers of {self._model.path.name} die again and again",
+                        hint=f"The next is tried in {pause_s:.0f} s.",
+                    )
+                self._reload()
+            return self._worker
+
+    def _reload(self) -> None:
+        try:
+            worker, signature = self._load()
+        except WorkerLostError as error:
+            log.warning("worker.reload_failed", extra={"what": error.what})
+            self._crashes.died(self._clock.wall_s())
+            return
+        except SkerryError:
+            self._crashes.died(self._clock.wall_s())
+            raise
+        with self._lock:
+            is_other = signature != self._signature
+            if not (self._is_closed or is_other):
+                self._worker = worker
+                self._restarts += 1
+                return
+        worker.close()
+        if is_other:
+            raise RuntimeFailure(
+                f"{self._model.path.name} has another signature than before",
+                hint="Somebody changed the file: install the release again.",
+            )
+
+    def _load(self) -> tuple[Worker, Signature]:
+        worker = self._start(self._ended)
+        try:
+            signature = worker.load(self._model, self._options)
+        except BaseException:
+            worker.close()
+            raise
+        log.info(
+            "worker.loaded",
+            extra={"model": self._model.path.name, "worker": worker.pid},
+        )
+        return worker, signature
+
+    def _ended(self, worker: Worker) -> None:
+        """Have another in its place, without keeping the supervisor waiting."""
+        if self._lose(worker):
+            threading.Thread(target=self._restore, daemon=True).start()
+
+    def _restore(self) -> None:
+        try:
+            self._ready()
+        except SkerryError as error:
+            if not self._is_closed:
+                log.warning("worker.not_replaced", extra={"what": error.what})
+
+    def _lose(self, worker: Worker) -> bool:
+        """Give a worker up; tells whether it was the one that served."""
+        with self._lock:
+            is_ours = self._worker is worker
+            if is_ours:
+                self._worker = None
+                self._crashes.died(self._clock.wall_s())
+        if is_ours:
+            why = worker.why or "it died"
+            log.warning(
+                "worker.lost",
+                extra={
+                    "model": self._model.path.name,
+                    "worker": worker.pid,
+                    "why": why,
+                },
+            )
+            worker.close()
+        return is_ours
+
+    def _interrupted(self) -> RuntimeFailure:
+        return RuntimeFailure(
+            f"the inference of {self._model.path.name} was interrupted",
+            hint="It took too long; the next one is served by another worker.",
+        )
+
+    def _lost(self, worker: Worker | None) -> WorkerLostError:
+        why = f": {worker.why}" if worker and worker.why else ""
+        return WorkerLostError(
+            f"{self._model.path.name} brought down {MOST_TRIES} workers{why}",
+            hint="Look at the request, and at the log for what native code said.",
+        )

@@ -1,0 +1,229 @@
+"""One worker process, as the gateway sees it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from skerry.core.errors import (
+    DataError,
+    LateError,
+    RuntimeFailure,
+    SkerryError,
+    WorkerLostError,
+)
+from skerry.core.model import Model
+from skerry.core.seams import Array, LoadOptions, Tensors
+from skerry.edge.workers import messages
+from skerry.edge.workers.channel import Channel, Signature
+from skerry.edge.workers.frames import DTYPES
+from skerry.edge.workers.limits import Limits
+from skerry.edge.workers.messages import Failed, Load, Loaded, Open, write_message
+from skerry.edge.workers.spare import Birth
+from skerry.edge.workers.supervisor import Supervisor
+
+log = logging.getLogger(__name__)
+
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+_DTYPE_NAMES = {dtype.name for dtype in DTYPES}
+_AGAIN = "Ask again: another takes its place."
+
+
+class Worker:
+    """A process with one model in it; it is watched from its birth to its end.
+
+    Any thread may run it: each that runs at the same time has a channel of its own, and
+    with it a thread in the worker.
+
+    Args:
+        birth: The process.
+        limits: What it may take.
+        supervisor: What watches it.
+        on_end: Called once, on the supervisor's thread, when the process has ended.
+
+    Attributes:
+        pid: Of the process.
+        pidfd: Stands for this process even when its number is another's by now.
+        why: Why it was killed; empty where it was not.
+    """
+
+    def __init__(
+        self,
+        birth: Birth,
+        *,
+        limits: Limits,
+        supervisor: Supervisor,
+        on_end: Callable[[Worker], None],
+    ) -> None:
+        self.pid = birth.pid
+        self.why = ""
+        self.idle_bytes = 0
+        self._control = birth.control
+        self._limits = limits
+        self._supervisor = supervisor
+        self._on_end = on_end
+        self._lock = threading.Lock()
+        self._idle: list[Channel] = []
+        self._signature = Signature(inputs=(), outputs=())
+        self._is_closed = False
+        try:
+            self.pidfd = os.pidfd_open(birth.pid)
+        except OSError as error:
+            self._control.close()
+            raise WorkerLostError("a worker died at once", hint=_AGAIN) from error
+        supervisor.watch(self)
+
+    def load(self, model: Model, options: LoadOptions) -> Signature:
+        """Load the model.
+
+        Raises:
+            WorkerLostError: The process died of it, or did not end within the limit.
+            SkerryError: As the runtime said.
+        """
+        told = Load(
+            model=model, options=options, largest_bytes=self._limits.reserved_bytes
+        )
+        title = model.path.name
+        self.idle_bytes = self.rss_bytes()
+        self._control.settimeout(self._limits.load_s)
+        try:
+            self._control.send(write_message(told))
+            content = self._control.recv(messages.LARGEST_MESSAGE_BYTES)
+        except TimeoutError as error:
+            self.kill(f"it did not load {title} within {self._limits.load_s:g} s")
+            raise self._lost(title) from error
+        except OSError as error:
+            raise self._lost(title) from error
+        if not content:
+            raise self._lost(title)
+        try:
+            answer = messages.from_worker(content)
+        except DataError as error:
+            self.kill("it answered nonsense")
+            raise self._lost(title) from error
+        if isinstance(answer, Failed):
+            raise messages.read_error(answer)
+        self._signature = _check(answer, title)
+        return self._signature
+
+    def run(self, inputs: Tensors) -> dict[str, Array]:
+        """Run one inference on inputs that fit the signature.
+
+        Raises:
+            WorkerLostError: The process died, or was killed.
+            LateError: It was killed, for it took longer than the limit.
+            SkerryError: As the runtime said.
+        """
+        with self._lock:
+            channel = self._idle.pop() if self._idle else None
+        if channel is None:
+            channel = self._open()
+        try:
+            outputs = channel.run(inputs)
+        except WorkerLostError as error:
+            channel.close()
+            self.kill(error.what)  # dead, or not to be believed any more
+            raise
+        except LateError:
+            channel.close()
+            self.kill(f"it did not answer within {self._limits.run_s:g} s")
+            raise
+        except SkerryError:
+            self._keep(channel)
+            raise
+        except BaseException:
+            channel.close()
+            raise
+        self._keep(channel)
+        return outputs
+
+    def kill(self, why: str) -> None:
+        """End the process at once; the first reason given stays."""
+        with self._lock:
+            if self._is_closed:
+                return
+            self.why = self.why or why
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+
+    def close(self) -> None:
+        """End the process and give back all that belongs to it."""
+        self.kill("it was closed")
+        self._supervisor.forget(self)
+        with self._lock:
+            if self._is_closed:
+                return
+            self._is_closed = True
+            idle, self._idle = self._idle, []
+            os.close(self.pidfd)
+            self._control.close()
+        for channel in idle:
+            channel.close()
+
+    def rss_bytes(self) -> int:
+        """Its resident memory; 0 when it is gone."""
+        return self._memory_bytes()[0]
+
+    def look(self) -> None:
+        """Kill it if it holds more memory than it may."""
+        held_bytes = self._memory_bytes()[1]
+        allowed = self._limits.memory_bytes
+        if held_bytes > allowed:
+            self.kill(f"it held {held_bytes} bytes, its limit is {allowed}")
+
+    def ended(self) -> None:
+        """Tell that the process has ended."""
+        self._on_end(self)
+
+    def _memory_bytes(self) -> tuple[int, int]:
+        """Its resident memory, and how much of it belongs to no file."""
+        try:
+            text = Path(f"/proc/{self.pid}/statm").read_text("ascii")
+        except OSError:
+            return 0, 0
+        resident, shared = (int(pages) * _PAGE_BYTES for pages in text.split()[1:3])
+        return resident, resident - shared
+
+    def _open(self) -> Channel:
+        """Open one more channel; the process answers it with a thread of its own."""
+        channel = Channel(self._signature, limit_s=self._limits.run_s)
+        try:
+            with self._lock:
+                message = write_message(Open())
+                socket.send_fds(self._control, [message], channel.descriptors())
+        except OSError as error:
+            channel.close()
+            raise WorkerLostError("the worker died", hint=_AGAIN) from error
+        channel.theirs.close()
+        return channel
+
+    def _keep(self, channel: Channel) -> None:
+        with self._lock:
+            if not self._is_closed:
+                self._idle.append(channel)
+                return
+        channel.close()
+
+    def _lost(self, title: str) -> WorkerLostError:
+        why = f": {self.why}" if self.why else ""
+        return WorkerLostError(
+            f"the worker died while it loaded {title}{why}",
+            hint="The model, or its runtime, is broken or too large for this machine.",
+        )
+
+
+def _check(loaded: Loaded, title: str) -> Signature:
+    """Refuse a model whose tensors cannot lie in shared memory."""
+    for spec in (*loaded.inputs, *loaded.outputs):
+        if spec.dtype not in _DTYPE_NAMES:
+            raise RuntimeFailure(
+                f"{title} has the tensor {spec}, which cannot be shared with a worker",
+                hint="Serve it with --isolation thread.",
+            )
+    return Signature(inputs=loaded.inputs, outputs=loaded.outputs)

@@ -19,12 +19,29 @@ from skerry.core.errors import SkerryError
 from skerry.core.model import TensorSpec
 from skerry.tasks import _image
 from skerry.tasks._annotations import parse_coco
+from skerry.tasks._content import decode_content
 from skerry.tasks._folder import parse_labels
 from skerry.tasks.conditions import Condition, parse_conditions
+from skerry.tasks.dbnet import Dbnet
+from skerry.tasks.decoders import Value
 from skerry.tasks.golden import parse_golden
-from skerry.tasks.heads import BoxesScores, Centernet, Fastestdet, Head, Nms, Yolox
+from skerry.tasks.heads import (
+    BoxesScores,
+    Centernet,
+    Fastestdet,
+    Head,
+    Nms,
+    Selected,
+    Yolox,
+)
+from skerry.tasks.matching import read_gallery
+from skerry.tasks.pipeline import Pipeline
 from skerry.tasks.samples import open_samples
+from skerry.tasks.series import GapFill, Resample, Reshape, Window
+from skerry.tasks.spectra import Mfcc
 from skerry.tasks.task import Task, TaskKind, parse_task, task_from_table
+from tests.contents import gallery_bytes, wav
+from tests.contents import npy as npy_bytes
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 GOLDEN_HEADER = (
@@ -264,6 +281,7 @@ HEADS: list[Head] = [
     Yolox(height=16, width=16, strides=(8, 16)),
     Fastestdet(height=16, width=16),
     Centernet(),
+    Dbnet(height=16, width=16),
 ]
 
 
@@ -319,3 +337,78 @@ def test_pictures(kind: str, change: st.DataObject) -> None:
         assert decoded.shape[2] == len("RGB")
 
     _accepts_or_refuses(read)
+
+
+CONTENTS = [
+    wav([0.25, -0.5, 0.75] * 20),
+    wav([0.25, -0.5] * 20, width=3, channels=2, rate_hz=44100),
+    npy_bytes(np.arange(60.0).reshape(30, 2)),
+    _picture("JPEG"),
+    _picture("WEBP"),
+    b"flow,heat\n1,2\n3,\n5,6\n",
+    b"[[1, 2.5], [3, null]]",
+]
+MEDIA_TYPES = ["audio/wav", "image/jpeg", "text/csv", "application/json", "x", ""]
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    content=st.binary(max_size=200)
+    | st.text(max_size=60).map(str.encode)
+    | damaged(CONTENTS),
+    media_type=st.sampled_from(MEDIA_TYPES) | st.text(max_size=20),
+)
+def test_contents(content: bytes, media_type: str) -> None:
+    """Whatever a client sends is decoded or refused."""
+    _accepts_or_refuses(lambda: decode_content(content, media_type))
+
+
+LISTENER = Pipeline(
+    task=Task(
+        kind=TaskKind.REGRESSION,
+        metric="mae",
+        pre=(
+            GapFill(largest_gap=5),
+            Resample(to_hz=8000),
+            Window(length=400, pad=True),
+            Mfcc(rate_hz=8000, frame=200, hop=100, coefficients=4),
+            Reshape(sizes=(12,)),
+        ),
+        post=(Value(),),
+    ),
+    inputs=[TensorSpec(name="x", dtype="float32", shape=("N", 12))],
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(content=damaged(CONTENTS), media_type=st.sampled_from(MEDIA_TYPES))
+def test_pipelines(content: bytes, media_type: str) -> None:
+    """What is decoded becomes an input of finite numbers, or is refused."""
+
+    def read() -> None:
+        array = LISTENER.read(content, media_type).inputs["x"]
+        assert array.shape == (1, 12)
+        assert np.isfinite(array).all()
+
+    _accepts_or_refuses(read)
+
+
+@settings(max_examples=200, deadline=None)
+@given(content=st.binary(max_size=200) | damaged([gallery_bytes()]))
+def test_galleries(content: bytes) -> None:
+    """A damaged gallery is read or refused."""
+    _accepts_or_refuses(lambda: read_gallery(content, name="g"))
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.data(), labels=st.sampled_from([(), ("a", "b")]))
+def test_selected_boxes(data: st.DataObject, labels: tuple[str, ...]) -> None:
+    """Whatever a model says it has selected is told or refused."""
+    numbers = st.floats(width=32)
+    outputs = {}
+    for name in "bsc":
+        shape = tuple(data.draw(st.lists(st.integers(0, 4), min_size=1, max_size=3)))
+        size = int(np.prod(shape))
+        drawn = data.draw(st.lists(numbers, min_size=size, max_size=size))
+        outputs[name] = np.array(drawn, np.float32).reshape(shape)
+    _accepts_or_refuses(lambda: Selected().select(outputs, labels))

@@ -6,12 +6,8 @@ The new model gives the finished boxes, a few numbers in place of all candidates
 its task ends with `selected`. The boxes are the same up to the rounding of float32,
 and up to the order of those that are equally sure.
 
-Example:
-    >>> graph, task = read_graph(path), load_task(task_path)  # doctest: +SKIP
-    >>> graph, task = nms_in_graph(graph, task)  # doctest: +SKIP
-    >>> write_graph(graph, Path("detector-nms.onnx"))  # doctest: +SKIP
-    >>> [step.__class__.__name__ for step in task.post]  # doctest: +SKIP
-    ['Selected']
+    graph, task = nms_in_graph(read_graph(path), load_task(task_path))
+    write_graph(graph, path.with_name("detector-nms.onnx"))
 """
 
 from __future__ import annotations
@@ -46,6 +42,9 @@ from skerry.tasks.task import Task
 
 OPSET = 13
 """The lowest opset in which the nodes are written: Squeeze takes its axes as input."""
+
+_AXES_ARE_INPUTS = 18
+"""From this opset on ReduceMax takes its axes as an input."""
 
 BOXES, SCORES, CLASSES = "selected_boxes", "selected_scores", "selected_classes"
 """The outputs of the new model, unless it has such names already."""
@@ -139,6 +138,17 @@ class _Net:
         node = make_node(op_type, values, attributes, outputs=names, name=names[0])
         self.graph.ir.graph.append(node)
         return tuple(node.outputs)
+
+    def reduce_max(self, rows: Value) -> Value:
+        """The largest number of each row, [n]."""
+        if self.graph.opset >= _AXES_ARE_INPUTS:
+            return self("ReduceMax", rows, _ints(1), keepdims=0)
+        name = self.graph.unique_name("nms.ReduceMax")
+        node = make_node(
+            "ReduceMax", [rows], {"axes": [1], "keepdims": 0}, outputs=[name], name=name
+        )
+        self.graph.ir.graph.append(node)
+        return node.outputs[0]
 
     def columns(self, rows: Value, start: int, end: int) -> Value:
         """Columns of a table, [n, end - start]."""
@@ -297,7 +307,8 @@ def _read_centernet(net: _Net, head: Centernet) -> _Candidates:
 
 def _select(net: _Net, found: _Candidates, nms: Nms) -> tuple[Graph, Selected]:
     """Suppress, and keep the surest."""
-    corners, scores = _only_finite(net, found)
+    limit = _just_below(nms.min_score)
+    corners, scores = _only_finite(net, *_only_promising(net, found, limit))
     most = found.count * found.classes
     if nms.classes == "best":
         best = net("ArgMax", scores, axis=1, keepdims=1)
@@ -312,7 +323,7 @@ def _select(net: _Net, found: _Candidates, nms: Nms) -> tuple[Graph, Selected]:
         net("Unsqueeze", by_class, _ints(0)),
         _ints(nms.most),
         _floats([nms.iou]),
-        _floats([_just_below(nms.min_score)]),
+        _floats([limit]),
     )
     pairs = net.columns(chosen, 1, 3)  # the class and the box of each
     sure = net("GatherND", by_class, pairs)
@@ -324,9 +335,31 @@ def _select(net: _Net, found: _Candidates, nms: Nms) -> tuple[Graph, Selected]:
     return net.finish(boxes, top, kinds)
 
 
-def _only_finite(net: _Net, found: _Candidates) -> tuple[Value, Value]:
+def _only_promising(net: _Net, found: _Candidates, limit: float) -> tuple[Value, Value]:
+    """Pass over boxes without a score above the limit: most of them, so do it first.
+
+    Scores that are no number are looked at later. A box that no score speaks for is
+    put behind, so that there is always one.
+    """
+    axes = _ints(1)
+    top = net.reduce_max(found.scores)
+    is_low = net("LessOrEqual", top, _float(limit))
+    total = net("Abs", net("ReduceSum", found.scores, axes, keepdims=0))
+    is_number = net("Less", total, _float(np.inf))
+    is_kept = net("Not", net("And", is_low, is_number))
+    kept = net("Squeeze", net("NonZero", is_kept), _ints(0))
+    corners, scores = (
+        net("Gather", one, kept) for one in (found.corners, found.scores)
+    )
+    no_box, no_score = np.zeros((1, 4)), np.full((1, found.classes), -1)
+    return (
+        net("Concat", corners, _floats(no_box), axis=0),
+        net("Concat", scores, _floats(no_score), axis=0),
+    )
+
+
+def _only_finite(net: _Net, corners: Value, scores: Value) -> tuple[Value, Value]:
     """Give what is no number the score -1, and its box a place."""
-    corners, scores = found.corners, found.scores
     nothing = net("ReduceSum", net("Sub", corners, corners), _ints(1), keepdims=1)
     is_box = net("Equal", nothing, _float(0))  # infinity less infinity is no number
     is_number = net("And", net("Less", net("Abs", scores), _float(np.inf)), is_box)

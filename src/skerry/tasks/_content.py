@@ -189,9 +189,10 @@ def _decode_npy(content: bytes) -> Array:
 
 def _decode_json(content: bytes) -> Array:
     """Decode numbers or rows of numbers; null is a missing value."""
-    numbers = list[float | None]
     try:
-        rows = msgspec.json.decode(content, type=numbers | list[numbers])
+        rows = msgspec.json.decode(
+            content, type=list[float | list[float | None] | None]
+        )
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DataError(
             f"cannot decode the JSON: {error}",

@@ -354,7 +354,7 @@ class Selected:
     scores: str = ""
     classes: str = ""
 
-    def read(self, outputs: Mapping[str, Array], labels: Sequence[str]) -> Prediction:
+    def select(self, outputs: Mapping[str, Array], labels: Sequence[str]) -> Prediction:
         """Read one sample's outputs, without the batch axis.
 
         Raises:
@@ -365,7 +365,9 @@ class Selected:
         corners = _pick(outputs, self.boxes or names[0])
         scores = _pick(outputs, self.scores or names[1])
         classes = _pick(outputs, self.classes or names[2])
-        if corners.shape != (*scores.shape, 4) or scores.shape != (classes.size,):
+        if corners.shape != (len(corners), 4) or not (
+            scores.shape == classes.shape == corners.shape[:1]
+        ):
             raise DataError(
                 f"got boxes of {corners.shape}, scores of {scores.shape} and classes "
                 f"of {classes.shape}; expected k × 4, k and k",

@@ -57,10 +57,13 @@ class Pipeline:
         gallery: Those who are known; an `embed_match` task needs it.
 
     Example:
-        >>> pipeline = Pipeline(task=task, inputs=session.inputs)  # doctest: +SKIP
-        >>> reading = pipeline.read(path.read_bytes(), "image/jpeg")  # doctest: +SKIP
-        >>> pipeline.tell(session.run(reading.inputs), reading)  # doctest: +SKIP
-        {'kind': 'classification', 'label': 'cat', 'confidence': 0.93, 'top': [...]}
+        >>> from skerry.tasks.decoders import Value
+        >>> task = Task(kind=TaskKind.REGRESSION, metric="mae", post=(Value(),))
+        >>> three = TensorSpec(name="x", dtype="float32", shape=(1, 3))
+        >>> pipeline = Pipeline(task=task, inputs=[three])
+        >>> reading = pipeline.read(b"[1, 2, 3]", "application/json")
+        >>> pipeline.tell({"y": reading.inputs["x"] * 2}, reading)
+        {'kind': 'regression', 'value': 2.0}
     """
 
     task: Task

@@ -26,6 +26,7 @@ from skerry.core.names import did_you_mean
 from skerry.core.seams import Array
 from skerry.tasks import _image
 from skerry.tasks.boxes import Placement
+from skerry.tasks.dbnet import Dbnet
 from skerry.tasks.decoders import Embedding, ReconstructionError, Value
 from skerry.tasks.heads import BoxesScores, Centernet, Fastestdet, Nms, Selected, Yolox
 from skerry.tasks.matching import EmbedMatch
@@ -421,6 +422,7 @@ POST_STEPS: Mapping[str, type[Any]] = {
     "yolox": Yolox,
     "fastestdet": Fastestdet,
     "centernet": Centernet,
+    "dbnet": Dbnet,
     "nms": Nms,
     "selected": Selected,
     "embedding": Embedding,

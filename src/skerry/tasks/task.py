@@ -203,7 +203,7 @@ class Task:
         if isinstance(decoder, Nms | Selected):
             rows = {name: _without_batch(output) for name, output in outputs.items()}
             if isinstance(decoder, Selected):
-                return decoder.read(rows, self.labels)
+                return decoder.select(rows, self.labels)
             # What is not finite, or becomes so, makes no candidate.
             with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
                 candidates = cast("Head", steps[0]).read(rows)

@@ -170,7 +170,12 @@ def test_bad_task_files_are_refused(old: str, new: str, what: str, hint: str) ->
 @pytest.mark.parametrize(
     ("kind", "metric", "post", "what"),
     [
-        ("detection", "map", (Nms(),), "end with nms, got 0 heads among 1 steps"),
+        (
+            "detection",
+            "map",
+            (Nms(),),
+            "end with nms or selected, got 0 heads among 1 steps",
+        ),
         (
             "detection",
             "map",
@@ -188,7 +193,12 @@ def test_bad_task_files_are_refused(old: str, new: str, what: str, hint: str) ->
         ("classification", "top1", (BoxesScores(), TopK()), "got 1 heads"),
         ("anomaly", "auc", (TopK(),), "end with value or reconstruction_error, got to"),
         ("regression", "mae", (ReconstructionError(),), "got reconstruction_error"),
-        ("embedding", "rank1", (Value(),), "end with embedding, got value"),
+        (
+            "embedding",
+            "rank1",
+            (Value(),),
+            "end with embedding or embed_match, got value",
+        ),
     ],
 )
 def test_steps_of_another_kind_are_refused(

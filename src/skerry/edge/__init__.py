@@ -12,9 +12,9 @@ print(answer.release, answer.outputs["y"])
 ```
 
 ```python
-from skerry.edge import InProcess
+from skerry.edge import EmbeddedEngine
 
-with InProcess() as service:
+with EmbeddedEngine() as service:
     service.load(installed)
     answer = service.infer("meter", {"x": x}, timeout_s=0.5)
 ```
@@ -27,15 +27,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from skerry.edge.client import LocalAnswer, LocalClient
+    from skerry.edge.embedded import EmbeddedEngine
     from skerry.edge.engine import Engine
-    from skerry.edge.inprocess import InProcess
     from skerry.edge.installed import Installed
 
-__all__ = ["Engine", "InProcess", "Installed", "LocalAnswer", "LocalClient"]
+__all__ = ["EmbeddedEngine", "Engine", "Installed", "LocalAnswer", "LocalClient"]
 
 _HOMES = {
     "Engine": "engine",
-    "InProcess": "inprocess",
+    "EmbeddedEngine": "embedded",
     "Installed": "installed",
     "LocalAnswer": "client",
     "LocalClient": "client",

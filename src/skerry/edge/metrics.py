@@ -143,8 +143,8 @@ def write_metrics(families: Iterable[Family]) -> bytes:
             continue
         lines.append(f"# HELP {family.name} {family.told}")
         lines.append(f"# TYPE {family.name} {family.kind}")
-        for suffix, labels, value in family.samples:
-            inner = ",".join(f'{name}="{_escape(text)}"' for name, text in labels)
+        for suffix, of, value in family.samples:
+            inner = ",".join(f'{name}="{_escape(text)}"' for name, text in of)
             shown = f"{{{inner}}}" if inner else ""
             lines.append(f"{family.name}{suffix}{shown} {_number(value)}")
     return ("\n".join(lines) + "\n").encode()
@@ -152,14 +152,17 @@ def write_metrics(families: Iterable[Family]) -> bytes:
 
 def families_of(metrics: Metrics) -> Iterator[Family]:
     """What the service counted, as metrics."""
-    counts = [(_labels(release), counted) for release, counted in metrics.counts()]
+    counts = [
+        (labels(release.name, release.version), counted)
+        for release, counted in metrics.counts()
+    ]
     counts.append(((("model", ""), ("version", "")), metrics.unknown))
     for name, told in (
         ("requests", "Requests taken in, whatever became of them."),
         ("late", "Requests without an answer at their deadline."),
         ("json_requests", "Requests whose tensors were JSON: binary ones are cheap."),
     ):
-        samples = [("", labels, getattr(counted, name)) for labels, counted in counts]
+        samples = [("", of, getattr(counted, name)) for of, counted in counts]
         metric = "deadline_misses" if name == "late" else name
         yield Family(
             name=f"skerry_{metric}_total", kind="counter", told=told, samples=samples
@@ -169,8 +172,8 @@ def families_of(metrics: Metrics) -> Iterator[Family]:
         kind="counter",
         told="Requests that were not answered, by the kind of error.",
         samples=[
-            ("", (*labels, ("reason", reason)), n)
-            for labels, counted in counts
+            ("", (*of, ("reason", reason)), n)
+            for of, counted in counts
             for reason, n in counted.failures.items()
         ],
     )
@@ -179,8 +182,8 @@ def families_of(metrics: Metrics) -> Iterator[Family]:
         kind="counter",
         told="Bytes of requests, by how they were written.",
         samples=[
-            ("", (*labels, ("encoding", encoding)), n)
-            for labels, counted in counts
+            ("", (*of, ("encoding", encoding)), n)
+            for of, counted in counts
             for encoding, n in (
                 ("json", counted.json_bytes),
                 ("binary", counted.binary_bytes),
@@ -196,7 +199,7 @@ def families_of(metrics: Metrics) -> Iterator[Family]:
 
 
 def figures_families(
-    figures: Iterable[tuple[Labels, object]], *, prefix: str = "skerry_engine"
+    figures: Iterable[tuple[Labels, object]], *, prefix: str
 ) -> Iterator[Family]:
     """Turn what parts tell of themselves into gauges, one a number.
 
@@ -206,13 +209,13 @@ def figures_families(
         prefix: What the metrics' names begin with.
     """
     found: dict[str, list[tuple[str, Labels, float]]] = {}
-    for labels, each in figures:
+    for of, each in figures:
         if not is_dataclass(each):
             continue
         for field in fields(each):
             value = getattr(each, field.name)
             if isinstance(value, int | float):
-                found.setdefault(field.name, []).append(("", labels, float(value)))
+                found.setdefault(field.name, []).append(("", of, float(value)))
     for name, samples in sorted(found.items()):
         told = f"What the part tells as {name}."
         yield Family(name=f"{prefix}_{name}", kind="gauge", told=told, samples=samples)
@@ -244,16 +247,17 @@ def own_families() -> Iterator[Family]:
         yield Family(name=name, kind=kind, told=told, samples=[("", (), value)])
 
 
-def _labels(release: ReleaseId) -> Labels:
-    return ("model", release.name), ("version", str(release.version))
+def labels(name: str, version: int) -> Labels:
+    """The labels of a version of a model."""
+    return ("model", name), ("version", str(version))
 
 
-def _histogram(labels: Labels, counted: Counted) -> Iterator[tuple[str, Labels, float]]:
+def _histogram(of: Labels, counted: Counted) -> Iterator[tuple[str, Labels, float]]:
     bounds = [*map(_number, BOUNDS_S), "+Inf"]
     for bound, n in zip(bounds, accumulate(counted.buckets), strict=True):
-        yield "_bucket", (*labels, ("le", bound)), n
-    yield "_sum", labels, counted.seconds
-    yield "_count", labels, counted.answered
+        yield "_bucket", (*of, ("le", bound)), n
+    yield "_sum", of, counted.seconds
+    yield "_count", of, counted.answered
 
 
 def _resident_bytes() -> int:

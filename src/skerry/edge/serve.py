@@ -34,21 +34,30 @@ deadline; the body is `{"error", "code", "hint"}`.
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import logging
-import zlib
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, TypeVar
 
 import msgspec
-import numpy as np
 
 from skerry.comms.asgi import BODY_EXTENSION
 from skerry.core.errors import DataError, SkerryError
 from skerry.edge import metrics
+from skerry.edge.bodies import (
+    Body,
+    Fault,
+    Headers,
+    ReadInto,
+    Receive,
+    pack,
+    read_body,
+    read_encoding,
+    unpack,
+    wanted_encoding,
+)
 from skerry.edge.engine import Answer, Engine
 from skerry.edge.installed import Installed
 from skerry.edge.regions import Region, Regions
@@ -68,19 +77,13 @@ LARGEST_COMMAND_BYTES = 64 << 10
 """Most bytes of the body of a request that asks for no inference."""
 
 Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
-Headers = Mapping[bytes, bytes]
-Body = bytes | memoryview
 
 _HEAD_LENGTH = b"inference-header-content-length"
 _TIMEOUT = b"skerry-timeout-ms"
 _PRIORITY = b"skerry-priority"
 _MOST_PRIORITY = 100
-_WINDOW_BITS = {b"gzip": 31, b"deflate": 15}
-_ALIGNMENT = 64
-_AT_ONCE_BYTES = 1 << 20  # room for more is taken only as it comes
 _encode = msgspec.json.Encoder().encode
 
 
@@ -126,7 +129,7 @@ class _Asked:
     headers: Headers
     is_local: bool
     receive: Receive = field(repr=False)
-    read_body: Callable[[memoryview], Awaitable[bool]] | None = field(repr=False)
+    read_into: ReadInto | None = field(repr=False)
 
 
 class _Http:
@@ -181,7 +184,7 @@ class _Http:
             headers=headers,
             is_local=_is_local(scope),
             receive=receive,
-            read_body=scope.get("extensions", {}).get(BODY_EXTENSION),
+            read_into=scope.get("extensions", {}).get(BODY_EXTENSION),
         )
         if route.kind in {"infer", "predict"}:
             return await self._infer(asked)
@@ -224,15 +227,15 @@ class _Http:
         service, route, headers = self._service, asked.route, asked.headers
         service.find(route.name, route.version)
         head_bytes = _read_head_length(headers.get(_HEAD_LENGTH))
-        encoding = _read_encoding(headers)
+        encoding = read_encoding(headers)
         largest = service.largest_body_bytes
         body = await self._read(asked, largest, head_bytes or 0)
         if not isinstance(body, Body):
-            return body
+            return _turned_away(body)
         held_bytes = len(body)
         try:
             if encoding is not None:
-                body = await _unpack(body, encoding, largest)
+                body = await unpack(body, encoding, largest)
                 service.hold(len(body))
                 held_bytes += len(body)
             call = Call(
@@ -244,10 +247,10 @@ class _Http:
                 is_local=asked.is_local,
             )
             if route.kind == "infer":
-                return await _pack(await self._ask(call, body, head_bytes), headers)
+                return await _packed(await self._ask(call, body, head_bytes), headers)
             kind = headers.get(b"content-type", b"").decode("latin-1")
             told = await service.predict(call, bytes(body), kind)
-            return await _pack(_Reply(body=_encode(told)), headers)
+            return await _packed(_Reply(body=_encode(told)), headers)
         finally:
             service.release(held_bytes)
 
@@ -277,12 +280,24 @@ class _Http:
 
         return _tensors(*await self._service.infer(call, read, write))
 
+    async def _read(
+        self, asked: _Asked, largest: int, head_bytes: int
+    ) -> Body | Fault | None:
+        return await read_body(
+            self._service,
+            asked.headers,
+            asked.receive,
+            read_into=asked.read_into,
+            largest=largest,
+            head_bytes=head_bytes,
+        )
+
     # ----------------------------------------------------------------- commands
 
     async def _command(self, asked: _Asked) -> _Reply | None:
         body = await self._read(asked, LARGEST_COMMAND_BYTES, 0)
         if not isinstance(body, Body):
-            return body
+            return _turned_away(body)
         self._service.release(len(body))
         service, name = self._service, asked.route.name
         kind = asked.route.kind
@@ -313,89 +328,6 @@ class _Http:
                 "CUDA shared memory is not offered", hint="Use system shared memory."
             )
         return _Reply()
-
-    # --------------------------------------------------------------------- body
-
-    async def _read(
-        self, asked: _Asked, largest: int, head_bytes: int
-    ) -> Body | _Reply | None:
-        """Read a body; in its place a refusal, or None where the client is gone.
-
-        The bytes of one that is given count as held until the caller takes them off.
-        """
-        service = self._service
-        promised = asked.headers.get(b"content-length", b"")
-        if promised.isdigit() and int(promised[:20]) > largest:
-            return _too_large(promised[:20].decode(), largest)
-        size_bytes = int(promised) if promised.isdigit() else 0
-        try:
-            async with asyncio.timeout(service.timeout_s):
-                if asked.read_body is None or not 0 < size_bytes <= _AT_ONCE_BYTES:
-                    return await self._read_pieces(asked, largest, head_bytes)
-                service.hold(size_bytes)
-                body: Body | None = None
-                try:
-                    room = _room(size_bytes, head_bytes)
-                    if await asked.read_body(room):
-                        body = room
-                    return body
-                finally:
-                    if body is None:
-                        service.release(size_bytes)
-        except TimeoutError:
-            return _refused(
-                408,
-                f"the body has not come within {service.timeout_s:g} s",
-                "Send it in one go.",
-                (b"connection", b"close"),
-            )
-
-    async def _read_pieces(
-        self, asked: _Asked, largest: int, head_bytes: int
-    ) -> Body | _Reply | None:
-        """Read a body as it comes, of which nobody knows how long it will be."""
-        service = self._service
-        pieces: list[bytes] = []
-        size_bytes, held_bytes = 0, 0
-        try:
-            while True:
-                message = await asked.receive()
-                if message["type"] == "http.disconnect":
-                    return None
-                pieces.append(message.get("body", b""))
-                size_bytes += len(pieces[-1])
-                if size_bytes > largest:
-                    return _too_large(f"at least {size_bytes}", largest)
-                service.hold(len(pieces[-1]))
-                held_bytes = size_bytes
-                if not message.get("more_body", False):
-                    held_bytes = 0  # they are the caller's now
-                    return _join(pieces, size_bytes, head_bytes)
-        finally:
-            service.release(held_bytes)
-
-
-def _room(size_bytes: int, head_bytes: int) -> memoryview:
-    """Memory for a body, so that what follows its head is aligned."""
-    room = np.empty(size_bytes + _ALIGNMENT, np.uint8)
-    start = -(room.ctypes.data + head_bytes) % _ALIGNMENT
-    return room.data[start : start + size_bytes]
-
-
-def _join(pieces: list[bytes], size_bytes: int, head_bytes: int) -> Body:
-    """Put a body together, so that what follows its head is aligned.
-
-    A body in one piece is left as it is. Others are copied once; an input's array
-    would else be copied again, where the head is of an odd length.
-    """
-    if len(pieces) == 1:
-        return pieces[0]
-    body = _room(size_bytes, head_bytes)
-    at = 0
-    for piece in pieces:
-        body[at : at + len(piece)] = piece
-        at += len(piece)
-    return body
 
 
 @lru_cache(maxsize=64)
@@ -447,35 +379,6 @@ def _read_priority(headers: Headers) -> int:
     )
 
 
-def _read_encoding(headers: Headers) -> bytes | None:
-    given = headers.get(b"content-encoding", b"identity").strip().lower()
-    if given == b"identity":
-        return None
-    if given not in _WINDOW_BITS:
-        raise DataError(
-            f"the body's encoding is {given[:80]!r}, expected gzip or deflate",
-            hint="Send it as it is.",
-        )
-    return given
-
-
-async def _unpack(body: Body, encoding: bytes, largest: int) -> bytes:
-    """Unpack a body, never to more than may be sent unpacked."""
-    unpacker = zlib.decompressobj(_WINDOW_BITS[encoding])
-    try:
-        unpacked = await asyncio.to_thread(unpacker.decompress, body, largest + 1)
-    except zlib.error as error:
-        raise DataError(
-            f"the body is not {encoding.decode()}: {error}", hint="Send it as it is."
-        ) from error
-    if len(unpacked) > largest or not unpacker.eof:
-        raise DataError(
-            f"the body unpacks to more than {largest} bytes, or is cut off",
-            hint="Send smaller batches.",
-        )
-    return unpacked
-
-
 def _tensors(body: bytes, head_length: int | None) -> _Reply:
     if head_length is None:
         return _Reply(body=body)
@@ -483,28 +386,6 @@ def _tensors(body: bytes, head_length: int | None) -> _Reply:
         body=body,
         content_type=b"application/octet-stream",
         headers=((_HEAD_LENGTH, b"%d" % head_length),),
-    )
-
-
-async def _pack(reply: _Reply, headers: Headers) -> _Reply:
-    """Pack an answer for a client that wants nothing else.
-
-    Many HTTP libraries accept several encodings by default; packing numbers for them
-    would only cost.
-    """
-    wanted = headers.get(b"accept-encoding", b"").strip().lower()
-    if wanted not in _WINDOW_BITS:
-        return reply
-
-    def pack() -> bytes:
-        packer = zlib.compressobj(1, wbits=_WINDOW_BITS[wanted])
-        return packer.compress(reply.body) + packer.flush()
-
-    return _Reply(
-        status=reply.status,
-        body=await asyncio.to_thread(pack),
-        content_type=reply.content_type,
-        headers=(*reply.headers, (b"content-encoding", wanted)),
     )
 
 
@@ -547,12 +428,23 @@ def _refused(
     return _Reply(status=status, body=body, headers=headers)
 
 
-def _too_large(got: str, largest: int) -> _Reply:
-    return _refused(
-        413,
-        f"the body has {got} bytes, expected at most {largest}",
-        "Send smaller batches, as binary tensors.",
-        (b"connection", b"close"),
+def _turned_away(fault: Fault | None) -> _Reply | None:
+    """The answer to a body that was not taken, whose rest nobody reads."""
+    if fault is None:
+        return None
+    close = (b"connection", b"close")
+    return _refused(fault.status, fault.what, fault.hint, close)
+
+
+async def _packed(reply: _Reply, headers: Headers) -> _Reply:
+    encoding = wanted_encoding(headers)
+    if encoding is None:
+        return reply
+    return _Reply(
+        status=reply.status,
+        body=await pack(reply.body, encoding),
+        content_type=reply.content_type,
+        headers=(*reply.headers, (b"content-encoding", encoding)),
     )
 
 

@@ -394,15 +394,21 @@ class InferenceService:
     def write_metrics(self) -> bytes:
         """All that was counted, in Prometheus's text format."""
         engine = self._engine
-        figures = [
-            ((("model", name), ("version", str(told.release.version))), told)
+        loaded = [
+            (name, version)
             for name in engine.names()
-            for told in (engine.figures(name),)
+            for version in engine.versions(name)
         ]
+        of = {which: metrics.labels(*which) for which in loaded}
+        served = [(of[w], engine.figures(w[0], version=w[1])) for w in loaded]
+        workers = [(of[w], engine.session_figures(*w)) for w in loaded]
+        names = [((("model", n),), engine.swap_figures(n)) for n in engine.names()]
         return metrics.write_metrics(
             chain(
                 metrics.families_of(self.metrics),
-                metrics.figures_families(figures),
+                metrics.figures_families(served, prefix="skerry_release"),
+                metrics.figures_families(workers, prefix="skerry_session"),
+                metrics.figures_families(names, prefix="skerry_model"),
                 metrics.own_families(),
             )
         )

@@ -27,7 +27,7 @@ from skerry.core.errors import (
     StateError,
     UsageError,
 )
-from skerry.edge import InProcess, LocalClient
+from skerry.edge import EmbeddedEngine, LocalClient
 from skerry.edge.engine import Engine
 from skerry.edge.local import serve_local
 from skerry.edge.service import InferenceService
@@ -302,7 +302,7 @@ def test_the_engine_in_a_script(tmp_path: Path) -> None:
     """Loaded, asked from any thread, and closed."""
     runtime = ScriptedRuntime()
     engine = Engine(clock=SystemClock(), runtimes=lambda _: runtime, max_waiting=0)
-    with InProcess(engine) as service:
+    with EmbeddedEngine(engine) as service:
         service.load(install(tmp_path, gain=2, run_s=0.05))
         answer = service.infer("meter", {"x": X}, timeout_s=30, version=1)
         assert answer.outputs["y"].tolist() == (X * 2).tolist()
@@ -327,7 +327,7 @@ def test_the_examples_run(tmp_path: Path) -> None:
 
     (tmp_path / "served").mkdir()
     _serve(tmp_path / "served", story)
-    code = examples[1].replace("InProcess()", "InProcess(engine)")
+    code = examples[1].replace("EmbeddedEngine()", "EmbeddedEngine(engine)")
     exec(code, {**names, "engine": engine})  # noqa: S102
 
 

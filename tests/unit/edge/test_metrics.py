@@ -109,7 +109,9 @@ def test_prometheus_reads_it(token: str | None, tmp_path: Path) -> None:
     of = '{model="meter",version="1"'
     assert f"skerry_requests_total{of}}} 3" in lines
     assert f'skerry_failures_total{of},reason="DataError"}} 1' in lines
-    assert f"skerry_engine_waiting{of}}} 0" in lines
+    assert f"skerry_release_waiting{of}}} 0" in lines
+    assert 'skerry_model_swaps{model="meter"} 1' in lines
+    assert 'skerry_model_roll_backs{model="meter"} 0' in lines
     assert any(line.startswith("process_open_fds ") for line in lines)
     assert any(line.startswith("process_resident_memory_bytes ") for line in lines)
     names = [line.split()[2] for line in lines if line.startswith("# TYPE")]

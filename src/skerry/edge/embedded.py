@@ -14,7 +14,7 @@ from skerry.edge.engine import Answer, Engine
 from skerry.edge.installed import Installed
 
 
-class InProcess:
+class EmbeddedEngine:
     """An engine on a thread of its own, that any thread may ask.
 
     Args:
@@ -23,9 +23,9 @@ class InProcess:
 
     Example:
         ```python
-        from skerry.edge import InProcess
+        from skerry.edge import EmbeddedEngine
 
-        with InProcess() as service:
+        with EmbeddedEngine() as service:
             service.load(installed)
             answer = service.infer("meter", {"x": x}, timeout_s=0.5)
         print(answer.release, answer.outputs["y"])

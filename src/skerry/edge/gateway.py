@@ -183,10 +183,10 @@ class _Gateway:
                 serve(
                     make_http(service), host=settings.host, port=settings.port
                 ) as server,
-                self._other_faces(service),
+                self._other_faces(service) as others,
                 self._connected(slots, server.address, troubles),
             ):
-                await asyncio.to_thread(self._write_address, server.address)
+                await asyncio.to_thread(self._write_address, server.address, others)
                 if ready is not None:
                     ready(server.address)
                 await stop.wait()
@@ -197,9 +197,12 @@ class _Gateway:
                 await asyncio.to_thread(self._pool.close)
 
     @contextlib.asynccontextmanager
-    async def _other_faces(self, service: InferenceService) -> AsyncIterator[None]:
+    async def _other_faces(
+        self, service: InferenceService
+    ) -> AsyncIterator[dict[str, str]]:
         """Serve over gRPC and to programs of this user, where that is asked for."""
         settings = self._settings
+        addresses: dict[str, str] = {}
         async with contextlib.AsyncExitStack() as faces:
             if settings.grpc_port is not None:
                 from skerry.edge.grpc import serve_grpc
@@ -207,14 +210,14 @@ class _Gateway:
                 serving = serve_grpc(
                     service, host=settings.host, port=settings.grpc_port
                 )
-                address = await faces.enter_async_context(serving)
-                log.info("gateway.grpc", extra={"address": address})
+                addresses["grpc"] = await faces.enter_async_context(serving)
             if settings.local:
                 from skerry.edge.local import serve_local
 
                 path = settings.folder / "local.sock"
                 await faces.enter_async_context(serve_local(service, path))
-            yield
+                addresses["local"] = str(path)
+            yield addresses
 
     @contextlib.asynccontextmanager
     async def _connected(
@@ -335,11 +338,12 @@ class _Gateway:
     def _facts(self) -> Mapping[str, object]:
         return {"tenant": self._identity.tenant, "device": self._identity.device}
 
-    def _write_address(self, address: str) -> None:
+    def _write_address(self, address: str, others: Mapping[str, str]) -> None:
         fields = {
             "device": self._identity.device,
             "address": address,
             "pid": os.getpid(),
+            **others,
         }
         write_file(
             self._settings.folder / "gateway.json",

@@ -177,6 +177,7 @@ class _Gateway:
             facts=self._facts,
             repository=SlotRepository(slots),
             regions=Regions() if settings.shared_memory else None,
+            probation_s=settings.probation_s,
         )
         try:
             async with (

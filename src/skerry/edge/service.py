@@ -116,6 +116,8 @@ class InferenceService:
         largest_body_bytes: Most bytes of a request.
         repository: What clients may load and unload; None: nothing.
         regions: The shared memory of clients on this machine; None: not offered.
+        probation_s: How long a release that a client loads in the place of another one
+            serves before it is accepted.
 
     Attributes:
         timeout_s: As given.
@@ -133,6 +135,7 @@ class InferenceService:
         largest_body_bytes: int = LARGEST_BODY_BYTES,
         repository: Repository | None = None,
         regions: Regions | None = None,
+        probation_s: float = 5.0,
     ) -> None:
         self.timeout_s = timeout_s
         self.largest_body_bytes = largest_body_bytes
@@ -144,6 +147,8 @@ class InferenceService:
         self._regions = regions
         self._held_bytes = 0
         self._is_stopping = False
+        self._probation_s = probation_s
+        self._watching: set[asyncio.Task[Any]] = set()
         self._predictor: Predictor | None = None
 
     def may_pass(self, authorization: bytes) -> bool:
@@ -441,6 +446,9 @@ class InferenceService:
     async def load(self, name: str, parameters: Mapping[str, object]) -> None:
         """Load a release, check it, and let it serve.
 
+        Where it takes the place of another one, that one stands behind it for the
+        probation. One that serves already is left as it is.
+
         Args:
             name: The release's name.
             parameters: Triton's; none of them is taken, for what serves is signed.
@@ -459,7 +467,16 @@ class InferenceService:
         self._check_open()
         repository = self._get_repository()
         installed = await asyncio.to_thread(repository.find, name)
+        active = self._engine.active(name)
+        if active is not None and active.manifest == installed.manifest:
+            return
         self._engine.switch(await asyncio.to_thread(self._engine.prepare, installed))
+        if active is not None:
+            watching = asyncio.create_task(
+                self._engine.watch(name, probation_s=self._probation_s)
+            )
+            self._watching.add(watching)
+            watching.add_done_callback(self._watching.discard)
 
     def unload(self, name: str) -> None:
         """Stop serving a name; requests in flight are still answered.

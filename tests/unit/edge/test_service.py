@@ -12,7 +12,7 @@ import pytest
 
 from skerry.core.clock import SystemClock
 from skerry.core.errors import BusyError, UsageError
-from skerry.edge.engine import Engine
+from skerry.edge.engine import Engine, SwapFigures
 from skerry.edge.installed import Installed
 from skerry.edge.regions import Regions
 from skerry.edge.repository import SlotRepository
@@ -97,6 +97,38 @@ def test_models_are_loaded_and_unloaded(tmp_path: Path) -> None:
         assert (await ask(app, "POST", load, b"[")).status == 400
 
     _serve(tmp_path, story, repository=Shelf(good, bad))
+
+
+def test_what_is_loaded_in_anothers_place_is_on_probation(tmp_path: Path) -> None:
+    """The one before it stands behind it meanwhile; once is enough."""
+    new = install(tmp_path, 2, gain=5)
+
+    async def story(app: App, service: InferenceService) -> None:
+        load = "/v2/repository/models/meter/load"
+        assert (await ask(app, "POST", load)).status == 200
+        model = (await ask(app, "GET", "/v2/models/meter")).json
+        assert model["versions"] == ["2", "1"]
+        await asyncio.gather(*service._watching)
+        model = (await ask(app, "GET", "/v2/models/meter")).json
+        assert model["versions"] == ["2"]
+        assert (await ask(app, "POST", load)).status == 200
+        assert not service._watching
+        shown = (await ask(app, "GET", "/metrics")).body.decode()
+        assert 'skerry_model_swaps{model="meter"} 2' in shown
+
+    _serve(tmp_path, story, repository=Shelf(new), probation_s=0.1)
+
+
+def test_a_session_that_tells_of_itself_is_in_the_metrics(tmp_path: Path) -> None:
+    """Such as a worker's restarts."""
+
+    async def story(app: App, service: InferenceService) -> None:
+        loaded = service._engine._pick(service._engine._place("meter"), None)
+        loaded._session.figures = lambda: SwapFigures(swaps=3, roll_backs=1)  # type: ignore[attr-defined]
+        shown = (await ask(app, "GET", "/metrics")).body.decode()
+        assert 'skerry_session_swaps{model="meter",version="1"} 3' in shown
+
+    _serve(tmp_path, story)
 
 
 def test_one_load_at_a_time(tmp_path: Path) -> None:

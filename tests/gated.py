@@ -35,7 +35,7 @@ class GatedSession(NullSession):
         self.gain = float(json.loads(model.path.read_bytes()).get("gain", 2))
         self.begun: list[Array] = []
         self.is_closed = False
-        self.fault: Exception | None = None
+        self.fault: BaseException | None = None
         self.interruptions = 0
         self._gate = threading.Condition()
         self._is_free = True

@@ -37,10 +37,11 @@ import asyncio, sys
 from pathlib import Path
 from skerry.core.errors import SkerryError
 from skerry.edge.gateway import GatewaySettings, run_gateway
-folder, hub, token, probation_s = sys.argv[1:]
+folder, hub, token, probation_s, isolation = sys.argv[1:]
 settings = GatewaySettings(
     folder=Path(folder), hub=hub, token=token or None, probation_s=float(probation_s),
     grpc_port=0, shared_memory=True, local=True,
+    isolation=isolation,
 )
 try:
     asyncio.run(run_gateway(settings, ready=lambda address: print(address, flush=True)))
@@ -206,7 +207,11 @@ async def until(holds: Callable[[], object]) -> None:
 
 
 async def start(
-    folder: Path, hub: str, token: str = "", probation_s: float = 0.2
+    folder: Path,
+    hub: str,
+    token: str = "",
+    probation_s: float = 0.2,
+    isolation: str = "process",
 ) -> asyncio.subprocess.Process:
     """Start a gateway."""
     return await asyncio.create_subprocess_exec(
@@ -217,6 +222,7 @@ async def start(
         hub,
         token,
         str(probation_s),
+        isolation,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         env={key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ},
@@ -258,6 +264,12 @@ def ask_otherwise(written: dict[str, str]) -> None:
         assert (listed.name, listed.state) == (NAME, "READY")
 
 
+def has_children(process: asyncio.subprocess.Process) -> bool:
+    """Whether it runs models in processes of their own."""
+    listed = Path(f"/proc/{process.pid}/task").glob("*/children")
+    return any(children.read_text() for children in listed)
+
+
 def test_a_gateway_from_enrolment_to_the_last_stop(tmp_path: Path) -> None:
     """It enrols, updates, survives a kill on probation, serves alone, and leaves."""
 
@@ -276,6 +288,7 @@ def test_a_gateway_from_enrolment_to_the_last_stop(tmp_path: Path) -> None:
             await asyncio.to_thread(ask_otherwise, written)
             faces = (await fetch(address, "/v2"))["extensions"]
             assert {"system_shared_memory", "model_repository"} <= set(faces)
+            assert has_children(gateway)
 
             second = await start(folder, hub.address)
             _, said = await second.communicate()
@@ -300,8 +313,9 @@ def test_a_gateway_from_enrolment_to_the_last_stop(tmp_path: Path) -> None:
             gateway.kill()
             await gateway.wait()
 
-        alone = await start(folder, "")
+        alone = await start(folder, "", isolation="thread")
         assert await ask(await address_of(alone)) == (200, "2")
+        assert not has_children(alone)
         alone.send_signal(signal.SIGINT)
         assert await alone.wait() == 0
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -48,6 +50,29 @@ def test_a_busy_process_gets_its_share(busy: subprocess.Popen[bytes]) -> None:
     with limit:  # it can begin again
         time.sleep(0.05)
     assert _state(busy.pid) != "T"
+
+
+def test_what_it_starts_is_limited_with_it() -> None:
+    """A child that does the work gets no more; both run on after the limit."""
+    code = (
+        "import subprocess, sys\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'while True: pass'])\n"
+        "print(child.pid, flush=True)\n"
+        "child.wait()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        with CpuLimit(parent.pid, 0.3):
+            began_s, before = time.perf_counter(), _cpu_ticks(child)
+            time.sleep(1.5)
+            share = (_cpu_ticks(child) - before) / 100 / (time.perf_counter() - began_s)
+        assert share < 0.5
+        assert _state(parent.pid) != "T"
+        assert _state(child) != "T"
+        os.kill(child, signal.SIGKILL)
 
 
 def test_the_end_of_the_process_ends_the_limit(busy: subprocess.Popen[bytes]) -> None:

@@ -11,7 +11,7 @@ energy a meter: both are proven on the bench.
 - **Memory** is the growth of this process's share of physical memory over loading and
   the first inference. It is a lower bound: what the runtime shares between sessions,
   and what other releases freed in the meantime, is not in it. A session that runs in a
-  process of its own tells how much that one has grown.
+  process of its own tells what it takes there.
 """
 
 from __future__ import annotations
@@ -91,13 +91,8 @@ class _WorkerFigures(Protocol):
     """What a session that runs in a process of its own tells of it."""
 
     @property
-    def rss_bytes(self) -> int:
-        """Its memory now."""
-        ...
-
-    @property
-    def idle_bytes(self) -> int:
-        """Its memory before it loaded the model."""
+    def memory_bytes(self) -> int:
+        """What its model takes."""
         ...
 
 
@@ -370,8 +365,7 @@ class _Check:
 
     def _check_memory(self, session: Session, before_bytes: int) -> int:
         if isinstance(session, _Isolated):
-            told = session.figures()
-            grown_bytes = max(0, told.rss_bytes - told.idle_bytes)
+            grown_bytes = session.figures().memory_bytes
         else:
             grown_bytes = max(0, self._memory_bytes() - before_bytes)
         allowed = self._budget.memory_bytes

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from skerry.core.clock import Clock
-from skerry.core.errors import ConflictError, UsageError
+from skerry.core.errors import BusyError, ConflictError, UsageError
 from skerry.core.names import did_you_mean
 from skerry.core.release import ReleaseId
 from skerry.core.seams import Array, Runtime, Tensors
@@ -456,8 +456,10 @@ class Engine:
             )
 
         def finish(ended: asyncio.Future[Any]) -> None:
-            if ended.cancelled() or ended.exception() is not None:
-                record.failed += 1
+            error = ended.exception()
+            if error is not None:
+                record.skipped += isinstance(error, BusyError)
+                record.failed += not isinstance(error, BusyError)
                 return
             before, after, distance = ended.result()
             record.add(compare(before, after, distance, at_ms=at_ms))
@@ -489,7 +491,7 @@ class Engine:
 
         def finish(ended: asyncio.Future[Any]) -> None:
             place.is_pairing = False
-            if not ended.cancelled() and ended.exception() is None:
+            if ended.exception() is None:
                 pairs.add(*ended.result())
 
         pairing = fallback.compare(copy_tensors(inputs), make)

@@ -103,7 +103,7 @@ class GatewaySettings:
     grpc_port: int | None = None
     shared_memory: bool = False
     local: bool = False
-    isolation: Literal["process", "thread"] = "thread"
+    isolation: Literal["process", "thread"] = "process"
 
 
 async def run_gateway(
@@ -130,9 +130,9 @@ async def run_gateway(
     make_folder(settings.folder)
     stop = asyncio.Event()
     lock = hold(settings.folder / "gateway.lock", who="gateway")
-    with lock, _stop_signals(stop):
+    with lock, _stop_signals(stop), _open_pool(settings) as pool:
         identity = await _identify(settings)
-        await _Gateway(settings, identity, source).run(stop, ready)
+        await _Gateway(settings, identity, source, pool).run(stop, ready)
 
 
 class _Gateway:
@@ -143,18 +143,18 @@ class _Gateway:
         settings: GatewaySettings,
         identity: Identity,
         source: Source | None,
+        pool: WorkerPool | None,
     ) -> None:
         self._settings = settings
         self._identity = identity
         self._source = source
         self._clock = SystemClock()
         self._rng = np.random.default_rng()
-        self._pool = _make_pool(settings)
         self._engine = Engine(
             clock=self._clock,
             threads=settings.threads,
             cpus=usable_cpus(),
-            runtimes=IsolatedRuntimes(self._pool) if self._pool else get_runtime,
+            runtimes=IsolatedRuntimes(pool) if pool else get_runtime,
         )
 
     async def run(
@@ -194,8 +194,6 @@ class _Gateway:
                 service.stop()
         finally:
             self._engine.close()
-            if self._pool is not None:
-                await asyncio.to_thread(self._pool.close)
 
     @contextlib.asynccontextmanager
     async def _other_faces(
@@ -394,8 +392,12 @@ async def _identify(settings: GatewaySettings) -> Identity:
     )
 
 
-def _make_pool(settings: GatewaySettings) -> WorkerPool | None:
-    return WorkerPool() if settings.isolation == "process" else None
+def _open_pool(
+    settings: GatewaySettings,
+) -> contextlib.AbstractContextManager[WorkerPool | None]:
+    if settings.isolation == "thread":
+        return contextlib.nullcontext()
+    return contextlib.closing(WorkerPool())
 
 
 def _check(settings: GatewaySettings) -> None:

@@ -43,6 +43,9 @@ is usual: a client that asks for an answer in no time kills nothing."""
 MOST_COMPARED = 8
 """Most requests of others that wait for a release to run them too."""
 
+COMPARED_WITHIN_S = 10.0
+"""Until when the release may run them; then it hangs, or never got round to it."""
+
 
 @runtime_checkable
 class Interruptible(Protocol):
@@ -112,6 +115,7 @@ class ServingFigures:
             failed=self.failed,
             late=self.late,
             not_finite=self.not_finite,
+            latency_ms=self.latency_ms,
             before=self.before.on_probation if self.before else None,
             pairs=self.pairs,
         )
@@ -210,9 +214,7 @@ class Loaded:
         self._put(request)
         self._requests += 1
         if due_s is not None:
-            request.alarm = self._clock.call_later(
-                due_s - now_s, partial(self._expire, request)
-            )
+            self._set_alarm(request, due_s - now_s)
         try:
             return await answered
         except asyncio.CancelledError:
@@ -233,7 +235,8 @@ class Loaded:
             is_counted: Whether it counts in the figures as any other request.
 
         Returns:
-            What will hold its result, or its error; None where too many wait already.
+            What will hold its result, or its error, `BusyError` where it was not run;
+            None where too many wait already.
         """
         if self._compared >= MOST_COMPARED:
             return None
@@ -251,6 +254,7 @@ class Loaded:
             return None
         self._compared += 1
         self._requests += is_counted
+        self._set_alarm(request, COMPARED_WITHIN_S)
         self._turns.watch()
         return answered
 
@@ -312,12 +316,19 @@ class Loaded:
         self._forget(request)
         return True
 
+    def _set_alarm(self, request: Request, left_s: float) -> None:
+        request.alarm = self._clock.call_later(left_s, partial(self._expire, request))
+
     def _expire(self, request: Request) -> None:
         """At its deadline: its caller is told, and it is dropped if it can be."""
-        if not request.answered.done():
-            self._late += 1
+        was_waiting = self._withdraw(request)
+        if not request.answered.done() and was_waiting and request.is_beside:
+            self._requests -= request.is_counted  # others came first: no fault of it
+            request.answered.set_exception(self._busy_error())
+        elif not request.answered.done():
+            self._late += request.is_counted
             request.answered.set_exception(self._late_error())
-        if not self._withdraw(request):
+        if not was_waiting:
             request.alarm = self._clock.call_later(
                 HANG_GRACE_S, partial(self._stop, request)
             )
@@ -367,7 +378,10 @@ class Loaded:
             del request, outcome  # their arrays must not wait for the next request
         jobs.put(None)  # for the next thread
         if self._closing.acquire(blocking=False):
-            self._session.close()
+            try:
+                self._session.close()
+            except Exception:  # a runtime of a third party may raise anything
+                log.exception("release.not_closed")
             log.info("release.closed", extra={"release": str(self.installed.id)})
 
     def _run(self, request: Request) -> _Outcome:
@@ -384,7 +398,7 @@ class Loaded:
             answer = request.make(outputs, latency_ms)
         except SkerryError as error:
             return _Outcome(error=error)
-        except Exception as error:
+        except BaseException as error:  # an exit, too, would end no more than a thread
             log.exception("inference.failed")
             what = f"{self.installed.id} cannot be run: {type(error).__name__}"
             failure = RuntimeFailure(what, hint="The log says more.")

@@ -96,6 +96,8 @@ class Versions:
     @property
     def stable(self) -> Loaded:
         """What answers whenever the candidate does not."""
+        if self.routing.kind == "latest":
+            return self.latest
         if self.routing.kind == "pinned":
             return self.find(self.routing.version) or self.latest
         candidate = self._candidate

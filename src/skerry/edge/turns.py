@@ -4,9 +4,11 @@ At most so many inferences run at once as there are CPUs to use. A turn goes to 
 that has used the least of them, by start-time fair queueing (P. Goyal, H. M. Vin,
 H. Cheng, "Start-Time Fair Queueing", SIGCOMM 1996): a name that had nothing to do
 begins where the others are, so that it neither owes for the past nor saves for the
-future. What a request will use is charged when it begins, by what is typical, and set
-right when it ends. Requests in the background come after all others, one fewer at once
-than there are CPUs, until they have waited `skerry.edge.queueing.AGE_S`.
+future. It uses what its inferences take, each on one CPU; that is charged when one
+begins, by what is typical, and set right when it ends.
+
+Requests in the background come after all others, and one fewer of them run at once than
+there are CPUs, until they have waited `skerry.edge.queueing.AGE_S`.
 
 A turn of an inference that hangs is taken back, and the others go on: at its deadline
 (`give_back`), or when others wait and it has kept it for far longer than is usual.

@@ -6,7 +6,8 @@ neither another world nor a busy machine looks like another model. Two releases 
 model may well differ, a better one above all; what is looked for is ruin:
 
 - **Latency**: the median of the paired ratios lies above a limit, by a one-sided sign
-  test at `SIGNIFICANCE`.
+  test at `SIGNIFICANCE`; and so does the ratio of the usual latencies, as the release
+  before runs its half of the pairs when the machine has nothing better to do.
 - **Classes**: the answers crowd into fewer classes than those of the release before,
   by the population stability index Σ (a - b) ln(a / b) over the commonest classes
   (N. Siddiqi, "Credit Risk Scorecards", Wiley 2006, calls 0.25 a major shift). Where
@@ -15,8 +16,9 @@ model may well differ, a better one above all; what is looked for is ruin:
   Index", Western Michigan University 2018): that sets the least alarm, at
   `SIGNIFICANCE` a look.
 - **Spread**: the outputs vary a hundred times less than those of the release before
-  do: whatever comes in, the same comes out. For normal outputs of one spread, the
-  F-test gives this less than `SIGNIFICANCE` from 6 pairs on.
+  do, and by a hundredth of their own mean at most: whatever comes in, the same comes
+  out. For normal outputs of one spread, the F-test gives this less than `SIGNIFICANCE`
+  from 6 pairs on.
 
 A pair that repeats the one before it is not counted: a still picture is one sample.
 """
@@ -46,7 +48,7 @@ AS_OFTEN = 0.8
 """What the release before did this many times as often is no fault of the new one."""
 
 _MOST_CLASSES = 10
-_COLLAPSED = 1e-4
+_COLLAPSED = 0.01
 _STILL = 1e-6
 _Z_OF_SIGNIFICANCE = 4.7534
 
@@ -94,14 +96,16 @@ class Spread:
 
     Attributes:
         n: Number of pairs that are no repetition.
-        mean: Mean level of the release before.
-        before: The variance of its levels.
-        after: That of the release on probation.
+        mean_before: Mean level of the release before.
+        before: The standard deviation of its levels.
+        mean_after: Mean level of the release on probation.
+        after: The standard deviation of its levels.
     """
 
     n: int
-    mean: float
+    mean_before: float
     before: float
+    mean_after: float
     after: float
 
 
@@ -137,13 +141,14 @@ class PairFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """How a release has served since the switch: numbers of requests.
+    """How a release has served since the switch.
 
     Attributes:
         requests: All that were taken in.
         failed: Those that the release failed to answer.
         late: Those that had no answer at their deadline.
         not_finite: Answers with NaN or infinities.
+        latency_ms: Median time of the last inferences, or None where there was none.
         before: Those of the release that it took the place of, or None.
         pairs: What both made of the same requests.
     """
@@ -152,6 +157,7 @@ class Figures:
     failed: int = 0
     late: int = 0
     not_finite: int = 0
+    latency_ms: float | None = None
     before: Figures | None = None
     pairs: PairFigures = field(default_factory=PairFigures)
 
@@ -231,16 +237,21 @@ class _Spread:
 
     def figures(self) -> Spread:
         n = max(1, self._n - 1)
-        before, after = self._sums
-        mean = self._means[0]
-        return Spread(n=self._n, mean=mean, before=before / n, after=after / n)
+        before, after = (math.sqrt(max(0.0, each / n)) for each in self._sums)
+        return Spread(
+            n=self._n,
+            mean_before=self._means[0],
+            before=before,
+            mean_after=self._means[1],
+            after=after,
+        )
 
 
 def judge(figures: Figures, limits: ProbationLimits) -> str:
     """Say what is wrong with a release on probation; empty if nothing is."""
     return (
         _judge_counts(figures, limits)
-        or _judge_latency(figures.pairs.latencies_ms, limits.latency_ratio)
+        or _judge_latency(figures, limits.latency_ratio)
         or _judge_classes(figures.pairs.crowds, limits.stability_index)
         or _judge_spreads(figures.pairs.spreads)
     )
@@ -301,7 +312,16 @@ def _judge_counts(figures: Figures, limits: ProbationLimits) -> str:
     return ""
 
 
-def _judge_latency(pairs: tuple[tuple[float, float], ...], limit: float) -> str:
+def _judge_latency(figures: Figures, limit: float) -> str:
+    pairs = figures.pairs.latencies_ms
+    usual_ms = figures.before.latency_ms if figures.before else None
+    is_usual = (
+        usual_ms is not None
+        and figures.latency_ms is not None
+        and figures.latency_ms <= limit * usual_ms
+    )
+    if is_usual:
+        return ""
     n = len(pairs)
     slower = sum(
         after > limit * before and after - before > LEAST_SLOWER_MS
@@ -335,8 +355,12 @@ def _judge_classes(crowds: Mapping[str, Crowd], limit: float) -> str:
 
 def _judge_spreads(spreads: Mapping[str, Spread]) -> str:
     for name, spread in sorted(spreads.items()):
-        varied = math.sqrt(spread.before) > _STILL * abs(spread.mean)
-        collapsed = spread.after < _COLLAPSED * spread.before
+        varied = spread.before > _STILL * abs(spread.mean_before)
+        # An output of another scale is another model; one that stands still is none.
+        stands = spread.after <= max(
+            _COLLAPSED * abs(spread.mean_after), _STILL * spread.before
+        )
+        collapsed = stands and spread.after < _COLLAPSED * spread.before
         if spread.n >= FEWEST_ANSWERS and varied and collapsed:
             return f"its output {name[:80]!r} is all but the same whatever comes in"
     return ""

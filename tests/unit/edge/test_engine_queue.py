@@ -336,15 +336,35 @@ def test_a_session_that_raises_anything_fails_one_request(tmp_path: Path) -> Non
 
     async def story(bench: Bench) -> None:
         session = bench.switch()
-        for fault in (MemoryError(), RuntimeFailure("it stumbled", hint="Wait.")):
+        stumbled = RuntimeFailure("it stumbled", hint="Wait.")
+        for fault in (MemoryError(), stumbled, SystemExit(3), KeyboardInterrupt()):
             session.fault = fault
             with pytest.raises(RuntimeFailure):
                 await _ask(bench.engine)
         session.fault = None
         assert await _ask(bench.engine)
-        assert bench.engine.figures("meter").failed == 2
+        assert bench.engine.figures("meter").failed == 4
 
     _run(tmp_path, story, cpus=1)
+
+
+def test_a_session_that_cannot_be_closed_is_let_go(tmp_path: Path) -> None:
+    """Its threads end all the same, and the others are served."""
+
+    async def story(bench: Bench) -> None:
+        session = bench.switch()
+
+        def fail() -> None:
+            session.is_closed = True
+            raise ZeroDivisionError
+
+        session.close = fail  # type: ignore[method-assign]
+        bench.switch(2)
+        bench.engine.settle("meter")
+        await until(lambda: session.is_closed)
+        assert (await _ask(bench.engine)).release.version == 2
+
+    _run(tmp_path, story)
 
 
 def test_an_engine_outlives_its_event_loop(tmp_path: Path) -> None:

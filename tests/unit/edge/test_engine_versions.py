@@ -12,7 +12,7 @@ from skerry.core.clock import FakeClock
 from skerry.core.errors import ConflictError, RefusedError, RuntimeFailure, UsageError
 from skerry.core.release import ReleaseId
 from skerry.edge.engine import Engine, ProbationEnd, Routing
-from skerry.edge.loaded import MOST_COMPARED
+from skerry.edge.loaded import COMPARED_WITHIN_S, MOST_COMPARED
 from skerry.evolve.probation import FEWEST_ANSWERS
 from tests.gated import Bench, until
 from tests.serving import X, install
@@ -187,6 +187,36 @@ def test_a_shadow_gives_way_to_who_waits_for_an_answer(tmp_path: Path) -> None:
         await until(lambda: len(candidate.begun) == 4)
 
     _run(tmp_path, story, cpus=1)
+
+
+def test_a_shadow_that_hangs_is_late_and_one_without_a_turn_is_not(
+    tmp_path: Path,
+) -> None:
+    """What it ran and did not end in time is its failure; the rest it skipped."""
+
+    async def story(bench: Bench) -> None:
+        engine, clock = bench.engine, bench.clock
+        bench.switch(1)
+        candidate = bench.switch(2)
+        engine.route("meter", Routing(kind="shadow"))
+        candidate.shut()
+        assert await _versions(engine, 3) == {1: 3}
+        await until(lambda: len(candidate.begun) == 1)
+        assert engine.figures("meter").requests == 3
+        clock.advance(wall_s=COMPARED_WITHIN_S)
+        await until(lambda: _compared(engine) == 1)
+        found = engine.disagreements("meter")
+        assert found is not None
+        assert (found.compared, found.skipped, found.failed) == (0, 2, 1)
+        figures = engine.figures("meter")
+        assert (figures.requests, figures.late) == (1, 1)
+        clock.advance(wall_s=1)
+        await until(lambda: engine._turns._free == 2)
+        candidate.open()
+        assert await _versions(engine, 3) == {1: 3}
+        await until(lambda: _compared(engine) == 4)
+
+    _run(tmp_path, story, clock=FakeClock(), cpus=2)
 
 
 def test_only_one_load_at_a_time_of_a_name(tmp_path: Path) -> None:

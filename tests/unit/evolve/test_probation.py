@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from skerry.evolve.probation import (
@@ -98,6 +98,15 @@ def test_a_slower_release_is_told_by_the_same_requests() -> None:
     assert judge(slow, wider) == ""
 
 
+def test_a_machine_that_is_as_slow_as_ever_is_no_fault_of_the_release() -> None:
+    """It takes no longer than the one before did, when that one had all to answer."""
+    pairs = _figures(_latencies(*[10] * 40), _latencies(*[50] * 40)).pairs
+    for usual_ms, is_fault in ((40.0, False), (10.0, True), (None, True)):
+        before = Figures(requests=100, latency_ms=usual_ms)
+        figures = Figures(requests=40, latency_ms=50, before=before, pairs=pairs)
+        assert bool(judge(figures, LIMITS)) == is_fault
+
+
 @pytest.mark.parametrize(
     "after",
     [
@@ -138,10 +147,12 @@ def test_a_still_picture_is_one_sample() -> None:
 def test_an_output_that_never_varies_is_told() -> None:
     """Whatever comes in, the same comes out; unless it always did."""
     varied = RNG.normal(size=60)
-    dead = _figures(_levels(*varied), _levels(*[0.5] * 60))
-    assert "the same whatever comes in" in judge(dead, LIMITS)
+    for still in (np.full(60, 0.5), np.zeros(60), 40 + varied * 1e-3):
+        dead = _figures(_levels(*varied), _levels(*still))
+        assert "the same whatever comes in" in judge(dead, LIMITS)
     for before, after in (
         (varied, varied * 0.05 + 3),  # another scale is another model
+        (varied * 1e5, varied - varied.mean()),  # and so is one that is no longer wild
         (np.full(60, 0.5) + varied * 1e-8, np.full(60, 0.5)),
         (varied[:49], np.full(49, 0.5)),
     ):
@@ -189,6 +200,7 @@ def test_the_stability_index_is_that_of_the_book() -> None:
 
 
 @settings(max_examples=100, deadline=None)
+@example([(0.0, 0.0, 0, 0, sign * 1.7e308, -sign * 1.7e308) for sign in (1, -1)] * 30)
 @given(
     st.lists(
         st.tuples(

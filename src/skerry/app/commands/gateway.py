@@ -38,7 +38,7 @@ def run(
     grpc_port: int | None = None,
     shared_memory: bool = False,
     local: bool = False,
-    isolation: Literal["process", "thread"] = "thread",
+    isolation: Literal["process", "thread"] = "process",
     log: LogFormat = LogFormat.TEXT,
     output: Annotated[Output, Parameter(parse=False)],
 ) -> GatewayStopped:

@@ -1,16 +1,18 @@
-"""A process limited to a share of a CPU, by stopping it and letting it go on.
+"""A process and its children limited to a share of a CPU, by stopping them for a while.
 
-This is how cpulimit works: within each period the process runs for a fraction of it
-(SIGCONT) and is stopped for the rest (SIGSTOP). No control group and no privileges are
-needed. Each thread of the process gets that fraction of the CPU that it had before: a
-process with one busy thread gets the fraction of one core.
+This is how cpulimit works: within each period the processes run for a fraction of it
+(SIGCONT) and are stopped for the rest (SIGSTOP). No control group and no privileges are
+needed. Each thread gets that fraction of the CPU that it had before: a process with one
+busy thread gets the fraction of one core.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
+from pathlib import Path
 from typing import Self
 
 from skerry.core.errors import StateError, UsageError
@@ -19,6 +21,7 @@ from skerry.core.errors import StateError, UsageError
 class CpuLimit:
     """Limits another process of this user, from a thread, until it is stopped.
 
+    Its children and theirs are limited with it, those to come included.
     The process is left running whatever happens to the limit, and the limit survives
     the end of the process. Only a SIGKILL of the process that limits could leave the
     other one stopped.
@@ -93,8 +96,11 @@ class CpuLimit:
     def _run(self) -> None:
         try:
             while not self._ending.wait(self._running_s):
+                # The parent first: what is stopped has no more children.
                 signal.pidfd_send_signal(self._pidfd, signal.SIGSTOP)
-                is_ending = self._ending.wait(self._stopped_s)
+                with contextlib.ExitStack() as stopped:
+                    _stop_children(self._pid, stopped)
+                    is_ending = self._ending.wait(self._stopped_s)
                 signal.pidfd_send_signal(self._pidfd, signal.SIGCONT)
                 if is_ending:
                     return
@@ -105,3 +111,20 @@ class CpuLimit:
         if self._pidfd >= 0:
             os.close(self._pidfd)
             self._pidfd = -1
+
+
+def _stop_children(pid: int, stopped: contextlib.ExitStack) -> None:
+    """Stop all that descends from a process, until the stack is left."""
+    for listed in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # it may have ended by now
+            for child in map(int, listed.read_text("ascii").split()):
+                fd = os.pidfd_open(child)
+                stopped.callback(_let_go, fd)
+                signal.pidfd_send_signal(fd, signal.SIGSTOP)
+                _stop_children(child, stopped)
+
+
+def _let_go(pidfd: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        signal.pidfd_send_signal(pidfd, signal.SIGCONT)
+    os.close(pidfd)

@@ -6,7 +6,6 @@ import contextlib
 import socket
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import NoReturn
 
 import numpy as np
@@ -25,6 +24,7 @@ from skerry.edge.workers.frames import (
     views,
     write_frame,
 )
+from skerry.edge.workers.messages import Loaded
 from skerry.edge.workers.segments import Segment
 
 LARGEST_BYTES = 1 << 30
@@ -32,14 +32,6 @@ LARGEST_BYTES = 1 << 30
 
 _FREE_BYTES = 65_536
 """The first room for tensors whose size the signature leaves open."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Signature:
-    """What a worker's model takes and gives."""
-
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
 
 
 class Channel:
@@ -50,22 +42,29 @@ class Channel:
     the same, an inference costs two copies, one send and one receive.
 
     Args:
-        signature: What the model takes and gives.
+        loaded: What the model takes and gives.
         limit_s: The longest that one inference may take.
 
     Attributes:
         theirs: The worker's end, to be sent to it and then closed.
+
+    Raises:
+        OSError: There is no memory, or no descriptor, left.
     """
 
-    def __init__(self, signature: Signature, *, limit_s: float) -> None:
-        self._specs = signature
-        self._names = [spec.name for spec in signature.outputs]
-        self._dtypes = [np.dtype(spec.dtype) for spec in signature.inputs]
-        self._inputs = Segment.create(_first_bytes(signature.inputs))
-        self._outputs = Segment.create(_first_bytes(signature.outputs))
-        self._socket, self.theirs = socket.socketpair(
-            socket.AF_UNIX, socket.SOCK_SEQPACKET
-        )
+    def __init__(self, loaded: Loaded, *, limit_s: float) -> None:
+        self._loaded = loaded
+        self._names = [spec.name for spec in loaded.outputs]
+        self._dtypes = [np.dtype(spec.dtype) for spec in loaded.inputs]
+        with contextlib.ExitStack() as made:
+            self._inputs = Segment.create(_first_bytes(loaded.inputs))
+            made.callback(self._inputs.close)
+            self._outputs = Segment.create(_first_bytes(loaded.outputs))
+            made.callback(self._outputs.close)
+            self._socket, self.theirs = socket.socketpair(
+                socket.AF_UNIX, socket.SOCK_SEQPACKET
+            )
+            made.pop_all()
         # The kernel's own time limit: one system call an inference less than poll.
         whole_s = int(limit_s)
         limit = struct.pack("@ll", whole_s, int((limit_s - whole_s) * 1e6))
@@ -88,14 +87,14 @@ class Channel:
         self._outputs.close()
 
     def run(self, inputs: Tensors) -> dict[str, Array]:
-        """Run one inference on inputs that fit the signature.
+        """Run one inference on inputs that fit the loaded.
 
         Raises:
             WorkerLostError: The worker is gone, or answers nonsense.
             LateError: It did not answer within the limit.
             DataError, RuntimeFailure: As the worker's session said.
         """
-        arrays = [inputs[spec.name] for spec in self._specs.inputs]
+        arrays = [inputs[spec.name] for spec in self._loaded.inputs]
         shapes = [array.shape for array in arrays]
         if shapes != self._shapes or not self._frame:
             self._lay_out(shapes)

@@ -161,7 +161,12 @@ class _Worker:
         else:
             self._session = session
             answer = write_message(
-                Loaded(inputs=session.inputs, outputs=session.outputs)
+                Loaded(
+                    inputs=session.inputs,
+                    outputs=session.outputs,
+                    providers=tuple(getattr(session, "providers", ())),
+                    fallbacks=tuple(getattr(session, "fallbacks", ())),
+                )
             )
         self._control.send(answer)
 

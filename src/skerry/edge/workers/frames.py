@@ -19,12 +19,13 @@ from mmap import mmap
 
 import numpy as np
 
-from skerry.core.errors import DataError
+from skerry.core.errors import DataError, RuntimeFailure
 from skerry.core.seams import Array
 
 ALIGNMENT = 64
 LARGEST_FRAME_BYTES = 65_536
 MOST_AXES = 32
+MOST_ELEMENTS = 1 << 30
 _SIZE_BYTES = 8
 
 DTYPES = tuple(
@@ -66,13 +67,13 @@ def write_frame(kind: Kind, layouts: Iterable[Layout]) -> bytes:
     """Encode a frame of tensors.
 
     Raises:
-        DataError: A dtype cannot lie in shared memory, or the frame grows too long.
+        RuntimeFailure: A dtype cannot be shared, or the frame grows too long.
     """
     parts = [bytes((kind,))]
     for dtype, shape in layouts:
         code = _CODES.get(dtype)
         if code is None or len(shape) > MOST_AXES:
-            raise DataError(
+            raise RuntimeFailure(
                 f"a tensor of {dtype} with {len(shape)} axes cannot be shared with a "
                 f"worker process",
                 hint="Serve the model with --isolation thread.",
@@ -80,7 +81,7 @@ def write_frame(kind: Kind, layouts: Iterable[Layout]) -> bytes:
         parts.append(struct.pack(f"<BB{len(shape)}Q", code, len(shape), *shape))
     frame = b"".join(parts)
     if len(frame) > LARGEST_FRAME_BYTES:
-        raise DataError(
+        raise RuntimeFailure(
             f"a frame has {len(frame)} bytes, expected at most {LARGEST_FRAME_BYTES}",
             hint="Serve the model with --isolation thread.",
         )
@@ -109,7 +110,8 @@ def read_frame(frame: bytes, *, count: int, room_bytes: int) -> tuple[Layout, ..
         if end > len(frame):
             raise _malformed(frame)
         shape = struct.unpack_from(f"<{head[1]}Q", frame, at)
-        if max(shape, default=0) > room_bytes:
+        # Empty tensors take no room, but numpy counts the sizes that are not 0, too.
+        if math.prod(size or 1 for size in shape) > MOST_ELEMENTS:
             raise _malformed(frame)
         layouts.append((DTYPES[head[0]], shape))
         at = end
@@ -145,12 +147,10 @@ def views(layouts: Sequence[Layout], memory: mmap) -> list[Array]:
     made: list[Array] = []
     offset = 0
     for dtype, shape in layouts:
-        # Of an empty tensor at the very end, the place may be past the segment's end.
-        is_empty = 0 in shape
-        place = np.empty(shape, dtype) if is_empty else None
-        made.append(
-            np.ndarray(shape, dtype, memory, offset) if place is None else place
-        )
+        if 0 in shape:  # its place may be the segment's very end, which numpy refuses
+            made.append(np.empty(shape, dtype))
+        else:
+            made.append(np.ndarray(shape, dtype, memory, offset))
         offset += _taken_bytes((dtype, shape))
     return made
 

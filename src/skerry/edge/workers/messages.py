@@ -58,10 +58,12 @@ class Open(msgspec.Struct, frozen=True, tag=True):
 
 
 class Loaded(msgspec.Struct, frozen=True, tag=True):
-    """A worker's answer: the model is loaded, and this is its signature."""
+    """A worker's answer: the model is loaded; its signature, and what it runs on."""
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    providers: tuple[str, ...] = ()
+    fallbacks: tuple[str, ...] = ()
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):
@@ -178,7 +180,7 @@ def read_error(failed: Failed) -> SkerryError:
 def _read(decoder: msgspec.msgpack.Decoder[MessageT], content: bytes) -> MessageT:
     try:
         return decoder.decode(content)
-    except (msgspec.MsgspecError, NotImplementedError) as error:
+    except (msgspec.MsgspecError, ValueError, NotImplementedError) as error:
         raise DataError(
             f"a message of {len(content)} bytes is malformed: {error}",
             hint="One side of a worker process is broken.",

@@ -17,8 +17,8 @@ from skerry.core.errors import (
 )
 from skerry.core.model import Model, TensorSpec
 from skerry.core.seams import Array, LoadOptions, Tensors
-from skerry.edge.workers.channel import Signature
 from skerry.edge.workers.crashes import CrashLoop
+from skerry.edge.workers.messages import Loaded
 from skerry.edge.workers.worker import Worker
 from skerry.runtimes._checks import check_inputs, closed
 
@@ -39,13 +39,13 @@ class WorkerFigures:
         restarts: How often another had to take its place.
         rss_bytes: Its resident memory, libraries that it shares included; 0 while
             there is none.
-        idle_bytes: Its resident memory before it loaded the model.
+        memory_bytes: What its model takes: memory that it alone has written to.
         pid: Of the worker, or None while there is none.
     """
 
     restarts: int
     rss_bytes: int
-    idle_bytes: int
+    memory_bytes: int
     pid: int | None
 
 
@@ -98,17 +98,29 @@ class WorkerSession:
         self._restarts = 0
         self._is_closed = False
         self._worker: Worker | None = None
-        self._worker, self._signature = self._load()
+        self._worker, self._loaded = self._load()
+        if self._worker.has_ended:
+            self._ended(self._worker)
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
         """The model's inputs, in order."""
-        return self._signature.inputs
+        return self._loaded.inputs
 
     @property
     def outputs(self) -> tuple[TensorSpec, ...]:
         """The model's outputs, in order."""
-        return self._signature.outputs
+        return self._loaded.outputs
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """What it runs on, where the runtime tells."""
+        return self._loaded.providers
+
+    @property
+    def fallbacks(self) -> tuple[str, ...]:
+        """Why it does not run on what was wished for."""
+        return self._loaded.fallbacks
 
     def run(self, inputs: Tensors) -> dict[str, Array]:
         """Run one inference in the worker.
@@ -120,7 +132,7 @@ class WorkerSession:
             RuntimeFailure: The runtime failed, the inference was interrupted, or the
                 session is closed.
         """
-        check_inputs(inputs, self._signature.inputs)
+        check_inputs(inputs, self._loaded.inputs)
         run = _Run()
         number = next(self._numbers)
         self._runs[number] = run
@@ -150,7 +162,7 @@ class WorkerSession:
         return WorkerFigures(
             restarts=self._restarts,
             rss_bytes=worker.rss_bytes() if worker else 0,
-            idle_bytes=worker.idle_bytes if worker else 0,
+            memory_bytes=worker.memory_bytes() if worker else 0,
             pid=worker.pid if worker else None,
         )
 
@@ -193,7 +205,7 @@ class WorkerSession:
         if worker is not None:
             return worker
         with self._loading:
-            while self._worker is None:
+            while (worker := self._worker) is None:
                 if self._is_closed:
                     raise closed(self._runtime, self._model)
                 pause_s = self._crashes.pause_s(self._clock.wall_s())
@@ -203,11 +215,11 @@ class WorkerSession:
                         hint=f"The next is tried in {pause_s:.0f} s.",
                     )
                 self._reload()
-            return self._worker
+            return worker
 
     def _reload(self) -> None:
         try:
-            worker, signature = self._load()
+            worker, loaded = self._load()
         except WorkerLostError as error:
             log.warning("worker.reload_failed", extra={"what": error.what})
             self._crashes.died(self._clock.wall_s())
@@ -215,36 +227,43 @@ class WorkerSession:
         except SkerryError:
             self._crashes.died(self._clock.wall_s())
             raise
+        is_other = (loaded.inputs, loaded.outputs) != (self.inputs, self.outputs)
         with self._lock:
-            is_other = signature != self._signature
-            if not (self._is_closed or is_other):
-                self._worker = worker
+            is_kept = not (self._is_closed or is_other)
+            if is_kept:
+                self._worker, self._loaded = worker, loaded
                 self._restarts += 1
-                return
-        worker.close()
+        if not is_kept:
+            worker.close()
+        elif worker.has_ended:  # before it was ours: nobody told us
+            self._ended(worker)
         if is_other:
             raise RuntimeFailure(
                 f"{self._model.path.name} has another signature than before",
                 hint="Somebody changed the file: install the release again.",
             )
 
-    def _load(self) -> tuple[Worker, Signature]:
+    def _load(self) -> tuple[Worker, Loaded]:
         worker = self._start(self._ended)
         try:
-            signature = worker.load(self._model, self._options)
+            loaded = worker.load(self._model, self._options)
         except BaseException:
             worker.close()
             raise
+        for fallback in loaded.fallbacks:
+            log.warning(
+                "runtime.fallback",
+                extra={"model": self._model.path.name, "why": fallback},
+            )
         log.info(
             "worker.loaded",
             extra={"model": self._model.path.name, "worker": worker.pid},
         )
-        return worker, signature
+        return worker, loaded
 
     def _ended(self, worker: Worker) -> None:
-        """Have another in its place, without keeping the supervisor waiting."""
-        if self._lose(worker):
-            threading.Thread(target=self._restore, daemon=True).start()
+        """Told by the supervisor, which must not be kept waiting."""
+        self._lose(worker)
 
     def _restore(self) -> None:
         try:
@@ -253,8 +272,8 @@ class WorkerSession:
             if not self._is_closed:
                 log.warning("worker.not_replaced", extra={"what": error.what})
 
-    def _lose(self, worker: Worker) -> bool:
-        """Give a worker up; tells whether it was the one that served."""
+    def _lose(self, worker: Worker) -> None:
+        """Give up the worker that served, and have another in its place."""
         with self._lock:
             is_ours = self._worker is worker
             if is_ours:
@@ -271,7 +290,7 @@ class WorkerSession:
                 },
             )
             worker.close()
-        return is_ours
+            threading.Thread(target=self._restore, daemon=True).start()
 
     def _interrupted(self) -> RuntimeFailure:
         return RuntimeFailure(

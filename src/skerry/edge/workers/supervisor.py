@@ -86,9 +86,11 @@ class Supervisor:
 
     def _end(self, fd: int) -> None:
         with self._lock:
-            watched = self._watched.pop(fd, None)
-            if watched is None:
+            watched = self._watched.get(fd)
+            # Since it was seen ready, it may have been closed, and be another's by now.
+            if watched is None or not _is_ready(fd):
                 return
+            del self._watched[fd]
             self._epoll.unregister(fd)
         try:
             watched.ended()
@@ -103,3 +105,9 @@ class Supervisor:
                 watched.look()
             except Exception:
                 log.exception("workers.look_failed")
+
+
+def _is_ready(fd: int) -> bool:
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(0))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import socket
 import threading
@@ -21,7 +22,7 @@ from skerry.core.errors import (
 from skerry.core.model import Model
 from skerry.core.seams import Array, LoadOptions, Tensors
 from skerry.edge.workers import messages
-from skerry.edge.workers.channel import Channel, Signature
+from skerry.edge.workers.channel import Channel
 from skerry.edge.workers.frames import DTYPES
 from skerry.edge.workers.limits import Limits
 from skerry.edge.workers.messages import Failed, Load, Loaded, Open, write_message
@@ -51,6 +52,7 @@ class Worker:
         pid: Of the process.
         pidfd: Stands for this process even when its number is another's by now.
         why: Why it was killed; empty where it was not.
+        has_ended: Whether the process has ended.
     """
 
     def __init__(
@@ -63,15 +65,15 @@ class Worker:
     ) -> None:
         self.pid = birth.pid
         self.why = ""
-        self.idle_bytes = 0
         self._control = birth.control
         self._limits = limits
         self._supervisor = supervisor
         self._on_end = on_end
         self._lock = threading.Lock()
         self._idle: list[Channel] = []
-        self._signature = Signature(inputs=(), outputs=())
+        self._loaded = Loaded(inputs=(), outputs=())
         self._is_closed = False
+        self.has_ended = False
         try:
             self.pidfd = os.pidfd_open(birth.pid)
         except OSError as error:
@@ -79,7 +81,7 @@ class Worker:
             raise WorkerLostError("a worker died at once", hint=_AGAIN) from error
         supervisor.watch(self)
 
-    def load(self, model: Model, options: LoadOptions) -> Signature:
+    def load(self, model: Model, options: LoadOptions) -> Loaded:
         """Load the model.
 
         Raises:
@@ -90,7 +92,6 @@ class Worker:
             model=model, options=options, largest_bytes=self._limits.reserved_bytes
         )
         title = model.path.name
-        self.idle_bytes = self.rss_bytes()
         self._control.settimeout(self._limits.load_s)
         try:
             self._control.send(write_message(told))
@@ -109,8 +110,9 @@ class Worker:
             raise self._lost(title) from error
         if isinstance(answer, Failed):
             raise messages.read_error(answer)
-        self._signature = _check(answer, title)
-        return self._signature
+        _check(answer, title)
+        self._loaded = answer
+        return answer
 
     def run(self, inputs: Tensors) -> dict[str, Array]:
         """Run one inference on inputs that fit the signature.
@@ -154,7 +156,7 @@ class Worker:
 
     def close(self) -> None:
         """End the process and give back all that belongs to it."""
-        self.kill("it was closed")
+        self.kill("")
         self._supervisor.forget(self)
         with self._lock:
             if self._is_closed:
@@ -168,20 +170,33 @@ class Worker:
 
     def rss_bytes(self) -> int:
         """Its resident memory; 0 when it is gone."""
-        return self._memory_bytes()[0]
+        return self._resident_bytes()[0]
+
+    def memory_bytes(self) -> int:
+        """Memory that it alone has written to; 0 when it is gone.
+
+        What it has from the spare does not count: this is what its model takes.
+        """
+        try:
+            text = Path(f"/proc/{self.pid}/smaps_rollup").read_text("ascii")
+        except OSError:
+            return 0
+        found = re.search(r"^Private_Dirty:\s+(\d+) kB", text, re.MULTILINE)
+        return int(found.group(1)) * 1024 if found else 0
 
     def look(self) -> None:
         """Kill it if it holds more memory than it may."""
-        held_bytes = self._memory_bytes()[1]
+        held_bytes = self._resident_bytes()[1]
         allowed = self._limits.memory_bytes
         if held_bytes > allowed:
             self.kill(f"it held {held_bytes} bytes, its limit is {allowed}")
 
     def ended(self) -> None:
         """Tell that the process has ended."""
+        self.has_ended = True
         self._on_end(self)
 
-    def _memory_bytes(self) -> tuple[int, int]:
+    def _resident_bytes(self) -> tuple[int, int]:
         """Its resident memory, and how much of it belongs to no file."""
         try:
             text = Path(f"/proc/{self.pid}/statm").read_text("ascii")
@@ -192,7 +207,13 @@ class Worker:
 
     def _open(self) -> Channel:
         """Open one more channel; the process answers it with a thread of its own."""
-        channel = Channel(self._signature, limit_s=self._limits.run_s)
+        try:
+            channel = Channel(self._loaded, limit_s=self._limits.run_s)
+        except OSError as error:
+            raise RuntimeFailure(
+                f"no memory can be shared with a worker: {error.strerror}",
+                hint="Allow the gateway more open files, or more memory.",
+            ) from error
         try:
             with self._lock:
                 message = write_message(Open())
@@ -218,7 +239,7 @@ class Worker:
         )
 
 
-def _check(loaded: Loaded, title: str) -> Signature:
+def _check(loaded: Loaded, title: str) -> None:
     """Refuse a model whose tensors cannot lie in shared memory."""
     for spec in (*loaded.inputs, *loaded.outputs):
         if spec.dtype not in _DTYPE_NAMES:
@@ -226,4 +247,3 @@ def _check(loaded: Loaded, title: str) -> Signature:
                 f"{title} has the tensor {spec}, which cannot be shared with a worker",
                 hint="Serve it with --isolation thread.",
             )
-    return Signature(inputs=loaded.inputs, outputs=loaded.outputs)

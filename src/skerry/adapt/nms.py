@@ -23,6 +23,7 @@ from skerry.core.seams import Array
 from skerry.graph import (
     Graph,
     Value,
+    dtype_code,
     make_initializer,
     make_node,
     make_value,
@@ -177,7 +178,8 @@ class _Net:
                 hint="Export the model with a batch of 1.",
             )
         known = tuple(size if isinstance(size, int) else 0 for size in sizes[1:])
-        return self("Squeeze", self._outputs[chosen], _ints(0)), known
+        value = self("Squeeze", self._outputs[chosen], _ints(0))
+        return self("Cast", value, to=dtype_code("float32")), known
 
     def names(self) -> list[str]:
         """The old model's outputs."""

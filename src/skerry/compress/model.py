@@ -12,7 +12,7 @@ from skerry.core.model import Model
 from skerry.core.seams import Tensors
 from skerry.graph import open_model, read_graph, write_graph
 from skerry.runtimes import get_runtime
-from skerry.tasks.samples import MemorySource, Sample, SampleSource, open_samples
+from skerry.tasks.sample import MemorySource, Sample, SampleSource
 
 
 def quantize_model(
@@ -71,6 +71,8 @@ def quantize_model(
 
 def _open(samples: str | Path | Iterable[Tensors], model: Model) -> SampleSource:
     if isinstance(samples, str | Path):
+        from skerry.tasks.samples import open_samples
+
         return open_samples(Path(samples), model.inputs, None)
     return MemorySource(
         samples=tuple(

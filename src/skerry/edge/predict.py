@@ -11,11 +11,9 @@ its outputs an answer: see `skerry.tasks.pipeline`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
-from skerry.core.errors import LateError
-from skerry.core.seams import Tensors
+from skerry.core.errors import DataError, LateError, UsageError
 from skerry.edge.engine import Engine
 from skerry.edge.installed import Installed
 from skerry.tasks.matching import EmbedMatch, read_gallery
@@ -25,11 +23,13 @@ from skerry.tasks.task import load_task
 MOST_PIPELINES = 16
 """Most releases whose pipelines are kept ready."""
 
+MOST_READERS = 2
+"""Most bodies that are decoded at once: a small file may be a picture of 200 MB."""
+
 _HEAVY_BYTES = 1 << 14
-"""From so many bytes on they are decoded beside the event loop, not on it."""
+"""Outputs from so many bytes on are looked at beside the event loop, not on it."""
 
 _Key = tuple[str, str, str]
-_ResultT = TypeVar("_ResultT")
 
 
 class Predictor:
@@ -47,6 +47,7 @@ class Predictor:
         """
         self._engine = engine
         self._pipelines: dict[_Key, Pipeline] = {}
+        self._readers = asyncio.Semaphore(MOST_READERS)
 
     async def predict(
         self,
@@ -74,26 +75,26 @@ class Predictor:
             and `blob`), and `answer` as `Pipeline.tell` gives it.
 
         Raises:
-            UsageError: No such release is loaded, or its task fits no pipeline.
-            DataError: The bytes are not what the task takes.
+            UsageError: No such release is loaded.
+            DataError: The bytes are not what the task takes, or the release answers
+                tensors alone.
             MissingExtraError: A picture was sent, and Pillow is not installed.
             BusyError: As many requests wait as may.
             LateError: The deadline has passed.
             RuntimeFailure: The runtime failed.
         """
-        loop = asyncio.get_running_loop()
-        due_s = None if deadline_s is None else loop.time() + deadline_s
+        due_s = None if deadline_s is None else _now_s() + deadline_s
         while True:
             installed = self._engine.find(name, version=version)
             pipeline = await self._pipeline_of(installed)
-            read = await _beside(
-                len(content) >= _HEAVY_BYTES, pipeline.read, content, media_type
-            )
+            async with self._readers:
+                _left_s(due_s)
+                read = await asyncio.to_thread(pipeline.read, content, media_type)
             answer = await self._engine.infer(
                 name,
                 read.inputs,
                 version=version,
-                deadline_s=None if due_s is None else _left_s(due_s, loop.time()),
+                deadline_s=_left_s(due_s),
                 priority=priority,
             )
             answering = installed
@@ -103,9 +104,10 @@ class Predictor:
             if _key(answering) == _key(installed):
                 break
             version = answer.release.version  # its task reads the bytes another way
-        told = await _beside(
-            _is_large(answer.outputs), pipeline.tell, answer.outputs, read
-        )
+        if sum(output.nbytes for output in answer.outputs.values()) >= _HEAVY_BYTES:
+            told = await asyncio.to_thread(pipeline.tell, answer.outputs, read)
+        else:
+            told = pipeline.tell(answer.outputs, read)
         return {
             "model_name": answer.release.name,
             "model_version": str(answer.release.version),
@@ -127,15 +129,20 @@ def make_pipeline(installed: Installed) -> Pipeline:
     """Make the pipeline of a release that lies on the disk.
 
     Raises:
-        UsageError: Its task cannot be read, or one body cannot feed its model.
-        DataError: Its gallery is damaged.
+        DataError: Its task or its gallery cannot be read, or one body cannot feed its
+            model.
     """
-    task = load_task(installed.files["task"])
-    gallery = None
-    if isinstance(task.post[-1], EmbedMatch) and "gallery" in installed.files:
-        content = installed.files["gallery"].read_bytes()
-        gallery = read_gallery(content, name=f"the gallery of {installed.id}")
-    return Pipeline(task=task, inputs=installed.model.inputs, gallery=gallery)
+    try:
+        task = load_task(installed.files["task"])
+        gallery = None
+        if isinstance(task.post[-1], EmbedMatch) and "gallery" in installed.files:
+            content = installed.files["gallery"].read_bytes()
+            gallery = read_gallery(content, name="its gallery")
+        return Pipeline(task=task, inputs=installed.model.inputs, gallery=gallery)
+    except UsageError as error:
+        raise DataError(
+            f"{installed.id} answers no raw bytes: {error.what}", hint=error.hint
+        ) from error
 
 
 def _key(installed: Installed) -> _Key:
@@ -145,25 +152,17 @@ def _key(installed: Installed) -> _Key:
     return (manifest.task.sha256, gallery, repr(installed.model.inputs))
 
 
-async def _beside(
-    is_heavy: bool,  # noqa: FBT001 (it is the only one)
-    function: Callable[..., _ResultT],
-    *arguments: object,
-) -> _ResultT:
-    """Call a function, in a thread where it takes the loop too long."""
-    if is_heavy:
-        return await asyncio.to_thread(function, *arguments)
-    return function(*arguments)
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()
 
 
-def _left_s(due_s: float, now_s: float) -> float:
-    if now_s >= due_s:
+def _left_s(due_s: float | None) -> float | None:
+    if due_s is None:
+        return None
+    left_s = due_s - _now_s()
+    if left_s <= 0:
         raise LateError(
             "the deadline passed before the model was asked",
             hint="Give more time, or send a smaller picture.",
         )
-    return due_s - now_s
-
-
-def _is_large(outputs: Tensors) -> bool:
-    return sum(output.nbytes for output in outputs.values()) >= _HEAVY_BYTES
+    return left_s

@@ -11,6 +11,7 @@ import io
 import tokenize
 import wave
 from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -35,6 +36,9 @@ MEDIA_TYPES = (
 )
 """One of each kind, for messages."""
 
+SERIES_SUFFIXES = {".csv": "text/csv", ".npy": "application/x-npy", ".wav": "audio/wav"}
+"""File names that are read as time series, in lower case, and what they hold."""
+
 _CSV = frozenset({"text/csv", "application/csv"})
 _SAMPLE_BYTES = (1, 2, 3, 4)
 _LARGEST_HEADER_BYTES = 1 << 12
@@ -58,9 +62,25 @@ class Content:
     rate_hz: float | None = None
 
 
-def is_heavy(content: bytes) -> bool:
-    """Whether decoding takes long enough to be done beside an event loop."""
-    return len(content) > 1 << 14
+def read_series(path: Path) -> Content:
+    """Read a file with a recording or a window of measurements.
+
+    Raises:
+        DataError: The file is missing, too large, damaged, or of no known kind.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(LARGEST_CONTENT_BYTES + 1)
+    except OSError as error:
+        raise DataError(
+            f"cannot read {path}: {error.strerror or error}",
+            hint="Check the path and its permissions.",
+        ) from error
+    media_type = SERIES_SUFFIXES.get(path.suffix.lower(), "")
+    try:
+        return decode_content(content, media_type)
+    except DataError as error:
+        raise DataError(f"{path}: {error.what}", hint=error.hint) from error
 
 
 def decode_content(content: bytes, media_type: str) -> Content:

@@ -1,9 +1,10 @@
-"""Find the pictures of a folder, and their labels."""
+"""Find the pictures or recordings of a folder, and their labels."""
 
 from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -26,7 +27,7 @@ _COLUMNS = ("file", "label")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """A picture that stands in a folder.
+    """A picture or a recording that stands in a folder.
 
     Attributes:
         file: Its path under the folder, with slashes.
@@ -39,13 +40,19 @@ class Entry:
     boxes: tuple[Annotation, ...] | None = None
 
 
-def list_entries(folder: Path) -> tuple[Entry, ...]:
-    """List a folder's pictures; none is read.
+def list_entries(
+    folder: Path, suffixes: Container[str] = _image.SUFFIXES
+) -> tuple[Entry, ...]:
+    """List a folder's pictures, or files of other kinds; none is read.
 
     Pictures are those of `labels.csv` where there is one, or of a `coco.json` in COCO's
     form, in its order. Otherwise those of the sub-folders, each named after a class;
     or, where there are none either, those of the folder itself, unlabelled. These are
     in the order of names.
+
+    Args:
+        folder: The folder.
+        suffixes: How the files' names end, in lower case, where nothing names them.
 
     Raises:
         DataError: `labels.csv` or `coco.json` is damaged or names a file that is not
@@ -56,7 +63,9 @@ def list_entries(folder: Path) -> tuple[Entry, ...]:
             return _read_labels(folder)
         if (folder / COCO_FILE).exists():
             return _read_coco(folder)
-        entries = _list_classes(folder) or _list_pictures(folder, "", None)
+        entries = _list_classes(folder, suffixes) or _list_files(
+            folder, suffixes, "", None
+        )
     except OSError as error:
         raise DataError(
             f"cannot read {folder}: {error.strerror or error}",
@@ -185,17 +194,19 @@ def _check_path(file: str, place: str) -> str:
     return file
 
 
-def _list_classes(folder: Path) -> list[Entry]:
+def _list_classes(folder: Path, suffixes: Container[str]) -> list[Entry]:
     entries: list[Entry] = []
     for child in sorted(folder.iterdir()):
         if child.is_dir() and not child.name.startswith("."):
-            entries += _list_pictures(folder, f"{child.name}/", child.name)
+            entries += _list_files(folder, suffixes, f"{child.name}/", child.name)
     return entries
 
 
-def _list_pictures(folder: Path, prefix: str, label: str | None) -> list[Entry]:
+def _list_files(
+    folder: Path, suffixes: Container[str], prefix: str, label: str | None
+) -> list[Entry]:
     return [
         Entry(file=prefix + path.name, label=label)
         for path in sorted((folder / prefix).iterdir())
-        if path.suffix.lower() in _image.SUFFIXES and path.is_file()
+        if path.suffix.lower() in suffixes and path.is_file()
     ]

@@ -84,7 +84,7 @@ def decode_picture(content: bytes, *, name: str) -> Picture:
         MissingExtraError: Pillow is not installed.
     """
     with _pillow():
-        from PIL import Image, ImageOps
+        from PIL import Image, ImageOps, UnidentifiedImageError
     try:
         # Pillow warns of bombs before it refuses them; our own limit is the lower one.
         with warnings.catch_warnings():
@@ -93,6 +93,11 @@ def decode_picture(content: bytes, *, name: str) -> Picture:
         pixels = image.width * image.height
         if pixels <= LARGEST_PIXELS:
             return _to_rgb(ImageOps.exif_transpose(image))
+    except UnidentifiedImageError as error:
+        raise DataError(
+            f"cannot decode picture {name}: it is none",
+            hint="Give a BMP, GIF, JPEG, PNG, PPM, TIFF or WebP file.",
+        ) from error
     # Pillow's decoders raise no closed list of exceptions on damaged files.
     except Exception as error:
         raise DataError(

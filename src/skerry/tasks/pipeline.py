@@ -103,7 +103,7 @@ class Pipeline:
         if not self.task.pre:
             array = self._as_input(decoded)
         elif self.task.takes_series:
-            array = self._prepare_series(decoded)
+            array = prepare_series(self.task, decoded)
         else:
             array = self.task.prepare(_picture_of(decoded))
         spec = self.inputs[0]
@@ -147,27 +147,6 @@ class Pipeline:
             case TaskKind.REGRESSION:
                 answer["value"] = _finite(found.value)
         return answer
-
-    def _prepare_series(self, content: Content) -> Array:
-        if content.is_picture or content.array.ndim > 2:
-            raise DataError(
-                "the body is a picture, the task takes a time series",
-                hint="Send audio/wav, text/csv, application/json or application/x-npy.",
-            )
-        series = content.array.reshape(len(content.array), -1)
-        steps, rate_hz = self.task.pre, content.rate_hz
-        expected_hz = self.task.rate_hz
-        if rate_hz is not None and expected_hz not in (None, rate_hz):
-            raise DataError(
-                f"the recording has {rate_hz:g} samples a second, the task takes "
-                f"{expected_hz:g}",
-                hint="Put a resample without from_hz first in the task.",
-            )
-        for step in steps:
-            if isinstance(step, Resample) and not step.from_hz and rate_hz is not None:
-                step = _with_rate(step, rate_hz)  # noqa: PLW2901 (the recording's)
-            series = step.apply(series)
-        return series
 
     def _as_input(self, content: Content) -> Array:
         if content.is_picture:
@@ -229,6 +208,36 @@ class Pipeline:
     def _name(self, index: int) -> str:
         labels = self.task.labels
         return labels[index] if index < len(labels) else str(index)
+
+
+def prepare_series(task: Task, content: Content) -> Array:
+    """Take a recording or a window through the `pre` steps.
+
+    Args:
+        task: One whose steps take time series.
+        content: What was sent, decoded.
+
+    Raises:
+        DataError: It is no time series, or not what the steps take.
+    """
+    if content.is_picture or content.array.ndim > 2:
+        raise DataError(
+            "it is a picture, the task takes a time series",
+            hint="Give audio/wav, text/csv, application/json or application/x-npy.",
+        )
+    series = content.array.reshape(len(content.array), -1)
+    rate_hz, expected_hz = content.rate_hz, task.rate_hz
+    if rate_hz is not None and expected_hz not in (None, rate_hz):
+        raise DataError(
+            f"the recording has {rate_hz:g} samples a second, the task takes "
+            f"{expected_hz:g}",
+            hint="Put a resample without from_hz first in the task.",
+        )
+    for step in task.pre:
+        if isinstance(step, Resample) and not step.from_hz and rate_hz is not None:
+            step = _with_rate(step, rate_hz)  # noqa: PLW2901 (the recording's)
+        series = step.apply(series)
+    return series
 
 
 def _picture_of(content: Content) -> Array:

@@ -1,10 +1,11 @@
 """Samples for calibration and evaluation, read as a stream, never whole.
 
 Two forms are read: an `.npz` whose arrays are named after the model's inputs (the
-first axis is that of the samples) plus an optional `label`; and a folder of pictures
-with a `labels.csv` (columns `file` and `label`) or one sub-folder a class, which the
-task's steps prepare. What can be checked without reading the samples is checked when
-they are opened; the rest when a sample is reached.
+first axis is that of the samples) plus an optional `label`; and a folder of pictures,
+or of recordings where the task's steps take time series, with a `labels.csv` (columns
+`file` and `label`) or one sub-folder a class, which the task's steps prepare. What can
+be checked without reading the samples is checked when they are opened; the
+rest when a sample is reached.
 """
 
 from __future__ import annotations
@@ -13,10 +14,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from skerry.core.errors import DataError, UsageError
 from skerry.core.model import TensorSpec
@@ -31,70 +31,30 @@ from skerry.tasks._checks import (
     to_class,
     to_label,
 )
+from skerry.tasks._content import SERIES_SUFFIXES, read_series
 from skerry.tasks.boxes import TrueBoxes
 from skerry.tasks.conditions import Condition, degrade
+from skerry.tasks.pipeline import prepare_series
 from skerry.tasks.prediction import Label
+from skerry.tasks.sample import Mask, MemorySource, Sample, SampleSource
 from skerry.tasks.task import Task, TaskKind
 
-Mask = NDArray[np.bool_]
+__all__ = [
+    "LABEL",
+    "FolderSource",
+    "Mask",
+    "MemorySource",
+    "NpzSource",
+    "Sample",
+    "SampleSource",
+    "open_samples",
+    "split",
+    "take",
+    "under",
+]
 
 LABEL = "label"
 """The name of the array of labels in an `.npz`."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Sample:
-    """One sample, ready for the model.
-
-    Attributes:
-        inputs: One array an input, with a batch axis of 1.
-        label: What is true of it, as `Label` says, or None where not known.
-        name: Where it is from, for messages.
-    """
-
-    inputs: dict[str, Array]
-    label: Label | None
-    name: str
-
-
-class SampleSource(Protocol):
-    """Samples that can be gone through any number of times, in the same order."""
-
-    def __len__(self) -> int:
-        """Return the number of samples."""
-        ...
-
-    def __iter__(self) -> Iterator[Sample]:
-        """Go through the samples, reading each when it is reached.
-
-        Raises:
-            DataError: A sample cannot be read or does not fit the model.
-        """
-        ...
-
-    def pick(self, mask: Mask) -> SampleSource:
-        """Return the samples whose entry of the mask, bool [len], is true."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MemorySource:
-    """Samples in memory."""
-
-    samples: tuple[Sample, ...]
-
-    def __len__(self) -> int:
-        """Return the number of samples."""
-        return len(self.samples)
-
-    def __iter__(self) -> Iterator[Sample]:
-        """Go through the samples."""
-        return iter(self.samples)
-
-    def pick(self, mask: Mask) -> Self:
-        """Return the samples whose entry of the mask is true."""
-        chosen = (self.samples[index] for index in np.flatnonzero(mask))
-        return replace(self, samples=tuple(chosen))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -160,13 +120,13 @@ class NpzSource:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class FolderSource:
-    """Pictures in a folder, prepared by a task's steps.
+    """Pictures or recordings in a folder, prepared by a task's steps.
 
     Attributes:
         folder: The folder.
         spec: The model's input.
-        task: Its `pre` steps prepare the pictures.
-        entries: The pictures' paths under the folder, and their labels.
+        task: Its `pre` steps prepare the files.
+        entries: The files' paths under the folder, and their labels.
         condition: What spoils each picture before the steps; None leaves it as it is.
     """
 
@@ -181,8 +141,14 @@ class FolderSource:
         return len(self.entries)
 
     def __iter__(self) -> Iterator[Sample]:
-        """Go through the pictures, reading each when it is reached."""
+        """Go through the files, reading each when it is reached."""
         for file, label in self.entries:
+            if self.task.takes_series:
+                content = read_series(self.folder / file)
+                array = prepare_series(self.task, content)
+                check_input(self.spec, array, name=file)
+                yield Sample(inputs={self.spec.name: array}, label=label, name=file)
+                continue
             picture = _image.read_picture(self.folder / file)
             if self.condition is not None:
                 picture = degrade(picture, self.condition, name=file)
@@ -227,9 +193,9 @@ def under(source: SampleSource, condition: Condition) -> SampleSource:
     Raises:
         DataError: The samples are not read from pictures.
     """
-    if not isinstance(source, FolderSource):
+    if not isinstance(source, FolderSource) or source.task.takes_series:
         raise DataError(
-            f"the condition {condition} spoils pictures, and the samples are arrays",
+            f"the condition {condition} spoils pictures, and the samples are none",
             hint="Give a folder of pictures, and a task with pre steps.",
         )
     return replace(source, condition=condition)
@@ -307,7 +273,9 @@ def _open_folder(
             entry.file,
             _entry_label(entry, task),
         )
-        for entry in _folder.list_entries(folder)
+        for entry in _folder.list_entries(
+            folder, SERIES_SUFFIXES if task.takes_series else _image.SUFFIXES
+        )
     )
     source = FolderSource(folder=folder, spec=inputs[0], task=task, entries=entries)
     # The first picture shows whether the steps lead to the model's input.

@@ -16,6 +16,7 @@ from skerry.core.seams import LoadOptions, Tensors
 from skerry.graph import Graph, parse_graph, write_graph
 from skerry.runtimes import get_runtime
 from skerry.tasks.boxes import Boxes, overlaps
+from skerry.tasks.dbnet import Dbnet
 from skerry.tasks.heads import (
     BoxesScores,
     Centernet,
@@ -195,10 +196,9 @@ def test_what_is_not_finite_is_no_candidate(tmp_path: Path) -> None:
     _check_same(outside, inside)
 
 
-@pytest.mark.parametrize("classes", ["best", "all"])
-@pytest.mark.parametrize("rows", [5000, "n"])
+@pytest.mark.parametrize(("rows", "classes"), [("n", "best"), (5000, "all")])
 def test_only_the_surest_candidates_are_compared(
-    tmp_path: Path, classes: Any, rows: Any
+    tmp_path: Path, rows: Any, classes: Any
 ) -> None:
     """More than 4096, told by the graph or not: the same of them count."""
     rng = np.random.default_rng(0)
@@ -256,6 +256,28 @@ def test_graphs_that_are_no_such_head_are_refused(
     with pytest.raises(ModelError, match=match) as caught:
         nms_in_graph(_graph(**shapes), _task(head, Nms()))
     assert caught.value.hint
+
+
+def test_a_head_that_follows_regions_stays_outside() -> None:
+    """Which pixels touch is nothing that the standard's nodes tell."""
+    task = _task(Dbnet(height=8, width=8), Nms())
+    with pytest.raises(UsageError, match="Dbnet has no form as a graph"):
+        nms_in_graph(_graph(y=(1, 1, 8, 8)), task)
+
+
+def test_half_precision_is_taken_too(tmp_path: Path) -> None:
+    """Outputs in float16 are computed with in float32."""
+    text = (
+        "net (float16[1, 2, 4] b_in, float16[1, 2, 1] s_in) => "
+        "(float16[1, 2, 4] b, float16[1, 2, 1] s) "
+        "{ b = Identity(b_in) s = Identity(s_in) }"
+    )
+    graph = parse_graph(model_bytes(text, {}, opset=13), name="net")
+    boxes = np.array([[[0, 0, 4, 4], [0, 0, 4, 5]]], np.float16)
+    arrays = {"b": boxes, "s": np.array([[[0.5], [0.75]]], np.float16)}
+    outside, inside = _both(tmp_path, graph, _task(BoxesScores(), Nms()), arrays)
+    assert len(outside) == 1
+    _check_same(outside, inside)
 
 
 def test_only_a_detection_task_has_boxes() -> None:

@@ -80,6 +80,9 @@ def test_the_blobs_of_a_target_have_roles() -> None:
     roles = {role: b.sha256[0] for role, b in MANIFEST.blobs("x86-64").items()}
     assert roles == {"model": "b", "golden": "c", "task": "d", "drift": "e"}
     assert "drift" not in replace(MANIFEST, drift=None).blobs("any")
+    known = replace(MANIFEST, gallery=blob("f"))
+    assert known.blobs("any")["gallery"] == blob("f")
+    assert read_manifest(write_manifest(known)) == known
 
 
 @pytest.mark.parametrize(
@@ -90,6 +93,7 @@ def test_the_blobs_of_a_target_have_roles() -> None:
         replace(MANIFEST, golden=Blob(sha256="x" * 64, size_bytes=1)),
         replace(MANIFEST, task=blob("d", 0)),
         replace(MANIFEST, drift=Blob(sha256="A" * 64, size_bytes=1)),
+        replace(MANIFEST, gallery=Blob(sha256="a" * 63, size_bytes=1)),
         replace(MANIFEST, name="../etc"),
     ],
 )

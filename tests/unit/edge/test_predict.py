@@ -87,12 +87,28 @@ def test_the_answer_names_its_release(tmp_path: Path) -> None:
     serve(use, installed)
 
 
-def test_a_large_body_is_read_beside_the_loop(tmp_path: Path) -> None:
-    """The same answer, by the other way."""
+def test_many_bodies_at_once_are_each_answered(tmp_path: Path) -> None:
+    """Two are decoded at a time, the others wait their turn."""
 
     async def use(_: Engine, predictor: Predictor) -> None:
-        body = b" " * 20000 + BODY
-        told = await predictor.predict("meter", body, JSON)
+        bodies = [b"[%d, 1, 1, %d]" % (index, 9 - index) for index in range(10)]
+        told = await asyncio.gather(
+            *(predictor.predict("meter", body, JSON) for body in bodies)
+        )
+        labels = [one["answer"]["label"] for one in told]
+        assert labels == ["d"] * 5 + ["a"] * 5
+
+    serve(use, put(tmp_path, 1, CLASSES))
+
+
+def test_large_outputs_are_told_beside_the_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same answer, by the other way."""
+    monkeypatch.setattr("skerry.edge.predict._HEAVY_BYTES", 1)
+
+    async def use(_: Engine, predictor: Predictor) -> None:
+        told = await predictor.predict("meter", BODY, JSON)
         assert told["answer"]["label"] == "b"
 
     serve(use, put(tmp_path, 1, CLASSES))
@@ -139,7 +155,7 @@ def test_a_gallery_comes_with_its_release(tmp_path: Path) -> None:
     async def use(_: Engine, predictor: Predictor) -> None:
         told = await predictor.predict("meter", b"[3, 0, 0, 0]", JSON)
         assert told["answer"] == {"kind": "embedding", "match": "Ann", "similarity": 1}
-        with pytest.raises(UsageError, match="has no gallery"):
+        with pytest.raises(DataError, match="bare/1 answers no raw bytes"):
             await predictor.predict("bare", b"[3, 0, 0, 0]", JSON)
 
     serve(

@@ -13,6 +13,7 @@ from skerry.core.errors import DataError, UsageError
 from skerry.core.model import TensorSpec
 from skerry.core.seams import Array
 from skerry.tasks import _image, _npz
+from skerry.tasks.conditions import parse_conditions
 from skerry.tasks.samples import (
     MemorySource,
     Sample,
@@ -20,9 +21,12 @@ from skerry.tasks.samples import (
     open_samples,
     split,
     take,
+    under,
 )
+from skerry.tasks.series import Reshape, Window
 from skerry.tasks.steps import Ctc, Layout, Normalize, Resize, TopK
 from skerry.tasks.task import Task, TaskKind
+from tests.contents import wav
 
 SPEC = TensorSpec(name="x", dtype="float32", shape=("N", 2, 3))
 PETS = Task(
@@ -405,3 +409,32 @@ def test_a_header_is_not_unpacked_without_end(tmp_path: Path) -> None:
     finally:
         tracemalloc.stop()
     assert peak_bytes < 8 << 20
+
+
+def test_a_folder_of_recordings_is_prepared_by_the_steps(tmp_path: Path) -> None:
+    """One sub-folder a word; pictures beside them are passed over."""
+    task = Task(
+        kind=TaskKind.CLASSIFICATION,
+        metric="top1",
+        labels=("no", "yes"),
+        pre=(Window(length=4), Reshape(sizes=(4,))),
+        post=(TopK(),),
+    )
+    spec = TensorSpec(name="x", dtype="float32", shape=("N", 4))
+    for word, levels in (("yes", [0.5] * 5), ("no", [0.0, 0.25, 0.5, 0.75])):
+        (tmp_path / word).mkdir()
+        (tmp_path / word / "a.wav").write_bytes(wav(levels))
+        (tmp_path / word / "a.png").write_bytes(b"no picture")
+    (tmp_path / "yes" / "b.csv").write_text("1\n2\n3\n4\n")
+    source = open_samples(tmp_path, [spec], task)
+    found = [(s.name, s.label, s.inputs["x"].tolist()) for s in source]
+    assert found == [
+        ("no/a.wav", 0, [[0, 0.25, 0.5, 0.75]]),
+        ("yes/a.wav", 1, [[0.5] * 4]),
+        ("yes/b.csv", 1, [[1, 2, 3, 4]]),
+    ]
+    with pytest.raises(DataError, match="spoils pictures"):
+        under(source, parse_conditions("blur")[0])
+    (tmp_path / "yes" / "a.wav").write_bytes(b"RIFF....WAVE")
+    with pytest.raises(DataError, match=r"a\.wav: cannot decode the WAV"):
+        list(source)

@@ -6,6 +6,7 @@ memory does not grow with the number of samples.
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -170,6 +171,8 @@ class _Observer:
         self._ranges = RangeObserver(scheme)
         self._gathered: list[Array] = []
         self._size = 0
+        self._low, self._high = math.inf, -math.inf
+        self._dtype = np.dtype(np.float32)
 
     def add(self, value: Array) -> bool:
         """Take in what one sample makes of the value.
@@ -183,28 +186,32 @@ class _Observer:
         if not value.size:
             return True
         flat = value.reshape(-1)
-        ends = np.array([flat.min(), flat.max()])
-        # Either is NaN where anything is.
-        if np.isnan(ends).any():
+        # Plain floats: on small values, arrays of two numbers would cost more than the
+        # reductions. Either is NaN where anything is.
+        low, high = float(flat.min()), float(flat.max())
+        if math.isnan(low) or math.isnan(high):
             raise DataError(
                 f"{self._name!r} becomes NaN on a calibration sample",
                 hint="Look for NaN in the model's weights or in the samples.",
             )
-        if not (np.abs(ends) < UNBOUNDED).all():
+        if not (low > -UNBOUNDED and high < UNBOUNDED):
             return False
         if self._check is not None:
-            self._check.see(self._name, *ends.tolist())
+            self._check.see(self._name, low, high)
         if self._method == "minmax":
-            self._gather(ends)
+            self._dtype = value.dtype
+            self._low, self._high = min(self._low, low), max(self._high, high)
         elif flat.size <= LARGEST_SLICE:
             self._gather(flat)
         else:
             self._gather(flat[:: -(-flat.size // LARGEST_SLICE)])
-            self._gather(ends)
+            self._gather(np.array([low, high], value.dtype))
         return True
 
     def range(self) -> Range:
         """Choose the range from all that was seen."""
+        if self._low <= self._high:
+            self._gather(np.array([self._low, self._high], self._dtype))
         self._flush()
         return self._ranges.range()
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
-from typing import Literal
 
 import numpy as np
 
@@ -22,10 +21,6 @@ from skerry.compress.ptq.layer_weights import LayerWeights
 from skerry.compress.ptq.regions import Region, find_regions, names_read
 from skerry.core.seams import Array, Runtime, Tensors
 from skerry.graph import Graph, fold_products
-
-Equalization = Literal["none", "weights", "activations"]
-"""By what channels are made alike: nothing, the ranges of weights as in the paper, or
-the rounding noise that samples let expect."""
 
 MOST_ROUNDS = 20
 """Regions share weights, so they are gone through until nothing moves any more."""

@@ -13,10 +13,8 @@ import numpy as np
 from skerry.compress.numbers.ranges import Range
 from skerry.compress.numbers.schemes import Method
 from skerry.compress.numbers.tensors import QuantizedTensor
-from skerry.compress.ptq.adaptive import MOST_SAMPLES, round_layers
 from skerry.compress.ptq.bias import correct_biases, measure_shifts
 from skerry.compress.ptq.calibrate import Progress, calibrate
-from skerry.compress.ptq.equalize import Equalization, equalize
 from skerry.compress.ptq.kept_float import shield_floats
 from skerry.compress.ptq.operators import Operators
 from skerry.compress.ptq.patterns import DEFAULT_RUNTIME, patterns_of
@@ -24,19 +22,22 @@ from skerry.compress.ptq.plan import observable, plan_quantization, without_rang
 from skerry.compress.ptq.prepare import prepare
 from skerry.compress.ptq.qdq import DEFAULT_SCHEMES, Schemes, insert_qdq, raise_opset
 from skerry.compress.ptq.samples_check import SamplesCheck
-from skerry.compress.ptq.smooth import smooth
 from skerry.core.errors import UsageError
 from skerry.core.names import did_you_mean
 from skerry.core.recipe import ParamValue, StepSpec
 from skerry.core.seams import Array, Runtime
 from skerry.graph import Graph
-from skerry.tasks.samples import SampleSource
+from skerry.tasks.sample import SampleSource
 
 log = logging.getLogger(__name__)
 
 ACTIVATION_BITS = (8, 16)
 WEIGHT_BITS = (4, 8)
 
+
+Equalization = Literal["none", "weights", "activations"]
+"""By what channels are made alike: nothing, the ranges of weights as in the paper, or
+the rounding noise that samples let expect."""
 
 Rounding = Literal["nearest", "adaptive"]
 """How weights are rounded: each to the nearest code; or layer by layer, so that what a
@@ -209,8 +210,11 @@ class Quantize:
             DataError: The calibration samples do not fit, or there are none.
             RuntimeFailure: The runtime cannot run it.
         """
+        # A fixed step on a small net takes no longer than imports: spare it these.
         ready = prepared
         if self.smooth:
+            from skerry.compress.ptq.smooth import smooth
+
             ready = smooth(
                 prepared,
                 (sample.inputs for sample in context.calibration),
@@ -221,6 +225,8 @@ class Quantize:
             )
         if self.equalize == "none":
             return ready
+        from skerry.compress.ptq.equalize import equalize
+
         return equalize(
             ready,
             (sample.inputs for sample in context.calibration)
@@ -275,6 +281,8 @@ class Quantize:
     def _rounded(
         self, equalized: Graph, measured: Measured, context: StepContext
     ) -> Measured:
+        from skerry.compress.ptq.adaptive import MOST_SAMPLES, round_layers
+
         chosen = round_layers(
             equalized,
             plan_quantization(

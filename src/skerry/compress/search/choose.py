@@ -15,6 +15,7 @@ import math
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import accumulate, islice
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from skerry.compress.ptq.operators import weight
 from skerry.compress.ptq.patterns import PATTERNS
 from skerry.compress.ptq.plan import Plan, plan_quantization
 from skerry.compress.ptq.quantize import ACCURATE, Quantize
+from skerry.compress.search.alone import MOST_JUDGED, LossAlone, only
 from skerry.compress.search.candidates import Candidate, Choice, recipe_of
 from skerry.compress.search.effects import saved_ms
 from skerry.compress.search.mixed import (
@@ -31,16 +33,17 @@ from skerry.compress.search.mixed import (
 )
 from skerry.compress.search.ranking import Standing, best
 from skerry.compress.search.request import Search
+from skerry.compress.search.scoring import Place
 from skerry.compress.search.sensitivity import measure_sensitivity
 from skerry.compress.search.timing import TIE
 from skerry.compress.search.trials import TOO_FEW_INTEGERS, Trials
-from skerry.core.errors import RuntimeFailure
+from skerry.core.errors import ModelError, RuntimeFailure
 from skerry.core.model import Model
 from skerry.core.plugins import STEPS as REGISTERED
 from skerry.core.plugins import names
 from skerry.core.profile import Profile
 from skerry.core.recipe import Recipe, StepSpec
-from skerry.core.seams import LoadOptions
+from skerry.core.seams import LoadOptions, Runtime
 from skerry.graph import Graph, Node, write_graph
 
 SENSITIVITY_SAMPLES = 3
@@ -211,7 +214,10 @@ class _Order:
             candidate = replace(step, keep_float=tuple(sorted(kept)))
             return not self._try(title, candidate).refusal
 
-        smallest_set(order_by_effect(self._sensitivity, saved), saved, holds)
+        suspects = order_by_effect(self._sensitivity, saved)[:MOST_JUDGED]
+        losses = self._lost_alone(step, suspects)
+        order = order_by_effect(self._sensitivity, saved, losses)
+        smallest_set(order, saved, holds)
 
     def _closest(self) -> Candidate:
         """The way of quantizing what has weights that loses least.
@@ -281,6 +287,29 @@ class _Order:
         key = maker.key(effects=dict(step.spec().params), few=SENSITIVITY_SAMPLES)
         return self._trials.remembered("effects", key, dict[str, float], measure)
 
+    def _lost_alone(self, step: Quantize, suspects: Sequence[str]) -> dict[str, float]:
+        """By suspect, what the metric loses when it alone is quantized."""
+        trials, task = self._trials, self._search.task
+        if task is None:
+            return {}
+        place = Place(runtime=self._search.runtime, threads=self._search.threads)
+        scored = LossAlone(trials.source, place, self._search.selection, task)
+        planned = list(self._plan(step).nodes)
+        losses: dict[str, float] = {}
+        for name in suspects:
+            recipe = only(step, name, planned)
+            make = partial(trials.maker.make, recipe)
+            try:
+                losses[name] = trials.remembered(
+                    "alone",
+                    trials.alone_key(recipe),
+                    float,
+                    partial(scored.measure, make, f"{name} alone"),
+                )
+            except ModelError:  # broken by it: nothing is worse
+                losses[name] = float("inf")
+        return losses
+
     def _store_in_half(self) -> None:
         """Store weights in half the bytes; the second form where the first is wrong."""
         if HALF not in names(REGISTERED):
@@ -299,17 +328,29 @@ class _Order:
         for runtime in self._search.others:
             self._trials.elsewhere(
                 f"source model on {runtime.name}",
-                self._trials.source,
                 Recipe(steps=()),
                 runtime,
+                model=self._trials.source,
             )
-            if chosen is not None and chosen.model is not None:
+            if chosen is not None:
                 self._trials.elsewhere(
                     f"{chosen.title}, on {runtime.name}",
-                    chosen.model,
                     chosen.recipe,
                     runtime,
+                    model=chosen.model,
                 )
+            if self._search.is_any_runtime and runtime.name in PATTERNS:
+                self._quantize_for(runtime)
+
+    def _quantize_for(self, runtime: Runtime) -> None:
+        """Quantize anew what another runtime fuses, which is seldom the same."""
+        for title, general in FUSED.items():
+            recipe = recipe_of(replace(general, runtime=runtime.name))
+            found = self._trials.elsewhere(
+                f"{title}, for {runtime.name}", recipe, runtime
+            )
+            if not found.refusal or _is_slow(found):
+                return
 
     def _best(self) -> Candidate | None:
         """The best of those that hold, None where that is the source."""

@@ -13,9 +13,8 @@ from pathlib import Path
 
 import msgspec
 
-from skerry.compress.ptq.equalize import Equalization
 from skerry.compress.ptq.prepare import prepare
-from skerry.compress.ptq.quantize import Measured, Quantize, StepContext
+from skerry.compress.ptq.quantize import Equalization, Measured, Quantize, StepContext
 from skerry.compress.recipe_files import make_step
 from skerry.compress.search.cache import Cache, fingerprint, versions
 from skerry.compress.search.candidates import quantize_step

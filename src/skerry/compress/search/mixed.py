@@ -1,6 +1,7 @@
 """Find the smallest set of operators in higher precision that holds the budget.
 
-Operators are put back to float in the order of what that brings for what it costs: the
+Operators are put back to float in the order of what that brings for what it costs: what
+one loses of the task's metric alone, and after those that lose nothing measurable, the
 error that one causes alone, divided by the time that integers save there. One that
 integers do not make faster costs nothing, and comes first among its like. Errors of
 operators partly cancel, so more in float is not always better: the set grows in small
@@ -29,22 +30,28 @@ Attempt = Callable[[frozenset[str]], bool]
 
 
 def order_by_effect(
-    errors: Mapping[str, float], saved: Mapping[str, float]
+    errors: Mapping[str, float],
+    saved: Mapping[str, float],
+    losses: Mapping[str, float] | None = None,
 ) -> list[str]:
     """Order operators by what putting them back to float brings for what it costs.
 
     Args:
         errors: By name, the error that each causes alone.
         saved: By name, the share of the model's time that its integers save.
+        losses: By name, what the task's metric loses by each alone, of those of which
+            that was measured; they go first, unless it is nothing.
 
     Returns:
         The names of `errors`, those to put back first.
     """
+    measured = losses or {}
 
-    def worth(name: str) -> float:
-        return errors[name] / max(saved.get(name, 0.0), LEAST_SAVED)
+    def worth(name: str) -> tuple[float, float]:
+        cost = max(saved.get(name, 0.0), LEAST_SAVED)
+        return measured.get(name, 0.0) / cost, errors[name] / cost
 
-    return sorted(errors, key=lambda name: (-worth(name), name))
+    return sorted(sorted(errors), key=worth, reverse=True)
 
 
 def smallest_set(

@@ -17,6 +17,7 @@ import msgspec
 
 from skerry.compress.ptq.quantize import StepContext
 from skerry.compress.ptq.samples_check import FEWEST_SAMPLES
+from skerry.compress.search.alone import SAMPLES
 from skerry.compress.search.cache import Key, fingerprint, versions
 from skerry.compress.search.candidates import Candidate
 from skerry.compress.search.condition_rows import ConditionCheck
@@ -146,11 +147,24 @@ class Trials:
         return found
 
     def elsewhere(
-        self, title: str, model: Model, recipe: Recipe, runtime: Runtime
+        self,
+        title: str,
+        recipe: Recipe,
+        runtime: Runtime,
+        *,
+        model: Model | None = None,
     ) -> Candidate:
-        """Try a model that is there already on another runtime."""
-        found = Candidate(title=title, recipe=recipe, runtime=runtime.name, model=model)
+        """Try a model on another runtime.
+
+        Args:
+            title: What it is, for people.
+            recipe: What makes it of the source.
+            runtime: Where it is to run.
+            model: Its file, if it was made already.
+        """
+        found = Candidate(title=title, recipe=recipe, runtime=runtime.name)
         try:
+            found = replace(found, model=model or self.maker.make(recipe))
             found = self._judged(found, self._place(runtime), must_win=True)
         except ModelError as error:
             found = replace(found, refusal=f"refused: {error.what}")
@@ -285,6 +299,16 @@ class Trials:
         kept = _KeptScore(seen=seen, limit=limit)
         self.search.cache.put("score", key, msgspec.json.encode(kept))
         return seen
+
+    def alone_key(self, recipe: Recipe) -> Key:
+        """What the loss depends on that one operator alone causes."""
+        task = self.search.task
+        return self.maker.key(
+            alone=[{"step": one.name, **one.params} for one in recipe.steps],
+            judged_on=self._samples,
+            few=SAMPLES,
+            task="" if task is None else task_to_toml(task),
+        )
 
     def _score_key(self, model: Model, place: Place) -> Key:
         task = self.search.task

@@ -19,6 +19,7 @@ from skerry.tasks.golden import check_golden, parse_golden
 from skerry.tasks.samples import MemorySource, Sample
 from skerry.tasks.steps import Softmax, TopK
 from skerry.tasks.task import Task, TaskKind, parse_task
+from tests.contents import gallery_bytes
 from tests.models import model_bytes
 
 TASK = Task(
@@ -88,6 +89,20 @@ def test_a_release_holds_all_that_a_device_needs(source: Model, model: Model) ->
     released = manifest.models[0]
     assert (released.inputs, released.outputs) == (model.inputs, model.outputs)
     assert (released.runtime, released.embedding) == ("onnxruntime", "embedding")
+
+
+def test_a_gallery_is_a_blob_of_the_release(source: Model, model: Model) -> None:
+    """Read before it is signed: one that is damaged makes no release."""
+    content = gallery_bytes()
+    manifest, blobs = make_release(
+        "meter", 1, model, TASK, SAMPLES, golden_from=source, gallery=content
+    )
+    assert manifest.gallery is not None
+    assert blobs[manifest.gallery.sha256] == content
+    with pytest.raises(DataError, match="the gallery"):
+        make_release(
+            "meter", 1, model, TASK, SAMPLES, golden_from=source, gallery=content[:-9]
+        )
 
 
 def test_golden_samples_hold_what_both_models_give(source: Model, model: Model) -> None:

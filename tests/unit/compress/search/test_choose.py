@@ -10,6 +10,7 @@ import pytest
 from skerry.compress.ptq.quantize import ACCURATE, Quantize
 from skerry.compress.search import choose as order
 from skerry.compress.search import trials as module
+from skerry.compress.search.alone import LossAlone
 from skerry.compress.search.cache import Cache
 from skerry.compress.search.candidates import Choice
 from skerry.compress.search.choose import PLAIN, WEIGHTS, choose
@@ -17,6 +18,7 @@ from skerry.compress.search.request import Search
 from skerry.compress.search.scoring import Seen
 from skerry.compress.search.trials import NOT_SURE
 from skerry.core.budget import Budget
+from skerry.core.errors import ModelError
 from skerry.core.seams import Runtime
 from skerry.runtimes import get_runtime
 from skerry.runtimes.null import NullRuntime
@@ -235,6 +237,28 @@ def test_operators_are_put_back_until_it_holds(
     assert first in kept
 
 
+def test_what_the_metric_loses_most_by_goes_back_first(
+    search_for: SearchFor,
+    fixed_latency: FixLatency,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of those that move outputs most, the one that costs answers; a broken one too."""
+    fixed_latency({})
+    judged: list[str] = []
+
+    def measure(_self: object, _make: object, title: str) -> float:
+        judged.append(title)
+        if len(judged) == 2:
+            raise ModelError("it gives NaN", hint="Leave it.")
+        return 0.0
+
+    monkeypatch.setattr(LossAlone, "measure", measure)
+    choice = search_for([1, 1, 0.4, 0.6, 0.5, 0.5, 0.0, 1, 1])
+    assert choice.candidates[5].step is not None
+    worst, _, _ = judged[1].rpartition(" alone")
+    assert choice.candidates[5].step.keep_float == (worst,)
+
+
 def test_what_is_needless_in_float_is_quantized_again(
     search_for: SearchFor,
     fixed_latency: FixLatency,
@@ -294,6 +318,8 @@ def test_another_runtime_is_told_of_and_chosen_only_if_allowed(
         assert elsewhere.runtime == "openvino"
         assert (choice.chosen is elsewhere) is is_any
         assert choice.candidates[count + 1].refusal
+        titles = [one.title for one in choice.candidates[count + 2 :]]
+        assert titles[:1] == (["fused operators, mse, for openvino"] if is_any else [])
         if not is_any:
             assert "takes 0.30 × of the source's time" in " ".join(choice.notes)
 

@@ -19,6 +19,14 @@ def test_effect_is_divided_by_cost() -> None:
     assert order_by_effect(errors, saved) == ["b", "a", "c"]
 
 
+def test_what_the_metric_loses_goes_before_what_moves_outputs() -> None:
+    """A loss that was measured comes first; nothing lost leaves the order as it was."""
+    errors = {"a": 0.3, "b": 0.2, "c": 0.1}
+    assert order_by_effect(errors, {}, {"c": 0.05, "a": 0.0}) == ["c", "a", "b"]
+    assert order_by_effect(errors, {}, {"a": 0.0}) == ["a", "b", "c"]
+    assert order_by_effect(errors, {"c": 0.5}, {"c": 0.1, "b": 0.05})[0] == "b"
+
+
 def test_one_that_integers_slow_down_costs_nothing() -> None:
     """Its error counts in full, however much slower it is."""
     errors = {"a": 0.1, "b": 0.2}

@@ -13,6 +13,7 @@ HEAVY = {
     "asyncio",
     "cryptography",
     "fastapi",
+    "grpc",
     "httpx",
     "matplotlib",
     "numpy",
@@ -28,6 +29,7 @@ HEAVY = {
 NOT_A_GATEWAYS = {
     "alembic",
     "fastapi",
+    "grpc",
     "jinja2",
     "matplotlib",
     "onnx",

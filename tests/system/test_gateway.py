@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from tritonclient.grpc import InferenceServerClient, InferInput
 
 from skerry.app.publish.build import make_release
 from skerry.app.publish.publisher import Publisher
@@ -27,6 +28,7 @@ from skerry.core.clock import SystemClock
 from skerry.core.messages import Message
 from skerry.core.release import Blob, Library, Manifest
 from skerry.core.seams import Link
+from skerry.edge import LocalClient
 from skerry.evolve.trust import Repository, make_key, public_key
 from skerry.graph import open_model
 from skerry.runtimes.libraries import library_abi
@@ -47,6 +49,7 @@ from skerry.edge.gateway import GatewaySettings, run_gateway
 folder, hub, token, probation_s, isolation = sys.argv[1:]
 settings = GatewaySettings(
     folder=Path(folder), hub=hub, token=token or None, probation_s=float(probation_s),
+    grpc_port=0, shared_memory=True, local=True,
     isolation=isolation,
 )
 try:
@@ -257,6 +260,26 @@ async def ask(address: str) -> tuple[int, str]:
         return got.status_code, answer.get("model_version", "")
 
 
+async def fetch(address: str, path: str) -> Any:
+    """Read what a gateway tells of itself."""
+    async with httpx.AsyncClient(base_url=address, trust_env=False) as client:
+        return (await client.get(path)).json()
+
+
+def ask_otherwise(written: dict[str, str]) -> None:
+    """Ask over gRPC and through shared memory."""
+    x = np.zeros((1, SIZE), np.float32)
+    with LocalClient(Path(written["local"])) as local:
+        assert local.infer(NAME, {"x": x}).release == f"{NAME}/1"
+    tensor = InferInput("x", list(x.shape), "FP32")
+    tensor.set_data_from_numpy(x)
+    with InferenceServerClient(written["grpc"]) as client:
+        got = client.infer(NAME, [tensor])
+        assert got.get_response().model_version == "1"
+        (listed,) = client.get_model_repository_index().models
+        assert (listed.name, listed.state) == (NAME, "READY")
+
+
 def has_children(process: asyncio.subprocess.Process) -> bool:
     """Whether it runs models in processes of their own."""
     listed = Path(f"/proc/{process.pid}/task").glob("*/children")
@@ -278,6 +301,9 @@ def test_a_gateway_from_enrolment_to_the_last_stop(tmp_path: Path) -> None:
             await until(lambda: hub.runs(1))
             assert await ask(address) == (200, "1")
             assert hub.status is True
+            await asyncio.to_thread(ask_otherwise, written)
+            faces = (await fetch(address, "/v2"))["extensions"]
+            assert {"system_shared_memory", "model_repository"} <= set(faces)
             assert has_children(gateway)
 
             second = await start(folder, hub.address)

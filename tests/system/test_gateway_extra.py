@@ -14,7 +14,7 @@ from tests.system.conftest import run
 
 pytestmark = pytest.mark.system
 
-UNWANTED = {"onnx", "onnx-ir", "torch", "fastapi", "sqlalchemy", "openvino"}
+UNWANTED = {"grpcio", "onnx", "onnx-ir", "torch", "fastapi", "sqlalchemy", "openvino"}
 PLATFORMS = [f"manylinux{tag}_aarch64" for tag in ("_2_28", "_2_27", "_2_17", "2014")]
 
 

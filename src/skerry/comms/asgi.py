@@ -6,14 +6,16 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
+from functools import partial
 from typing import Any
 
 from skerry.comms.ports import listen
 from skerry.core.errors import MissingExtraError, StateError
 
 try:
+    import httptools
     import uvicorn
-    from uvicorn.protocols.http.h11_impl import H11Protocol
+    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 except ImportError as error:
     raise MissingExtraError("uvicorn", extra="gateway") from error
 
@@ -22,6 +24,23 @@ AsgiReceive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 AsgiSend = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 AsgiApp = Callable[[Scope, AsgiReceive, AsgiSend], Awaitable[None]]
 """An application of ASGI 3 (https://asgi.readthedocs.io)."""
+
+
+BODY_EXTENSION = "skerry.body"
+"""The extension of a scope that reads a body of known length into given memory.
+
+It is an async function of a memoryview that has the body's length (`Content-Length`),
+and answers whether the body came whole; `receive` is not called before it.
+"""
+
+LARGEST_HEAD_BYTES = 64 << 10
+"""Most bytes of a request's head."""
+
+_chunk = memoryview(bytearray(64 << 10))  # read from at once, so one is enough for all
+_HEAD_TOO_LARGE = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
+    b"connection: close\r\ncontent-length: 0\r\n\r\n"
+)
 
 
 class Server:
@@ -64,28 +83,96 @@ class _Uvicorn(uvicorn.Server):
         self.ready.set()
 
 
-class _Impatient(H11Protocol):
+class _Impatient(HttpToolsProtocol, asyncio.BufferedProtocol):
     """Ends a connection on which no request comes, also where bytes trickle.
 
     uvicorn's own waits for ever for the first request and for the rest of a head:
-    as many silent connections as it admits would keep everybody else out.
+    as many silent connections as it admits would keep everybody else out. It also
+    bounds neither a head nor the trailers after a body: here whatever is not a body's
+    own bytes is bounded (431, RFC 6585, section 5). And it copies a body four times:
+    here an application may have it read into memory of its own (`BODY_EXTENSION`).
     """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._body_bytes = self._other_bytes = 0
+        self._room: memoryview | None = None
+        self._filled = 0
+        self._whole: asyncio.Future[bool] | None = None
         self.timeout_keep_alive_task = self.loop.call_later(
             self.timeout_keep_alive, self.timeout_keep_alive_handler
         )
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._whole is not None and not self._whole.done():
+            self._whole.set_result(False)
+        super().connection_lost(exc)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        del sizehint
+        return _chunk if self._room is None else self._room[self._filled :]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self._room is None:
+            self.data_received(bytes(_chunk[:nbytes]))
+            return
+        self._filled += nbytes
+        if self._filled == len(self._room):
+            self._room = None
+            # The parser has not seen these bytes: another one begins after them.
+            self.parser = httptools.HttpRequestParser(self)
+            self.on_message_complete()
+            if self._whole is not None and not self._whole.done():
+                self._whole.set_result(True)
+
+    def on_headers_complete(self) -> None:
+        before = self.cycle
+        super().on_headers_complete()
+        is_alone = before is None or before.response_complete
+        if is_alone and not self.expect_100_continue:
+            reader = partial(self._read_body, self.cycle)
+            self.scope["extensions"] = {BODY_EXTENSION: reader}  # type: ignore[dict-item]
+
+    async def _read_body(self, cycle: Any, room: memoryview) -> bool:
+        """Read a whole body into memory of its length; False where it was cut off."""
+        start = len(cycle.body)
+        room[:start] = cycle.body
+        cycle.body = bytearray()
+        if not cycle.more_body:
+            return True
+        self._room, self._filled = room, start
+        self._whole = self.loop.create_future()
+        self.flow.resume_reading()
+        try:
+            return await self._whole
+        finally:
+            if self._room is not None:  # given up: what follows cannot be read
+                self._room = None
+                cycle.keep_alive = False
 
     def data_received(self, chunk: bytes) -> None:
         # The timer goes on until a request has begun, whatever comes before that.
         before, timer = self.cycle, self.timeout_keep_alive_task
         self.timeout_keep_alive_task = None
+        self._other_bytes += len(chunk)
         super().data_received(chunk)
         if self.cycle is before:
             self.timeout_keep_alive_task = timer
         elif timer is not None:
             timer.cancel()
+        if self._other_bytes > LARGEST_HEAD_BYTES + self._body_bytes:
+            self.transport.write(_HEAD_TOO_LARGE)
+            self.transport.close()
+
+    def on_body(self, body: bytes) -> None:
+        # A body in small chunks may have as many bytes of framing as of its own.
+        self._body_bytes += len(body)
+        self._other_bytes -= len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._body_bytes = self._other_bytes = 0
+        super().on_message_complete()
 
 
 @contextlib.asynccontextmanager

@@ -17,7 +17,9 @@ import asyncio
 import contextlib
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from skerry.core.clock import Clock
@@ -70,6 +72,19 @@ class _Name:
         self.beside: tuple[Loaded, Loaded] | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SwapFigures:
+    """What became of the releases of a name since the start.
+
+    Attributes:
+        swaps: How often one was switched to, the first one included.
+        roll_backs: How often the one before had to serve again.
+    """
+
+    swaps: int
+    roll_backs: int
+
+
 class Engine:
     """Serves releases by name.
 
@@ -114,6 +129,8 @@ class Engine:
         self._check_limit_s = check_limit_s
         self._turns = Turns(clock, cpus=cpus, weights=weights)
         self._names: dict[str, _Name] = {}
+        self._swaps: Counter[str] = Counter()
+        self._roll_backs: Counter[str] = Counter()
         self._preparing: set[str] = set()
         self._preparing_lock = threading.Lock()
 
@@ -159,6 +176,7 @@ class Engine:
         else:
             self._change(place, place.versions.switched(loaded))
             place.pairs = Pairs()
+        self._swaps[name] += 1
         log.info("release.switched", extra={"release": str(prepared.installed.id)})
 
     def roll_back(self, name: str) -> ReleaseId | None:
@@ -173,6 +191,7 @@ class Engine:
         if place is None or back is None:
             return None
         self._change(place, back)
+        self._roll_backs[name] += 1
         release = back.latest.installed.id
         log.warning("release.rolled_back", extra={"release": str(release)})
         return release
@@ -294,6 +313,18 @@ class Engine:
             return self._pick(place, version).figures()
         pairs = place.pairs.figures() if place.pairs else None
         return versions.latest.figures(versions.fallback, pairs)
+
+    def swap_figures(self, name: str) -> SwapFigures:
+        """How often the releases of a name were switched to and rolled back."""
+        return SwapFigures(swaps=self._swaps[name], roll_backs=self._roll_backs[name])
+
+    def session_figures(self, name: str, version: int) -> object | None:
+        """What the session of a release tells of itself, or None: it may tell nothing.
+
+        Raises:
+            UsageError: No such release is loaded.
+        """
+        return self._pick(self._place(name), version).session_figures()
 
     async def infer(
         self,

@@ -41,7 +41,10 @@ from skerry.edge.enrolment import (
     enrol,
     read_identity,
 )
-from skerry.edge.serve import make_app
+from skerry.edge.regions import Regions
+from skerry.edge.repository import SlotRepository
+from skerry.edge.serve import make_http
+from skerry.edge.service import InferenceService
 from skerry.edge.slots import Slots
 from skerry.edge.start import start_serving
 from skerry.edge.trust import DeviceTrust
@@ -80,6 +83,10 @@ class GatewaySettings:
             that serves.
         threads: How many inferences of one release run at once.
         probation_s: How long a release serves before it is accepted for good.
+        grpc_port: The port of the gRPC service, 0 for any free one; None: there is
+            none, and grpcio is not needed.
+        shared_memory: Whether clients on this machine may register shared memory.
+        local: Whether programs of this user are served at `local.sock`, too.
         isolation: Where models run: `process` gives each a process of its own, which
             may crash, hang or grow; `thread` runs all in the gateway's, which takes
             less memory.
@@ -96,6 +103,9 @@ class GatewaySettings:
     watched: str = ""
     threads: int = 1
     probation_s: float = 5.0
+    grpc_port: int | None = None
+    shared_memory: bool = False
+    local: bool = False
     isolation: Literal["process", "thread"] = "process"
     providers: tuple[str, ...] = ()
 
@@ -168,18 +178,52 @@ class _Gateway:
             now_ms=self._clock.unix_ms(),
             in_thread=asyncio.to_thread,
         )
-        app = make_app(self._engine, token=settings.serve_token, facts=self._facts)
+        service = InferenceService(
+            self._engine,
+            token=settings.serve_token,
+            facts=self._facts,
+            repository=SlotRepository(slots),
+            regions=Regions() if settings.shared_memory else None,
+            probation_s=settings.probation_s,
+        )
         try:
             async with (
-                serve(app, host=settings.host, port=settings.port) as server,
+                serve(
+                    make_http(service), host=settings.host, port=settings.port
+                ) as server,
+                self._other_faces(service) as others,
                 self._connected(slots, server.address, troubles),
             ):
-                await asyncio.to_thread(self._write_address, server.address)
+                await asyncio.to_thread(self._write_address, server.address, others)
                 if ready is not None:
                     ready(server.address)
                 await stop.wait()
+                service.stop()
         finally:
             self._engine.close()
+
+    @contextlib.asynccontextmanager
+    async def _other_faces(
+        self, service: InferenceService
+    ) -> AsyncIterator[dict[str, str]]:
+        """Serve over gRPC and to programs of this user, where that is asked for."""
+        settings = self._settings
+        addresses: dict[str, str] = {}
+        async with contextlib.AsyncExitStack() as faces:
+            if settings.grpc_port is not None:
+                from skerry.edge.grpc import serve_grpc
+
+                serving = serve_grpc(
+                    service, host=settings.host, port=settings.grpc_port
+                )
+                addresses["grpc"] = await faces.enter_async_context(serving)
+            if settings.local:
+                from skerry.edge.local import serve_local
+
+                path = settings.folder / "local.sock"
+                await faces.enter_async_context(serve_local(service, path))
+                addresses["local"] = str(path)
+            yield addresses
 
     @contextlib.asynccontextmanager
     async def _connected(
@@ -302,11 +346,12 @@ class _Gateway:
     def _facts(self) -> Mapping[str, object]:
         return {"tenant": self._identity.tenant, "device": self._identity.device}
 
-    def _write_address(self, address: str) -> None:
+    def _write_address(self, address: str, others: Mapping[str, str]) -> None:
         fields = {
             "device": self._identity.device,
             "address": address,
             "pid": os.getpid(),
+            **others,
         }
         write_file(
             self._settings.folder / "gateway.json",

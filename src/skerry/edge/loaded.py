@@ -279,6 +279,11 @@ class Loaded:
             pairs=pairs or PairFigures(),
         )
 
+    def session_figures(self) -> object | None:
+        """What the session tells of itself, such as its worker's memory, or None."""
+        tell = getattr(self._session, "figures", None)
+        return tell() if callable(tell) else None
+
     def retire(self) -> None:
         """Close the session as soon as the requests in flight have been answered."""
         self._turns.retire(self._line)

@@ -6,100 +6,111 @@ GET  /v2/health/live                         200 as long as the process answers
 GET  /v2/health/ready                        200 when a release is loaded, else 503
 GET  /v2/models/NAME[/versions/V]            what it takes and gives
 GET  /v2/models/NAME[/versions/V]/ready
+GET  /v2/models/NAME[/versions/V]/config     the same as a model configuration
+GET  /v2/models[/NAME[/versions/V]]/stats    what was counted
 POST /v2/models/NAME[/versions/V]/infer      JSON or binary tensors, either way
+POST /v2/models/NAME[/versions/V]/predict    a picture, a recording, a window
+POST /v2/repository/index                    which releases lie here
+POST /v2/repository/models/NAME/load|unload
+GET  /v2/systemsharedmemory[/region/NAME]/status
+POST /v2/systemsharedmemory[/region/NAME]/register|unregister
+GET  /metrics                                for Prometheus
 ```
 
 Each answer names the release and the SHA-256 of the model that gave it. A client may
-set a deadline with the request parameter `timeout_ms` or the header
-`Skerry-Timeout-Ms`; it counts from when the body is whole, with the wait in the queue.
+set a deadline with the request parameter `timeout_ms` (or Triton's `timeout`, in
+microseconds) or the header `Skerry-Timeout-Ms`; it counts from when the body is whole,
+with the wait in the queue. The header `Skerry-Priority` is a whole number, higher goes
+first; Triton's parameter `priority` goes before it. A body may be packed (`gzip`,
+`deflate`), and the answer is where `Accept-Encoding` names one of them and no other.
 
 Statuses: 400 a request that is none or does not fit, 401 no or a wrong token, 404 no
-such model or version, 405 another method, 408 a body that comes too slowly, 413 one
-that is too large, 429 too many requests wait (with `Retry-After`), 500 the model
-failed, 503 nothing is loaded, 504 no answer within the deadline; the body is
-`{"error", "code", "hint"}`.
+such model or version, 405 another method, 408 a body that comes too slowly, 409 the
+model is being loaded already, 413 a body that is too large, 422 a release that does not
+hold here what it promises, 429 too many requests wait (with `Retry-After`), 500 the
+model failed, 503 nothing is loaded or the gateway stops, 504 no answer within the
+deadline; the body is `{"error", "code", "hint"}`.
 """
 
 from __future__ import annotations
 
-import asyncio
-import hmac
+import ipaddress
 import logging
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import lru_cache
+from typing import Any, TypeVar
 
 import msgspec
 
-from skerry import __version__
-from skerry.core.errors import (
-    BusyError,
-    DataError,
-    LateError,
-    SkerryError,
-    UsageError,
+from skerry.comms.asgi import BODY_EXTENSION
+from skerry.core.errors import DataError, SkerryError
+from skerry.edge import metrics
+from skerry.edge.bodies import (
+    Body,
+    Fault,
+    Headers,
+    ReadInto,
+    Receive,
+    pack,
+    read_body,
+    read_encoding,
+    unpack,
+    wanted_encoding,
 )
-from skerry.core.release import ReleaseId
-from skerry.edge.engine import Engine
-from skerry.edge.tensors import decode_request, describe, encode_answer
+from skerry.edge.engine import Answer, Engine
+from skerry.edge.installed import Installed
+from skerry.edge.regions import Region, Regions
+from skerry.edge.routes import Route, find_route
+from skerry.edge.service import (
+    Call,
+    InferenceService,
+    name_release,
+    retry_after_s,
+    status_of,
+)
+from skerry.edge.tensors import InferRequest, decode_request, encode_answer
 
 log = logging.getLogger(__name__)
 
-LARGEST_BODY_BYTES = 16 << 20
-"""Most bytes of a request's body, unless told otherwise."""
-
-MOST_BODIES = 4
-"""As many of the largest bodies are held at once, or as many bytes of smaller ones."""
-
-TIMEOUT_S = 10.0
-"""Until when an answer is of use, unless the request says so; and a body's own time."""
-
-LONGEST_TIMEOUT_MS = 600_000.0
-"""Most milliseconds that a request may ask for."""
+LARGEST_COMMAND_BYTES = 64 << 10
+"""Most bytes of the body of a request that asks for no inference."""
 
 Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _HEAD_LENGTH = b"inference-header-content-length"
 _TIMEOUT = b"skerry-timeout-ms"
-_EXTENSIONS = ("binary_tensor_data", "model_versions")
-_STATUSES: tuple[tuple[type[SkerryError], int], ...] = (
-    (DataError, 400),
-    (UsageError, 404),
-    (BusyError, 429),
-    (LateError, 504),
-)
+_PRIORITY = b"skerry-priority"
+_MOST_PRIORITY = 100
 _encode = msgspec.json.Encoder().encode
 
 
-def make_app(
-    engine: Engine,
-    *,
-    token: str | None = None,
-    facts: Callable[[], Mapping[str, object]] = dict,
-    timeout_s: float = TIMEOUT_S,
-    largest_body_bytes: int = LARGEST_BODY_BYTES,
-) -> App:
+class _Size(msgspec.Struct, frozen=True):
+    key: str
+    offset: int = 0
+    size_bytes: int = msgspec.field(default=0, name="byte_size")
+
+
+class _Command(msgspec.Struct, frozen=True):
+    parameters: dict[str, Any] = {}
+    is_ready: bool = msgspec.field(default=False, name="ready")
+
+
+def make_app(engine: Engine, **settings: Any) -> App:
     """Make the ASGI application.
 
     Args:
         engine: What answers.
-        token: The bearer token that every request but `/v2/health/live` must carry;
-            None: everybody who reaches the port is served.
-        facts: What `/v2` tells of this gateway, under `parameters`; JSON values.
-        timeout_s: The deadline of a request that names none, and the longest time in
-            which a body must have come.
-        largest_body_bytes: Most bytes of a body.
+        settings: Those of `InferenceService`.
     """
-    return _Service(
-        engine,
-        token=token.encode() if token is not None else None,
-        facts=facts,
-        timeout_s=timeout_s,
-        largest_body_bytes=largest_body_bytes,
-    )
+    return make_http(InferenceService(engine, **settings))
+
+
+def make_http(service: InferenceService) -> App:
+    """Make the ASGI application of a service that may have other faces, too."""
+    return _Http(service)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,31 +122,19 @@ class _Reply:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Route:
-    """What a path asks for: `server live ready model model_ready infer`."""
+class _Asked:
+    """A request that may pass, before its body is read."""
 
-    kind: str
-    name: str = ""
-    version: int | None = None
-    methods: tuple[str, ...] = field(default=("GET", "HEAD"))
+    route: Route
+    headers: Headers
+    is_local: bool
+    receive: Receive = field(repr=False)
+    read_into: ReadInto | None = field(repr=False)
 
 
-class _Service:
-    def __init__(
-        self,
-        engine: Engine,
-        *,
-        token: bytes | None,
-        facts: Callable[[], Mapping[str, object]],
-        timeout_s: float,
-        largest_body_bytes: int,
-    ) -> None:
-        self._engine = engine
-        self._token = token
-        self._facts = facts
-        self._timeout_s = timeout_s
-        self._largest_body_bytes = largest_body_bytes
-        self._held_bytes = 0
+class _Http:
+    def __init__(self, service: InferenceService) -> None:
+        self._service = service
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -156,8 +155,10 @@ class _Service:
     async def _answer(self, scope: Scope, receive: Receive) -> _Reply | None:
         """Answer a request; None where nobody is there any more to be answered."""
         headers = dict(scope["headers"])
-        route = _find_route(scope["path"])
-        if not self._may_pass(headers, route):
+        route = find_route(scope["path"])
+        is_open = route is not None and route.kind == "live"
+        authorization = headers.get(b"authorization", b"")
+        if not is_open and not self._service.may_pass(authorization):
             return _refused(
                 401,
                 "the bearer token is missing or wrong",
@@ -176,195 +177,171 @@ class _Service:
                 "The Open Inference Protocol, version 2, says which.",
                 (b"allow", allowed.encode()),
             )
-        if route.kind == "infer":
-            return await self._infer(route, headers, receive)
-        return self._tell(route)
+        if route.methods != ("POST",):
+            return self._tell(route, is_local=_is_local(scope))
+        asked = _Asked(
+            route=route,
+            headers=headers,
+            is_local=_is_local(scope),
+            receive=receive,
+            read_into=scope.get("extensions", {}).get(BODY_EXTENSION),
+        )
+        if route.kind in {"infer", "predict"}:
+            return await self._infer(asked)
+        return await self._command(asked)
 
-    def _may_pass(self, headers: Mapping[bytes, bytes], route: _Route | None) -> bool:
-        if self._token is None or (route is not None and route.kind == "live"):
-            return True
-        scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
-        is_right = hmac.compare_digest(given.strip(), self._token)
-        return is_right and scheme.lower() == b"bearer"
-
-    def _tell(self, route: _Route) -> _Reply:
-        if route.kind == "server":
-            told: dict[str, Any] = {
-                "name": "skerry",
-                "version": __version__,
-                "extensions": _EXTENSIONS,
-                "parameters": dict(self._facts()),
-            }
-            return _Reply(body=_encode(told))
-        if route.kind == "live":
-            return _Reply(body=b'{"live":true}')
-        if route.kind == "ready":
-            is_ready = bool(self._engine.names())
-            return _Reply(
-                status=200 if is_ready else 503, body=_encode({"ready": is_ready})
-            )
-        installed = self._engine.find(route.name, version=route.version)
-        if route.kind == "model_ready":
-            return _Reply(body=_encode({"name": route.name, "ready": True}))
-        told = {
-            **_name(installed.id, installed.model.blob.sha256),
-            "versions": [str(v) for v in self._engine.versions(route.name)],
-            "platform": installed.model.runtime,
-            "inputs": describe(installed.model.inputs),
-            "outputs": describe(installed.model.outputs),
-        }
-        told["name"] = told.pop("model_name")
+    def _tell(self, route: Route, *, is_local: bool) -> _Reply:
+        service, name, version = self._service, route.name, route.version
+        told: Any
+        match route.kind:
+            case "live":
+                return _Reply(body=b'{"live":true}')
+            case "ready":
+                is_ready = service.is_ready
+                body = _encode({"ready": is_ready})
+                return _Reply(status=200 if is_ready else 503, body=body)
+            case "metrics":
+                kind = metrics.CONTENT_TYPE.encode()
+                return _Reply(body=service.write_metrics(), content_type=kind)
+            case "server":
+                told = service.describe_server()
+            case "model":
+                told = service.describe_model(name, version)
+            case "model_ready":
+                service.find(name, version)
+                told = {"name": name, "ready": True}
+            case "model_config":
+                told = service.configure_model(name, version)
+            case "statistics":
+                told = service.count_model(name, version)
+            case "region_status":
+                regions = service.regions_of(is_local=is_local)
+                told = [_show(region) for region in regions.status(name)]
+            case _:  # cuda_region_status: there is none, so none is registered
+                told = []
         return _Reply(body=_encode(told))
 
-    async def _infer(
-        self, route: _Route, headers: Mapping[bytes, bytes], receive: Receive
-    ) -> _Reply | None:
-        self._engine.find(route.name, version=route.version)
-        encoding = headers.get(b"content-encoding", b"identity")
-        if encoding.strip().lower() != b"identity":
-            raise DataError(
-                f"the body's encoding is {encoding[:80]!r}, expected none",
-                hint="Send it as it is.",
-            )
-        body = await self._read(headers, receive)
-        if not isinstance(body, bytes):
-            return body
-        try:
-            return await self._ask(route, headers, body)
-        finally:
-            self._held_bytes -= len(body)
+    # ---------------------------------------------------------------- inference
 
-    async def _ask(
-        self, route: _Route, headers: Mapping[bytes, bytes], body: bytes
-    ) -> _Reply:
-        # From here to the engine nothing waits: what is found now is what answers.
-        installed = self._engine.find(route.name, version=route.version)
-        request = decode_request(
-            body,
-            head_bytes=_read_head_length(headers.get(_HEAD_LENGTH)),
-            inputs=installed.model.inputs,
-            outputs=installed.model.outputs,
-        )
-        answer = await self._engine.infer(
-            route.name,
-            request.inputs,
-            version=route.version,
-            deadline_s=self._read_timeout_s(headers, request.timeout_ms),
-        )
-        head = _name(answer.release, answer.blob)
-        if request.id is not None:
-            head["id"] = request.id
-        written, head_length = encode_answer(head, answer.outputs, request.outputs)
-        if head_length is None:
-            return _Reply(body=written)
-        return _Reply(
-            body=written,
-            content_type=b"application/octet-stream",
-            headers=((_HEAD_LENGTH, b"%d" % head_length),),
-        )
+    async def _infer(self, asked: _Asked) -> _Reply | None:
+        service, route, headers = self._service, asked.route, asked.headers
+        service.find(route.name, route.version)
+        head_bytes = _read_head_length(headers.get(_HEAD_LENGTH))
+        encoding = read_encoding(headers)
+        largest = service.largest_body_bytes
+        body = await self._read(asked, largest, head_bytes or 0)
+        if not isinstance(body, Body):
+            return _turned_away(body)
+        held_bytes = len(body)
+        try:
+            if encoding is not None:
+                body = await unpack(body, encoding, largest)
+                service.hold(len(body))
+                held_bytes += len(body)
+            call = Call(
+                name=route.name,
+                version=route.version,
+                size_bytes=len(body),
+                timeout_ms=_read_timeout_ms(headers),
+                priority=_read_priority(headers),
+                is_local=asked.is_local,
+            )
+            if route.kind == "infer":
+                return await _packed(await self._ask(call, body, head_bytes), headers)
+            kind = headers.get(b"content-type", b"").decode("latin-1")
+            told = await service.predict(call, bytes(body), kind)
+            return await _packed(_Reply(body=_encode(told)), headers)
+        finally:
+            service.release(held_bytes)
+
+    async def _ask(self, call: Call, body: Body, head_bytes: int | None) -> _Reply:
+        regions = self._service.regions_for(call)
+
+        def read(installed: Installed, regions: Regions | None) -> InferRequest:
+            return decode_request(
+                body,
+                head_bytes=head_bytes,
+                inputs=installed.model.inputs,
+                outputs=installed.model.outputs,
+                regions=regions,
+            )
+
+        def write(answer: Answer, request: InferRequest) -> tuple[bytes, int | None]:
+            head = name_release(answer.release, answer.blob)
+            if request.id is not None:
+                head["id"] = request.id
+            return encode_answer(
+                head,
+                answer.outputs,
+                request.outputs,
+                places=request.places,
+                regions=regions,
+            )
+
+        return _tensors(*await self._service.infer(call, read, write))
 
     async def _read(
-        self, headers: Mapping[bytes, bytes], receive: Receive
-    ) -> bytes | _Reply | None:
-        """Read a body; in its place a refusal, or None where the client is gone.
+        self, asked: _Asked, largest: int, head_bytes: int
+    ) -> Body | Fault | None:
+        return await read_body(
+            self._service,
+            asked.headers,
+            asked.receive,
+            read_into=asked.read_into,
+            largest=largest,
+            head_bytes=head_bytes,
+        )
 
-        The bytes of one that is given count as held until the caller takes them off.
-        """
-        largest = self._largest_body_bytes
-        promised = headers.get(b"content-length", b"")
-        if promised.isdigit() and int(promised[:20]) > largest:
-            return _too_large(promised[:20].decode(), largest)
-        pieces: list[bytes] = []
-        size_bytes, held_bytes = 0, 0
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                while True:
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        return None
-                    pieces.append(message.get("body", b""))
-                    size_bytes += len(pieces[-1])
-                    if size_bytes > largest:
-                        return _too_large(f"at least {size_bytes}", largest)
-                    self._hold(len(pieces[-1]))
-                    held_bytes = size_bytes
-                    if not message.get("more_body", False):
-                        held_bytes = 0  # they are the caller's now
-                        return b"".join(pieces)  # one piece alone is not copied
-        except TimeoutError:
-            return _refused(
-                408,
-                f"the body has not come within {self._timeout_s:g} s",
-                "Send it in one go.",
-                (b"connection", b"close"),
+    # ----------------------------------------------------------------- commands
+
+    async def _command(self, asked: _Asked) -> _Reply | None:
+        body = await self._read(asked, LARGEST_COMMAND_BYTES, 0)
+        if not isinstance(body, Body):
+            return _turned_away(body)
+        self._service.release(len(body))
+        service, name = self._service, asked.route.name
+        kind = asked.route.kind
+        if kind == "index":
+            command = _read_command(body, _Command)
+            index = service.index()
+            if command.is_ready:
+                index = [entry for entry in index if entry["state"] == "READY"]
+            return _Reply(body=_encode(index))
+        if kind == "load":
+            await service.load(name, _read_command(body, _Command).parameters)
+        elif kind == "unload":
+            service.unload(name)
+        elif kind == "region_unregister":
+            service.regions_of(is_local=asked.is_local).unregister(name)
+        elif kind == "region_register":
+            size = _read_command(body, _Size)
+            service.regions_of(is_local=asked.is_local).register(
+                Region(
+                    name=name,
+                    key=size.key,
+                    offset=size.offset,
+                    size_bytes=size.size_bytes,
+                )
             )
-        finally:
-            self._held_bytes -= held_bytes
-
-    def _hold(self, size_bytes: int) -> None:
-        """Count bytes of a body, if there is room for them beside those of others."""
-        most_bytes = MOST_BODIES * self._largest_body_bytes
-        if self._held_bytes + size_bytes > most_bytes:
-            raise BusyError(
-                f"{self._held_bytes} bytes of requests are being answered, expected "
-                f"fewer than {most_bytes}",
-                hint="Ask again in a second, or send smaller batches.",
-            )
-        self._held_bytes += size_bytes
-
-    def _read_timeout_s(
-        self, headers: Mapping[bytes, bytes], timeout_ms: float | None
-    ) -> float:
-        given = headers.get(_TIMEOUT)
-        if timeout_ms is None and given is None:
-            return self._timeout_s
-        if timeout_ms is None and given is not None:
-            try:
-                timeout_ms = float(given[:80])
-            except ValueError:
-                timeout_ms = -1.0
-        if timeout_ms is None or not 0 < timeout_ms <= LONGEST_TIMEOUT_MS:
+        elif kind == "cuda_region_register":
             raise DataError(
-                f"the timeout is {timeout_ms} ms, expected more than 0 and at most "
-                f"{LONGEST_TIMEOUT_MS:g}",
-                hint="Give a number of milliseconds.",
+                "CUDA shared memory is not offered", hint="Use system shared memory."
             )
-        return timeout_ms / 1000
+        return _Reply()
 
 
-def _name(release: ReleaseId, blob: str) -> dict[str, Any]:
-    """What each answer says of the release that gave it."""
-    return {
-        "model_name": release.name,
-        "model_version": str(release.version),
-        "parameters": {"release": str(release), "blob": blob},
-    }
+@lru_cache(maxsize=64)
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
-def _find_route(path: str) -> _Route | None:
-    match path.strip("/").split("/"):
-        case ["v2"]:
-            return _Route(kind="server")
-        case ["v2", "health", ("live" | "ready") as kind]:
-            return _Route(kind=kind)
-        case ["v2", "models", name, "versions", text, *rest] if text:
-            is_number = text.isascii() and text.isdigit() and len(text) < 10
-            # There is no version 0, as there is none that is not a number.
-            return _model_route(name, int(text) if is_number else 0, rest)
-        case ["v2", "models", name, *rest]:
-            return _model_route(name, None, rest)
-    return None
-
-
-def _model_route(name: str, version: int | None, rest: list[str]) -> _Route | None:
-    match rest:
-        case []:
-            return _Route(kind="model", name=name, version=version)
-        case ["ready"]:
-            return _Route(kind="model_ready", name=name, version=version)
-        case ["infer"]:
-            return _Route(kind="infer", name=name, version=version, methods=("POST",))
-    return None
+def _is_local(scope: Scope) -> bool:
+    """Whether the other end is on this machine; one of a Unix socket has no name."""
+    client = scope.get("client")
+    return client is not None and _is_loopback(client[0])
 
 
 def _read_head_length(given: bytes | None) -> int | None:
@@ -378,12 +355,69 @@ def _read_head_length(given: bytes | None) -> int | None:
     return int(given)
 
 
+def _read_timeout_ms(headers: Headers) -> float | None:
+    given = headers.get(_TIMEOUT)
+    if given is None:
+        return None
+    try:
+        return float(given[:80])
+    except ValueError:
+        return -1.0
+
+
+def _read_priority(headers: Headers) -> int:
+    given = headers.get(_PRIORITY)
+    if given is None:
+        return 0
+    digits = given.removeprefix(b"-")
+    if digits.isdigit() and len(digits) < 4 and int(digits) <= _MOST_PRIORITY:
+        return int(given)
+    raise DataError(
+        f"Skerry-Priority is {given[:80]!r}, expected a whole number from "
+        f"-{_MOST_PRIORITY} to {_MOST_PRIORITY}",
+        hint="0 is usual, higher goes first.",
+    )
+
+
+def _tensors(body: bytes, head_length: int | None) -> _Reply:
+    if head_length is None:
+        return _Reply(body=body)
+    return _Reply(
+        body=body,
+        content_type=b"application/octet-stream",
+        headers=((_HEAD_LENGTH, b"%d" % head_length),),
+    )
+
+
+CommandT = TypeVar("CommandT", _Size, _Command)
+
+
+def _read_command(body: Body, kind: type[CommandT]) -> CommandT:
+    try:
+        return msgspec.json.decode(body or b"{}", type=kind)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"the body cannot be read: {error}",
+            hint="Send the JSON object that the protocol says, or nothing.",
+        ) from error
+
+
+def _show(region: Region) -> dict[str, Any]:
+    return {
+        "name": region.name,
+        "key": region.key,
+        "offset": region.offset,
+        "byte_size": region.size_bytes,
+    }
+
+
 def _failed(error: SkerryError) -> _Reply:
-    status = next((s for kind, s in _STATUSES if isinstance(error, kind)), 500)
+    status, _ = status_of(error)
     if status == 500:
         log.error("serve.failed", extra={"what": error.what, "code": error.code})
     body = _encode({"error": error.what, "code": error.code, "hint": error.hint})
-    headers = ((b"retry-after", b"1"),) if status == 429 else ()
+    seconds = retry_after_s(error)
+    headers = ((b"retry-after", b"%d" % seconds),) if seconds is not None else ()
     return _Reply(status=status, body=body, headers=headers)
 
 
@@ -394,12 +428,23 @@ def _refused(
     return _Reply(status=status, body=body, headers=headers)
 
 
-def _too_large(got: str, largest: int) -> _Reply:
-    return _refused(
-        413,
-        f"the body has {got} bytes, expected at most {largest}",
-        "Send smaller batches, as binary tensors.",
-        (b"connection", b"close"),
+def _turned_away(fault: Fault | None) -> _Reply | None:
+    """The answer to a body that was not taken, whose rest nobody reads."""
+    if fault is None:
+        return None
+    close = (b"connection", b"close")
+    return _refused(fault.status, fault.what, fault.hint, close)
+
+
+async def _packed(reply: _Reply, headers: Headers) -> _Reply:
+    encoding = wanted_encoding(headers)
+    if encoding is None:
+        return reply
+    return _Reply(
+        status=reply.status,
+        body=await pack(reply.body, encoding),
+        content_type=reply.content_type,
+        headers=(*reply.headers, (b"content-encoding", encoding)),
     )
 
 

@@ -6,7 +6,15 @@ import signal
 
 import pytest
 
-from skerry.comms.asgi import AsgiReceive, AsgiSend, Scope, Server, serve
+from skerry.comms.asgi import (
+    BODY_EXTENSION,
+    LARGEST_HEAD_BYTES,
+    AsgiReceive,
+    AsgiSend,
+    Scope,
+    Server,
+    serve,
+)
 from skerry.comms.http import fetch_bytes
 from skerry.core.errors import LinkError, StateError
 from tests.links import run
@@ -169,6 +177,161 @@ def test_a_slow_answer_is_no_silence() -> None:
                     answer = await reader.readuntil(b"\r\n\r\n")
                     assert answer.startswith(b"HTTP/1.1 200")
                     await reader.readuntil(b"0\r\n\r\n")
+            writer.close()
+
+    run(case())
+
+
+async def _reader(scope: Scope, receive: AsgiReceive, send: AsgiSend) -> None:
+    """Read the body into memory of its own, and say how long it was, and its end."""
+    if scope["type"] == "lifespan":
+        return
+    headers = dict(scope["headers"])
+    read_body = scope.get("extensions", {}).get(BODY_EXTENSION)
+    if read_body is None or b"content-length" not in headers:
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body += message["body"]
+            more = message["more_body"]
+    else:
+        room = bytearray(int(headers[b"content-length"]))
+        if not await read_body(memoryview(room)):
+            return
+        body = bytes(room)
+    told = b"%d %d %s" % (len(body), body.count(b"\n"), body[-4:])
+    length = (b"content-length", b"%d" % len(told))
+    await send({"type": "http.response.start", "status": 200, "headers": [length]})
+    await send({"type": "http.response.body", "body": told})
+
+
+async def _told(reader: asyncio.StreamReader) -> bytes:
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = next(
+        int(line.partition(b":")[2])
+        for line in head.lower().splitlines()
+        if line.startswith(b"content-length")
+    )
+    return await reader.readexactly(length)
+
+
+def _post(body: bytes, *more: bytes) -> bytes:
+    length = b"Content-Length: %d" % len(body)
+    lines = (b"POST / HTTP/1.1", b"Host: h", length, *more)
+    return b"\r\n".join(lines) + b"\r\n\r\n" + body
+
+
+@pytest.mark.parametrize("size", [0, 1000, 65_000, 65_536, 300_000, 2_000_000])
+@pytest.mark.parametrize("cuts", [(), (10,), (70, 100, 70_000), (66_000, 66_001)])
+def test_a_body_is_read_into_given_memory(size: int, cuts: tuple[int, ...]) -> None:
+    """However it comes, one request after the other on one connection."""
+    body = (bytes(range(256)) * (size // 256 + 1))[:size]
+
+    async def case() -> None:
+        async with serve(_reader) as server:
+            reader, writer = await asyncio.open_connection(server.host, server.port)
+            for _ in range(3):
+                whole = _post(body)
+                for start, end in zip((0, *cuts), (*cuts, len(whole)), strict=True):
+                    writer.write(whole[start:end])
+                    await writer.drain()
+                    await asyncio.sleep(0.001)
+                told = await _told(reader)
+                assert told == b"%d %d %s" % (size, body.count(b"\n"), body[-4:])
+            writer.close()
+
+    run(case())
+
+
+def test_requests_may_follow_before_they_are_answered() -> None:
+    """Each is answered, in their order (RFC 9112, section 9.3.2)."""
+
+    async def case() -> None:
+        bodies = [bytes(300_000), b"b", bytes(100_000), b""]
+        async with serve(_reader) as server:
+            reader, writer = await asyncio.open_connection(server.host, server.port)
+            writer.write(b"".join(map(_post, bodies)))
+            for body in bodies:
+                assert (await _told(reader)).startswith(b"%d " % len(body))
+            writer.close()
+
+    run(case())
+
+
+def test_who_goes_in_the_middle_of_a_body_is_let_go() -> None:
+    """The application hears of it, and the next client is served."""
+
+    async def case() -> None:
+        async with serve(_reader) as server:
+            _, writer = await asyncio.open_connection(server.host, server.port)
+            writer.write(_post(bytes(300_000))[:100_000])
+            await writer.drain()
+            await asyncio.sleep(0.05)
+            writer.close()
+            reader, writer = await asyncio.open_connection(server.host, server.port)
+            writer.write(_post(b"more"))
+            assert await _told(reader) == b"4 0 more"
+            writer.close()
+
+    run(case())
+
+
+def test_who_is_asked_to_go_on_is_read_as_usual() -> None:
+    """`Expect: 100-continue` is answered first."""
+
+    async def case() -> None:
+        async with serve(_reader) as server:
+            reader, writer = await asyncio.open_connection(server.host, server.port)
+            whole = _post(b"tide", b"Expect: 100-continue")
+            writer.write(whole[:-4])
+            assert b"100 Continue" in await reader.readuntil(b"\r\n\r\n")
+            writer.write(whole[-4:])
+            assert await _told(reader) == b"4 0 tide"
+            writer.close()
+
+    run(case())
+
+
+CHUNKED = b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("first", "piece"),
+    [
+        (b"GET / HTTP/1.1\r\n", b"a: %s\r\n" % (b"x" * 999)),
+        (b"GET / HTTP/1.1\r\nlong: ", b"x" * 999),
+        (b"GET /", b"x" * 999),
+        (CHUNKED + b"0\r\n", b"a: %s\r\n" % (b"x" * 999)),
+    ],
+    ids=["many headers", "a long header", "a long path", "trailers"],
+)
+def test_a_head_is_bounded(first: bytes, piece: bytes) -> None:
+    """Without it, one client could fill the memory."""
+
+    async def case() -> None:
+        async with asyncio.timeout(60), serve(_reader) as server:
+            reader, writer = await asyncio.open_connection(server.host, server.port)
+            writer.write(first)
+            with contextlib.suppress(ConnectionError):
+                for _ in range(3 * LARGEST_HEAD_BYTES // len(piece)):
+                    writer.write(piece)
+                    await writer.drain()
+                    await asyncio.sleep(0)
+                told = await reader.read()  # the connection ends, whatever is said
+                assert b" 200 " not in told
+            writer.close()
+
+    run(case())
+
+
+def test_a_body_in_chunks_is_read_whole() -> None:
+    """Its framing may be as long as itself."""
+
+    async def case() -> None:
+        async with serve(_reader) as server:
+            reader, writer = await asyncio.open_connection(server.host, server.port)
+            writer.write(CHUNKED + b"6\r\ntidal \r\n" * 50_000 + b"0\r\n\r\n")
+            assert (await _told(reader)).startswith(b"300000 ")
             writer.close()
 
     run(case())

@@ -310,7 +310,7 @@ def test_a_model_that_fails_tells_no_secrets(
     """The client reads one sentence; the log has the rest."""
 
     async def story(app: App, engine: Engine) -> None:
-        loaded = engine._find("meter", None)
+        loaded = engine._pick(engine._place("meter"), None)
         loaded._session._script = {"raise": "run"}  # type: ignore[attr-defined]
         got = await ask(app, "POST", INFER, json_body())
         assert (got.status, got.json["code"]) == (500, "RuntimeFailure")
@@ -411,6 +411,6 @@ def test_bodies_together_are_bounded(tmp_path: Path) -> None:
         assert (await ask(app, "POST", INFER, body[:-1])).status == 400
         assert (await ask(app, "POST", INFER, body * 2)).status == 413
         assert (await ask(app, "POST", INFER, body)).status == 200
-        assert app._held_bytes == 0  # type: ignore[attr-defined]
+        assert app._service._held_bytes == 0  # type: ignore[attr-defined]
 
     _serve(tmp_path, story, run_s=0.05, largest_body_bytes=len(json_body()) + 5)

@@ -9,19 +9,14 @@ import pytest
 from skerry.core.errors import DataError
 from skerry.core.model import TensorSpec
 from skerry.core.seams import Array
-from skerry.edge.tensors import (
-    DATATYPES,
-    InferRequest,
-    decode_request,
-    describe,
-    encode_answer,
-)
+from skerry.edge.datatypes import DATATYPES, describe
+from skerry.edge.tensors import InferRequest, decode_request, encode_answer
 
 ROW = TensorSpec(name="x", dtype="float32", shape=(None, 3))
 SPECS = (ROW,)
 OUTPUTS = (
     TensorSpec(name="y", dtype="float32", shape=("N", 2)),
-    TensorSpec(name="text", dtype="object", shape=(1,)),
+    TensorSpec(name="text", dtype="complex64", shape=(1,)),
 )
 
 
@@ -118,7 +113,8 @@ BIG = 1 << 70
         ({"inputs": [_input(name="z")]}, b"", "float32", "no input 'z'"),
         ({"inputs": [_input(), _input()]}, b"", "float32", "given twice"),
         ({"inputs": [_input(datatype="FP16")]}, b"", "float32", "FP16, expected FP32"),
-        ({"inputs": [_input(datatype="BYTES")]}, b"", "object", "BYTES, expected obj"),
+        ({"inputs": [_input(datatype="BYTES")]}, b"", "complex64", "expected complex"),
+        ({"inputs": [_input(datatype="BYTES")]}, b"", "object", "cannot be read"),
         ({"inputs": [_input(shape=[3])]}, b"", "float32", r"shape \[3\], expected x"),
         ({"inputs": [_input(shape=[-1, 3])]}, b"", "float32", "not a request"),
         ({"inputs": [_input(shape=[BIG, 3])]}, b"", "float32", "not a request"),
@@ -149,7 +145,7 @@ BIG = 1 << 70
             "int64",
             "input 'x' has",
         ),
-        ({"inputs": [_tail(12)]}, bytes(11), "float32", "has 11 bytes, expected 12"),
+        ({"inputs": [_tail(12)]}, bytes(11), "float32", "has 11 of 12 bytes"),
         ({"inputs": [_tail(8)]}, bytes(8), "float32", "has 8 bytes, expected 12"),
         ({"inputs": [_tail(12)]}, bytes(13), "float32", "1 bytes of the body belong"),
         ({"inputs": [_tail(-1)]}, b"", "float32", "not a request"),
@@ -174,7 +170,7 @@ def test_a_head_longer_than_the_body_is_refused() -> None:
 def test_outputs_that_are_no_numbers_are_not_carried() -> None:
     """It is said before anything is run."""
     body = json.dumps({"inputs": [_input()]}).encode()
-    with pytest.raises(DataError, match="'text' is object"):
+    with pytest.raises(DataError, match="'text' is complex64"):
         decode_request(body, head_bytes=None, inputs=SPECS, outputs=OUTPUTS)
 
 
@@ -213,7 +209,7 @@ def test_a_signature_is_described_in_the_protocols_words() -> None:
     """Sizes left open are -1; what is not carried is BYTES."""
     assert describe((ROW, OUTPUTS[1])) == [
         {"name": "x", "datatype": "FP32", "shape": [-1, 3]},
-        {"name": "text", "datatype": "BYTES", "shape": [1]},
+        {"name": "text", "datatype": "complex64", "shape": [1]},
     ]
     assert len(set(DATATYPES.values())) == len(DATATYPES)
 

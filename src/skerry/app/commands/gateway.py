@@ -35,6 +35,9 @@ def run(
     watched: str = "",
     threads: int = 1,
     probation_s: float = 5.0,
+    grpc_port: int | None = None,
+    shared_memory: bool = False,
+    local: bool = False,
     isolation: Literal["process", "thread"] = "process",
     provider: tuple[str, ...] = (),
     log: LogFormat = LogFormat.TEXT,
@@ -55,6 +58,11 @@ def run(
         watched: The release that they are for; the first that serves by default.
         threads: How many inferences of one release run at once.
         probation_s: How long a new release serves before it is accepted for good.
+        grpc_port: The port to serve at over gRPC, too (0 takes a free one); needs the
+            extra `grpc`.
+        shared_memory: Let clients on this machine name shared memory of their own.
+        local: Serve programs of the same user through shared memory, at local.sock in
+            the folder.
         isolation: Where models run: each in a process of its own, which may crash or
             hang, or as threads of the gateway's, which takes less memory.
         provider: An execution provider of onnxruntime, such as cuda; repeat it for
@@ -77,6 +85,9 @@ def run(
         watched=watched,
         threads=threads,
         probation_s=probation_s,
+        grpc_port=grpc_port,
+        shared_memory=shared_memory,
+        local=local,
         isolation=isolation,
         providers=provider,
     )

@@ -24,12 +24,12 @@ from skerry.core.model import Model, ModelFormat, TensorSpec
 from skerry.core.release import Blob, ReleaseModel
 from skerry.core.seams import Array, LoadOptions, Tensors
 from skerry.edge.engine import Engine, Findings, Prepared
-from skerry.edge.grpc import serve_grpc
 from skerry.edge.installed import Installed
-from skerry.edge.local import serve_local
-from skerry.edge.regions import Regions
-from skerry.edge.serve import make_http
-from skerry.edge.service import InferenceService
+from skerry.edge.protocol.grpc import serve_grpc
+from skerry.edge.protocol.http import make_http
+from skerry.edge.protocol.local import serve_local
+from skerry.edge.protocol.regions import Regions
+from skerry.edge.protocol.service import InferenceService
 from skerry.runtimes.null import NullRuntime
 from skerry.tasks.golden import Golden, GoldenSample, golden_to_bytes
 from tests.serving import ScriptedRuntime, install, install_files

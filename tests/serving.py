@@ -19,7 +19,7 @@ from skerry.core.model import Model, TensorSpec
 from skerry.core.release import Blob, Manifest, ReleaseModel
 from skerry.core.seams import Array, LoadOptions, Tensors
 from skerry.edge.installed import Installed
-from skerry.edge.serve import App
+from skerry.edge.protocol.http import App
 from skerry.runtimes.null import NullRuntime, NullSession
 from skerry.tasks.golden import Golden, GoldenSample, golden_to_bytes
 

@@ -32,7 +32,7 @@ DOORS = {
     "torch": {"skerry.runtimes.torch"},
     "PIL": {"skerry.tasks._image"},
     "mqtt5": {"skerry.comms._mqtt5"},
-    "grpc": {"skerry.edge.grpc"},
+    "grpc": {"skerry.edge.protocol.grpc"},
     "httpx": {"skerry.comms.http"},
     "uvicorn": {"skerry.comms.asgi"},
     "tuf.api": {"skerry.evolve.trust", "skerry.edge.trust"},

@@ -17,16 +17,16 @@ from tritonclient.grpc import service_pb2 as reference
 from skerry.core.clock import SystemClock
 from skerry.core.errors import SkerryError
 from skerry.edge import grpc_messages as messages
-from skerry.edge.client import _read_told
-from skerry.edge.datatypes import unpack_strings
 from skerry.edge.engine import Engine
-from skerry.edge.grpc_tensors import read_infer
-from skerry.edge.local import _Client, _read_hello
-from skerry.edge.protobuf import decode_message, encode_message
-from skerry.edge.regions import Place, Region, Regions
-from skerry.edge.routes import find_route
-from skerry.edge.serve import make_app
-from skerry.edge.service import InferenceService
+from skerry.edge.protocol.client import _read_told
+from skerry.edge.protocol.datatypes import unpack_strings
+from skerry.edge.protocol.grpc_tensors import read_infer
+from skerry.edge.protocol.http import make_app
+from skerry.edge.protocol.local import _Client, _read_hello
+from skerry.edge.protocol.protobuf import decode_message, encode_message
+from skerry.edge.protocol.regions import Place, Region, Regions
+from skerry.edge.protocol.routes import find_route
+from skerry.edge.protocol.service import InferenceService
 from tests.serving import Response, ScriptedRuntime, X, ask, binary_body, install
 
 GOOD = reference.ModelInferRequest(

@@ -18,10 +18,10 @@ from skerry.core.clock import SystemClock
 from skerry.core.errors import SkerryError
 from skerry.core.model import TensorSpec
 from skerry.core.seams import Array
-from skerry.edge.datatypes import DATATYPES
 from skerry.edge.engine import Engine
-from skerry.edge.serve import make_app
-from skerry.edge.tensors import decode_request, encode_answer
+from skerry.edge.protocol.datatypes import DATATYPES
+from skerry.edge.protocol.http import make_app
+from skerry.edge.protocol.tensors import decode_request, encode_answer
 from tests.serving import Response, ScriptedRuntime, ask, binary_body, install
 
 GOOD, HEADERS = binary_body()

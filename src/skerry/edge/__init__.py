@@ -26,10 +26,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from skerry.edge.client import LocalAnswer, LocalClient
     from skerry.edge.embedded import EmbeddedEngine
     from skerry.edge.engine import Engine
     from skerry.edge.installed import Installed
+    from skerry.edge.protocol.client import LocalAnswer, LocalClient
 
 __all__ = ["EmbeddedEngine", "Engine", "Installed", "LocalAnswer", "LocalClient"]
 
@@ -37,8 +37,8 @@ _HOMES = {
     "Engine": "engine",
     "EmbeddedEngine": "embedded",
     "Installed": "installed",
-    "LocalAnswer": "client",
-    "LocalClient": "client",
+    "LocalAnswer": "protocol.client",
+    "LocalClient": "protocol.client",
 }
 
 

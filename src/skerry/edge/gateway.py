@@ -41,10 +41,10 @@ from skerry.edge.enrolment import (
     enrol,
     read_identity,
 )
-from skerry.edge.regions import Regions
-from skerry.edge.repository import SlotRepository
-from skerry.edge.serve import make_http
-from skerry.edge.service import InferenceService
+from skerry.edge.protocol.http import make_http
+from skerry.edge.protocol.regions import Regions
+from skerry.edge.protocol.repository import SlotRepository
+from skerry.edge.protocol.service import InferenceService
 from skerry.edge.slots import Slots
 from skerry.edge.start import start_serving
 from skerry.edge.trust import DeviceTrust
@@ -211,14 +211,14 @@ class _Gateway:
         addresses: dict[str, str] = {}
         async with contextlib.AsyncExitStack() as faces:
             if settings.grpc_port is not None:
-                from skerry.edge.grpc import serve_grpc
+                from skerry.edge.protocol.grpc import serve_grpc
 
                 serving = serve_grpc(
                     service, host=settings.host, port=settings.grpc_port
                 )
                 addresses["grpc"] = await faces.enter_async_context(serving)
             if settings.local:
-                from skerry.edge.local import serve_local
+                from skerry.edge.protocol.local import serve_local
 
                 path = settings.folder / "local.sock"
                 await faces.enter_async_context(serve_local(service, path))

@@ -26,7 +26,7 @@ from skerry.core.errors import SkerryError
 from skerry.core.model import Model, ModelFormat
 from skerry.core.release import ANY_TARGET, Manifest, read_manifest
 from skerry.core.seams import LoadOptions, Session
-from skerry.edge.tensors import decode_request, encode_answer
+from skerry.edge.protocol.tensors import decode_request, encode_answer
 from skerry.runtimes import get_runtime
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]

@@ -12,7 +12,7 @@ import pytest
 from skerry.app.demo.infer import Client, read_answer, read_head, write_request
 from skerry.core.errors import DataError, LinkError
 from skerry.core.model import TensorSpec
-from skerry.edge.tensors import decode_request, encode_answer
+from skerry.edge.protocol.tensors import decode_request, encode_answer
 
 INPUT = TensorSpec(name="picture", dtype="float32", shape=("batch", 1, 2, 2))
 OUTPUT = TensorSpec(name="logits", dtype="float32", shape=("batch", 3))

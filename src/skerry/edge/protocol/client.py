@@ -17,8 +17,8 @@ import numpy as np
 from skerry.core import errors
 from skerry.core.errors import DataError, LinkError, SkerryError, StateError
 from skerry.core.seams import Array, Tensors
-from skerry.edge.datatypes import DATATYPES, read_tensor, write_tensor
-from skerry.edge.packets import (
+from skerry.edge.protocol.datatypes import DATATYPES, read_tensor, write_tensor
+from skerry.edge.protocol.packets import (
     LARGEST_PACKET_BYTES,
     PROTOCOL,
     Hello,

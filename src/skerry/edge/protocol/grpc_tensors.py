@@ -15,19 +15,19 @@ import numpy as np
 from skerry.core.errors import DataError
 from skerry.core.model import TensorSpec
 from skerry.core.seams import Array
-from skerry.edge.datatypes import (
+from skerry.edge.engine import Answer
+from skerry.edge.installed import Installed
+from skerry.edge.protocol.datatypes import (
     DATATYPES,
     SHOWN,
     check_fit,
     read_tensor,
     write_tensor,
 )
-from skerry.edge.engine import Answer
-from skerry.edge.grpc_messages import INFER_RESPONSE
-from skerry.edge.installed import Installed
-from skerry.edge.protobuf import Values, encode_message
-from skerry.edge.regions import Place, Regions
-from skerry.edge.tensors import (
+from skerry.edge.protocol.grpc_messages import INFER_RESPONSE
+from skerry.edge.protocol.protobuf import Values, encode_message
+from skerry.edge.protocol.regions import Place, Regions
+from skerry.edge.protocol.tensors import (
     LARGEST_RANK,
     InferRequest,
     check_complete,

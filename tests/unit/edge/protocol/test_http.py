@@ -12,7 +12,7 @@ import pytest
 from skerry import __version__
 from skerry.core.clock import SystemClock
 from skerry.edge.engine import Engine
-from skerry.edge.serve import App, make_app
+from skerry.edge.protocol.http import App, make_app
 from tests.serving import ScriptedRuntime, X, ask, binary_body, install, json_body
 
 INFER = "/v2/models/meter/infer"

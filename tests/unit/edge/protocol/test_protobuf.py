@@ -7,8 +7,8 @@ import pytest
 from tritonclient.grpc import service_pb2 as reference
 
 from skerry.core.errors import DataError
-from skerry.edge import grpc_messages as messages
-from skerry.edge.protobuf import (
+from skerry.edge.protocol import grpc_messages as messages
+from skerry.edge.protocol.protobuf import (
     LARGEST_PACKED_BYTES,
     MOST_FIELDS,
     Message,

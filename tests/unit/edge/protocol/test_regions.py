@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from skerry.core.errors import ConflictError, DataError, SkerryError, UsageError
-from skerry.edge.regions import Place, Region, Regions
+from skerry.edge.protocol.regions import Place, Region, Regions
 
 SIZE = 8192
 

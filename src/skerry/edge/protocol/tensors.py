@@ -26,14 +26,14 @@ from skerry.core.errors import DataError
 from skerry.core.model import TensorSpec
 from skerry.core.names import did_you_mean
 from skerry.core.seams import Array, Tensors
-from skerry.edge.datatypes import (
+from skerry.edge.protocol.datatypes import (
     DATATYPES,
     SHOWN,
     check_fit,
     read_tensor,
     write_tensor,
 )
-from skerry.edge.regions import Place, Regions
+from skerry.edge.protocol.regions import Place, Regions
 
 LARGEST_RANK = 16
 """Most dimensions of a tensor."""

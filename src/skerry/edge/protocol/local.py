@@ -27,16 +27,21 @@ import msgspec
 from skerry.core.errors import DataError, SkerryError, StateError, UsageError
 from skerry.edge.engine import Answer
 from skerry.edge.installed import Installed
-from skerry.edge.packets import (
+from skerry.edge.protocol.packets import (
     LARGEST_PACKET_BYTES,
     PROTOCOL,
     Hello,
     Refusal,
     Welcome,
 )
-from skerry.edge.regions import Regions
-from skerry.edge.service import Call, InferenceService, name_release, read_version
-from skerry.edge.tensors import InferRequest, decode_request, write_answer
+from skerry.edge.protocol.regions import Regions
+from skerry.edge.protocol.service import (
+    Call,
+    InferenceService,
+    name_release,
+    read_version,
+)
+from skerry.edge.protocol.tensors import InferRequest, decode_request, write_answer
 
 log = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from skerry.edge.service import read_version
+from skerry.edge.protocol.service import read_version
 
 _READ = ("GET", "HEAD")
 _WRITE = ("POST",)

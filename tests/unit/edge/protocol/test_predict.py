@@ -17,7 +17,7 @@ from skerry.core.errors import DataError, LateError, UsageError
 from skerry.core.release import Blob
 from skerry.edge.engine import Engine
 from skerry.edge.installed import Installed
-from skerry.edge.predict import Predictor
+from skerry.edge.protocol.predict import Predictor
 from skerry.tasks.decoders import Value
 from skerry.tasks.matching import EmbedMatch
 from skerry.tasks.series import Reshape, Scale
@@ -105,7 +105,7 @@ def test_large_outputs_are_told_beside_the_loop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same answer, by the other way."""
-    monkeypatch.setattr("skerry.edge.predict._HEAVY_BYTES", 1)
+    monkeypatch.setattr("skerry.edge.protocol.predict._HEAVY_BYTES", 1)
 
     async def use(_: Engine, predictor: Predictor) -> None:
         told = await predictor.predict("meter", BODY, JSON)

@@ -14,8 +14,8 @@ from tritonclient.grpc import service_pb2 as m
 from skerry.core.clock import SystemClock
 from skerry.core.errors import StateError
 from skerry.edge.engine import Engine
-from skerry.edge.grpc import serve_grpc
-from skerry.edge.service import InferenceService
+from skerry.edge.protocol.grpc import serve_grpc
+from skerry.edge.protocol.service import InferenceService
 from tests.serving import ScriptedRuntime, X, install
 
 Ask = Callable[..., Awaitable[Any]]

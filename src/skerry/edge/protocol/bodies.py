@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from skerry.core.errors import DataError
-from skerry.edge.service import InferenceService
+from skerry.edge.protocol.service import InferenceService
 
 AT_ONCE_BYTES = 1 << 20
 """For a body of at most so many bytes room is made before it comes."""

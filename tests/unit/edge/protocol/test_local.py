@@ -29,8 +29,8 @@ from skerry.core.errors import (
 )
 from skerry.edge import EmbeddedEngine, LocalClient
 from skerry.edge.engine import Engine
-from skerry.edge.local import serve_local
-from skerry.edge.service import InferenceService
+from skerry.edge.protocol.local import serve_local
+from skerry.edge.protocol.service import InferenceService
 from tests.serving import ScriptedRuntime, X, install
 
 
@@ -289,12 +289,12 @@ def test_nobody_there_is_said_so(tmp_path: Path) -> None:
 
 def test_a_client_needs_no_engine() -> None:
     """Nor a runtime: a script that asks starts quickly."""
-    code = "import skerry.edge.client, sys; print(*sys.modules)"
+    code = "import skerry.edge.protocol.client, sys; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     loaded = set(done.stdout.split())
-    assert "skerry.edge.client" in loaded
+    assert "skerry.edge.protocol.client" in loaded
     assert loaded.isdisjoint({"skerry.edge.engine", "asyncio", "onnxruntime"})
 
 
@@ -333,7 +333,7 @@ def test_the_examples_run(tmp_path: Path) -> None:
 
 def test_an_unknown_error_is_one_of_ours() -> None:
     """A service of another version may know other kinds."""
-    from skerry.edge.client import _error_of
+    from skerry.edge.protocol.client import _error_of
 
     for code in ("NoSuchError", "MissingExtraError", "annotations", "ClassVar"):
         assert type(_error_of("what", code, "hint")) is StateError

@@ -9,8 +9,8 @@ import pytest
 from skerry.core.errors import DataError
 from skerry.core.model import TensorSpec
 from skerry.core.seams import Array
-from skerry.edge.datatypes import DATATYPES, describe
-from skerry.edge.tensors import InferRequest, decode_request, encode_answer
+from skerry.edge.protocol.datatypes import DATATYPES, describe
+from skerry.edge.protocol.tensors import InferRequest, decode_request, encode_answer
 
 ROW = TensorSpec(name="x", dtype="float32", shape=(None, 3))
 SPECS = (ROW,)

@@ -14,11 +14,11 @@ from skerry.core.clock import SystemClock
 from skerry.core.errors import BusyError, UsageError
 from skerry.edge.engine import Engine, SwapFigures
 from skerry.edge.installed import Installed
-from skerry.edge.regions import Regions
-from skerry.edge.repository import SlotRepository
-from skerry.edge.routes import find_route
-from skerry.edge.serve import App, make_http
-from skerry.edge.service import InferenceService, retry_after_s
+from skerry.edge.protocol.http import App, make_http
+from skerry.edge.protocol.regions import Regions
+from skerry.edge.protocol.repository import SlotRepository
+from skerry.edge.protocol.routes import find_route
+from skerry.edge.protocol.service import InferenceService, retry_after_s
 from tests.serving import (
     Response,
     ScriptedRuntime,
@@ -260,7 +260,7 @@ def test_a_priority_may_come_in_the_head(
 )
 def test_tritons_levels_are_ours(parameters: Any, expected: int) -> None:
     """Its lower level goes first, our higher one."""
-    from skerry.edge.tensors import to_priority
+    from skerry.edge.protocol.tensors import to_priority
 
     assert to_priority(parameters["priority"]) == expected
 

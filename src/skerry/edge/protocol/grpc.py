@@ -8,13 +8,18 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from skerry.core.errors import DataError, MissingExtraError, SkerryError, StateError
-from skerry.edge import grpc_messages as messages
 from skerry.edge.engine import Answer
-from skerry.edge.grpc_tensors import encode_infer, read_infer, write_infer
 from skerry.edge.installed import Installed
-from skerry.edge.protobuf import Message, Values, decode_message, encode_message
-from skerry.edge.regions import Region, Regions
-from skerry.edge.service import (
+from skerry.edge.protocol import grpc_messages as messages
+from skerry.edge.protocol.grpc_tensors import encode_infer, read_infer, write_infer
+from skerry.edge.protocol.protobuf import (
+    Message,
+    Values,
+    decode_message,
+    encode_message,
+)
+from skerry.edge.protocol.regions import Region, Regions
+from skerry.edge.protocol.service import (
     LONGEST_TIMEOUT_MS,
     Call,
     InferenceService,
@@ -22,7 +27,7 @@ from skerry.edge.service import (
     retry_after_s,
     status_of,
 )
-from skerry.edge.tensors import InferRequest
+from skerry.edge.protocol.tensors import InferRequest
 
 try:
     import grpc

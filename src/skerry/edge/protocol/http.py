@@ -45,8 +45,10 @@ import msgspec
 
 from skerry.comms.asgi import BODY_EXTENSION
 from skerry.core.errors import DataError, SkerryError
-from skerry.edge import metrics
-from skerry.edge.bodies import (
+from skerry.edge.engine import Answer, Engine
+from skerry.edge.installed import Installed
+from skerry.edge.protocol import metrics
+from skerry.edge.protocol.bodies import (
     Body,
     Fault,
     Headers,
@@ -58,18 +60,16 @@ from skerry.edge.bodies import (
     unpack,
     wanted_encoding,
 )
-from skerry.edge.engine import Answer, Engine
-from skerry.edge.installed import Installed
-from skerry.edge.regions import Region, Regions
-from skerry.edge.routes import Route, find_route
-from skerry.edge.service import (
+from skerry.edge.protocol.regions import Region, Regions
+from skerry.edge.protocol.routes import Route, find_route
+from skerry.edge.protocol.service import (
     Call,
     InferenceService,
     name_release,
     retry_after_s,
     status_of,
 )
-from skerry.edge.tensors import InferRequest, decode_request, encode_answer
+from skerry.edge.protocol.tensors import InferRequest, decode_request, encode_answer
 
 log = logging.getLogger(__name__)
 

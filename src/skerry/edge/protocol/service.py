@@ -30,17 +30,17 @@ from skerry.core.errors import (
     UsageError,
 )
 from skerry.core.release import ReleaseId
-from skerry.edge import metrics
-from skerry.edge.datatypes import DATATYPES, describe, sizes_of
 from skerry.edge.engine import Answer, Engine
 from skerry.edge.installed import Installed
-from skerry.edge.metrics import Counted, Metrics
-from skerry.edge.regions import Regions
-from skerry.edge.repository import Repository
-from skerry.edge.tensors import InferRequest
+from skerry.edge.protocol import metrics
+from skerry.edge.protocol.datatypes import DATATYPES, describe, sizes_of
+from skerry.edge.protocol.metrics import Counted, Metrics
+from skerry.edge.protocol.regions import Regions
+from skerry.edge.protocol.repository import Repository
+from skerry.edge.protocol.tensors import InferRequest
 
 if TYPE_CHECKING:
-    from skerry.edge.predict import Predictor
+    from skerry.edge.protocol.predict import Predictor
 
 LARGEST_BODY_BYTES = 16 << 20
 """Most bytes of a request's body, unless told otherwise."""
@@ -228,7 +228,7 @@ class InferenceService:
             counted = self.metrics.of(self.find(call.name, call.version).id)
             counted.count_bytes(size_bytes=len(content), tail_bytes=len(content))
             if self._predictor is None:
-                from skerry.edge.predict import Predictor
+                from skerry.edge.protocol.predict import Predictor
 
                 self._predictor = Predictor(self._engine)
             told = await self._predictor.predict(

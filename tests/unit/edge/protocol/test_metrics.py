@@ -9,7 +9,8 @@ from skerry.core.clock import SystemClock
 from skerry.core.errors import BusyError, LateError
 from skerry.core.release import ReleaseId
 from skerry.edge.engine import Engine
-from skerry.edge.metrics import (
+from skerry.edge.protocol.http import make_app
+from skerry.edge.protocol.metrics import (
     BOUNDS_S,
     MOST_VERSIONS,
     Family,
@@ -17,7 +18,6 @@ from skerry.edge.metrics import (
     families_of,
     write_metrics,
 )
-from skerry.edge.serve import make_app
 from tests.serving import ScriptedRuntime, ask, binary_body, install, json_body
 
 METER = ReleaseId(name="meter", version=1)

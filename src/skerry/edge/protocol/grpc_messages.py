@@ -6,7 +6,7 @@ Inference Protocol and of Triton's extensions; what is not spoken here is left o
 
 from __future__ import annotations
 
-from skerry.edge.protobuf import Field, Kind, Message
+from skerry.edge.protocol.protobuf import Field, Kind, Message
 
 SERVICE = "inference.GRPCInferenceService"
 """The full name of the service."""

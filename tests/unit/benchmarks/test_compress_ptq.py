@@ -28,7 +28,7 @@ from benchmarks._compress_ptq_bars import (
 )
 from benchmarks._compress_ptq_make import Made, Workshop
 from benchmarks._compress_ptq_metric import answer
-from benchmarks._compress_ptq_ours import SETTINGS, ArraySource, Watched
+from benchmarks._compress_ptq_ours import SETTINGS, ArraySource, Given, Watched
 from benchmarks._compress_ptq_plan import (
     COMPRESS,
     COMPRESS_OPENVINO,
@@ -360,8 +360,8 @@ def test_all_quantizers_read_the_same_samples(net: Net, tmp_path: Path) -> None:
     assert [one.name for one in half] == [str(index) for index in range(0, 20, 2)]
     out = tmp_path / "made"
     out.mkdir()
-    ours = replace(Case.read(net.folder), calibration=source)
-    assert SETTINGS["fixed"](ours, out).cpu_s > 0
+    ours = Given(folder=net.folder, arrays=arrays, out=out)
+    assert SETTINGS["fixed"](ours).cpu_s > 0
     assert int8_share(net.folder / "model.onnx", out / "model.onnx") == 1.0
 
 

@@ -111,6 +111,7 @@ def create(
     target: str = ANY_TARGET,
     runtime: str | None = None,
     library: tuple[Path, ...] = (),
+    gallery: Path | None = None,
     embedding: str = "",
     latency_ms: float | None = None,
     memory_bytes: int | None = None,
@@ -136,6 +137,7 @@ def create(
         runtime: What runs it on the device; what is usual for its format by default.
         library: A shared library with operators that the model needs; repeat it for
             several, and for other machines.
+        gallery: Whom a task with embed_match knows: an .npz of names and vectors.
         embedding: The output that is watched for drift.
         latency_ms: Most milliseconds of one inference on the device.
         memory_bytes: Most memory that it may add on the device.
@@ -167,6 +169,7 @@ def create(
         target=target,
         runtime=runtime or DEFAULT_RUNTIMES[opened.format],
         libraries=library,
+        gallery=gallery,
         embedding=embedding,
         notes=notes,
     )

@@ -47,7 +47,7 @@ def make_release(
     golden_samples: int = GOLDEN_SAMPLES,
     drift: bytes | None = None,
     libraries: Sequence[Path] = (),
-    gallery: bytes | None = None,
+    gallery: Path | None = None,
     clock: Clock | None = None,
 ) -> tuple[Manifest, dict[str, bytes]]:
     """Make a release of one model.
@@ -80,7 +80,7 @@ def make_release(
 
     Raises:
         UsageError: The name or version cannot be one, the model has no output of the
-            embedding's name, its file cannot be read, or a library is none.
+            embedding's name, a file cannot be read, or a library is none.
         DataError: There are no samples, they do not fit the uncompressed model, or the
             gallery is none.
         ModelError: The models share no output, the uncompressed one gives NaN, or the
@@ -116,8 +116,8 @@ def make_release(
     if drift is not None:
         parts["drift"] = drift
     if gallery is not None:
-        read_gallery(gallery, name="the gallery")
-        parts["gallery"] = gallery
+        parts["gallery"] = _read(gallery, "gallery")
+        read_gallery(parts["gallery"], name=str(gallery))
     blobs = {part: Blob.of(content) for part, content in parts.items()}
     manifest = Manifest(
         name=name,
@@ -180,12 +180,16 @@ def _as_library(content: bytes) -> Library:
 
 def _read_library(path: Path) -> bytes:
     """A library's bytes, once it is sure that it is one."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UsageError(
-            f"the library {path} cannot be read: {error.strerror or error}",
-            hint="Check the path and its permissions.",
-        ) from error
+    content = _read(path, "library")
     library_abi(content, name=str(path))
     return content
+
+
+def _read(path: Path, what: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(
+            f"the {what} {path} cannot be read: {error.strerror or error}",
+            hint="Check the path and its permissions.",
+        ) from error

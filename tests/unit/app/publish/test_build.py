@@ -95,18 +95,26 @@ def test_a_release_holds_all_that_a_device_needs(source: Model, model: Model) ->
     assert (released.runtime, released.embedding) == ("onnxruntime", "embedding")
 
 
-def test_a_gallery_is_a_blob_of_the_release(source: Model, model: Model) -> None:
-    """Read before it is signed: one that is damaged makes no release."""
-    content = gallery_bytes()
-    manifest, blobs = make_release(
-        "meter", 1, model, TASK, SAMPLES, golden_from=source, gallery=content
-    )
-    assert manifest.gallery is not None
-    assert blobs[manifest.gallery.sha256] == content
-    with pytest.raises(DataError, match="the gallery"):
-        make_release(
-            "meter", 1, model, TASK, SAMPLES, golden_from=source, gallery=content[:-9]
+def test_a_gallery_is_a_blob_of_the_release(
+    source: Model, model: Model, tmp_path: Path
+) -> None:
+    """Read before it is signed: one that is damaged or not there makes no release."""
+    path = tmp_path / "gallery.npz"
+    path.write_bytes(gallery_bytes())
+
+    def make(gallery: Path) -> tuple[Manifest, dict[str, bytes]]:
+        return make_release(
+            "meter", 1, model, TASK, SAMPLES, golden_from=source, gallery=gallery
         )
+
+    manifest, blobs = make(path)
+    assert manifest.gallery is not None
+    assert blobs[manifest.gallery.sha256] == gallery_bytes()
+    path.write_bytes(gallery_bytes()[:-9])
+    with pytest.raises(DataError, match=r"gallery\.npz"):
+        make(path)
+    with pytest.raises(UsageError, match="cannot be read"):
+        make(tmp_path / "none.npz")
 
 
 def test_golden_samples_hold_what_both_models_give(source: Model, model: Model) -> None:

@@ -161,6 +161,7 @@ class _Gateway:
         self._clock = SystemClock()
         self._rng = np.random.default_rng()
         self._engine = engine
+        self._others: Mapping[str, str] = {}
 
     async def run(
         self, stop: asyncio.Event, ready: Callable[[str], None] | None
@@ -194,6 +195,7 @@ class _Gateway:
             open_faces(service, faces) as addresses,
             self._connected(slots, addresses.http, troubles),
         ):
+            self._others = addresses.others
             await asyncio.to_thread(self._write_address, addresses)
             if ready is not None:
                 ready(addresses.http)
@@ -323,6 +325,7 @@ class _Gateway:
             "tenant": self._identity.tenant,
             "device": self._identity.device,
             "pid": os.getpid(),
+            **self._others,
         }
 
     def _write_address(self, addresses: Addresses) -> None:

@@ -110,16 +110,18 @@ async def serve_models(
         ) as engine,
     ):
         repository = SourceRepository(sources, Path(folder), loaded=engine.versions)
+        facts: dict[str, object] = {"pid": os.getpid()}
         service = InferenceService(
             engine,
             token=settings.token,
-            facts=lambda: {"pid": os.getpid()},
+            facts=lambda: facts,
             repository=repository,
             regions=Regions() if settings.shared_memory else None,
             probation_s=settings.probation_s,
         )
         # The port first: one that is in use is known before a model is loaded.
         async with open_faces(service, settings.faces) as addresses:
+            facts.update(addresses.others)
             loading = asyncio.create_task(_load(engine, repository))
             stopping = asyncio.create_task(stop.wait())
             try:

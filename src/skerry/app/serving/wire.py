@@ -21,7 +21,7 @@ from skerry.core import errors
 from skerry.core.errors import (
     DataError,
     LinkError,
-    MissingExtraError,
+    ModelError,
     SkerryError,
     StateError,
     UsageError,
@@ -32,6 +32,7 @@ from skerry.edge.protocol.datatypes import DATATYPES, read_tensor, write_tensor
 
 LARGEST_HEAD_BYTES = 64 << 10
 LARGEST_ANSWER_BYTES = 1 << 28
+MOST_ELEMENTS = 1 << 28
 TIMEOUT_S = 30.0
 SHOWN = 200
 """Most characters that an error shows of what a server wrote."""
@@ -183,29 +184,45 @@ def read_head(head: bytes) -> tuple[int, dict[str, str]]:
 
 def error_of(reply: Reply) -> SkerryError:
     """The error of the tree that an answer of another status than 200 tells of."""
-    what, code, hint = reply.body[:SHOWN].decode("utf-8", "replace"), "", ""
-    try:
-        told = msgspec.json.decode(reply.body)
-    except msgspec.DecodeError:
-        told = None
-    if isinstance(told, dict):
-        what, code, hint = (str(told.get(k) or "") for k in ("error", "code", "hint"))
-    kind = getattr(errors, code, None)
-    is_ours = isinstance(kind, type) and issubclass(kind, SkerryError)
-    if not is_ours or kind is MissingExtraError:
-        kind = UsageError if 400 <= reply.status < 500 else StateError
-        what = f"the server answered with status {reply.status}: {what[:SHOWN]}"
-    return kind(what, hint=hint or _NOT_OURS)
+    who = f"the server answered with status {reply.status}"
+    return error_of_words(reply.body, who=who, is_ours=400 <= reply.status < 500)
+
+
+def error_of_words(content: bytes, *, who: str, is_ours: bool = False) -> SkerryError:
+    """The error of the tree that some JSON tells of.
+
+    Args:
+        content: `{"error", "code", "hint"}` as a server writes it, or `{"error":
+            {"code", "what", "hint"}}` as a command does.
+        who: Who says it, for what is no such JSON.
+        is_ours: Whether it is then the request that is wrong.
+    """
+    fields = _object(content)
+    if isinstance(fields.get("error"), dict):
+        fields = {**fields["error"], "error": fields["error"].get("what")}
+    what, code, hint = (str(fields.get(key) or "") for key in ("error", "code", "hint"))
+    kind: object = getattr(errors, code, None)
+    if isinstance(kind, type) and issubclass(
+        kind, UsageError | ModelError | StateError
+    ):
+        return kind(what, hint=hint)
+    what = f"{who}: {what or content[:SHOWN].decode('utf-8', 'replace')}"
+    found = UsageError if is_ours else StateError
+    return found(what, hint=hint or _NOT_OURS)
 
 
 def failure_of(reply: Reply) -> str:
     """One word for an answer of another status than 200: the kind of its error."""
-    try:
-        told = msgspec.json.decode(reply.body)
-    except msgspec.DecodeError:
-        told = None
-    code = told.get("code") if isinstance(told, dict) else None
+    code = _object(reply.body).get("code")
     return code if isinstance(code, str) and code else f"status {reply.status}"
+
+
+def _object(content: bytes) -> dict[str, Any]:
+    try:
+        told = msgspec.json.decode(content)
+    except (msgspec.DecodeError, RecursionError):
+        return {}
+    return told if isinstance(told, dict) else {}
 
 
 async def ask_json(
@@ -401,9 +418,13 @@ def _specs(told: object) -> tuple[TensorSpec, ...]:
             )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise _nonsense(f"the metadata cannot be read: {error!r:.200}") from error
-    if not specs or any(math.prod(s for s in x.shape if s) > 2**31 for x in specs):
+    if not specs or any(_elements(spec) > MOST_ELEMENTS for spec in specs):
         raise _nonsense("the metadata names no tensors, or absurd ones")
     return tuple(specs)
+
+
+def _elements(spec: TensorSpec) -> int:
+    return math.prod(size for size in spec.shape if isinstance(size, int))
 
 
 def _length(headers: Mapping[str, str]) -> int:

@@ -151,27 +151,30 @@ def welcome(serving: Serving) -> RenderableType:
 
     from skerry.app.tables import plain_table
 
-    table = plain_table("model", "runtime", "takes", "gives", "")
+    table = plain_table("model", "runtime", "takes", "gives")
     for installed in serving.models:
         table.add_row(
             str(installed.id),
             installed.model.runtime,
             ", ".join(map(str, installed.model.inputs)),
             ", ".join(map(str, installed.model.outputs)),
-            _known_of(installed),
         )
     where = [f"{face} {address}" for face, address in serving.others.items()]
     head = " · ".join([f"Serving at {serving.address}", *where])
-    return Group(Text(f"{head} (Ctrl-C stops it)", "bold"), table)
+    notes = [note for each in serving.models for note in _notes(each)]
+    return Group(Text(f"{head} (Ctrl-C stops it)", "bold"), table, *notes)
 
 
-def _known_of(installed: Installed) -> str:
+def _notes(installed: Installed) -> list[str]:
+    """What a model that was never released lacks."""
     from skerry.core.release import NOTHING
 
-    manifest = installed.manifest
-    told = [] if manifest.golden != NOTHING else ["no golden samples: answers unproven"]
-    told += [] if manifest.task != NOTHING else ["no task: tensors alone"]
-    return "; ".join(told)
+    manifest, told = installed.manifest, []
+    if manifest.golden == NOTHING:
+        told.append(f"{manifest.name} has no golden samples: its answers are unproven.")
+    if manifest.task == NOTHING:
+        told.append(f"{manifest.name} has no task: it answers tensors alone.")
+    return told
 
 
 def example(serving: Serving, *, has_token: bool) -> RenderableType:

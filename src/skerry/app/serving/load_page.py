@@ -11,7 +11,7 @@ from skerry.app.html import table as html_table
 from skerry.app.serving.bench import BenchResult
 from skerry.app.serving.latencies import Bucket
 
-_LEFT, _RIGHT, _TOP, _BOTTOM, _HEIGHT = 64.0, 18.0, 58.0, 48.0, 340.0
+_LEFT, _RIGHT, _TOP, _BOTTOM, _HEIGHT = 64.0, 18.0, 66.0, 48.0, 348.0
 _MARKS = ("p50", "p90", "p99")
 _WORDS = {
     "p50": "half of the answers were at least as quick",
@@ -123,7 +123,7 @@ class _Plane:
         return parts
 
     def mark(self, words: str, latency_ms: float, *, row: int) -> list[Html]:
-        across, top = self.x(latency_ms), 16.0 + 14.0 * row
+        across, top = self.x(latency_ms), 16.0 + 17.0 * row
         is_right = across > charts.WIDTH - 130
         line = el(
             "path", d=f"M{_n(across)},{_n(top + 4)}V{_n(self.floor)}", class_="mark"

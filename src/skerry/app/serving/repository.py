@@ -9,9 +9,9 @@ from pathlib import Path
 
 from skerry.app.serving.sources import Found, Source
 from skerry.core.durable import make_folder, write_files
-from skerry.core.errors import UsageError
+from skerry.core.errors import ModelError, RefusedError, UsageError
 from skerry.core.names import did_you_mean
-from skerry.core.release import Blob
+from skerry.core.release import Blob, Reason
 from skerry.edge.installed import Installed
 
 
@@ -78,6 +78,7 @@ class SourceRepository:
 
         Raises:
             UsageError: There is no such name, or it is of another version.
+            RefusedError: What lies there now is no model.
             The errors of `Source.read`.
         """
         if name not in self._sources:
@@ -95,7 +96,8 @@ class SourceRepository:
         return staged.installed
 
     def _stage(self, name: str) -> _Staged:
-        found, before = self._sources[name].read(), self._staged[name]
+        before = self._staged[name]
+        found = self._read(name, is_reload=bool(before))
         if before and before[-1].blobs == found.blobs:
             return before[-1]
         newest = before[-1].installed.id.version if before else 0
@@ -108,6 +110,18 @@ class SourceRepository:
                 _remove(one.folder)
         self._staged[name] = [*kept, staged]
         return staged
+
+    def _read(self, name: str, *, is_reload: bool) -> Found:
+        try:
+            return self._sources[name].read()
+        except ModelError as error:
+            if not is_reload:
+                raise
+            raise RefusedError(
+                f"what lies there for {name!r} cannot be loaded: {error.what}",
+                hint=error.hint,
+                reason=Reason.LOAD,
+            ) from error
 
     def _copy(self, found: Found, version: int) -> _Staged:
         # A release says its version; one that lies there anew under an old one is new.

@@ -16,6 +16,7 @@ from skerry.app.arguments import open_shaped, parse_shapes
 from skerry.core.budget import Budget
 from skerry.core.durable import hold
 from skerry.core.errors import DataError, StorageError, UsageError
+from skerry.core.model import TensorSpec
 from skerry.core.names import LONGEST_NAME
 from skerry.core.release import (
     ANY_TARGET,
@@ -31,6 +32,7 @@ from skerry.runtimes.libraries import machine_abi
 from skerry.tasks.golden import Golden, GoldenSample, golden_to_bytes, parse_golden
 from skerry.tasks.made_up import made_up_inputs
 from skerry.tasks.matching import read_gallery
+from skerry.tasks.pipeline import Pipeline
 from skerry.tasks.task import Task, parse_task, task_to_toml
 
 MANIFEST = "manifest.json"
@@ -112,7 +114,7 @@ class ModelSource:
         """Read the file, and what was given with it."""
         model = open_shaped(self.path, self.shapes)
         shapes = parse_shapes(self.shapes, [spec.name for spec in model.inputs])
-        contents = {"model": model_content(model), **self._read_task()}
+        contents = {"model": model_content(model), **self._read_task(model.inputs)}
         if self.golden is not None:
             contents["golden"] = _read(self.golden)
             parse_golden(contents["golden"], name=str(self.golden))
@@ -145,18 +147,20 @@ class ModelSource:
         )
         return Found(manifest=manifest, model=chosen, contents=contents)
 
-    def _read_task(self) -> dict[str, bytes]:
+    def _read_task(self, inputs: Sequence[TensorSpec]) -> dict[str, bytes]:
         if self.task is None:
             return {}
         if isinstance(self.task, Task):
-            contents = {"task": task_to_toml(self.task).encode()}
+            task, contents = self.task, {"task": task_to_toml(self.task).encode()}
         else:
             contents = {"task": _read(self.task)}
-            parse_task(contents["task"], name=str(self.task))
-        gallery = find_gallery(self.task, self.gallery)
-        if gallery is not None:
-            contents["gallery"] = _read(gallery)
-            read_gallery(contents["gallery"], name=str(gallery))
+            task = parse_task(contents["task"], name=str(self.task))
+        path, gallery = find_gallery(self.task, self.gallery), None
+        if path is not None:
+            contents["gallery"] = _read(path)
+            gallery = read_gallery(contents["gallery"], name=str(path))
+        # Who starts a server is to know what clients would be told.
+        Pipeline(task=task, inputs=inputs, gallery=gallery)
         return contents
 
 

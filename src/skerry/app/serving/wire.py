@@ -289,8 +289,8 @@ async def describe_model(
         raise _nonsense(f"the metadata of {name!r} is no object")
     return Described(
         name=name,
-        inputs=_specs(told.get("inputs")),
-        outputs=_specs(told.get("outputs")),
+        inputs=read_specs(told.get("inputs")),
+        outputs=read_specs(told.get("outputs")),
     )
 
 
@@ -403,8 +403,12 @@ def _read_output(tensor: Mapping[str, Any], body: bytes, at: int) -> tuple[Array
     return read_tensor(piece, dtype, shape, name=str(tensor["name"])), end
 
 
-def _specs(told: object) -> tuple[TensorSpec, ...]:
-    """Read the inputs or outputs of metadata."""
+def read_specs(told: object) -> tuple[TensorSpec, ...]:
+    """Read the inputs or outputs of metadata.
+
+    Raises:
+        DataError: They are none.
+    """
     specs = []
     try:
         for each in told if isinstance(told, list) else []:

@@ -102,7 +102,7 @@ class Asker(Protocol):
         ...
 
 
-class InProcess:
+class LoadedHere:
     """A model that was loaded here.
 
     Args:

@@ -45,12 +45,12 @@ def serving_child(words: Sequence[str]) -> Iterator[str]:
             (Path(folder) / "stdout").open("w+b") as told,
             subprocess.Popen(
                 command, stdout=told, stderr=subprocess.DEVNULL, env=dict(os.environ)
-            ) as process,
+            ) as child,
         ):
             try:
                 until_s = time.monotonic() + START_S
                 while not ready.exists():
-                    if process.poll() is not None:
+                    if child.poll() is not None:
                         told.seek(0)
                         raise error_of_words(told.read(), who="the server")
                     if time.monotonic() > until_s:
@@ -61,11 +61,11 @@ def serving_child(words: Sequence[str]) -> Iterator[str]:
                     time.sleep(_POLL_S)
                 yield _read_address(ready)
             finally:
-                process.terminate()
+                child.terminate()
                 try:
-                    process.wait(STOP_S)
+                    child.wait(STOP_S)
                 except subprocess.TimeoutExpired:
-                    process.kill()
+                    child.kill()
 
 
 def _read_address(path: Path) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from time import sleep
 from typing import TYPE_CHECKING, Literal
 
 from skerry.app.serving.asking import TENSORS, find_face, read_input, read_tensors
@@ -36,6 +38,9 @@ Face = Literal["http", "grpc", "local"]
 GRACE_S = 1.0
 """How long a client waits for an answer beyond its deadline: the server's refusal."""
 
+PAUSE_S = 0.05
+"""How long a client waits before it looks again for a server that has gone."""
+
 MOST_INPUTS = 64
 """Most inputs of a file that are sent, in turn."""
 
@@ -56,6 +61,9 @@ class HttpLoad:
             reply = await self._connection.ask(
                 next(self._requests), timeout_s=self._timeout_s
             )
+        except LinkError as error:
+            await asyncio.sleep(PAUSE_S)
+            return error.code
         except SkerryError as error:
             return error.code
         return "" if reply.status == 200 else failure_of(reply)
@@ -106,6 +114,7 @@ class LocalLoad:
             )
         except LinkError as error:
             self.hang_up()
+            sleep(PAUSE_S)
             return error.code
         except SkerryError as error:
             return error.code

@@ -32,7 +32,9 @@ from skerry.core.errors import UsageError
 RECENT_S = 1.0
 """Over how long the rate of the moment is taken."""
 
-_TICK_S = 0.25
+_TICK_S = 0.5
+"""Drawing takes a few ms of the event loop that times the answers: not too often."""
+
 MOST_CLIENTS = 1024
 MOST_RATE_PER_S = 1e6
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from skerry.app.arguments import open_shaped
-from skerry.app.serving.asking import InProcess
+from skerry.app.serving.asking import LoadedHere
 from skerry.app.serving.sources import find_gallery
 from skerry.core.errors import UsageError
 from skerry.core.seams import LoadOptions
@@ -27,7 +27,7 @@ def open_here(
     runtime: str | None = None,
     shape: Sequence[str] = (),
     threads: int = 1,
-) -> Iterator[InProcess]:
+) -> Iterator[LoadedHere]:
     """Load a model's file for as long as the context is open.
 
     Args:
@@ -56,7 +56,7 @@ def open_here(
     with contextlib.closing(
         chosen.load(model, LoadOptions(threads=threads))
     ) as session:
-        yield InProcess(session, path.name, pipeline)
+        yield LoadedHere(session, path.name, pipeline)
 
 
 def _read_gallery(path: Path | None) -> Gallery | None:

@@ -148,7 +148,7 @@ class Connection:
             )
         reader, writer = self._streams
         headers = {
-            "Host": f"{self.host}:{self.port}",
+            "Host": f"[{self.host}]" if ":" in self.host else self.host,
             "Content-Length": str(len(request.body)),
             **request.headers,
         }

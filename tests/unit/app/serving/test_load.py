@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import time
 from collections.abc import Callable
 
@@ -166,3 +167,16 @@ def test_the_live_view_is_for_terminals_alone() -> None:
         output.console.print(show_tally(tally, plan))
     assert "1 answered" in capture.get()
     assert "1 failed: BusyError 1" in capture.get()
+    terminal = Terminal()
+    with live_view(Output(stderr=terminal), plan) as show:
+        assert show is not None
+        show(tally)
+    assert "1 answered" in terminal.getvalue()
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        """Say so."""
+        return True

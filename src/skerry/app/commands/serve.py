@@ -189,6 +189,17 @@ def example(serving: Serving, *, has_token: bool) -> RenderableType:
         words.append('-H "Authorization: Bearer $TOKEN"')
     url = f"{serving.address}/v2/models/{first.id.name}"
     if first.manifest.task != NOTHING:
-        words += ["--data-binary @FILE -H 'Content-Type: image/png'"]
+        kind = _media_type(first)
+        words += [f"--data-binary @FILE -H 'Content-Type: {kind}'"]
         url += "/predict"
     return Text(f"  {' '.join(words)} {url}", no_wrap=True)
+
+
+def _media_type(installed: Installed) -> str:
+    """What a client of its task is likely to have."""
+    from skerry.tasks.task import load_task
+
+    task = load_task(installed.files["task"])
+    if task.takes_series:
+        return "audio/wav"
+    return "image/png" if task.pre else "application/json"

@@ -20,7 +20,7 @@ import cyclopts
 import msgspec
 
 from skerry.app import main as command_line
-from skerry.app.table import COMMANDS, Command
+from skerry.app.table import COMMANDS, GROUPS, Command
 from skerry.core import errors
 from skerry.core.errors import SkerryError
 
@@ -66,7 +66,7 @@ def prose(docstring: str) -> str:
 
 def command_reference() -> str:
     """Write the page of commands."""
-    app = command_line.make_app()
+    app = command_line.make_app([group.name for group in GROUPS])
     rows = [
         (f"[`skerry {one.name}`](#skerry-{one.name.replace(' ', '-')})", one.summary)
         for one in COMMANDS

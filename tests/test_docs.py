@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from cyclopts.exceptions import CycloptsError
@@ -19,6 +20,7 @@ from cyclopts.exceptions import CycloptsError
 import skerry
 from skerry.app.main import JSON_FLAG, make_app
 from skerry.core import errors
+from skerry.edge.protocol.routes import find_route
 from skerry.tasks.task import parse_task
 from tests.architecture.source import REPOSITORY, shipped_modules
 
@@ -120,7 +122,10 @@ def check_command(words: list[str]) -> None:
     program, *rest = words
     if program == "skerry":
         ours = [word for word in rest if word != JSON_FLAG]  # main takes it out first
-        make_app().parse_args(ours, print_error=False, exit_on_error=False)
+        make_app(ours[:1]).parse_args(ours, print_error=False, exit_on_error=False)
+    elif program == "curl":
+        (url,) = (word for word in rest if "://" in word)
+        assert find_route(urlsplit(url).path), url
     elif program == "make":
         makefile = (REPOSITORY / "Makefile").read_text()
         targets = re.findall(r"^([a-z]+):.*##", makefile, re.MULTILINE)

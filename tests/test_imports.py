@@ -73,6 +73,14 @@ def test_a_gateway_imports_what_it_uses(tmp_path: Path) -> None:
     assert NOT_A_GATEWAYS.isdisjoint(loaded)
 
 
+def test_serving_a_file_imports_what_it_uses(tmp_path: Path) -> None:
+    """`skerry serve` needs what a gateway needs, until it meets an ONNX file."""
+    words = ["serve", str(tmp_path / "nowhere.tflite")]
+    loaded = loaded_by(f"from skerry.app.main import main; main({words})")
+    assert {"skerry.edge.faces", "skerry.runtimes.files", "uvicorn"} <= loaded
+    assert NOT_A_GATEWAYS.isdisjoint(loaded)
+
+
 def loaded_by(code: str) -> set[str]:
     """The modules that a fresh process has loaded after some code."""
     report = "import sys; print('\\0', *sys.modules, file=sys.stderr, sep='\\n')"

@@ -17,7 +17,7 @@ import io
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import cyclopts
@@ -85,8 +85,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return BUG_EXIT_CODE
 
 
-def make_app() -> App:
-    """Make the parser of the command line from the table; imports no command."""
+def make_app(words: Collection[str] = ()) -> App:
+    """Make the parser of the command line from the table.
+
+    It imports no command, but for first words of two-word commands that are commands
+    themselves (`skerry serve`, beside `skerry serve bench`): those are imported if they
+    are among the words.
+
+    Args:
+        words: What was typed.
+    """
     app = _make_group("skerry", SUMMARY, version=__version__)
     app.help_epilogue = f"{_JSON_LINE}\n\n{_EXIT_LINE}"
     groups = {group.name: _make_group(group.name, group.summary) for group in GROUPS}
@@ -94,6 +102,12 @@ def make_app() -> App:
         app.command(group)
     for command in COMMANDS:
         *first, last = command.name.split()
+        if last in groups and not first:
+            group = groups[last]
+            group.help, group.help_epilogue = command.summary, _epilogue(command)
+            if last in words:
+                group.default(_import(command.run))
+            continue
         parent = groups[first[0]] if first else app
         parent.command(
             command.run,
@@ -107,7 +121,7 @@ def make_app() -> App:
 def _run(tokens: list[str], output: Output) -> int:
     text = io.StringIO()
     console = make_console(text if output.as_json else sys.stdout)
-    function, bound, injected = _parse(make_app(), tokens, console)
+    function, bound, injected = _parse(make_app(tokens[:1]), tokens, console)
     if isinstance(getattr(function, "__self__", None), App):  # --help and --version
         function(*bound.args, **bound.kwargs)
         if output.as_json:
@@ -148,9 +162,13 @@ def _in_our_words(error: CycloptsError) -> str:
 def _import_renderer(function: Callable[..., Any]) -> Callable[[Any], Any]:
     where = f"{function.__module__}:{function.__name__}"
     row = next(command for command in COMMANDS if command.run == where)
-    module, _, name = row.render.partition(":")
-    renderer: Callable[[Any], Any] = getattr(importlib.import_module(module), name)
-    return renderer
+    return _import(row.render)
+
+
+def _import(where: str) -> Callable[..., Any]:
+    module, _, name = where.partition(":")
+    function: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    return function
 
 
 def _make_group(name: str, summary: str | None, version: str = "") -> App:

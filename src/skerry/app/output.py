@@ -93,7 +93,7 @@ class Output:
 
     def talk(self, *words: RenderableType) -> None:
         """Say something that is not the result."""
-        self.console.print(*words)
+        self.console.print(*words, soft_wrap=any(map(_is_whole, words)))
 
     @contextmanager
     def progress(self) -> Iterator[Progress]:
@@ -122,8 +122,7 @@ class Output:
 
     def _print(self, words: RenderableType) -> None:
         console = make_console(self._stdout)
-        # Text that says so is for programs as well: its lines stay whole.
-        is_whole = isinstance(words, Text) and bool(words.no_wrap)
+        is_whole = _is_whole(words)
         if console.is_terminal:
             console.print(words, soft_wrap=is_whole)
             return
@@ -136,6 +135,11 @@ class Output:
     def _write_json(self, answer: dict[str, Any]) -> None:
         encoded = msgspec.json.encode(answer, enc_hook=_plain)
         self._stdout.write(encoded.decode() + "\n")
+
+
+def _is_whole(words: RenderableType) -> bool:
+    """Whether lines stay whole: text that says so is for programs as well."""
+    return isinstance(words, Text) and bool(words.no_wrap)
 
 
 def make_console(stream: IO[str]) -> Console:

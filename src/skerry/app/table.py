@@ -48,6 +48,7 @@ GROUPS = (
     Group(name="retraining", summary="Learn from labelled samples of the field."),
     Group(name="rollout", summary="Deliver a release in stages, and take it back."),
     Group(name="sample", summary="See and label what gateways sent from the field."),
+    Group(name="serve", summary="Serve models on this machine, without a hub."),
     Group(name="shadow", summary="See and change what a device should be."),
     Group(name="report", summary="Read the evidence of a compression."),
     Group(name="runtime", summary="See what runs models here."),
@@ -131,6 +132,38 @@ COMMANDS = (
         examples=(
             "evaluate model.onnx photos/ --task task.toml",
             "evaluate small.onnx photos/ --task task.toml --against model.onnx",
+        ),
+    ),
+    Command(
+        name="infer",
+        run=f"{_ROOM}.infer:infer",
+        render=f"{_ROOM}.infer:render_infer",
+        summary="Ask a model, or a server, what is in a picture, a recording, a file.",
+        examples=(
+            "infer meter.onnx digit.png --task task.toml",
+            "infer http://127.0.0.1:8700 digit.png --model meter",
+            "infer http://127.0.0.1:8700 tensors.npz --json",
+        ),
+    ),
+    Command(
+        name="serve",
+        run=f"{_ROOM}.serve:serve",
+        render=f"{_ROOM}.serve:render_serve",
+        summary="Serve models on this machine, without a hub, until it is stopped.",
+        examples=(
+            "serve meter.onnx --task task.toml --port 8700",
+            "serve meter=small.onnx face=dlib.onnx --isolation thread",
+            "serve skerry-gateway",
+        ),
+    ),
+    Command(
+        name="serve bench",
+        run=f"{_ROOM}.serve_bench:bench",
+        render=f"{_ROOM}.serve_bench:render_bench",
+        summary="Put load on a server, or on a model, and see how long answers take.",
+        examples=(
+            "serve bench http://127.0.0.1:8700 --clients 8 --out bench.html",
+            "serve bench meter.onnx --rate 200 --duration-s 30",
         ),
     ),
     Command(

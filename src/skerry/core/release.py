@@ -78,6 +78,13 @@ class Blob:
         return cls(sha256=hashlib.sha256(content).hexdigest(), size_bytes=len(content))
 
 
+NOTHING = Blob.of(b"")
+"""Stands for golden samples or a task where a model is served that was never released.
+
+No manifest from outside may name it: what is signed has both.
+"""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Library:
     """A shared library with operators that a runtime itself has not.

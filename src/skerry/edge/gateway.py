@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
 import os
-import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from skerry import __version__
-from skerry.comms.asgi import serve
 from skerry.comms.codec import encode
 from skerry.comms.http import HttpBlobs, fetch_bytes
 from skerry.comms.links import Will
@@ -41,21 +37,25 @@ from skerry.edge.enrolment import (
     enrol,
     read_identity,
 )
-from skerry.edge.protocol.http import make_http
+from skerry.edge.faces import (
+    Addresses,
+    Faces,
+    Isolation,
+    check_reach,
+    open_engine,
+    open_faces,
+    stop_signals,
+)
 from skerry.edge.protocol.regions import Regions
 from skerry.edge.protocol.repository import SlotRepository
 from skerry.edge.protocol.service import InferenceService
 from skerry.edge.slots import Slots
 from skerry.edge.start import start_serving
 from skerry.edge.trust import DeviceTrust
-from skerry.edge.turns import usable_cpus
 from skerry.edge.update_steps import Trust
 from skerry.edge.watch import FieldWatch
-from skerry.edge.workers import IsolatedRuntimes, WorkerPool
 from skerry.evolve.update_state import UpdatePolicy
-from skerry.runtimes import get_runtime
 from skerry.runtimes.libraries import machine_abi
-from skerry.runtimes.preferred import preferring
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +106,7 @@ class GatewaySettings:
     grpc_port: int | None = None
     shared_memory: bool = False
     local: bool = False
-    isolation: Literal["process", "thread"] = "process"
+    isolation: Isolation = "process"
     providers: tuple[str, ...] = ()
 
 
@@ -134,9 +134,15 @@ async def run_gateway(
     make_folder(settings.folder)
     stop = asyncio.Event()
     lock = hold(settings.folder / "gateway.lock", who="gateway")
-    with lock, _stop_signals(stop), _open_pool(settings) as pool:
+    engine = open_engine(
+        clock=SystemClock(),
+        threads=settings.threads,
+        isolation=settings.isolation,
+        providers=settings.providers,
+    )
+    with lock, stop_signals(stop), engine as opened:
         identity = await _identify(settings)
-        await _Gateway(settings, identity, source, pool).run(stop, ready)
+        await _Gateway(settings, identity, source, opened).run(stop, ready)
 
 
 class _Gateway:
@@ -147,22 +153,15 @@ class _Gateway:
         settings: GatewaySettings,
         identity: Identity,
         source: Source | None,
-        pool: WorkerPool | None,
+        engine: Engine,
     ) -> None:
         self._settings = settings
         self._identity = identity
         self._source = source
         self._clock = SystemClock()
         self._rng = np.random.default_rng()
-        self._engine = Engine(
-            clock=self._clock,
-            threads=settings.threads,
-            runtimes=preferring(
-                settings.providers,
-                IsolatedRuntimes(pool) if pool else get_runtime,
-            ),
-            cpus=usable_cpus(),
-        )
+        self._engine = engine
+        self._others: Mapping[str, str] = {}
 
     async def run(
         self, stop: asyncio.Event, ready: Callable[[str], None] | None
@@ -186,44 +185,22 @@ class _Gateway:
             regions=Regions() if settings.shared_memory else None,
             probation_s=settings.probation_s,
         )
-        try:
-            async with (
-                serve(
-                    make_http(service), host=settings.host, port=settings.port
-                ) as server,
-                self._other_faces(service) as others,
-                self._connected(slots, server.address, troubles),
-            ):
-                await asyncio.to_thread(self._write_address, server.address, others)
-                if ready is not None:
-                    ready(server.address)
-                await stop.wait()
-                service.stop()
-        finally:
-            self._engine.close()
-
-    @contextlib.asynccontextmanager
-    async def _other_faces(
-        self, service: InferenceService
-    ) -> AsyncIterator[dict[str, str]]:
-        """Serve over gRPC and to programs of this user, where that is asked for."""
-        settings = self._settings
-        addresses: dict[str, str] = {}
-        async with contextlib.AsyncExitStack() as faces:
-            if settings.grpc_port is not None:
-                from skerry.edge.protocol.grpc import serve_grpc
-
-                serving = serve_grpc(
-                    service, host=settings.host, port=settings.grpc_port
-                )
-                addresses["grpc"] = await faces.enter_async_context(serving)
-            if settings.local:
-                from skerry.edge.protocol.local import serve_local
-
-                path = settings.folder / "local.sock"
-                await faces.enter_async_context(serve_local(service, path))
-                addresses["local"] = str(path)
-            yield addresses
+        faces = Faces(
+            host=settings.host,
+            port=settings.port,
+            grpc_port=settings.grpc_port,
+            local=settings.folder / "local.sock" if settings.local else None,
+        )
+        async with (
+            open_faces(service, faces) as addresses,
+            self._connected(slots, addresses.http, troubles),
+        ):
+            self._others = addresses.others
+            await asyncio.to_thread(self._write_address, addresses)
+            if ready is not None:
+                ready(addresses.http)
+            await stop.wait()
+            service.stop()
 
     @contextlib.asynccontextmanager
     async def _connected(
@@ -344,14 +321,19 @@ class _Gateway:
             return _NoTrust(error.what)
 
     def _facts(self) -> Mapping[str, object]:
-        return {"tenant": self._identity.tenant, "device": self._identity.device}
+        return {
+            "tenant": self._identity.tenant,
+            "device": self._identity.device,
+            "pid": os.getpid(),
+            **self._others,
+        }
 
-    def _write_address(self, address: str, others: Mapping[str, str]) -> None:
+    def _write_address(self, addresses: Addresses) -> None:
         fields = {
             "device": self._identity.device,
-            "address": address,
+            "address": addresses.http,
             "pid": os.getpid(),
-            **others,
+            **addresses.others,
         }
         write_file(
             self._settings.folder / "gateway.json",
@@ -401,33 +383,12 @@ async def _identify(settings: GatewaySettings) -> Identity:
     )
 
 
-def _open_pool(
-    settings: GatewaySettings,
-) -> contextlib.AbstractContextManager[WorkerPool | None]:
-    if settings.isolation == "thread":
-        return contextlib.nullcontext()
-    return contextlib.closing(WorkerPool())
-
-
 def _check(settings: GatewaySettings) -> None:
-    if not settings.serve_token and not is_loopback(settings.host):
-        raise UsageError(
-            f"{settings.host} can be reached from other machines, and there is no "
-            f"token to ask for",
-            hint="Give --serve-token, or listen on 127.0.0.1.",
-        )
+    check_reach(settings.host, settings.serve_token)
     if settings.threads < 1:
         raise UsageError(
             f"{settings.threads} threads make no gateway", hint="Give at least 1."
         )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach what listens on a host."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 async def _for_ever(name: str, run: Callable[[], Awaitable[None]]) -> None:
@@ -446,19 +407,3 @@ async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-
-
-@contextlib.contextmanager
-def _stop_signals(stop: asyncio.Event) -> Iterator[None]:
-    loop = asyncio.get_running_loop()
-    caught = []
-    for number in (signal.SIGTERM, signal.SIGINT):
-        # Only the main thread hears signals; elsewhere it is stopped by cancellation.
-        with contextlib.suppress(ValueError, RuntimeError, NotImplementedError):
-            loop.add_signal_handler(number, stop.set)
-            caught.append(number)
-    try:
-        yield
-    finally:
-        for number in caught:
-            loop.remove_signal_handler(number)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -33,6 +33,7 @@ SUFFIXES = frozenset(
 LARGEST_PIXELS = 1 << 26
 LARGEST_FILE_BYTES = 1 << 28
 
+_BOX_COLOUR = (192, 57, 27)
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
 
@@ -181,6 +182,41 @@ def draw_text(
     width = int(np.ceil(right - left)) + 2 * padding_px
     image = Image.new("L", (width, ascent + descent + 2 * padding_px), 255)
     ImageDraw.Draw(image).text((padding_px - left, padding_px), text, 0, font)
+    return np.array(image, dtype=np.uint8)
+
+
+def draw_boxes(
+    picture: Picture, boxes: Sequence[tuple[Sequence[float], str]]
+) -> Picture:
+    """Draw boxes with words over them into a copy of a picture.
+
+    Args:
+        picture: uint8, rows × columns × 3, RGB.
+        boxes: Left, top, right and bottom in pixels, and the words, of each.
+
+    Returns:
+        uint8, of the same shape.
+
+    Raises:
+        MissingExtraError: Pillow is not installed.
+    """
+    with _pillow():
+        from PIL import Image, ImageDraw, ImageFont
+    image = Image.fromarray(np.ascontiguousarray(picture))
+    pen = ImageDraw.Draw(image)
+    side = min(image.size)
+    font, width = ImageFont.load_default(max(12, side // 32)), max(2, side // 200)
+    for corners, words in boxes:
+        left, top, right, bottom = corners
+        if right < left or bottom < top:
+            continue
+        pen.rectangle((left, top, right, bottom), outline=_BOX_COLOUR, width=width)
+        _, _, text_right, text_bottom = pen.textbbox((0, 0), words, font)
+        y = top - text_bottom - 4 if top >= text_bottom + 4 else top
+        pen.rectangle(
+            (left, y, left + text_right + 6, y + text_bottom + 4), _BOX_COLOUR
+        )
+        pen.text((left + 3, y + 1), words, "white", font)
     return np.array(image, dtype=np.uint8)
 
 

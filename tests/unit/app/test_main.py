@@ -190,3 +190,16 @@ def test_a_reader_that_goes_away_is_quiet(words: list[str]) -> None:
         os.close(writer)
     assert done.stderr == ""
     assert done.returncode == main_module.BROKEN_PIPE_EXIT_CODE
+
+
+def test_a_first_word_may_be_a_command_itself(capsys: Capture) -> None:
+    """`skerry serve` is one, beside `skerry serve bench`; both tell what they take."""
+    assert main(["serve", "--help"]) == 0
+    told = capsys.readouterr().out
+    assert "Serve models on this machine" in told
+    assert "--isolation" in told
+    assert "bench" in told
+    assert main(["serve", "bench", "--help"]) == 0
+    assert "--duration-s" in capsys.readouterr().out
+    assert main(["serve", "bensch", "--json"]) == 2  # a model that is not there
+    assert "bensch" in json.loads(capsys.readouterr().out)["error"]["what"]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.text import Text
 
 from skerry.app.output import Output
 from skerry.app.tables import indent, plain_table
@@ -115,3 +116,11 @@ def test_a_device_cannot_drive_the_terminal() -> None:
     shown = re.sub(r"\x1b\[[0-9;]*m", "", stream.getvalue())
     assert "a]0;ownedb[2J1Acd" in shown
     assert not set(shown) & {"\x1b", "\x07", "\x9b", "\r"}
+
+
+def test_talk_keeps_lines_whole_that_say_so() -> None:
+    """A command line that is to be copied is not folded at the edge of the terminal."""
+    stderr = io.StringIO()
+    line = "curl " + "x" * 300
+    Output(stderr=stderr).talk(Text(line, no_wrap=True))
+    assert stderr.getvalue() == line + "\n"

@@ -16,7 +16,7 @@ from skerry.core.budget import Budget
 from skerry.core.clock import FakeClock, SystemClock
 from skerry.core.errors import MissingExtraError, RefusedError, StateError
 from skerry.core.model import Model, ModelFormat, TensorSpec
-from skerry.core.release import Blob, Library, Reason
+from skerry.core.release import NOTHING, Blob, Library, Reason
 from skerry.core.seams import LoadOptions, Runtime
 from skerry.edge import checks
 from skerry.edge.checks import Prepared, prepare
@@ -24,6 +24,7 @@ from skerry.edge.installed import Installed
 from skerry.runtimes import get_runtime
 from skerry.runtimes.libraries import machine_abi
 from skerry.runtimes.null import NullSession
+from skerry.tasks.golden import Golden, GoldenSample, golden_to_bytes
 from tests.serving import ScriptedRuntime, ScriptedSession, X, golden_bytes, install
 
 MIB = 1 << 20
@@ -312,3 +313,23 @@ def test_the_usual_time_of_an_inference_is_known_from_the_start(tmp_path: Path) 
     """The quickest golden sample says what it takes here."""
     prepared = _prepare(install(tmp_path, run_s=0.02), ScriptedRuntime())
     assert prepared.typical_s >= 0.02
+
+
+def test_what_was_never_released_is_run_and_not_compared(tmp_path: Path) -> None:
+    """Without golden outputs nothing is right or wrong, but NaN is; a release has them.
+
+    The inputs alone are kept where golden samples are.
+    """
+    sample = GoldenSample(name="made up", inputs={"x": X}, outputs={})
+    inputs = golden_to_bytes(Golden(samples=(sample,), tolerance=0.01))
+    released = install(tmp_path, golden=inputs, gain=7)
+    alone = replace(released, manifest=replace(released.manifest, golden=NOTHING))
+    assert _prepare(alone, ScriptedRuntime()).findings.golden_error == 0
+    with pytest.raises(RefusedError) as caught:
+        _prepare(released, ScriptedRuntime())
+    assert caught.value.reason == Reason.GOLDEN
+    broken = install(tmp_path, 2, golden=inputs, gain=float("nan"))
+    broken = replace(broken, manifest=replace(broken.manifest, golden=NOTHING))
+    with pytest.raises(RefusedError) as caught:
+        _prepare(broken, ScriptedRuntime())
+    assert caught.value.reason == Reason.NOT_FINITE

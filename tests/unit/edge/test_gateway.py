@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from skerry.core.errors import UsageError
-from skerry.edge.gateway import GatewaySettings, is_loopback, run_gateway
+from skerry.edge.faces import is_loopback
+from skerry.edge.gateway import GatewaySettings, run_gateway
 
 
 @pytest.mark.parametrize(

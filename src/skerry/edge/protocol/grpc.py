@@ -8,9 +8,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from skerry.core.errors import DataError, MissingExtraError, SkerryError, StateError
+from skerry.core.seams import Tensors
 from skerry.edge.engine import Answer
 from skerry.edge.installed import Installed
 from skerry.edge.protocol import grpc_messages as messages
+from skerry.edge.protocol.datatypes import DATATYPES, write_tensor
 from skerry.edge.protocol.grpc_tensors import encode_infer, read_infer, write_infer
 from skerry.edge.protocol.protobuf import (
     Message,
@@ -298,6 +300,68 @@ class _Face:
                 grpc.StatusCode.UNAUTHENTICATED,
                 "the bearer token is missing or wrong",
             )
+
+
+class GrpcClient:
+    """Sends requests that are written already, to see what becomes of them.
+
+    Args:
+        address: `HOST:PORT`.
+        token: What to show, or None.
+    """
+
+    def __init__(self, address: str, *, token: str | None = None) -> None:
+        self._channel = aio.insecure_channel(address)
+        self._infer = self._channel.unary_unary(f"/{messages.SERVICE}/ModelInfer")
+        self._metadata = (
+            () if token is None else (("authorization", f"Bearer {token}"),)
+        )
+
+    async def ask(self, request: bytes, *, timeout_s: float) -> str:
+        """Send one request.
+
+        Returns:
+            The kind of failure in one word; nothing where it was answered.
+        """
+        try:
+            await self._infer(request, timeout=timeout_s, metadata=self._metadata)
+        except aio.AioRpcError as error:
+            told = dict(error.trailing_metadata() or ())
+            code = told.get("skerry-code") or error.code().name
+            return code.decode() if isinstance(code, bytes) else str(code)
+        return ""
+
+    async def close(self) -> None:
+        """End the connection."""
+        await self._channel.close()
+
+
+def write_request(name: str, inputs: Tensors, *, timeout_ms: float) -> bytes:
+    """Write a `ModelInferRequest` with tensors as raw bytes.
+
+    Raises:
+        DataError: An array is of a type that is not carried.
+    """
+    for key, array in inputs.items():
+        if array.dtype.name not in DATATYPES:
+            raise DataError(
+                f"input {key!r} is {array.dtype}, which is not carried",
+                hint=f"Carried are {', '.join(DATATYPES)}.",
+            )
+    values = {
+        "model_name": name,
+        "parameters": {"timeout_ms": {"double_param": timeout_ms}},
+        "inputs": [
+            {
+                "name": key,
+                "datatype": DATATYPES[array.dtype.name],
+                "shape": array.shape,
+            }
+            for key, array in inputs.items()
+        ],
+        "raw_input_contents": [bytes(write_tensor(each)) for each in inputs.values()],
+    }
+    return encode_message(values, messages.INFER_REQUEST)
 
 
 def _tell(answer: Callable[[Values], Values | None]) -> _Answer:

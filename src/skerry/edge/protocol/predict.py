@@ -132,6 +132,11 @@ def make_pipeline(installed: Installed) -> Pipeline:
         DataError: Its task or its gallery cannot be read, or one body cannot feed its
             model.
     """
+    if "task" not in installed.files:
+        raise DataError(
+            f"{installed.id} answers no raw bytes: it has no task",
+            hint="Serve it with --task FILE (skerry init writes one), or ask /infer.",
+        )
     try:
         task = load_task(installed.files["task"])
         gallery = None

@@ -200,3 +200,13 @@ def test_no_more_pipelines_are_kept_than_are_of_use(tmp_path: Path) -> None:
         assert len(predictor._pipelines) == 16
 
     serve(use)
+
+
+def test_without_a_task_raw_bytes_are_not_answered(tmp_path: Path) -> None:
+    """A model that was never released may have none: the error says what to do."""
+
+    async def use(_: Engine, predictor: Predictor) -> None:
+        with pytest.raises(DataError, match="meter/1 answers no raw bytes: it has no"):
+            await predictor.predict("meter", BODY, JSON)
+
+    serve(use, install(tmp_path))

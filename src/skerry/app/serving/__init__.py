@@ -1,0 +1,1 @@
+"""Serving without a fleet, and load for servers of any kind."""

@@ -180,7 +180,7 @@ def tiny_model(size: int = 4) -> Served:
     )
 
 
-def write_release(  # noqa: PLR0913 (a release has many parts)
+def write_release(
     folder: Path,
     served: Served,
     *,

@@ -112,7 +112,7 @@ class _Program:
         prepared = await asyncio.to_thread(self._engine.prepare, installed)
         if not command.get("serves", True):
             await asyncio.to_thread(prepared.close)
-            return {"findings": prepared.findings.latency_ms}
+            return {"latency_ms": prepared.findings.latency_ms}
         self._engine.switch(prepared)
         name = installed.id.name
         if command.get("probation_s"):

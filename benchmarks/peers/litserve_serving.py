@@ -42,9 +42,8 @@ class Detector(litserve.LitAPI):  # type: ignore[misc]
         """Run one inference."""
         if self._session is None:
             return bytes(4000)
-        return b"".join(
-            output.tobytes() for output in self._session.run(None, {SETTINGS["name"]: x})
-        )
+        outputs = self._session.run(None, {SETTINGS["name"]: x})
+        return b"".join(output.tobytes() for output in outputs)
 
     def encode_response(self, output: bytes) -> Any:
         """Send the bytes as they are."""

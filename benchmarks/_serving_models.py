@@ -74,19 +74,6 @@ class Served:
         return ""
 
 
-def find_detector() -> tuple[str, Path]:
-    """Find a detector: YOLOX-nano where there is data, else that of rapidocr.
-
-    Raises:
-        UsageError: There is neither.
-    """
-    given = os.environ.get("SKERRY_DATA", "")
-    path = Path(given, "models_detection", "yolox_nano", "yolox_nano.onnx")
-    if given and path.exists():
-        return "YOLOX-nano", path
-    return "PP-OCRv4 detector", rapidocr_detector()
-
-
 def rapidocr_detector() -> Path:
     """Where the wheel of rapidocr has its detector of text.
 
@@ -106,9 +93,14 @@ def rapidocr_detector() -> Path:
 
 
 def detector(count: int = 8) -> Served:
-    """The detector with some inputs and its answers."""
-    title, path = find_detector()
-    return served_onnx(title, path, count=count)
+    """The detector of the bars: rapidocr's, of text, at 320×320."""
+    return served_onnx("PP-OCRv4 detector", rapidocr_detector(), count=count)
+
+
+def other_detectors(count: int = 8) -> list[Served]:
+    """YOLOX-nano at its own size, where there is data: a quick net of large tensors."""
+    path = _data("yolox_nano", "yolox_nano.onnx")
+    return [served_onnx("YOLOX-nano", path, count=count)] if path else []
 
 
 def served_onnx(
@@ -162,21 +154,6 @@ def null_model(count: int = 8) -> Served:
         outputs=outputs,
         samples=tuple({"x": row} for row in x),
         answers=({"y": zeros},) * count,
-    )
-
-
-def tiny_model(size: int = 4) -> Served:
-    """A model of a few numbers that answers zeros."""
-    inputs = (TensorSpec(name="x", dtype="float32", shape=(1, size)),)
-    outputs = (TensorSpec(name="y", dtype="float32", shape=(1, size)),)
-    zeros = np.zeros((1, size), np.float32)
-    return Served(
-        title="tiny",
-        onnx=None,
-        inputs=inputs,
-        outputs=outputs,
-        samples=({"x": np.ones((1, size), np.float32)},),
-        answers=({"y": zeros},),
     )
 
 
@@ -331,9 +308,14 @@ def light_model(count: int = 8) -> Served:
 
     It is FastestDet where there is data, else rapidocr's classifier of text lines.
     """
-    given = os.environ.get("SKERRY_DATA", "")
-    path = Path(given, "models_detection", "fastestdet", "FastestDet.onnx")
-    if given and path.exists():
+    if path := _data("fastestdet", "FastestDet.onnx"):
         return served_onnx("FastestDet", path, count=count)
     path = rapidocr_detector().with_name("ch_ppocr_mobile_v2.0_cls_infer.onnx")
     return served_onnx("PP-OCR line direction", path, count=count, sizes=LINE)
+
+
+def _data(*parts: str) -> Path | None:
+    """A file of the detection models beside the project, if it is there."""
+    given = os.environ.get("SKERRY_DATA", "")
+    path = Path(given, "models_detection", *parts)
+    return path if given and path.exists() else None

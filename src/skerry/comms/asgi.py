@@ -36,9 +36,6 @@ and answers whether the body came whole; `receive` is not called before it.
 LARGEST_HEAD_BYTES = 64 << 10
 """Most bytes of a request's head."""
 
-_MOST_WAITED_BYTES = 256 << 10
-"""Beyond these, copying while more comes is quicker than waiting for all of it."""
-
 _chunk = memoryview(bytearray(64 << 10))  # read from at once, so one is enough for all
 _HEAD_TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
@@ -101,7 +98,6 @@ class _Impatient(HttpToolsProtocol, asyncio.BufferedProtocol):
         self._body_bytes = self._other_bytes = 0
         self._room: memoryview | None = None
         self._filled = 0
-        self._lowest_bytes = 1
         self._whole: asyncio.Future[bool] | None = None
         self.timeout_keep_alive_task = self.loop.call_later(
             self.timeout_keep_alive, self.timeout_keep_alive_handler
@@ -121,9 +117,7 @@ class _Impatient(HttpToolsProtocol, asyncio.BufferedProtocol):
             self.data_received(bytes(_chunk[:nbytes]))
             return
         self._filled += nbytes
-        left_bytes = len(self._room) - self._filled
-        self._wake_for(left_bytes or 1)
-        if not left_bytes:
+        if self._filled == len(self._room):
             self._room = None
             # The parser has not seen these bytes: another one begins after them.
             self.parser = httptools.HttpRequestParser(self)
@@ -148,7 +142,6 @@ class _Impatient(HttpToolsProtocol, asyncio.BufferedProtocol):
             return True
         self._room, self._filled = room, start
         self._whole = self.loop.create_future()
-        self._wake_for(len(room) - start)
         self.flow.resume_reading()
         try:
             return await self._whole
@@ -156,20 +149,6 @@ class _Impatient(HttpToolsProtocol, asyncio.BufferedProtocol):
             if self._room is not None:  # given up: what follows cannot be read
                 self._room = None
                 cycle.keep_alive = False
-                self._wake_for(1)
-
-    def _wake_for(self, size_bytes: int) -> None:
-        """Be woken once so many bytes are there, or the other side is gone.
-
-        A large body would else wake the event loop for each piece that comes. Where the
-        kernel has no room for as many it wakes earlier by itself (tcp_poll, `tcp(7)`).
-        """
-        wanted_bytes = min(size_bytes, _MOST_WAITED_BYTES)
-        if wanted_bytes != self._lowest_bytes:
-            self._lowest_bytes = wanted_bytes
-            peer = self.transport.get_extra_info("socket")
-            if peer is not None:
-                peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, wanted_bytes)
 
     def data_received(self, chunk: bytes) -> None:
         # The timer goes on until a request has begun, whatever comes before that.

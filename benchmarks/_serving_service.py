@@ -93,6 +93,8 @@ class Service:
             self._process.kill()
             self._process.wait()
         self._folder.cleanup()
+        if self.address:
+            self._said.close()
 
     def ask(self, verb: str, **more: Any) -> Future[dict[str, Any]]:
         """Have it do something; what it tells of it comes with the future."""
@@ -120,8 +122,13 @@ class Service:
             asked.set_exception(StateError("the service has ended", hint=""))
 
     def _last_words(self) -> str:
-        self._said.seek(0)
-        return self._said.read().decode("utf-8", "replace")[-2000:]
+        return _read_all(self._said.fileno())[-2000:]
+
+
+def _read_all(descriptor: int) -> str:
+    """Read a file that a child writes to; to seek would move the child's place, too."""
+    size_bytes = os.fstat(descriptor).st_size
+    return os.pread(descriptor, size_bytes, 0).decode("utf-8", "replace")
 
 
 class Program:
@@ -130,7 +137,6 @@ class Program:
     Args:
         command: Its command line.
         environment: Its environment.
-        ready: Asks it something; says whether it is up.
     """
 
     def __init__(self, command: Sequence[str], environment: dict[str, str]) -> None:
@@ -162,8 +168,7 @@ class Program:
 
     def last_words(self) -> str:
         """The end of what it said."""
-        self._said.seek(0)
-        return self._said.read().decode("utf-8", "replace")[-9000:]
+        return _read_all(self._said.fileno())[-9000:]
 
     def stop(self) -> None:
         """End it with all that it started."""
@@ -176,3 +181,4 @@ class Program:
                 self._process.wait(5 if number == signal.SIGTERM else 20)
                 if number == signal.SIGTERM:
                     continue
+        self._said.close()

@@ -111,6 +111,8 @@ def run_stage(name: str, folder: Path, *, quick: bool) -> Found:
         with suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)
         child.wait()
+        if child.stderr is not None:
+            child.stderr.close()
     found = look(name, folder)
     if found is None:
         tell(f"{name} failed: {why}")

@@ -47,6 +47,8 @@ from skerry.core.errors import ModelError
 from skerry.core.model import Model, ModelFormat
 from skerry.core.seams import LoadOptions
 
+POPEN = subprocess.Popen
+
 
 @pytest.fixture
 def small(tmp_path: Path) -> Served:
@@ -129,10 +131,8 @@ def test_a_stage_that_fails_is_a_row(
 
 
 def _replace_command(monkeypatch: pytest.MonkeyPatch, command: list[str]) -> None:
-    real = subprocess.Popen
-
     def start(_: list[str], **more: object) -> subprocess.Popen[str]:
-        return real(command, **more)  # type: ignore[call-overload,no-any-return]
+        return POPEN(command, **more)  # type: ignore[call-overload,no-any-return]
 
     monkeypatch.setattr(_serving_stage.subprocess, "Popen", start)
 

@@ -222,7 +222,9 @@ def _post(body: bytes, *more: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("size", [0, 1000, 65_000, 65_536, 300_000, 2_000_000])
-@pytest.mark.parametrize("cuts", [(), (10,), (70, 100, 70_000), (66_000, 66_001)])
+@pytest.mark.parametrize(
+    "cuts", [(), (10,), (70, 100, 70_000), (66_000, 66_001), (66_000, 1_999_000)]
+)
 def test_a_body_is_read_into_given_memory(size: int, cuts: tuple[int, ...]) -> None:
     """However it comes, one request after the other on one connection."""
     body = (bytes(range(256)) * (size // 256 + 1))[:size]

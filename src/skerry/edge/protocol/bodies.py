@@ -13,7 +13,7 @@ import numpy as np
 from skerry.core.errors import DataError
 from skerry.edge.protocol.service import InferenceService
 
-AT_ONCE_BYTES = 1 << 20
+AT_ONCE_BYTES = 4 << 20
 """For a body of at most so many bytes room is made before it comes."""
 
 Headers = Mapping[bytes, bytes]

@@ -69,9 +69,13 @@ from skerry.edge.protocol.service import (
     retry_after_s,
     status_of,
 )
-from skerry.edge.protocol.tensors import InferRequest, decode_request, encode_answer
+from skerry.edge.protocol.tensors import InferRequest, decode_request, write_answer
 
 log = logging.getLogger(__name__)
+
+AT_ONCE_BYTES = 128 << 10
+"""Tensors of at most so many bytes are sent with the JSON before them; of larger ones
+a copy would cost more than a call of the system."""
 
 LARGEST_COMMAND_BYTES = 64 << 10
 """Most bytes of the body of a request that asks for no inference."""
@@ -79,6 +83,7 @@ LARGEST_COMMAND_BYTES = 64 << 10
 Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
+_Written = tuple[bytes, list[memoryview]]
 
 _HEAD_LENGTH = b"inference-header-content-length"
 _TIMEOUT = b"skerry-timeout-ms"
@@ -117,8 +122,14 @@ def make_http(service: InferenceService) -> App:
 class _Reply:
     status: int = 200
     body: bytes = b""
+    tail: tuple[memoryview, ...] = ()
     content_type: bytes = b"application/json"
     headers: tuple[tuple[bytes, bytes], ...] = ()
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all that is sent."""
+        return len(self.body) + sum(piece.nbytes for piece in self.tail)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -266,11 +277,11 @@ class _Http:
                 regions=regions,
             )
 
-        def write(answer: Answer, request: InferRequest) -> tuple[bytes, int | None]:
+        def write(answer: Answer, request: InferRequest) -> _Written:
             head = name_release(answer.release, answer.blob)
             if request.id is not None:
                 head["id"] = request.id
-            return encode_answer(
+            return write_answer(
                 head,
                 answer.outputs,
                 request.outputs,
@@ -379,14 +390,15 @@ def _read_priority(headers: Headers) -> int:
     )
 
 
-def _tensors(body: bytes, head_length: int | None) -> _Reply:
-    if head_length is None:
-        return _Reply(body=body)
-    return _Reply(
-        body=body,
-        content_type=b"application/octet-stream",
-        headers=((_HEAD_LENGTH, b"%d" % head_length),),
-    )
+def _tensors(head: bytes, tail: list[memoryview]) -> _Reply:
+    if not tail:
+        return _Reply(body=head)
+    headers = ((_HEAD_LENGTH, b"%d" % len(head)),)
+    kind = b"application/octet-stream"
+    if sum(piece.nbytes for piece in tail) <= AT_ONCE_BYTES:
+        body = b"".join([head, *tail])
+        return _Reply(body=body, content_type=kind, headers=headers)
+    return _Reply(body=head, tail=tuple(tail), content_type=kind, headers=headers)
 
 
 CommandT = TypeVar("CommandT", _Size, _Command)
@@ -442,7 +454,7 @@ async def _packed(reply: _Reply, headers: Headers) -> _Reply:
         return reply
     return _Reply(
         status=reply.status,
-        body=await pack(reply.body, encoding),
+        body=await pack(b"".join([reply.body, *reply.tail]), encoding),
         content_type=reply.content_type,
         headers=(*reply.headers, (b"content-encoding", encoding)),
     )
@@ -455,13 +467,19 @@ async def _send(reply: _Reply, send: Send, *, with_body: bool) -> None:
             "status": reply.status,
             "headers": [
                 (b"content-type", reply.content_type),
-                (b"content-length", b"%d" % len(reply.body)),
+                (b"content-length", b"%d" % reply.size_bytes),
                 *reply.headers,
             ],
         }
     )
-    body = reply.body if with_body else b""
-    await send({"type": "http.response.body", "body": body})
+    if not with_body:
+        await send({"type": "http.response.body", "body": b""})
+        return
+    left = len(reply.tail)
+    for piece in (reply.body, *reply.tail):
+        body = {"type": "http.response.body", "body": piece, "more_body": left > 0}
+        await send(body)
+        left -= 1
 
 
 async def _live(receive: Receive, send: Send) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -126,6 +127,27 @@ def test_binary_in_gives_what_is_asked_for(tmp_path: Path) -> None:
         assert got.json["outputs"][0]["parameters"] == {"binary_data_size": 16}
         y = np.frombuffer(got.body[head_bytes:], np.float32)
         assert y.tolist() == [2, 4, 6, 8]
+
+    _serve(tmp_path, story)
+
+
+@pytest.mark.parametrize("encoding", ["", "gzip"])
+def test_a_large_answer_is_the_same_as_a_small_one(
+    tmp_path: Path, encoding: str
+) -> None:
+    """Its tensors are sent after the JSON, packed where that is asked for."""
+    x = np.arange(80_000, dtype=np.float32).reshape(-1, 4)
+
+    async def story(app: App, _: Engine) -> None:
+        body, headers = binary_body(x, binary_data_output=True)
+        if encoding:
+            headers["accept-encoding"] = encoding
+        got = await ask(app, "POST", INFER, body, headers)
+        assert int(got.headers["content-length"]) == len(got.body)
+        whole = gzip.decompress(got.body) if encoding else got.body
+        head_bytes = int(got.headers["inference-header-content-length"])
+        y = np.frombuffer(whole[head_bytes:], np.float32).reshape(x.shape)
+        np.testing.assert_array_equal(y, x * 2)
 
     _serve(tmp_path, story)
 

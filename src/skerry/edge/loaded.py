@@ -223,6 +223,11 @@ class Loaded:
             else:
                 answered.exception()  # it came too late to be told
             raise
+        finally:
+            # An error's traceback holds this frame, and the future holds the error:
+            # tensors, and memory shared with a dead worker, would wait for the cycle
+            # to be collected.
+            del answered, request
 
     def compare(
         self, inputs: Tensors, make: Make, *, is_counted: bool = False
@@ -443,6 +448,7 @@ class Loaded:
         elif not answered.done():  # its thread saw the deadline before its alarm did
             self._late += request.is_counted
             answered.set_exception(self._late_error())
+        del request.answered  # its error's traceback holds the request, too
 
     def _forget(self, request: Request) -> None:
         """Let go of what a request holds that has come to its end."""

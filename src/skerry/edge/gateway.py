@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ipaddress
 import logging
+import math
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
@@ -51,7 +52,7 @@ from skerry.edge.trust import DeviceTrust
 from skerry.edge.turns import usable_cpus
 from skerry.edge.update_steps import Trust
 from skerry.edge.watch import FieldWatch
-from skerry.edge.workers import IsolatedRuntimes, WorkerPool
+from skerry.edge.workers import IsolatedRuntimes, Limits, WorkerPool
 from skerry.evolve.update_state import UpdatePolicy
 from skerry.runtimes import get_runtime
 from skerry.runtimes.libraries import machine_abi
@@ -90,6 +91,9 @@ class GatewaySettings:
         isolation: Where models run: `process` gives each a process of its own, which
             may crash, hang or grow; `thread` runs all in the gateway's, which takes
             less memory.
+        memory_limit_mb: How much memory, in MB of a million bytes, the process of one
+            model may hold before it is stopped and started anew; None: half of this
+            machine's.
         providers: Execution providers of onnxruntime, in order of wish.
     """
 
@@ -107,6 +111,7 @@ class GatewaySettings:
     shared_memory: bool = False
     local: bool = False
     isolation: Literal["process", "thread"] = "process"
+    memory_limit_mb: float | None = None
     providers: tuple[str, ...] = ()
 
 
@@ -406,7 +411,9 @@ def _open_pool(
 ) -> contextlib.AbstractContextManager[WorkerPool | None]:
     if settings.isolation == "thread":
         return contextlib.nullcontext()
-    return contextlib.closing(WorkerPool())
+    limit_mb = settings.memory_limit_mb
+    limits = None if limit_mb is None else Limits(memory_bytes=round(limit_mb * 1e6))
+    return contextlib.closing(WorkerPool(limits=limits))
 
 
 def _check(settings: GatewaySettings) -> None:
@@ -419,6 +426,17 @@ def _check(settings: GatewaySettings) -> None:
     if settings.threads < 1:
         raise UsageError(
             f"{settings.threads} threads make no gateway", hint="Give at least 1."
+        )
+    limit_mb = settings.memory_limit_mb
+    if limit_mb is not None and not 0 < limit_mb < math.inf:
+        raise UsageError(
+            f"the memory limit is {limit_mb:g} MB, expected more than 0",
+            hint="A model's process without the model takes about 50 MB.",
+        )
+    if limit_mb is not None and settings.isolation == "thread":
+        raise UsageError(
+            "a memory limit is for the processes of models, and there are none",
+            hint="Leave out --isolation thread, or --memory-limit-mb.",
         )
 
 

@@ -51,8 +51,11 @@ COMPARED_WITHIN_S = 10.0
 class Interruptible(Protocol):
     """A session whose inference can be stopped."""
 
-    def interrupt(self) -> None:
-        """Stop what runs, from any thread; the `run` under way raises."""
+    def interrupt(self, thread: int | None = None) -> None:
+        """Stop what runs on a thread, or what began first; its `run` raises.
+
+        It may be called from any thread.
+        """
         ...
 
 
@@ -350,17 +353,16 @@ class Loaded:
         if running_s is None:
             return
         longest_s = max(HANG_LEAST_S, HANG_TIMES * self._line.typical_s)
-        if running_s < longest_s:
-            request.alarm = self._clock.call_later(
-                longest_s - running_s, partial(self._stop, request)
-            )
+        if running_s < longest_s or request.thread is None:
+            left_s = max(HANG_GRACE_S, longest_s - running_s)
+            request.alarm = self._clock.call_later(left_s, partial(self._stop, request))
             return
         self._turns.give_back(request)
         log.warning("inference.hangs", extra={"release": str(self.installed.id)})
         if self._interruptible is not None:
             self._interrupting += 1
             try:
-                self._interruptible.interrupt()
+                self._interruptible.interrupt(request.thread)
             except Exception:  # a runtime of a third party may raise anything
                 log.exception("inference.not_interrupted")
             finally:
@@ -391,6 +393,7 @@ class Loaded:
 
     def _run(self, request: Request) -> _Outcome:
         """Run a request, on a thread of the release; nobody may wait for it by now."""
+        request.thread = threading.get_ident()
         began_s = self._clock.wall_s()
         is_late = request.due_s is not None and began_s >= request.due_s
         if is_late or request.answered.done():

@@ -166,4 +166,4 @@ def test_slow_loads_hold_nobody_up(swaps: int, tmp_path: Path) -> None:
             await storm.switch(storm.shelf.good("slow"))
 
     play(storm, story)
-    assert storm.ledger.gap_worst_s < 2.0, storm.ledger.summary()
+    assert storm.ledger.gap_worst_s < 2.5, storm.ledger.summary()

@@ -19,7 +19,7 @@ ifneq ($(origin NAME),command line)
 NAME :=
 endif
 
-.PHONY: run test check bench clean apt FORCE
+.PHONY: run test check soak bench clean apt FORCE
 
 run: $(VENV)/.demo  ## show what Skerry does, on a real model
 	@$(VENV)/bin/skerry demo
@@ -40,6 +40,9 @@ check: $(VENV)/.dev  ## the quick gates: lint, format, types, direction of impor
 	@$(PYTHON) -m mypy
 	@echo "== import-linter"
 	@$(VENV)/bin/lint-imports --no-logo
+
+soak: $(VENV)/.dev  ## minutes of swaps, kills, hangs and overload, with several seeds
+	@$(PYTHON) -m pytest -m soak -s --no-cov --show-capture=no </dev/null
 
 bench: $(VENV)/.dev  ## every benchmark, or NAME=one of them, quickly
 	@$(PYTHON) -m benchmarks $(NAME)

@@ -84,7 +84,8 @@ class GatedSession(NullSession):
 class InterruptibleSession(GatedSession):
     """One whose runs can be interrupted, all that wait at the gate."""
 
-    def interrupt(self) -> None:
+    def interrupt(self, thread: int | None = None) -> None:
+        del thread
         with self._gate:
             self.interruptions += 1
             self._gate.notify_all()

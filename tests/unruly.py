@@ -3,7 +3,8 @@
 The model file is JSON: `load` names what goes wrong while it is loaded, `once` a file
 that is made the first time something does; with it there, nothing does. The first
 number of the input `x` names what goes wrong in an inference, by its place in `HARMS`.
-Where nothing does, `y` is twice `x`.
+Where nothing does, `y` is `x` times `gain`, or 2; `load_s` is how long loading takes,
+`sour` refuses all inputs that begin with less than it, `nan` answers NaN.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ from skerry.core.model import Model, ModelFormat, TensorSpec
 from skerry.core.seams import LoadOptions, Tensors
 from skerry.runtimes.null import NullRuntime, NullSession
 
-HARMS = ("", "crash", "hang", "freeze", "hog", "swell", "raise", "fail", "exit", "odd")
+HARMS = (
+    *("", "crash", "hang", "freeze", "hog", "swell", "raise", "fail", "exit", "odd"),
+    "nap",
+)
 
 
 class UnrulyRuntime(NullRuntime):
@@ -35,7 +39,9 @@ class UnrulyRuntime(NullRuntime):
     def load(self, model: Model, options: LoadOptions) -> NullSession:
         super().load(model, options)
         script = json.loads(model.path.read_bytes())
+        time.sleep(script.get("load_s", 0))
         harm(script.get("load", ""), script)
+        gain = np.float32("nan" if script.get("nan") else script.get("gain", 2))
 
         def answer(inputs: Tensors) -> dict[str, Any]:
             x = inputs["x"]
@@ -44,7 +50,9 @@ class UnrulyRuntime(NullRuntime):
             if kind == "odd":
                 return {"y": np.array(["a"])}
             harm(kind, script)
-            return {"y": x * 2}
+            if number < script.get("sour", -np.inf):
+                harm("fail", {})
+            return {"y": (x * gain).astype(x.dtype)}
 
         return NullSession(model, answer)
 
@@ -73,8 +81,8 @@ def harm(kind: str, script: dict[str, Any]) -> None:
         flag.touch()
     if kind == "crash":
         ctypes.string_at(0)
-    elif kind == "hang":
-        time.sleep(600)
+    elif kind in {"hang", "nap"}:
+        time.sleep(600 if kind == "hang" else 0.03)
     elif kind == "freeze":  # holds the interpreter's lock
         re.match(r"(a+)+$", "a" * 60 + "b")
     elif kind == "hog":

@@ -26,6 +26,8 @@ def _run(
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
     story: Callable[[Engine], Awaitable[None]],
+    *,
+    threads: int = 1,
 ) -> None:
     """Play a story with an engine of two names, each in a process of its own."""
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
@@ -33,7 +35,12 @@ def _run(
         places={"unruly": "tests.unruly:UnrulyRuntime"},
         limits=Limits(memory_bytes=400_000_000, load_s=60, run_s=60),
     )
-    engine = Engine(clock=SystemClock(), runtimes=IsolatedRuntimes(pool), cpus=2)
+    engine = Engine(
+        clock=SystemClock(),
+        runtimes=IsolatedRuntimes(pool),
+        cpus=2,
+        threads=threads,
+    )
 
     async def whole() -> None:
         for name in ("meter", "other"):
@@ -69,6 +76,34 @@ def test_a_hung_inference_costs_one_request(
         assert figures.requests == 2
 
     _run(tmp_path, monkeypatch, story)
+
+
+def test_of_two_that_hang_each_ends_at_its_deadline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one that began later is due first: it does not hang on in the next worker."""
+
+    async def story(engine: Engine) -> None:
+        def running() -> int:
+            return engine.figures("meter").running
+
+        asked = [
+            asyncio.create_task(
+                engine.infer("meter", x_for("hang"), deadline_s=deadline_s)
+            )
+            for deadline_s in (25, 0.5)
+        ]
+        with pytest.raises(LateError):
+            await asked[1]
+        assert not asked[0].done()
+        async with asyncio.timeout(15):
+            while running() > 1:  # noqa: ASYNC110 (no event tells it)
+                await asyncio.sleep(0.01)
+        answer = await engine.infer("meter", {"x": OK}, deadline_s=30)
+        np.testing.assert_array_equal(answer.outputs["y"], OK * 2)
+        asked[0].cancel()
+
+    _run(tmp_path, monkeypatch, story, threads=2)
 
 
 def test_a_hang_on_probation_is_rolled_back(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import math
 import signal
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from skerry.edge.engine import Engine
 from skerry.edge.protocol.http import make_http
 from skerry.edge.protocol.service import InferenceService
 from skerry.edge.turns import usable_cpus
-from skerry.edge.workers import IsolatedRuntimes, WorkerPool
+from skerry.edge.workers import IsolatedRuntimes, Limits, WorkerPool
 from skerry.runtimes import get_runtime
 from skerry.runtimes.preferred import preferring
 
@@ -69,6 +70,7 @@ def open_engine(
     clock: Clock,
     threads: int,
     isolation: Isolation,
+    limits: Limits | None = None,
     providers: tuple[str, ...] = (),
 ) -> Iterator[Engine]:
     """Make an engine of this machine's runtimes, and close it in the end.
@@ -77,12 +79,13 @@ def open_engine(
         clock: What measures time.
         threads: How many inferences of one release run at once.
         isolation: Where models run.
+        limits: What the process of a model may take, as `worker_limits` makes them.
         providers: Execution providers of onnxruntime, in order of wish.
 
     Raises:
         UsageError: There are fewer threads than one.
     """
-    pool = WorkerPool() if isolation == "process" else None
+    pool = WorkerPool(limits=limits) if isolation == "process" else None
     with contextlib.closing(pool) if pool else contextlib.nullcontext():
         engine = Engine(
             clock=clock,
@@ -94,6 +97,31 @@ def open_engine(
         )
         with contextlib.closing(engine):
             yield engine
+
+
+def worker_limits(memory_limit_mb: float | None, isolation: Isolation) -> Limits | None:
+    """What the process of a model may take.
+
+    Args:
+        memory_limit_mb: Most memory of one, in MB; None for the default.
+        isolation: Where models run.
+
+    Raises:
+        UsageError: That is no limit, or there are no such processes.
+    """
+    if memory_limit_mb is None:
+        return None
+    if not 0 < memory_limit_mb < math.inf:
+        raise UsageError(
+            f"the memory limit is {memory_limit_mb:g} MB, expected more than 0",
+            hint="A model's process without the model takes about 50 MB.",
+        )
+    if isolation == "thread":
+        raise UsageError(
+            "a memory limit is for the processes of models, and there are none",
+            hint="Leave out --isolation thread, or --memory-limit-mb.",
+        )
+    return Limits(memory_bytes=round(memory_limit_mb * 1e6))
 
 
 @contextlib.asynccontextmanager

@@ -45,6 +45,7 @@ from skerry.edge.faces import (
     open_engine,
     open_faces,
     stop_signals,
+    worker_limits,
 )
 from skerry.edge.protocol.regions import Regions
 from skerry.edge.protocol.repository import SlotRepository
@@ -90,6 +91,9 @@ class GatewaySettings:
         isolation: Where models run: `process` gives each a process of its own, which
             may crash, hang or grow; `thread` runs all in the gateway's, which takes
             less memory.
+        memory_limit_mb: How much memory, in MB of a million bytes, the process of one
+            model may hold before it is stopped and started anew; None: half of this
+            machine's.
         providers: Execution providers of onnxruntime, in order of wish.
     """
 
@@ -107,6 +111,7 @@ class GatewaySettings:
     shared_memory: bool = False
     local: bool = False
     isolation: Isolation = "process"
+    memory_limit_mb: float | None = None
     providers: tuple[str, ...] = ()
 
 
@@ -131,6 +136,7 @@ async def run_gateway(
         NewerSchemaError: A newer Skerry has run in this folder.
     """
     _check(settings)
+    limits = worker_limits(settings.memory_limit_mb, settings.isolation)
     make_folder(settings.folder)
     stop = asyncio.Event()
     lock = hold(settings.folder / "gateway.lock", who="gateway")
@@ -138,6 +144,7 @@ async def run_gateway(
         clock=SystemClock(),
         threads=settings.threads,
         isolation=settings.isolation,
+        limits=limits,
         providers=settings.providers,
     )
     with lock, stop_signals(stop), engine as opened:

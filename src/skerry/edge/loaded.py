@@ -51,8 +51,11 @@ COMPARED_WITHIN_S = 10.0
 class Interruptible(Protocol):
     """A session whose inference can be stopped."""
 
-    def interrupt(self) -> None:
-        """Stop what runs, from any thread; the `run` under way raises."""
+    def interrupt(self, thread: int | None = None) -> None:
+        """Stop what runs on a thread, or what began first; its `run` raises.
+
+        It may be called from any thread.
+        """
         ...
 
 
@@ -223,6 +226,11 @@ class Loaded:
             else:
                 answered.exception()  # it came too late to be told
             raise
+        finally:
+            # An error's traceback holds this frame, and the future holds the error:
+            # tensors, and memory shared with a dead worker, would wait for the cycle
+            # to be collected.
+            del answered, request
 
     def compare(
         self, inputs: Tensors, make: Make, *, is_counted: bool = False
@@ -345,17 +353,16 @@ class Loaded:
         if running_s is None:
             return
         longest_s = max(HANG_LEAST_S, HANG_TIMES * self._line.typical_s)
-        if running_s < longest_s:
-            request.alarm = self._clock.call_later(
-                longest_s - running_s, partial(self._stop, request)
-            )
+        if running_s < longest_s or request.thread is None:
+            left_s = max(HANG_GRACE_S, longest_s - running_s)
+            request.alarm = self._clock.call_later(left_s, partial(self._stop, request))
             return
         self._turns.give_back(request)
         log.warning("inference.hangs", extra={"release": str(self.installed.id)})
         if self._interruptible is not None:
             self._interrupting += 1
             try:
-                self._interruptible.interrupt()
+                self._interruptible.interrupt(request.thread)
             except Exception:  # a runtime of a third party may raise anything
                 log.exception("inference.not_interrupted")
             finally:
@@ -386,6 +393,7 @@ class Loaded:
 
     def _run(self, request: Request) -> _Outcome:
         """Run a request, on a thread of the release; nobody may wait for it by now."""
+        request.thread = threading.get_ident()
         began_s = self._clock.wall_s()
         is_late = request.due_s is not None and began_s >= request.due_s
         if is_late or request.answered.done():
@@ -443,6 +451,7 @@ class Loaded:
         elif not answered.done():  # its thread saw the deadline before its alarm did
             self._late += request.is_counted
             answered.set_exception(self._late_error())
+        del request.answered  # its error's traceback holds the request, too
 
     def _forget(self, request: Request) -> None:
         """Let go of what a request holds that has come to its end."""

@@ -68,6 +68,7 @@ class Request:
         "make",
         "priority",
         "state",
+        "thread",
     )
 
     def __init__(
@@ -94,6 +95,7 @@ class Request:
         self.key = (arrived_s - AGE_S * priority, next(_serials))
         self.state = State.WAITING
         self.began_s = arrived_s
+        self.thread: int | None = None
         self.charged_s = 0.0
         self.has_turn = False
         self.is_background = False

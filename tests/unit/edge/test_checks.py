@@ -17,7 +17,7 @@ from skerry.core.clock import FakeClock, SystemClock
 from skerry.core.errors import MissingExtraError, RefusedError, StateError
 from skerry.core.model import Model, ModelFormat, TensorSpec
 from skerry.core.release import NOTHING, Blob, Library, Reason
-from skerry.core.seams import LoadOptions, Runtime
+from skerry.core.seams import Array, LoadOptions, Runtime, Tensors
 from skerry.edge import checks
 from skerry.edge.checks import Prepared, prepare
 from skerry.edge.installed import Installed
@@ -140,6 +140,40 @@ def test_a_refusal_says_what_was_measured_and_allowed(tmp_path: Path) -> None:
 def test_windows_are_long_enough_for_a_quota_to_show() -> None:
     """A window is longer than the 0.1 s in which a CPU quota is given out."""
     assert checks.WINDOW_S >= 0.15
+
+
+class _Woken(ScriptedSession):
+    """One that takes a while to be woken, for one inference or for many."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__(model, {})
+        self.times: list[int] = []
+
+    def run(self, inputs: Tensors) -> dict[str, Array]:
+        time.sleep(0.005)
+        return super().run(inputs)
+
+    def repeat(self, inputs: Tensors, *, times: int) -> None:
+        self.run(inputs)
+        self.times.append(times)
+
+
+def test_waking_a_process_is_not_in_its_latency(tmp_path: Path) -> None:
+    """What can be asked for many inferences at once is, more and more of them."""
+
+    class Waking(ScriptedRuntime):
+        def load(self, model: Model, options: LoadOptions) -> NullSession:
+            super().load(model, options)
+            return woken.setdefault("session", _Woken(model))
+
+    woken: dict[str, _Woken] = {}
+    installed = install(tmp_path, budget=Budget(latency_ms=4.9))
+    found = _prepare(installed, Waking()).findings
+    assert found.latency_ms is not None
+    assert found.latency_ms < 4.9
+    times = woken["session"].times
+    assert times[:4] == [1, 1, 2, 4]
+    assert max(times) <= checks.MOST_REPEATS
 
 
 def test_a_clock_that_stands_still_ends_a_window(tmp_path: Path) -> None:

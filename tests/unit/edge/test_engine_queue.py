@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import weakref
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -414,5 +415,27 @@ def test_cancelled_just_as_the_failure_comes(tmp_path: Path) -> None:
         session.let()
         with pytest.raises(asyncio.CancelledError):
             await asked
+
+    _run(tmp_path, story)
+
+
+def test_a_failure_lets_go_of_its_tensors(tmp_path: Path) -> None:
+    """At once, not when the garbage collector comes round: they may be large."""
+
+    async def story(bench: Bench) -> None:
+        session = bench.switch()
+        session.fault = RuntimeFailure("it stumbled", hint="Wait.")
+        x = np.ones((1, 4), np.float32)
+        held = weakref.ref(x)
+        gc.disable()
+        try:
+            with pytest.raises(RuntimeFailure):
+                await bench.engine.infer("meter", {"x": x})
+            del x
+            session.fault = None
+            session.begun.clear()
+            await until(lambda: held() is None)
+        finally:
+            gc.enable()
 
     _run(tmp_path, story)

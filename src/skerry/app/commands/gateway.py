@@ -39,6 +39,7 @@ def run(
     shared_memory: bool = False,
     local: bool = False,
     isolation: Literal["process", "thread"] = "process",
+    memory_limit_mb: float | None = None,
     provider: tuple[str, ...] = (),
     log: LogFormat = LogFormat.TEXT,
     output: Annotated[Output, Parameter(parse=False)],
@@ -65,6 +66,9 @@ def run(
             the folder.
         isolation: Where models run: each in a process of its own, which may crash or
             hang, or as threads of the gateway's, which takes less memory.
+        memory_limit_mb: How many MB the process of one model may hold; one that holds
+            more is stopped, and another takes its place. Half of this machine's memory
+            by default.
         provider: An execution provider of onnxruntime, such as cuda; repeat it for
             several, in order of wish.
         log: How its events are logged on standard error.
@@ -89,6 +93,7 @@ def run(
         shared_memory=shared_memory,
         local=local,
         isolation=isolation,
+        memory_limit_mb=memory_limit_mb,
         providers=provider,
     )
     source = None

@@ -23,6 +23,7 @@ from skerry.edge.workers.frames import (
     size_bytes,
     views,
     write_frame,
+    write_size,
 )
 from skerry.edge.workers.messages import Loaded
 from skerry.edge.workers.segments import Segment
@@ -86,8 +87,8 @@ class Channel:
         self._inputs.close()
         self._outputs.close()
 
-    def run(self, inputs: Tensors) -> dict[str, Array]:
-        """Run one inference on inputs that fit the loaded.
+    def run(self, inputs: Tensors, *, times: int = 1) -> dict[str, Array]:
+        """Run one inference on inputs that fit the loaded, or the same many times.
 
         Raises:
             WorkerLostError: The worker is gone, or answers nonsense.
@@ -100,6 +101,8 @@ class Channel:
             self._lay_out(shapes)
         for view, array in zip(self._into, arrays, strict=True):
             view[...] = array
+        if times > 1:
+            self._send(write_size(Kind.REPEAT, times))
         reply = self._ask(self._frame)
         if reply != self._reply:
             self._learn(reply)

@@ -55,6 +55,8 @@ class Kind(IntEnum):
     """The next message brings a larger segment for inputs."""
     OUTPUTS = 4
     """The next message brings a larger segment for outputs."""
+    REPEAT = 5
+    """The next inference is run so many times, a uint64; its last outputs count."""
     DONE = 11
     """The outputs lie ready."""
     LARGER = 12

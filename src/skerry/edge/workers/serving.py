@@ -17,6 +17,7 @@ from skerry.edge.workers.frames import (
     Kind,
     Layout,
     read_frame,
+    read_size,
     size_bytes,
     views,
     write_frame,
@@ -52,6 +53,7 @@ class Serving:
         self._inputs = inputs
         self._outputs = outputs
         self._title = title
+        self._times = 1
         self._names = [spec.name for spec in session.outputs]
         self._frame = self._reply = b""
         self._arrays: dict[str, Array] = {}
@@ -76,6 +78,9 @@ class Serving:
             self._layouts, self._into = [], []
             self._outputs = self._renew(self._outputs)
             return b""
+        if frame[0] == Kind.REPEAT:
+            self._times = read_size(frame)
+            return b""
         return self._guard(
             self._fetch if frame[0] == Kind.FETCH else self._infer, frame
         )
@@ -91,8 +96,11 @@ class Serving:
             return bytes((Kind.FAILED,)) + messages.write_message(failed)
 
     def _infer(self, frame: bytes) -> bytes:
+        times, self._times = self._times, 1
         if frame != self._frame:
             self._read(frame)
+        for _ in range(times - 1):
+            self._session.run(self._arrays)
         outputs = self._session.run(self._arrays)
         self._results = [self._output(outputs, name) for name in self._names]
         return self._lay_out()

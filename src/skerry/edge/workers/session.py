@@ -94,7 +94,6 @@ class WorkerSession:
         self._loading = threading.Lock()
         self._lock = threading.Lock()
         self._runs: dict[int, _Run] = {}
-        self._numbers = itertools.count()
         self._restarts = 0
         self._is_closed = False
         self._worker: Worker | None = None
@@ -132,23 +131,43 @@ class WorkerSession:
             RuntimeFailure: The runtime failed, the inference was interrupted, or the
                 session is closed.
         """
+        return self._run_times(inputs, 1)
+
+    def repeat(self, inputs: Tensors, *, times: int) -> None:
+        """Run the same inference so many times in the worker, which is woken once.
+
+        So its own time is measured: not that of waking a process, which depends on
+        what else the machine has to do.
+
+        Raises:
+            SkerryError: As `run`.
+        """
+        self._run_times(inputs, times)
+
+    def _run_times(self, inputs: Tensors, times: int) -> dict[str, Array]:
         check_inputs(inputs, self._loaded.inputs)
         run = _Run()
-        number = next(self._numbers)
-        self._runs[number] = run
+        thread = threading.get_ident()
+        self._runs[thread] = run
         try:
-            return self._run(run, inputs)
+            return self._run(run, inputs, times)
         finally:
-            del self._runs[number]
+            del self._runs[thread]
 
-    def interrupt(self) -> None:
-        """Stop the inference that runs, of several the one that began first.
+    def interrupt(self, thread: int | None = None) -> None:
+        """Stop the inference that runs on a thread, or that which began first.
 
         Its worker is killed, and `run` raises `RuntimeFailure` where it waits; others
         that ran in the same worker are run again. Without one, nothing happens.
+
+        Args:
+            thread: The identity of the thread that called `run`.
         """
         with self._lock:
-            run = next(iter(self._runs.copy().values()), None)
+            runs = self._runs.copy()
+            if thread is None:
+                thread = next(iter(runs), -1)
+            run = runs.get(thread)
             if run is None:
                 return
             run.is_interrupted = True
@@ -174,7 +193,7 @@ class WorkerSession:
         if worker is not None:
             worker.close()
 
-    def _run(self, run: _Run, inputs: Tensors) -> dict[str, Array]:
+    def _run(self, run: _Run, inputs: Tensors, times: int) -> dict[str, Array]:
         for attempt in itertools.count(1):
             worker = self._ready()
             with self._lock:
@@ -182,7 +201,7 @@ class WorkerSession:
             if run.is_interrupted:
                 raise self._interrupted()
             try:
-                outputs = worker.run(inputs)
+                outputs = worker.run(inputs, times=times)
             except WorkerLostError as error:
                 self._lose(worker)
                 if run.is_interrupted:

@@ -114,8 +114,8 @@ class Worker:
         self._loaded = answer
         return answer
 
-    def run(self, inputs: Tensors) -> dict[str, Array]:
-        """Run one inference on inputs that fit the signature.
+    def run(self, inputs: Tensors, *, times: int = 1) -> dict[str, Array]:
+        """Run one inference on inputs that fit the signature, or it so many times.
 
         Raises:
             WorkerLostError: The process died, or was killed.
@@ -127,7 +127,7 @@ class Worker:
         if channel is None:
             channel = self._open()
         try:
-            outputs = channel.run(inputs)
+            outputs = channel.run(inputs, times=times)
         except WorkerLostError as error:
             channel.close()
             self.kill(error.what)  # dead, or not to be believed any more

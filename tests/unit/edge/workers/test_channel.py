@@ -218,3 +218,17 @@ def test_a_failure_may_be_of_any_kind() -> None:
     ):
         channel.run(ONE)
     assert type(caught.value) is RuntimeFailure
+
+
+def test_an_inference_may_be_repeated() -> None:
+    """So many times for one question; the next is run once again."""
+    seen: list[float] = []
+
+    def answer(inputs: Tensors) -> dict[str, Array]:
+        seen.append(float(inputs["x"][0, 0]))
+        return double(inputs)
+
+    with channel_to(answer) as channel:
+        assert channel.run(ONE, times=5)["y"].tolist() == [[2] * 4]
+        channel.run({"x": ONE["x"] * 3})
+    assert seen == [1] * 5 + [3]

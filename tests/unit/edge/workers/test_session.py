@@ -32,6 +32,7 @@ class FakeWorker:
         self.has_ended = False
         self.on_end = on_end
         self.is_closed = False
+        self.runs = 0
         self.loading: Act = _nothing
         self.running: Act = _nothing
         self.loaded = LOADED
@@ -40,8 +41,9 @@ class FakeWorker:
         self.loading(self)
         return self.loaded
 
-    def run(self, inputs: Tensors) -> dict[str, Array]:
+    def run(self, inputs: Tensors, *, times: int = 1) -> dict[str, Array]:
         self.running(self)
+        self.runs += times
         return {"y": inputs["x"]}
 
     def kill(self, why: str) -> None:
@@ -210,6 +212,39 @@ def test_an_interrupted_inference_is_not_tried_again() -> None:
     assert waiting[0].run(ONE)["y"].sum() == 4
 
 
+def test_the_one_that_hangs_is_interrupted() -> None:
+    """Of two that run at once, by its thread; the other one is run again."""
+    both, dying = threading.Barrier(2), threading.Event()
+
+    def hang(_: FakeWorker) -> None:
+        both.wait(60)
+        assert dying.wait(60)
+        die(_)
+
+    session = Nursery({"running": hang}).session()
+    ended: dict[str, object] = {}
+
+    def run(name: str) -> None:
+        try:
+            ended[name] = session.run(ONE)["y"].sum()
+        except RuntimeFailure as error:
+            ended[name] = error.what
+
+    threads = [threading.Thread(target=run, args=(name,)) for name in ("old", "hung")]
+    threads[0].start()
+    while not session._runs:
+        pass
+    threads[1].start()
+    while both.n_waiting or len(session._runs) < 2:
+        pass
+    session.interrupt(threads[1].ident)
+    dying.set()
+    for thread in threads:
+        thread.join()
+    assert ended == {"old": 4, "hung": "the inference of m.onnx was interrupted"}
+    settle()
+
+
 def test_a_late_worker_is_not_asked_again() -> None:
     """Its limit is no reason for a second try."""
 
@@ -260,3 +295,13 @@ def test_a_worker_sees_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     assert seen["CUDA_VISIBLE_DEVICES"] == "1"
     assert seen["OPENBLAS_NUM_THREADS"] == "1"
     assert "PATH" in seen
+
+
+def test_an_inference_may_be_repeated() -> None:
+    """By the worker, and by the next one where it dies of it."""
+    nursery = Nursery({"running": die})
+    session = nursery.session()
+    session.repeat(ONE, times=5)
+    assert [worker.runs for worker in nursery.made] == [0, 5]
+    session.close()
+    settle()

@@ -1,0 +1,1 @@
+"""A storm over a serving engine: what is served, who asks, what breaks, who judges."""

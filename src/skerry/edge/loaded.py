@@ -7,6 +7,7 @@ import logging
 import statistics
 import threading
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
@@ -24,7 +25,7 @@ from skerry.core.errors import (
 from skerry.core.release import ReleaseId
 from skerry.core.seams import Array, Session, Tensors
 from skerry.edge.installed import Installed
-from skerry.edge.queueing import BACKGROUND, Line, Make, Request
+from skerry.edge.queueing import BACKGROUND, Line, Make, Request, Started
 from skerry.edge.turns import HANG_TIMES, Turns
 from skerry.evolve.probation import Figures, PairFigures
 
@@ -43,6 +44,9 @@ is usual: a client that asks for an answer in no time kills nothing."""
 MOST_COMPARED = 8
 """Most requests of others that wait for a release to run them too."""
 
+LOOP_S = 1.0
+"""The event loop waits so long for an inference without a deadline; then a thread."""
+
 COMPARED_WITHIN_S = 10.0
 """Until when the release may run them; then it hangs, or never got round to it."""
 
@@ -55,6 +59,24 @@ class Interruptible(Protocol):
         """Stop what runs on a thread, or what began first; its `run` raises.
 
         It may be called from any thread.
+        """
+        ...
+
+
+@runtime_checkable
+class Startable(Protocol):
+    """A session whose inferences an event loop can wait for, which wakes no thread."""
+
+    def start(self, inputs: Tensors, done: Callable[[bool], None]) -> Started | None:
+        """Start an inference, on the event loop, without waiting for anything.
+
+        Args:
+            inputs: One array an input; they stay as they are until it is finished.
+            done: Called on the event loop, once: whether the outputs can be had
+                without waiting. If not, a thread is to `finish` it.
+
+        Returns:
+            What was started, or None: this one is for a thread.
         """
         ...
 
@@ -141,6 +163,11 @@ class Loaded:
     interrupt, holds up no other release: not even the one it is rolled back to. All
     methods belong to the thread of the event loop.
 
+    A request whose session is `Startable` is driven by the event loop itself: to wake a
+    thread, which wakes a process, and back, can cost more than the inference. It goes
+    on on a thread, where it stands, as soon as anything is out of the ordinary: there
+    is no good reply, its deadline passes, its caller or the release goes.
+
     Args:
         installed: The release.
         session: Its model, loaded; it is closed with the release.
@@ -170,11 +197,14 @@ class Loaded:
         self._interruptible = session if isinstance(session, Interruptible) else None
         self._clock = clock
         self._turns = turns
+        self._startable = session if isinstance(session, Startable) else None
+        self._driven: dict[Request, None] = {}  # by the event loop
         self._line: Line = turns.join(
             installed.id.name,
             threads=threads,
             max_waiting=max_waiting,
             typical_s=typical_s,
+            begin=self._begin if self._startable else None,
         )
         self._closing = threading.Lock()
         self._requests = self._failed = self._late = self._not_finite = 0
@@ -222,7 +252,8 @@ class Loaded:
             return await answered
         except asyncio.CancelledError:
             if answered.cancelled():
-                self._withdraw(request)
+                if not self._withdraw(request):
+                    self._hand_over(request)  # the loop may end with its last caller
             else:
                 answered.exception()  # it came too late to be told
             raise
@@ -295,6 +326,8 @@ class Loaded:
     def retire(self) -> None:
         """Close the session as soon as the requests in flight have been answered."""
         self._turns.retire(self._line)
+        for request in list(self._driven):
+            self._hand_over(request)  # it is closed whatever becomes of the loop
 
     def _put(self, request: Request) -> None:
         turned_away = self._turns.put(self._line, request)
@@ -337,6 +370,7 @@ class Loaded:
             self._late += request.is_counted
             request.answered.set_exception(self._late_error())
         if not was_waiting:
+            self._hand_over(request)  # which can be interrupted there
             request.alarm = self._clock.call_later(
                 HANG_GRACE_S, partial(self._stop, request)
             )
@@ -368,14 +402,62 @@ class Loaded:
             finally:
                 self._interrupting += 1
 
+    def _begin(self, request: Request) -> None:
+        """Its turn has come; called on any thread."""
+        if request.is_beside or self._line.is_retired:
+            self._line.jobs.put(request)
+            return
+        self._driven[request] = None
+        loop = request.answered.get_loop()
+        if _is_running(loop):
+            self._start(request)
+            return
+        try:
+            loop.call_soon_threadsafe(self._start, request)
+        except RuntimeError:  # the loop was closed: nobody asks any more
+            self._hand_over(request)
+
+    def _start(self, request: Request) -> None:
+        if request not in self._driven or self._startable is None:
+            return
+        is_late = request.due_s is not None and request.began_s >= request.due_s
+        if not is_late and not request.answered.done():
+            request.interruptions = self._interrupting
+            try:
+                request.started = self._startable.start(
+                    request.inputs, partial(self._end, request)
+                )
+            except Exception:  # a runtime of a third party may raise anything
+                log.exception("inference.not_started")
+        if request.started is None:
+            self._hand_over(request)
+        elif request.alarm is None:
+            request.alarm = self._clock.call_later(
+                LOOP_S, partial(self._hand_over, request)
+            )
+
+    def _end(self, request: Request, is_ready: bool) -> None:  # noqa: FBT001
+        if not is_ready:
+            self._hand_over(request)
+            return
+        del self._driven[request]
+        outcome = self._run(request)
+        self._give_back_turn(request, outcome)  # the next begins before this is told
+        self._finish(request, outcome)
+
+    def _hand_over(self, request: Request) -> None:
+        """Have a thread go on with a request that the event loop drives."""
+        if request in self._driven:
+            del self._driven[request]
+            if request.started is not None:
+                request.started.leave()
+            self._line.jobs.put(request)
+
     def _work(self) -> None:
         jobs = self._line.jobs
         while (request := jobs.get()) is not None:
             outcome = self._run(request)
-            took_ms = outcome.latency_ms
-            self._turns.end(
-                self._line, request, took_s=None if took_ms is None else took_ms / 1000
-            )
+            self._give_back_turn(request, outcome)
             try:
                 request.answered.get_loop().call_soon_threadsafe(
                     self._finish, request, outcome
@@ -391,13 +473,21 @@ class Loaded:
                 log.exception("release.not_closed")
             log.info("release.closed", extra={"release": str(self.installed.id)})
 
+    def _give_back_turn(self, request: Request, outcome: _Outcome) -> None:
+        took_ms = outcome.latency_ms
+        took_s = None if took_ms is None else took_ms / 1000
+        self._turns.end(self._line, request, took_s=took_s)
+
     def _run(self, request: Request) -> _Outcome:
-        """Run a request, on a thread of the release; nobody may wait for it by now."""
+        """Run a request, or finish it; nobody may wait for it by now."""
         request.thread = threading.get_ident()
-        began_s = self._clock.wall_s()
-        is_late = request.due_s is not None and began_s >= request.due_s
-        if is_late or request.answered.done():
-            return _Outcome()
+        began_s = request.began_s
+        if request.started is None:
+            began_s = self._clock.wall_s()
+            is_late = request.due_s is not None and began_s >= request.due_s
+            if is_late or request.answered.done():
+                return _Outcome()
+            request.interruptions = self._interrupting
         try:
             outputs = self._run_twice(request)
             latency_ms = (self._clock.wall_s() - began_s) * 1000
@@ -416,9 +506,10 @@ class Loaded:
 
     def _run_twice(self, request: Request) -> dict[str, Array]:
         """Run it; once more where another's interruption may have hit it."""
-        before = self._interrupting
+        before = request.interruptions
+        started, request.started = request.started, None
         try:
-            return self._session.run(request.inputs)
+            return started.finish() if started else self._session.run(request.inputs)
         except RuntimeFailure:
             is_calm = before == self._interrupting and before % 2 == 0
             if is_calm or request.answered.done():
@@ -459,6 +550,14 @@ class Loaded:
             request.alarm.cancel()
             request.alarm = None
         self._compared -= request.is_beside
+
+
+def _is_running(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether this is the thread of an event loop."""
+    try:
+        return asyncio.get_running_loop() is loop
+    except RuntimeError:
+        return False
 
 
 def _are_finite(tensors: Tensors) -> bool:

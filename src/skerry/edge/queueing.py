@@ -8,7 +8,7 @@ import itertools
 import queue
 from collections.abc import Callable
 from enum import Enum
-from typing import Any
+from typing import Any, Protocol
 
 from skerry.core.clock import Alarm
 from skerry.core.seams import Array, Tensors
@@ -29,6 +29,21 @@ _serials = itertools.count()
 
 Make = Callable[[dict[str, Array], float], Any]
 """Makes an answer of the outputs and of the elapsed time in milliseconds."""
+
+
+class Started(Protocol):
+    """An inference under way, which an event loop waits for."""
+
+    def finish(self) -> dict[str, Array]:
+        """Its outputs, on any thread; it waits for them where they are not there yet.
+
+        It is called once, whatever becomes of the request; it raises what `run` does.
+        """
+        ...
+
+    def leave(self) -> None:
+        """The event loop waits no more: a thread will, in `finish`."""
+        ...
 
 
 class State(Enum):
@@ -61,12 +76,14 @@ class Request:
         "due_s",
         "has_turn",
         "inputs",
+        "interruptions",
         "is_background",
         "is_beside",
         "is_counted",
         "key",
         "make",
         "priority",
+        "started",
         "state",
         "thread",
     )
@@ -96,6 +113,8 @@ class Request:
         self.state = State.WAITING
         self.began_s = arrived_s
         self.thread: int | None = None
+        self.started: Started | None = None
+        self.interruptions = 0
         self.charged_s = 0.0
         self.has_turn = False
         self.is_background = False
@@ -121,8 +140,10 @@ class Line:
         threads: How many of them run at once.
         max_waiting: How many more may wait.
         typical_s: How long an inference took so far.
+        begin: What begins a request whose turn has come; None: the threads do.
 
     Attributes:
+        begin: The same.
         jobs: What its threads are to run; None ends one.
         idle: Threads without a request.
         pending: Requests that wait or run.
@@ -130,13 +151,20 @@ class Line:
     """
 
     def __init__(
-        self, share: Share, *, threads: int, max_waiting: int, typical_s: float
+        self,
+        share: Share,
+        *,
+        threads: int,
+        max_waiting: int,
+        typical_s: float,
+        begin: Callable[[Request], None] | None = None,
     ) -> None:
         self.share = share
         self.threads = threads
         self.max_waiting = max_waiting
         self.typical_s = typical_s
         self.jobs: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
+        self.begin: Callable[[Request], None] = begin or self.jobs.put
         self.idle = threads
         self.waiting = 0
         self.pending = 0

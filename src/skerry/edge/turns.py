@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from skerry.core.clock import Clock
 from skerry.core.errors import UsageError
@@ -82,15 +82,29 @@ class Turns:
         self._watched_by: asyncio.AbstractEventLoop | None = None
 
     def join(
-        self, name: str, *, threads: int, max_waiting: int, typical_s: float = 0.0
+        self,
+        name: str,
+        *,
+        threads: int,
+        max_waiting: int,
+        typical_s: float = 0.0,
+        begin: Callable[[Request], None] | None = None,
     ) -> Line:
-        """Open a line for a release of a name."""
+        """Open a line for a release of a name.
+
+        Its requests are begun by `begin`, on the thread that made room for them, or
+        else by whoever takes them from `Line.jobs`.
+        """
         with self._lock:
             share = self._shares.get(name)
             if share is None:
                 share = self._shares[name] = Share(self._weights.get(name, 1.0))
             return Line(
-                share, threads=threads, max_waiting=max_waiting, typical_s=typical_s
+                share,
+                threads=threads,
+                max_waiting=max_waiting,
+                typical_s=typical_s,
+                begin=begin,
             )
 
     def put(self, line: Line, request: Request) -> Request | None:
@@ -117,7 +131,8 @@ class Turns:
             line.pending += 1
             line.push(request)
             self._lines[line] = None
-            self._give_out()
+            begun = self._give_out()
+        _begin(begun)
         return turned_away
 
     def watch(self) -> None:
@@ -138,7 +153,8 @@ class Turns:
                 longest_s = max(LONGEST_TURN_S, HANG_TIMES * request.charged_s)
                 if now_s - request.began_s >= longest_s:
                     self._free_turn(request)
-            self._give_out()
+            begun = self._give_out()
+        _begin(begun)
         self.watch()
 
     def withdraw(self, line: Line, request: Request) -> bool:
@@ -153,15 +169,15 @@ class Turns:
     def give_back(self, request: Request) -> None:
         """Take its turn from an inference that hangs; its thread stays its own."""
         with self._lock:
-            if self._free_turn(request):
-                self._give_out()
+            begun = self._give_out() if self._free_turn(request) else []
+        _begin(begun)
 
     def end(self, line: Line, request: Request, *, took_s: float | None) -> None:
-        """A thread of the line has run a request, and takes the next.
+        """A request of the line has been run; the next one's turn has come.
 
         Args:
-            line: Whose thread it is.
-            request: What it ran.
+            line: Whose request it is.
+            request: What was run.
             took_s: How long the inference took; None where it was not run, or broke.
         """
         with self._lock:
@@ -175,8 +191,9 @@ class Turns:
             line.pending -= 1
             line.idle += 1
             self._free_turn(request)
-            self._give_out()
+            begun = self._give_out()
             self._close_if_idle(line)
+        _begin(begun)
 
     def retire(self, line: Line) -> None:
         """End the line's threads as soon as its last request has ended."""
@@ -217,13 +234,14 @@ class Turns:
         self._background_left += request.is_background
         return True
 
-    def _give_out(self) -> None:
-        """Give every free turn to who is next."""
+    def _give_out(self) -> list[tuple[Line, Request]]:
+        """Give every free turn to who is next: `_begin` them without the lock."""
+        begun: list[tuple[Line, Request]] = []
         while self._free and self._lines:
             now_s = self._clock.wall_s()
             line = self._choose(now_s)
             if line is None:
-                return
+                break
             request = line.pop()
             if not line.waiting:
                 del self._lines[line]
@@ -239,7 +257,8 @@ class Turns:
             self._free -= 1
             self._background_left -= request.is_background
             line.idle -= 1
-            line.jobs.put(request)
+            begun.append((line, request))
+        return begun
 
     def _choose(self, now_s: float) -> Line | None:
         """The line whose first request is next, of those with an idle thread."""
@@ -256,3 +275,9 @@ class Turns:
             if best_rank is None or rank < best_rank:
                 best, best_rank = line, rank
         return best
+
+
+def _begin(begun: list[tuple[Line, Request]]) -> None:
+    """Tell of turns that were given out; whoever is told may ask for others."""
+    for line, request in begun:
+        line.begin(request)

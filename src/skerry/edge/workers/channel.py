@@ -31,6 +31,10 @@ from skerry.edge.workers.segments import Segment
 LARGEST_BYTES = 1 << 30
 """The largest sum of inputs, and of outputs, of one inference."""
 
+AT_ONCE_BYTES = 4 << 20
+"""The largest inputs, or outputs, that are copied on an event loop."""
+
+_DONE = bytes((Kind.DONE,))
 _FREE_BYTES = 65_536
 """The first room for tensors whose size the signature leaves open."""
 
@@ -48,6 +52,7 @@ class Channel:
 
     Attributes:
         theirs: The worker's end, to be sent to it and then closed.
+        told: Which event loop's replies are told of what comes on it.
 
     Raises:
         OSError: There is no memory, or no descriptor, left.
@@ -74,10 +79,16 @@ class Channel:
         self._frame = self._reply = b""
         self._into: list[Array] = []
         self._from: list[Array] = []
+        self._heard: bytes | None = None
+        self.told: object = None
 
     def descriptors(self) -> list[int]:
         """What the worker needs: its socket, the inputs, the outputs."""
         return [self.theirs.fileno(), self._inputs.fd, self._outputs.fd]
+
+    def fileno(self) -> int:
+        """What becomes readable when a reply comes, or the worker goes."""
+        return self._socket.fileno()
 
     def close(self) -> None:
         """Give everything back; in the thread that uses it, or when none does."""
@@ -95,6 +106,16 @@ class Channel:
             LateError: It did not answer within the limit.
             DataError, RuntimeFailure: As the worker's session said.
         """
+        self.start(inputs, times=times)
+        return self.finish()
+
+    def start(self, inputs: Tensors, *, times: int = 1) -> None:
+        """Copy inputs and have them run, without waiting for the worker.
+
+        Raises:
+            WorkerLostError: The worker is gone.
+            DataError, RuntimeFailure: There is no room for them.
+        """
         arrays = [inputs[spec.name] for spec in self._loaded.inputs]
         shapes = [array.shape for array in arrays]
         if shapes != self._shapes or not self._frame:
@@ -103,7 +124,40 @@ class Channel:
             view[...] = array
         if times > 1:
             self._send(write_size(Kind.REPEAT, times))
-        reply = self._ask(self._frame)
+        self._send(self._frame)
+
+    def hear(self) -> bool | None:
+        """Look whether what was started has been answered.
+
+        Returns:
+            Whether `finish` takes neither waiting nor long; None: no answer yet.
+        """
+        try:
+            self._heard = self._socket.recv(LARGEST_FRAME_BYTES, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return None
+        except OSError:
+            self._heard = b""
+        if self._heard != self._reply:
+            if self._heard[:1] != _DONE:
+                return False
+            try:
+                self._learn(self._heard)
+            except WorkerLostError:
+                return False
+        return sum(view.nbytes for view in self._from) <= AT_ONCE_BYTES
+
+    def finish(self) -> dict[str, Array]:
+        """Wait for the outputs of what was started, and copy them.
+
+        Raises:
+            SkerryError: As `run`.
+        """
+        reply, self._heard = self._heard, None
+        if reply is None:
+            reply = self._receive()
+        elif not reply:
+            _lose("died")
         if reply != self._reply:
             self._learn(reply)
         outputs = [view.copy() for view in self._from]
@@ -144,7 +198,8 @@ class Channel:
             _lose("asked for room that it has")
         self._reply, self._from = b"", []
         self._outputs = self._renew(self._outputs, Kind.OUTPUTS, needed_bytes)
-        return self._ask(bytes((Kind.FETCH,)))
+        self._send(bytes((Kind.FETCH,)))
+        return self._receive()
 
     def _renew(self, old: Segment, kind: Kind, needed_bytes: int) -> Segment:
         if needed_bytes > LARGEST_BYTES:
@@ -174,8 +229,7 @@ class Channel:
         old.close()
         return new
 
-    def _ask(self, frame: bytes) -> bytes:
-        self._send(frame)
+    def _receive(self) -> bytes:
         try:
             reply = self._socket.recv(LARGEST_FRAME_BYTES)
         except BlockingIOError:

@@ -7,9 +7,11 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from skerry.core.clock import Clock
 from skerry.core.errors import (
+    DataError,
     LateError,
     RuntimeFailure,
     SkerryError,
@@ -17,8 +19,10 @@ from skerry.core.errors import (
 )
 from skerry.core.model import Model, TensorSpec
 from skerry.core.seams import Array, LoadOptions, Tensors
+from skerry.edge.workers.channel import AT_ONCE_BYTES, Channel
 from skerry.edge.workers.crashes import CrashLoop
 from skerry.edge.workers.messages import Loaded
+from skerry.edge.workers.replies import StartedRun
 from skerry.edge.workers.worker import Worker
 from skerry.runtimes._checks import check_inputs, closed
 
@@ -49,14 +53,17 @@ class WorkerFigures:
     pid: int | None
 
 
+_Begun = tuple[Worker, Channel]
+
+
 class _Run:
     """One call of `run`, from its beginning to its end."""
 
     __slots__ = ("is_interrupted", "worker")
 
-    def __init__(self) -> None:
+    def __init__(self, worker: Worker | None) -> None:
         self.is_interrupted = False
-        self.worker: Worker | None = None
+        self.worker = worker
 
 
 class WorkerSession:
@@ -144,13 +151,45 @@ class WorkerSession:
         """
         self._run_times(inputs, times)
 
+    def start(self, inputs: Tensors, done: Callable[[bool], None]) -> StartedRun | None:
+        """Start an inference that the running event loop waits for.
+
+        Args:
+            inputs: One array an input.
+            done: Called once, on the event loop: whether `finish` is a matter of
+                copying the outputs. If not, a thread is to call it: it waits, and runs
+                them again if the worker died of them, and raises as `run` does.
+
+        Returns:
+            What is under way, to be finished in any case; None where there is no
+            worker to take it, or it would keep the event loop for long.
+        """
+        worker = self._worker
+        size_bytes = sum(array.nbytes for array in inputs.values())
+        if worker is None or size_bytes > AT_ONCE_BYTES:
+            return None
+        try:
+            check_inputs(inputs, self._loaded.inputs)
+        except DataError:
+            return None
+        channel = worker.start(inputs)
+        if channel is None:
+            return None
+        begun = worker, channel
+        return StartedRun(channel, partial(self._follow, inputs, begun=begun), done)
+
     def _run_times(self, inputs: Tensors, times: int) -> dict[str, Array]:
         check_inputs(inputs, self._loaded.inputs)
-        run = _Run()
+        return self._follow(inputs, times)
+
+    def _follow(
+        self, inputs: Tensors, times: int = 1, *, begun: _Begun | None = None
+    ) -> dict[str, Array]:
+        run = _Run(begun[0] if begun else None)
         thread = threading.get_ident()
         self._runs[thread] = run
         try:
-            return self._run(run, inputs, times)
+            return self._run(run, inputs, times, begun)
         finally:
             del self._runs[thread]
 
@@ -193,15 +232,21 @@ class WorkerSession:
         if worker is not None:
             worker.close()
 
-    def _run(self, run: _Run, inputs: Tensors, times: int) -> dict[str, Array]:
+    def _run(
+        self, run: _Run, inputs: Tensors, times: int, begun: _Begun | None
+    ) -> dict[str, Array]:
         for attempt in itertools.count(1):
-            worker = self._ready()
+            worker = begun[0] if begun else self._ready()
             with self._lock:
                 run.worker = worker
-            if run.is_interrupted:
+            if run.is_interrupted and not begun:
                 raise self._interrupted()
             try:
-                outputs = worker.run(inputs, times=times)
+                if begun:
+                    (_, channel), begun = begun, None
+                    outputs = worker.finish(channel)
+                else:
+                    outputs = worker.run(inputs, times=times)
             except WorkerLostError as error:
                 self._lose(worker)
                 if run.is_interrupted:

@@ -8,8 +8,8 @@ import re
 import signal
 import socket
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from skerry.core.errors import (
@@ -126,24 +126,42 @@ class Worker:
             channel = self._idle.pop() if self._idle else None
         if channel is None:
             channel = self._open()
+        with self._lend(channel):
+            return channel.run(inputs, times=times)
+
+    def start(self, inputs: Tensors) -> Channel | None:
+        """Start an inference without waiting for the process.
+
+        Returns:
+            What it was started on, for `finish`; None where no channel is open that
+            nobody uses, or it cannot be: then `run` tells why.
+        """
+        with self._lock:
+            channel = self._idle.pop() if self._idle else None
+        if channel is None:
+            return None
         try:
-            outputs = channel.run(inputs, times=times)
+            channel.start(inputs)
         except WorkerLostError as error:
             channel.close()
-            self.kill(error.what)  # dead, or not to be believed any more
-            raise
-        except LateError:
-            channel.close()
-            self.kill(f"it did not answer within {self._limits.run_s:g} s")
-            raise
+            self.kill(error.what)
+            return None
         except SkerryError:
             self._keep(channel)
-            raise
+            return None
         except BaseException:
             channel.close()
             raise
-        self._keep(channel)
-        return outputs
+        return channel
+
+    def finish(self, channel: Channel) -> dict[str, Array]:
+        """Wait for the outputs of what was started.
+
+        Raises:
+            SkerryError: As `run`.
+        """
+        with self._lend(channel):
+            return channel.finish()
 
     def kill(self, why: str) -> None:
         """End the process at once; the first reason given stays."""
@@ -223,6 +241,27 @@ class Worker:
             raise WorkerLostError("the worker died", hint=_AGAIN) from error
         channel.theirs.close()
         return channel
+
+    @contextmanager
+    def _lend(self, channel: Channel) -> Iterator[None]:
+        """Take a channel back after use, unless it is of no more use."""
+        try:
+            yield
+        except WorkerLostError as error:
+            channel.close()
+            self.kill(error.what)  # dead, or not to be believed any more
+            raise
+        except LateError:
+            channel.close()
+            self.kill(f"it did not answer within {self._limits.run_s:g} s")
+            raise
+        except SkerryError:
+            self._keep(channel)
+            raise
+        except BaseException:
+            channel.close()
+            raise
+        self._keep(channel)
 
     def _keep(self, channel: Channel) -> None:
         with self._lock:

@@ -431,7 +431,7 @@ class Loaded:
                 log.exception("inference.not_started")
         if request.started is None:
             self._hand_over(request)
-        elif request.alarm is None:
+        elif request.due_s is None:
             request.alarm = self._clock.call_later(
                 LOOP_S, partial(self._hand_over, request)
             )

@@ -91,6 +91,57 @@ class InterruptibleSession(GatedSession):
             self._gate.notify_all()
 
 
+class StartedRun:
+    """A run that a test answers on the event loop, or leaves to a thread."""
+
+    def __init__(
+        self, session: StartableSession, inputs: Tensors, done: Callable[[bool], None]
+    ) -> None:
+        self.has_left = False
+        self.finished_by: int | None = None
+        self._session = session
+        self._inputs = inputs
+        self._done: Callable[[bool], None] | None = done
+        self._is_ready = False
+        self._fault: BaseException | None = None
+
+    def answer(
+        self, *, is_ready: bool = True, fault: BaseException | None = None
+    ) -> None:
+        """Tell the event loop that it has ended, well or otherwise."""
+        assert self._done is not None, "it was answered before"
+        self._fault = fault
+        done, self._done, self._is_ready = self._done, None, is_ready
+        done(is_ready)
+
+    def leave(self) -> None:
+        self.has_left, self._done = True, None
+
+    def finish(self) -> dict[str, Array]:
+        assert self.finished_by is None, "it was finished before"
+        self.finished_by = threading.get_ident()
+        if self._fault is not None:
+            raise self._fault
+        if not self._is_ready:
+            return self._session.run(self._inputs)
+        return {"y": self._inputs["x"] * np.float32(self._session.gain)}
+
+
+class StartableSession(InterruptibleSession):
+    """One that an event loop can drive, unless it is shy."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__(model)
+        self.started: list[StartedRun] = []
+        self.is_shy = False
+
+    def start(self, inputs: Tensors, done: Callable[[bool], None]) -> StartedRun | None:
+        if self.is_shy:
+            return None
+        self.started.append(StartedRun(self, inputs, done))
+        return self.started[-1]
+
+
 class GatedRuntime(NullRuntime):
     """Loads gated sessions; `load_gate`, when shut, holds up each load."""
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import select
@@ -486,3 +487,52 @@ def test_the_gateway_imports_no_native_runtime(tmp_path: Path) -> None:
     loaded = set(done.stdout.split())
     assert "skerry.edge.engine" in loaded
     assert loaded.isdisjoint({"onnxruntime", "openvino", "onnx"})
+
+
+def test_a_worker_that_dies_of_what_was_started(session: WorkerSession) -> None:
+    """Whoever finishes it has it run once more, by the next worker."""
+
+    async def story() -> None:
+        for kills in (0, 1, 0):
+            done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+            while (started := session.start(OK, done.set_result)) is None:
+                await asyncio.to_thread(session.run, OK)
+            if kills:
+                started.leave()  # its reply may be there before it dies
+                os.kill(pid_of(session), signal.SIGKILL)
+            else:
+                async with asyncio.timeout(60):
+                    assert await done
+            outputs = await asyncio.to_thread(started.finish)
+            assert outputs["y"].tolist() == (OK["x"] * 2).tolist()
+
+    session.run(OK)
+    asyncio.run(story())
+
+
+def test_what_was_started_and_hangs_is_interrupted(session: WorkerSession) -> None:
+    """By the thread that finishes it."""
+
+    async def story() -> None:
+        done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        started = session.start(x_for("hang"), done.set_result)
+        assert started is not None
+        started.leave()
+        threads: list[int] = []
+
+        def finish() -> None:
+            threads.append(threading.get_ident())
+            started.finish()
+
+        finishing = asyncio.create_task(asyncio.to_thread(finish))
+        async with asyncio.timeout(60):
+            while not session._runs:  # noqa: ASYNC110 (no event tells it)
+                await asyncio.sleep(0.001)
+            session.interrupt(threads[0])
+            with pytest.raises(RuntimeFailure, match="interrupted"):
+                await finishing
+        assert not done.done()
+
+    session.run(OK)
+    asyncio.run(story())
+    until(lambda: answers(session))

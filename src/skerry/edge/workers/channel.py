@@ -34,7 +34,6 @@ LARGEST_BYTES = 1 << 30
 AT_ONCE_BYTES = 4 << 20
 """The largest inputs, or outputs, that are copied on an event loop."""
 
-_DONE = bytes((Kind.DONE,))
 _FREE_BYTES = 65_536
 """The first room for tensors whose size the signature leaves open."""
 
@@ -138,9 +137,9 @@ class Channel:
             return None
         except OSError:
             self._heard = b""
+        if not self._heard or self._heard[0] != Kind.DONE:
+            return False
         if self._heard != self._reply:
-            if self._heard[:1] != _DONE:
-                return False
             try:
                 self._learn(self._heard)
             except WorkerLostError:

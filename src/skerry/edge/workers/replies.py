@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import select
 from collections.abc import Callable
+from contextlib import suppress
 from weakref import WeakKeyDictionary
 
 from skerry.core.seams import Array
@@ -30,7 +31,11 @@ class Replies:
 
     @classmethod
     def of_this_loop(cls) -> Replies:
-        """Those of the event loop that runs in this thread."""
+        """Those of the event loop that runs in this thread.
+
+        Raises:
+            OSError: There is no descriptor left for its first.
+        """
         loop = asyncio.get_running_loop()
         replies = _all.get(loop)
         if replies is None:
@@ -41,7 +46,8 @@ class Replies:
         """Have something called whenever a reply may have come, until `forget`."""
         fd = channel.fileno()
         if channel.told is not self:
-            self._epoll.register(fd, select.EPOLLIN | select.EPOLLET)
+            with suppress(FileExistsError):  # another loop was told in between
+                self._epoll.register(fd, select.EPOLLIN | select.EPOLLET)
             channel.told = self
         self._waiting[fd] = heard
 
@@ -66,6 +72,10 @@ class StartedRun:
         channel: What it was started on.
         finish: Takes the outputs, and gives the channel back.
         done: Told, on the event loop, whether they can be had without waiting.
+        replies: Those of the event loop.
+
+    Raises:
+        OSError: The kernel watches no more descriptors.
     """
 
     __slots__ = ("_channel", "_done", "_replies", "finish")
@@ -75,11 +85,13 @@ class StartedRun:
         channel: Channel,
         finish: Callable[[], dict[str, Array]],
         done: Callable[[bool], None],
+        *,
+        replies: Replies,
     ) -> None:
         self.finish = finish
         self._channel = channel
         self._done = done
-        self._replies = Replies.of_this_loop()
+        self._replies = replies
         self._replies.expect(channel, self._heard)
 
     def leave(self) -> None:

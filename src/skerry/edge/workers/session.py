@@ -22,7 +22,7 @@ from skerry.core.seams import Array, LoadOptions, Tensors
 from skerry.edge.workers.channel import AT_ONCE_BYTES, Channel
 from skerry.edge.workers.crashes import CrashLoop
 from skerry.edge.workers.messages import Loaded
-from skerry.edge.workers.replies import StartedRun
+from skerry.edge.workers.replies import Replies, StartedRun
 from skerry.edge.workers.worker import Worker
 from skerry.runtimes._checks import check_inputs, closed
 
@@ -172,11 +172,16 @@ class WorkerSession:
             check_inputs(inputs, self._loaded.inputs)
         except DataError:
             return None
+        replies = Replies.of_this_loop()
         channel = worker.start(inputs)
         if channel is None:
             return None
-        begun = worker, channel
-        return StartedRun(channel, partial(self._follow, inputs, begun=begun), done)
+        finish = partial(self._follow, inputs, begun=(worker, channel))
+        try:
+            return StartedRun(channel, finish, done, replies=replies)
+        except BaseException:
+            channel.close()
+            raise
 
     def _run_times(self, inputs: Tensors, times: int) -> dict[str, Array]:
         check_inputs(inputs, self._loaded.inputs)

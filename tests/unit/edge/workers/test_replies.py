@@ -13,7 +13,7 @@ from skerry.core.seams import Array, Tensors
 from skerry.edge.workers import channel as channels
 from skerry.edge.workers.channel import Channel
 from skerry.edge.workers.frames import Kind, write_frame, write_size
-from skerry.edge.workers.replies import StartedRun
+from skerry.edge.workers.replies import Replies, StartedRun
 from tests.unit.edge.workers.test_channel import ONE, channel_to, channel_with, double
 
 F32, I64 = np.dtype("float32"), np.dtype("int64")
@@ -23,7 +23,9 @@ async def _start(channel: Channel, inputs: Tensors) -> tuple[StartedRun, bool]:
     """Start a run, and wait until the loop has heard of it."""
     heard: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
     channel.start(inputs)
-    started = StartedRun(channel, channel.finish, heard.set_result)
+    started = StartedRun(
+        channel, channel.finish, heard.set_result, replies=Replies.of_this_loop()
+    )
     async with asyncio.timeout(60):
         return started, await heard
 
@@ -133,7 +135,9 @@ def test_the_end_of_a_worker_is_heard() -> None:
     async def story(channel: Channel) -> None:
         heard: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         channel.start(ONE)
-        started = StartedRun(channel, channel.finish, heard.set_result)
+        started = StartedRun(
+            channel, channel.finish, heard.set_result, replies=Replies.of_this_loop()
+        )
         channel.theirs.close()
         assert await heard is False
         with pytest.raises(WorkerLostError):
@@ -151,7 +155,9 @@ def test_who_leaves_hears_no_more() -> None:
     async def story(channel: Channel) -> None:
         told: list[bool] = []
         channel.start(ONE)
-        started = StartedRun(channel, channel.finish, told.append)
+        started = StartedRun(
+            channel, channel.finish, told.append, replies=Replies.of_this_loop()
+        )
         started.leave()
         assert (await asyncio.to_thread(started.finish))["y"].tolist() == [[2] * 4]
         await asyncio.sleep(0.01)
@@ -185,3 +191,17 @@ def test_a_number_that_is_used_again_is_another_channel() -> None:
 
 def _descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_a_channel_may_go_from_loop_to_loop() -> None:
+    """And back: each hears of it once, and only while it waits."""
+    with channel_to(double) as channel:
+        one, other = asyncio.new_event_loop(), asyncio.new_event_loop()
+        try:
+            for loop in (one, other, one, other):
+                started, is_ready = loop.run_until_complete(_start(channel, ONE))
+                assert is_ready
+                started.finish()
+        finally:
+            one.close()
+            other.close()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import errno
 import threading
 from collections.abc import Callable
@@ -305,3 +306,44 @@ def test_an_inference_may_be_repeated() -> None:
     assert [worker.runs for worker in nursery.made] == [0, 5]
     session.close()
     settle()
+
+
+def test_what_no_loop_can_be_told_of_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its channel is closed, and a thread may run it."""
+    channel = Channel(LOADED, limit_s=1)
+    nursery = Nursery({"start": lambda _: channel})
+    session = nursery.session()
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "too many watches")
+
+    monkeypatch.setattr("skerry.edge.workers.replies.Replies.expect", refuse)
+
+    async def story() -> None:
+        with pytest.raises(OSError, match="too many watches"):
+            session.start(ONE, print)
+
+    asyncio.run(story())
+    assert channel.fileno() == -1
+    assert session.run(ONE)["y"].sum() == 4
+
+
+@pytest.mark.parametrize(
+    "inputs", [{}, {"x": np.ones((1, 4))}, {"x": np.ones((1, 1 << 20), np.float32)}]
+)
+def test_what_is_for_a_thread_is_not_started(inputs: dict[str, Array]) -> None:
+    """What does not fit, and what is too large to be copied on an event loop."""
+
+    def start(_: object) -> None:
+        pytest.fail("it was started")
+
+    session = Nursery({"start": start}).session()
+
+    async def story() -> None:
+        assert session.start(inputs, print) is None
+
+    asyncio.run(story())
+    session.close()
+    assert session.start(ONE, print) is None

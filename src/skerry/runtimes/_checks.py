@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
-
-import numpy as np
 
 from skerry.core.errors import DataError, ModelError, RuntimeFailure, UsageError
 from skerry.core.model import Model, ModelFormat, TensorSpec
@@ -161,14 +157,9 @@ def _check_able(model: Model, options: LoadOptions, able: Abilities) -> None:
         )
 
 
-@lru_cache(maxsize=64)  # numpy makes a dtype's name anew each time, in Python
-def _is_of(dtype: np.dtype[Any], name: str) -> bool:
-    # By name, for numpy knows no bfloat16 of its own; it names both byte orders alike.
-    return dtype.name == name and dtype.isnative
-
-
 def _check_input(array: Array, spec: TensorSpec) -> None:
-    if not _is_of(array.dtype, spec.dtype):
+    # By name, for numpy knows no bfloat16 of its own; it names both byte orders alike.
+    if array.dtype.name != spec.dtype or not array.dtype.isnative:
         raise DataError(
             f"input {spec.name!r} is {array.dtype}, expected {spec.dtype}",
             hint=f"Convert it: array.astype({spec.dtype!r}).",

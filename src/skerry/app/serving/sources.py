@@ -15,7 +15,8 @@ from typing import Protocol
 from skerry.app.arguments import open_shaped, parse_shapes
 from skerry.core.budget import Budget
 from skerry.core.durable import hold
-from skerry.core.errors import DataError, StorageError, UsageError
+from skerry.core.errors import DataError, UsageError
+from skerry.core.files import read_file
 from skerry.core.model import TensorSpec
 from skerry.core.names import LONGEST_NAME
 from skerry.core.release import (
@@ -44,9 +45,6 @@ SLOTS = "slots.json"
 GALLERY = FILE_NAMES["gallery"]
 COMPRESSED = "model.onnx"
 """What `skerry compress` writes into its folder."""
-
-LARGEST_PART_BYTES = 1 << 28
-"""Most bytes of a task, a gallery or golden samples."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -116,7 +114,7 @@ class ModelSource:
         shapes = parse_shapes(self.shapes, [spec.name for spec in model.inputs])
         contents = {"model": model_content(model), **self._read_task(model.inputs)}
         if self.golden is not None:
-            contents["golden"] = _read(self.golden)
+            contents["golden"] = read_file(self.golden)
             parse_golden(contents["golden"], name=str(self.golden))
             proof = Blob.of(contents["golden"])
         else:
@@ -153,11 +151,11 @@ class ModelSource:
         if isinstance(self.task, Task):
             task, contents = self.task, {"task": task_to_toml(self.task).encode()}
         else:
-            contents = {"task": _read(self.task)}
+            contents = {"task": read_file(self.task)}
             task = parse_task(contents["task"], name=str(self.task))
         path, gallery = find_gallery(self.task, self.gallery), None
         if path is not None:
-            contents["gallery"] = _read(path)
+            contents["gallery"] = read_file(path)
             gallery = read_gallery(contents["gallery"], name=str(path))
         # Who starts a server is to know what clients would be told.
         Pipeline(task=task, inputs=inputs, gallery=gallery)
@@ -181,14 +179,14 @@ class ReleaseSource:
     def read(self) -> Found:
         """Read the release."""
         manifest = read_manifest(
-            _read(self.folder / MANIFEST), name=str(self.folder / MANIFEST)
+            read_file(self.folder / MANIFEST), name=str(self.folder / MANIFEST)
         )
         model = manifest.model_for(ANY_TARGET) or manifest.models[0]
         wanted = manifest.blobs(model.target, abi=machine_abi())
         contents = {}
         for role, blob in wanted.items():
             path = self.folder / FILE_NAMES.get(role, f"{role.replace('.', '-')}.so")
-            contents[role] = _read(path, largest_bytes=blob.size_bytes)
+            contents[role] = read_file(path, largest_bytes=blob.size_bytes)
             if Blob.of(contents[role]) != blob:
                 raise DataError(
                     f"{path} is not what its manifest says",
@@ -207,7 +205,9 @@ def find_releases(folder: Path) -> list[ReleaseSource]:
         StorageError: It cannot be read.
     """
     if (folder / MANIFEST).is_file():
-        manifest = read_manifest(_read(folder / MANIFEST), name=str(folder / MANIFEST))
+        manifest = read_manifest(
+            read_file(folder / MANIFEST), name=str(folder / MANIFEST)
+        )
         return [ReleaseSource(name=manifest.name, folder=folder)]
     found = []
     if (folder / SLOTS).is_file():
@@ -245,24 +245,3 @@ def name_of(path: Path) -> str:
     stem = path.resolve().parent.name if path.name == COMPRESSED else path.stem
     plain = re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")
     return plain[:LONGEST_NAME].strip("-") or "model"
-
-
-def _read(path: Path, *, largest_bytes: int = LARGEST_PART_BYTES) -> bytes:
-    try:
-        with path.open("rb") as file:
-            content = file.read(largest_bytes + 1)
-    except FileNotFoundError as error:
-        raise UsageError(
-            f"{path} is not there", hint="Give the path of a file."
-        ) from error
-    except OSError as error:
-        raise StorageError(
-            f"cannot read {path}: {error.strerror or error}",
-            hint="Check the path and its permissions.",
-        ) from error
-    if len(content) > largest_bytes:
-        raise DataError(
-            f"{path} has more than {largest_bytes} bytes",
-            hint="Is it the right file?",
-        )
-    return content

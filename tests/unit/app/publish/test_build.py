@@ -182,7 +182,7 @@ def test_what_cannot_be_released_is_told(
     assert "'embedding'" in caught.value.hint
     with pytest.raises(DataError, match="no samples"):
         make(samples=MemorySource(samples=()))
-    with pytest.raises(UsageError, match="cannot read"):
+    with pytest.raises(UsageError, match="cannot be read"):
         make(released=replace(model, path=tmp_path / "none.onnx"))
     with pytest.raises(DataError, match="has changed"):
         make(released=replace(model, path=source.path))

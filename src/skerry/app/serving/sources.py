@@ -27,7 +27,7 @@ from skerry.core.release import (
     ReleaseModel,
     read_manifest,
 )
-from skerry.edge.slots import FILE_NAMES, Slots
+from skerry.edge.slots import Slots, file_name
 from skerry.runtimes import DEFAULT_RUNTIMES, model_content
 from skerry.runtimes.libraries import machine_abi
 from skerry.tasks.golden import Golden, GoldenSample, golden_to_bytes, parse_golden
@@ -42,7 +42,7 @@ MANIFEST = "manifest.json"
 SLOTS = "slots.json"
 """What the folder of a gateway has."""
 
-GALLERY = FILE_NAMES["gallery"]
+GALLERY = file_name("gallery")
 COMPRESSED = "model.onnx"
 """What `skerry compress` writes into its folder."""
 
@@ -178,14 +178,12 @@ class ReleaseSource:
 
     def read(self) -> Found:
         """Read the release."""
-        manifest = read_manifest(
-            read_file(self.folder / MANIFEST), name=str(self.folder / MANIFEST)
-        )
+        manifest = _read_manifest(self.folder)
         model = manifest.model_for(ANY_TARGET) or manifest.models[0]
         wanted = manifest.blobs(model.target, abi=machine_abi())
         contents = {}
         for role, blob in wanted.items():
-            path = self.folder / FILE_NAMES.get(role, f"{role.replace('.', '-')}.so")
+            path = self.folder / file_name(role)
             contents[role] = read_file(path, largest_bytes=blob.size_bytes)
             if Blob.of(contents[role]) != blob:
                 raise DataError(
@@ -205,10 +203,7 @@ def find_releases(folder: Path) -> list[ReleaseSource]:
         StorageError: It cannot be read.
     """
     if (folder / MANIFEST).is_file():
-        manifest = read_manifest(
-            read_file(folder / MANIFEST), name=str(folder / MANIFEST)
-        )
-        return [ReleaseSource(name=manifest.name, folder=folder)]
+        return [ReleaseSource(name=_read_manifest(folder).name, folder=folder)]
     found = []
     if (folder / SLOTS).is_file():
         with hold(folder / "gateway.lock", who="gateway"):  # opening it may mend it
@@ -225,6 +220,11 @@ def find_releases(folder: Path) -> list[ReleaseSource]:
             hint="Give a model's file, a gateway's folder, or one of its slots.",
         )
     return found
+
+
+def _read_manifest(folder: Path) -> Manifest:
+    path = folder / MANIFEST
+    return read_manifest(read_file(path), name=str(path))
 
 
 def find_gallery(task: Path | Task, given: Path | None) -> Path | None:

@@ -5,15 +5,13 @@ from __future__ import annotations
 from skerry.core.errors import MissingExtraError, SkerryError
 from skerry.core.model import ModelFormat
 from skerry.core.seams import Runtime
-from skerry.runtimes import DEFAULT_RUNTIMES, get_runtime, runtime_names
+from skerry.runtimes import RUNTIMES_OF, get_runtime, runtime_names
 
 _FAKE = "null"
 
-_OF_OTHER_FORMATS = {
-    runtime
-    for model_format, runtime in DEFAULT_RUNTIMES.items()
-    if model_format is not ModelFormat.ONNX
-}
+_OF_OTHER_FORMATS = (
+    frozenset().union(*RUNTIMES_OF.values()).difference(RUNTIMES_OF[ModelFormat.ONNX])
+)
 """They run files of their own format: a result is written as ONNX."""
 
 

@@ -7,7 +7,8 @@ from contextlib import suppress
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skerry.app.demo.infer import read_answer, read_head
+from skerry.app.demo.infer import read_answer
+from skerry.app.serving.wire import read_head
 from skerry.core.errors import DataError
 
 WHOLE = (

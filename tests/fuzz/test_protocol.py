@@ -16,8 +16,8 @@ from tritonclient.grpc import service_pb2 as reference
 
 from skerry.core.clock import SystemClock
 from skerry.core.errors import SkerryError
-from skerry.edge import grpc_messages as messages
 from skerry.edge.engine import Engine
+from skerry.edge.protocol import grpc_messages as messages
 from skerry.edge.protocol.client import _read_told
 from skerry.edge.protocol.datatypes import unpack_strings
 from skerry.edge.protocol.grpc_tensors import read_infer

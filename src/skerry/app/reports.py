@@ -11,6 +11,7 @@ import msgspec
 
 from skerry.core.durable import write_file
 from skerry.core.errors import UsageError
+from skerry.core.files import read_file
 from skerry.core.report import REPORT_SCHEMA, LayerRow, Report
 
 if TYPE_CHECKING:
@@ -52,19 +53,7 @@ def read_report(path: Path) -> Report:
     Raises:
         UsageError: It cannot be read, is larger than 64 MiB, or is not a report.
     """
-    try:
-        with path.open("rb") as file:
-            content = file.read(LARGEST_REPORT_BYTES + 1)
-    except OSError as error:
-        raise UsageError(
-            f"cannot read {path}: {error.strerror or error}",
-            hint="Check the path and its permissions.",
-        ) from error
-    if len(content) > LARGEST_REPORT_BYTES:
-        raise UsageError(
-            f"{path} has more than {LARGEST_REPORT_BYTES} bytes, too many for a report",
-            hint="Is this the right file?",
-        )
+    content = read_file(path, largest_bytes=LARGEST_REPORT_BYTES)
     return decode_report(content, name=str(path))
 
 

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import inspect
 
 from skerry.core.errors import UsageError
+from skerry.core.files import read_file
 from skerry.core.names import did_you_mean
 
 SettingsT = TypeVar("SettingsT")
@@ -29,19 +30,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     Raises:
         UsageError: The file is missing, larger than 1 MiB, or not TOML.
     """
-    try:
-        with path.open("rb") as file:
-            content = file.read(LARGEST_TOML_BYTES + 1)
-    except OSError as error:
-        raise UsageError(
-            f"cannot read {path}: {error.strerror or error}",
-            hint="Check the path and its permissions.",
-        ) from error
-    if len(content) > LARGEST_TOML_BYTES:
-        raise UsageError(
-            f"{path} is larger than the {LARGEST_TOML_BYTES} bytes expected at most",
-            hint="Is this the right file?",
-        )
+    content = read_file(path, largest_bytes=LARGEST_TOML_BYTES)
     return parse_toml(content, name=str(path))
 
 

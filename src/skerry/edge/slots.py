@@ -229,7 +229,7 @@ class Slots:
         """
         manifest = read_manifest(signed)
         files = {_MANIFEST: signed}
-        files |= {_file_name(role): content for role, content in contents.items()}
+        files |= {file_name(role): content for role, content in contents.items()}
         name = manifest.name
         with self._lock:
             record = self._record(name)
@@ -437,13 +437,13 @@ class Slots:
         return record
 
     def _damage(self, name: str, place: Place, kept: Kept) -> str:
-        wanted = {_file_name(role): blob for role, blob in kept.files.items()}
+        wanted = {file_name(role): blob for role, blob in kept.files.items()}
         wanted[_MANIFEST] = kept.manifest
-        for file_name, blob in wanted.items():
-            path = self._place(name, place) / file_name
+        for each, blob in wanted.items():
+            path = self._place(name, place) / each
             if _sha256(path) != blob.sha256:
                 return (
-                    f"slot {place} of {name}/{kept.version} is damaged: {file_name} "
+                    f"slot {place} of {name}/{kept.version} is damaged: {each} "
                     f"is missing or not what was installed"
                 )
         if self._installed(name, place, kept) is None:
@@ -463,7 +463,7 @@ class Slots:
         model = manifest.model_for(self._target)
         if model is None:
             return None
-        files = {role: folder / _file_name(role) for role in kept.files}
+        files = {role: folder / file_name(role) for role in kept.files}
         return Installed(manifest=manifest, model=model, files=files)
 
 
@@ -494,7 +494,8 @@ def _is_role(role: str) -> bool:
     return role in FILE_NAMES or _LIBRARY_ROLE.fullmatch(role) is not None
 
 
-def _file_name(role: str) -> str:
+def file_name(role: str) -> str:
+    """What the file of a role is called in a slot."""
     library = _LIBRARY_ROLE.fullmatch(role)
     return f"library-{library[1]}.so" if library else FILE_NAMES[role]
 

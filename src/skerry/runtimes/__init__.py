@@ -8,6 +8,7 @@ from skerry.core.plugins import RUNTIMES, find, names
 from skerry.core.seams import Runtime
 from skerry.runtimes.files import (
     DEFAULT_RUNTIMES,
+    RUNTIMES_OF,
     input_names,
     model_content,
     model_format,
@@ -16,6 +17,7 @@ from skerry.runtimes.files import (
 
 __all__ = [
     "DEFAULT_RUNTIMES",
+    "RUNTIMES_OF",
     "get_runtime",
     "input_names",
     "model_content",

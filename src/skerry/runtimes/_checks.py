@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from skerry.core.errors import DataError, ModelError, RuntimeFailure, UsageError
@@ -101,6 +101,29 @@ def check_inputs(inputs: Tensors, specs: Sequence[TensorSpec]) -> None:
                 f"the input {spec.name!r} is missing", hint=f"The model takes {spec}."
             )
         _check_input(inputs[spec.name], spec)
+
+
+def check_signature(
+    model: Model, runtime: str, inputs: Collection[str], outputs: Collection[str]
+) -> None:
+    """Refuse a file that has changed since the model was opened.
+
+    Args:
+        model: As it was opened.
+        runtime: What reads the file.
+        inputs: The names of the inputs that the file has now.
+        outputs: Those of its outputs.
+
+    Raises:
+        RuntimeFailure: One of the model's is not among them.
+    """
+    for specs, known in ((model.inputs, inputs), (model.outputs, outputs)):
+        if not {spec.name for spec in specs} <= set(known):
+            raise RuntimeFailure(
+                f"{runtime} cannot load {model.path.name}: its inputs and outputs are "
+                "not those that it was opened with",
+                hint="Open the model again.",
+            )
 
 
 def failure(runtime: str, verb: str, model: Model, error: Exception) -> RuntimeFailure:

@@ -14,17 +14,21 @@ from skerry.runtimes._tflite_file import is_tflite, read_tflite
 
 __all__ = [
     "DEFAULT_RUNTIMES",
+    "RUNTIMES_OF",
     "input_names",
     "model_content",
     "model_format",
     "open_any",
 ]
 
-DEFAULT_RUNTIMES = {
-    ModelFormat.ONNX: "onnxruntime",
-    ModelFormat.TFLITE: "litert",
-    ModelFormat.NCNN: "ncnn",
+RUNTIMES_OF = {
+    ModelFormat.ONNX: ("onnxruntime", "openvino"),
+    ModelFormat.TFLITE: ("litert", "openvino"),
+    ModelFormat.NCNN: ("ncnn",),
 }
+"""What runs a format, of the runtimes here; the first is the usual one."""
+
+DEFAULT_RUNTIMES = {each: names[0] for each, names in RUNTIMES_OF.items()}
 """What runs a format unless told otherwise."""
 
 

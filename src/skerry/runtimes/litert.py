@@ -15,10 +15,12 @@ from skerry.runtimes._checks import (
     check_inputs,
     check_load,
     check_profile,
+    check_signature,
     closed,
     failure,
     no_model,
 )
+from skerry.runtimes._session import ModelSession
 from skerry.runtimes._stderr import captured_stderr
 from skerry.runtimes._tflite_file import read_tflite
 
@@ -34,7 +36,7 @@ _TALK = re.compile(r"(?:INFO|WARNING|ERROR|VERBOSE): |[IWEF]\d{4} ")
 Shapes = tuple[tuple[int, ...], ...]
 
 
-class LitertSession:
+class LitertSession(ModelSession):
     """A model loaded by LiteRT; `run` may be called from several threads, one by one.
 
     A model with free dimensions takes the shapes of each input that comes along; LiteRT
@@ -49,7 +51,7 @@ class LitertSession:
     def __init__(
         self, model: Model, interpreter: Any, tensors: tuple[dict[str, int], ...]
     ) -> None:
-        self._model = model
+        super().__init__(model)
         self._interpreter: Any = interpreter
         self._inputs, self._outputs = tensors
         self._shapes: Shapes | None = None
@@ -58,16 +60,6 @@ class LitertSession:
         interpreter.allocate_tensors()
         if all(spec.is_static for spec in model.inputs):
             self._shapes = tuple(_static(spec) for spec in model.inputs)
-
-    @property
-    def inputs(self) -> tuple[TensorSpec, ...]:
-        """The model's inputs, in order."""
-        return self._model.inputs
-
-    @property
-    def outputs(self) -> tuple[TensorSpec, ...]:
-        """The model's outputs, in order."""
-        return self._model.outputs
 
     def run(self, inputs: Tensors) -> dict[str, Array]:
         """Run one inference.
@@ -134,13 +126,7 @@ class LitertRuntime:
             {port.spec.name: port.tensor for port in ports}
             for ports in (file.inputs, file.outputs)
         )
-        for specs, known in zip((model.inputs, model.outputs), tensors, strict=True):
-            if not {spec.name for spec in specs} <= known.keys():
-                raise RuntimeFailure(
-                    f"litert cannot load {model.path.name}: its inputs and outputs are "
-                    "not those that it was opened with",
-                    hint="Open the model again.",
-                )
+        check_signature(model, self.name, *tensors)
         try:
             with captured_stderr(_TALK):
                 interpreter = Interpreter(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import statistics
 import time
 from collections import defaultdict
 from contextlib import closing
@@ -12,20 +11,23 @@ from typing import Any
 
 import numpy as np
 
-from skerry.core.errors import MissingExtraError, RuntimeFailure
+from skerry.core.errors import MissingExtraError
 from skerry.core.model import Model, ModelFormat, TensorSpec
-from skerry.core.profile import OperatorTime, Profile
+from skerry.core.profile import Profile
 from skerry.core.seams import Array, LoadOptions, Tensors
 from skerry.runtimes._checks import (
     Abilities,
     check_inputs,
     check_load,
     check_profile,
+    check_signature,
     closed,
     failure,
 )
 from skerry.runtimes._ncnn_file import read_ncnn
+from skerry.runtimes._session import ModelSession
 from skerry.runtimes._stderr import captured_stderr
+from skerry.runtimes._times import median_times
 
 try:
     import ncnn
@@ -36,7 +38,7 @@ _TALK = re.compile("")
 """ncnn prints only when it refuses, in no form of its own."""
 
 
-class NcnnSession:
+class NcnnSession(ModelSession):
     """A model loaded by ncnn; `run` may be called from several threads at once.
 
     ncnn has no batch axis: its tensors are shown with one of size 1 in front.
@@ -47,18 +49,8 @@ class NcnnSession:
     """
 
     def __init__(self, model: Model, net: Any) -> None:
-        self._model = model
+        super().__init__(model)
         self._net: Any = net
-
-    @property
-    def inputs(self) -> tuple[TensorSpec, ...]:
-        """The model's inputs, in order."""
-        return self._model.inputs
-
-    @property
-    def outputs(self) -> tuple[TensorSpec, ...]:
-        """The model's outputs, in order."""
-        return self._model.outputs
 
     def run(self, inputs: Tensors) -> dict[str, Array]:
         """Run one inference.
@@ -142,16 +134,7 @@ class NcnnRuntime:
         """
         check_load(model, options, Abilities(runtime=self.name, formats=self.formats))
         file = read_ncnn(model.path)
-        for specs, known in (
-            (model.inputs, file.inputs),
-            (model.outputs, file.outputs),
-        ):
-            if not {spec.name for spec in specs} <= known.keys():
-                raise RuntimeFailure(
-                    f"ncnn cannot load {model.path.name}: its inputs and outputs are "
-                    "not those that it was opened with",
-                    hint="Open the model again.",
-                )
+        check_signature(model, self.name, file.inputs, file.outputs)
         net = ncnn.Net()
         _set_options(net.opt, options)
         try:
@@ -188,12 +171,7 @@ class NcnnRuntime:
             runtime=self.name,
             threads=options.threads,
             repeats=repeats,
-            operators=tuple(
-                OperatorTime(
-                    name=name, op_type=kind, latency_ms=statistics.median(values)
-                )
-                for (name, kind), values in times.items()
-            ),
+            operators=median_times(times),
         )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from skerry.core.model import Model, ModelFormat, TensorSpec
+from skerry.core.model import Model, ModelFormat
 from skerry.core.profile import OperatorTime, Profile
 from skerry.core.seams import Array, LoadOptions, Tensors
 from skerry.runtimes._checks import (
@@ -16,11 +16,12 @@ from skerry.runtimes._checks import (
     check_profile,
     closed,
 )
+from skerry.runtimes._session import ModelSession
 
 Answer = Callable[[Tensors], dict[str, Array]]
 
 
-class NullSession:
+class NullSession(ModelSession):
     """A model that nobody runs.
 
     Args:
@@ -30,19 +31,9 @@ class NullSession:
     """
 
     def __init__(self, model: Model, answer: Answer | None) -> None:
-        self._model = model
+        super().__init__(model)
         self._answer = answer or self._zeros
         self._is_open = True
-
-    @property
-    def inputs(self) -> tuple[TensorSpec, ...]:
-        """The model's inputs, in order."""
-        return self._model.inputs
-
-    @property
-    def outputs(self) -> tuple[TensorSpec, ...]:
-        """The model's outputs, in order."""
-        return self._model.outputs
 
     def run(self, inputs: Tensors) -> dict[str, Array]:
         """Answer.

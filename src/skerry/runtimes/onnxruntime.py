@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import re
-import statistics
 import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from skerry.core.errors import MissingExtraError, RuntimeFailure, UsageError
-from skerry.core.model import Model, ModelFormat, TensorSpec
+from skerry.core.model import Model, ModelFormat
 from skerry.core.names import did_you_mean
 from skerry.core.profile import OperatorTime, Profile
 from skerry.core.seams import Array, LoadOptions, Tensors
@@ -29,7 +28,9 @@ from skerry.runtimes._checks import (
     no_model,
 )
 from skerry.runtimes._reasons import plain_reason
+from skerry.runtimes._session import ModelSession
 from skerry.runtimes._stderr import captured_stderr
+from skerry.runtimes._times import median_times
 
 # From 1.29 on the wheel reports to Microsoft, and leaves an identifier in the home
 # folder, unless this is set before it is imported (Privacy.md in the wheel).
@@ -54,7 +55,7 @@ _NODE_SUFFIX = "_kernel_time"
 _DTYPES = {"float": "float32", "double": "float64"}
 
 
-class OnnxSession:
+class OnnxSession(ModelSession):
     """A model loaded by onnxruntime; `run` may be called from several threads.
 
     Args:
@@ -69,23 +70,13 @@ class OnnxSession:
         session: ort.InferenceSession,
         fallbacks: tuple[str, ...] = (),
     ) -> None:
-        self._model = model
+        super().__init__(model)
         self.fallbacks = fallbacks
         """A sentence for each execution provider that was wished for in vain."""
         self.providers: tuple[str, ...] = tuple(map(_short, session.get_providers()))
         """The execution providers that it has, in order and in short, as `cpu`."""
         self._session: ort.InferenceSession | None = session
         self._outputs = [spec.name for spec in model.outputs]
-
-    @property
-    def inputs(self) -> tuple[TensorSpec, ...]:
-        """The model's inputs, in order."""
-        return self._model.inputs
-
-    @property
-    def outputs(self) -> tuple[TensorSpec, ...]:
-        """The model's outputs, in order."""
-        return self._model.outputs
 
     def run(self, inputs: Tensors) -> dict[str, Array]:
         """Run one inference.
@@ -282,15 +273,8 @@ def _operator_times(events: list[dict[str, Any]]) -> tuple[OperatorTime, ...]:
             key = name.removesuffix(_NODE_SUFFIX), event["args"]["op_name"]
             times[key].append(event["dur"] / 1000)
             dtypes[key] = _first_dtype(event["args"].get("input_type_shape", []))
-    return tuple(
-        OperatorTime(
-            name=name,
-            op_type=op_type,
-            latency_ms=statistics.median(values[_WARMUP:] or values),
-            dtype=dtypes[name, op_type],
-        )
-        for (name, op_type), values in times.items()
-    )
+    warm = {key: values[_WARMUP:] or values for key, values in times.items()}
+    return median_times(warm, lambda name, op_type: dtypes[name, op_type])
 
 
 def _first_dtype(shapes: list[dict[str, Any]]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import sys
 import threading
 from collections import defaultdict
@@ -10,8 +9,8 @@ from contextlib import closing
 from typing import Any
 
 from skerry.core.errors import MissingExtraError
-from skerry.core.model import Model, ModelFormat, TensorSpec
-from skerry.core.profile import OperatorTime, Profile
+from skerry.core.model import Model, ModelFormat
+from skerry.core.profile import Profile
 from skerry.core.seams import Array, LoadOptions, Tensors
 from skerry.runtimes._checks import (
     Abilities,
@@ -22,6 +21,8 @@ from skerry.runtimes._checks import (
     failure,
     no_model,
 )
+from skerry.runtimes._session import ModelSession
+from skerry.runtimes._times import median_times
 
 # `import openvino` alone sends an event to Google Analytics and leaves an identifier in
 # the home folder, and no setting forbids it. It goes without where this package, which
@@ -55,7 +56,7 @@ Shapes = tuple[tuple[int, ...], ...]
 _ANY: Shapes = ()
 
 
-class OpenvinoSession:
+class OpenvinoSession(ModelSession):
     """A model loaded by OpenVINO; `run` may be called from several threads, one by one.
 
     OpenVINO runs a model faster when it knows the shapes of its inputs beforehand. So a
@@ -70,7 +71,7 @@ class OpenvinoSession:
     """
 
     def __init__(self, model: Model, network: Any, settings: dict[str, Any]) -> None:
-        self._model = model
+        super().__init__(model)
         self._network: Any = network
         self._settings = settings
         self._outputs = [spec.name for spec in model.outputs]
@@ -80,16 +81,6 @@ class OpenvinoSession:
         self._is_static = all(spec.is_static for spec in model.inputs)
         if self._is_static:
             self._compile(_ANY)
-
-    @property
-    def inputs(self) -> tuple[TensorSpec, ...]:
-        """The model's inputs, in order."""
-        return self._model.inputs
-
-    @property
-    def outputs(self) -> tuple[TensorSpec, ...]:
-        """The model's outputs, in order."""
-        return self._model.outputs
 
     def run(self, inputs: Tensors) -> dict[str, Array]:
         """Run one inference.
@@ -200,15 +191,7 @@ class OpenvinoRuntime:
             runtime=self.name,
             threads=options.threads,
             repeats=repeats,
-            operators=tuple(
-                OperatorTime(
-                    name=name,
-                    op_type=op_type,
-                    latency_ms=statistics.median(values),
-                    dtype=_DTYPES.get(op_type.rpartition("_")[2].lower(), ""),
-                )
-                for (name, op_type), values in times.items()
-            ),
+            operators=median_times(times, _dtype_of),
         )
 
     def _open(
@@ -228,6 +211,11 @@ class OpenvinoRuntime:
             return OpenvinoSession(model, network, settings)
         except Exception as error:
             raise failure(self.name, "load", model, error) from error
+
+
+def _dtype_of(_name: str, op_type: str) -> str:
+    """What a kernel computes in: the end of its type, as in jit_avx512_f32."""
+    return _DTYPES.get(op_type.rpartition("_")[2].lower(), "")
 
 
 def _read(model: Model) -> Any:

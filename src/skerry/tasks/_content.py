@@ -18,6 +18,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from skerry.core.errors import DataError
+from skerry.core.files import read_file
 from skerry.core.seams import Array
 from skerry.tasks import _image
 from skerry.tasks.series import LARGEST_SERIES
@@ -68,14 +69,7 @@ def read_series(path: Path) -> Content:
     Raises:
         DataError: The file is missing, too large, damaged, or of no known kind.
     """
-    try:
-        with path.open("rb") as file:
-            content = file.read(LARGEST_CONTENT_BYTES + 1)
-    except OSError as error:
-        raise DataError(
-            f"cannot read {path}: {error.strerror or error}",
-            hint="Check the path and its permissions.",
-        ) from error
+    content = read_file(path, largest_bytes=LARGEST_CONTENT_BYTES, error=DataError)
     media_type = SERIES_SUFFIXES.get(path.suffix.lower(), "")
     try:
         return decode_content(content, media_type)

@@ -19,6 +19,7 @@ import numpy as np
 from skerry.core import durable
 from skerry.core.documents import from_json
 from skerry.core.errors import DataError, ModelError
+from skerry.core.files import read_file
 from skerry.core.seams import Array, Session, Tensors
 from skerry.tasks import _npz
 from skerry.tasks.evaluate import output_distance
@@ -211,14 +212,7 @@ def load_golden(path: Path) -> Golden:
         NewerSchemaError: It was written by a newer Skerry.
         DataError: It cannot be read, or is no file of golden samples.
     """
-    try:
-        with path.open("rb") as file:
-            content = file.read(LARGEST_FILE_BYTES + 1)
-    except OSError as error:
-        raise DataError(
-            f"cannot read {path}: {error.strerror or error}",
-            hint="Check the path and its permissions.",
-        ) from error
+    content = read_file(path, largest_bytes=LARGEST_FILE_BYTES, error=DataError)
     return parse_golden(content, name=str(path))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -97,8 +98,12 @@ def test_a_broker_that_talks_nonsense_is_tried_again(answer: bytes, why: str) ->
         async with says(answer) as (port, calls), linked(port) as link:
             assert isinstance(link, MqttLink)
             await eventually(lambda: len(calls) >= 2)
-            with pytest.raises(LinkError, match=why):
-                await link.publish("a", b"")
+            said = ""
+            while not re.search(why, said):  # between two tries it may say less
+                with pytest.raises(LinkError) as caught:
+                    await link.publish("a", b"")
+                said = str(caught.value)
+                await asyncio.sleep(0.01)
 
     run(case())
 

@@ -13,7 +13,6 @@ from skerry.app.arguments import open_shaped, parse_shapes
 from skerry.app.output import Output
 from skerry.app.project import complete, require_model
 from skerry.core.errors import UsageError
-from skerry.core.model import ModelFormat
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,13 +21,6 @@ if TYPE_CHECKING:
 
     from skerry.core.model import TensorSpec
     from skerry.tasks.samples import SampleSource
-
-RUNTIMES = {
-    ModelFormat.ONNX: ("onnxruntime", "openvino"),
-    ModelFormat.TFLITE: ("litert", "openvino"),
-    ModelFormat.NCNN: ("ncnn",),
-}
-"""What is compared unless told otherwise."""
 
 MOST_SAMPLES = 32
 
@@ -68,6 +60,7 @@ def compare(
     """
     from skerry.adapt.compare import compare as run
     from skerry.core.seams import LoadOptions
+    from skerry.runtimes import RUNTIMES_OF
     from skerry.tasks.samples import open_samples, take
 
     given = complete(model, samples, task, folder=Path())
@@ -88,7 +81,7 @@ def compare(
     with output.progress() as progress:
         return run(
             opened,
-            runtime or RUNTIMES[opened.format],
+            runtime or RUNTIMES_OF[opened.format],
             source,
             task=use,
             options=LoadOptions(threads=threads, providers=provider, libraries=library),

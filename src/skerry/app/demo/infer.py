@@ -7,18 +7,16 @@ has it (Open Inference Protocol v2, "Binary tensor data extension").
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from skerry.app.serving.wire import Connection, Reply, Request, model_path
 from skerry.core.documents import parse_object
 from skerry.core.errors import DataError, LinkError
 
-LARGEST_HEAD_BYTES = 16 * 1024
 LARGEST_ANSWER_BYTES = 1 << 20
 TIMEOUT_S = 5.0
 
@@ -50,11 +48,11 @@ class Client:
     """
 
     def __init__(self, address: str, *, model: str, output: str) -> None:
-        parts = urlsplit(address)
-        self._host, self._port = parts.hostname or "127.0.0.1", parts.port or 80
-        self._path = f"/v2/models/{model}/infer"
+        self._connection = Connection(
+            address, largest_answer_bytes=LARGEST_ANSWER_BYTES
+        )
+        self._path = model_path(model, verb="infer")
         self._output = output
-        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def infer(self, name: str, array: Floats) -> Answer:
         """Ask for one inference.
@@ -67,53 +65,25 @@ class Client:
             LinkError: No connection, no answer in time, or a status other than 200.
             DataError: The answer is not one of the protocol.
         """
-        try:
-            async with asyncio.timeout(TIMEOUT_S):
-                head, body = await self._exchange(
-                    write_request(name, array, self._output)
-                )
-        except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as e:
+        header_bytes, body = write_request(name, array, self._output)
+        request = Request(
+            path=self._path,
+            headers={
+                "Content-Type": "application/octet-stream",
+                "Inference-Header-Content-Length": str(header_bytes),
+            },
+            body=body,
+        )
+        reply = await self._connection.ask(request, timeout_s=TIMEOUT_S)
+        if reply.status != 200:
             self.close()
-            raise LinkError(
-                f"no answer from {self._host}:{self._port}: "
-                f"{str(e) or type(e).__name__}",
-                hint="Is it running?",
-            ) from e
-        except BaseException:
-            self.close()
-            raise
-        return read_answer(head, body, self._output)
+            said = reply.body[:200].decode("utf-8", "replace")
+            raise LinkError(f"status {reply.status}: {said}", hint="Look at its log.")
+        return read_answer(_header_bytes(reply), reply.body, self._output)
 
     def close(self) -> None:
         """Drop the connection; the next request opens another."""
-        if self._streams is not None:
-            self._streams[1].close()
-            self._streams = None
-
-    async def _exchange(self, request: tuple[int, bytes]) -> tuple[int, bytes]:
-        header_bytes, body = request
-        if self._streams is None:
-            self._streams = await asyncio.open_connection(self._host, self._port)
-        reader, writer = self._streams
-        writer.write(
-            (
-                f"POST {self._path} HTTP/1.1\r\nHost: {self._host}:{self._port}\r\n"
-                "Content-Type: application/octet-stream\r\n"
-                f"Inference-Header-Content-Length: {header_bytes}\r\n"
-                f"Content-Length: {len(body)}\r\n\r\n"
-            ).encode()
-            + body
-        )
-        await writer.drain()
-        status, headers = read_head(await reader.readuntil(b"\r\n\r\n"))
-        size = _number(headers, "content-length")
-        if size > LARGEST_ANSWER_BYTES:
-            raise DataError(f"an answer of {size} bytes", hint="Is it a gateway?")
-        content = await reader.readexactly(size)
-        if status != 200:
-            said = content[:200].decode("utf-8", "replace")
-            raise LinkError(f"status {status}: {said}", hint="Look at its log.")
-        return _number(headers, "inference-header-content-length"), content
+        self._connection.close()
 
 
 def write_request(name: str, array: Floats, output: str) -> tuple[int, bytes]:
@@ -133,23 +103,6 @@ def write_request(name: str, array: Floats, output: str) -> tuple[int, bytes]:
         }
     )
     return len(header), header + tensor
-
-
-def read_head(head: bytes) -> tuple[int, dict[str, str]]:
-    """Read the status and the headers of an HTTP answer.
-
-    Raises:
-        DataError: It is not one.
-    """
-    first, *lines = head.decode("latin-1").split("\r\n")
-    words = first.split(" ", 2)
-    is_http = len(words) > 1 and words[0].startswith("HTTP/1.")
-    if not is_http or not (words[1].isascii() and words[1].isdigit()):
-        raise DataError(f"{first[:80]!r} is no HTTP answer", hint="Is it a gateway?")
-    pairs = (line.partition(":") for line in lines if ":" in line)
-    return int(words[1][:3]), {
-        name.strip().lower(): value.strip() for name, _, value in pairs
-    }
 
 
 def read_answer(header_bytes: int, body: bytes, output: str) -> Answer:
@@ -191,8 +144,10 @@ def read_answer(header_bytes: int, body: bytes, output: str) -> Answer:
     )
 
 
-def _number(headers: dict[str, str], name: str) -> int:
-    text = headers.get(name, "")
+def _header_bytes(reply: Reply) -> int:
+    text = reply.headers.get("inference-header-content-length", "")
     if not (text.isascii() and text.isdigit()) or len(text) > 9:
-        raise DataError(f"the answer has {name} {text!r}", hint="Is it a gateway?")
+        raise DataError(
+            f"the answer has a JSON header of {text!r} bytes", hint="Is it a gateway?"
+        )
     return int(text)

@@ -8,6 +8,7 @@ from pathlib import Path
 from skerry.core.budget import Budget
 from skerry.core.clock import Clock, SystemClock
 from skerry.core.errors import ModelError, UsageError
+from skerry.core.files import read_file
 from skerry.core.model import Model
 from skerry.core.names import check_name, did_you_mean
 from skerry.core.release import (
@@ -116,7 +117,7 @@ def make_release(
     if drift is not None:
         parts["drift"] = drift
     if gallery is not None:
-        parts["gallery"] = _read(gallery, "gallery")
+        parts["gallery"] = read_file(gallery)
         read_gallery(parts["gallery"], name=str(gallery))
     blobs = {part: Blob.of(content) for part, content in parts.items()}
     manifest = Manifest(
@@ -180,16 +181,6 @@ def _as_library(content: bytes) -> Library:
 
 def _read_library(path: Path) -> bytes:
     """A library's bytes, once it is sure that it is one."""
-    content = _read(path, "library")
+    content = read_file(path)
     library_abi(content, name=str(path))
     return content
-
-
-def _read(path: Path, what: str) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UsageError(
-            f"the {what} {path} cannot be read: {error.strerror or error}",
-            hint="Check the path and its permissions.",
-        ) from error

@@ -24,6 +24,7 @@ from skerry.app.serving.wire import (
 )
 from skerry.core.documents import parse_object
 from skerry.core.errors import DataError, UsageError
+from skerry.core.files import read_file
 from skerry.core.model import TensorSpec
 from skerry.core.seams import Array, Session, Tensors
 from skerry.edge.protocol.client import LocalClient
@@ -329,19 +330,7 @@ def read_input(path: Path) -> tuple[bytes, str]:
     Raises:
         DataError: It cannot be read, or is too large.
     """
-    try:
-        with path.open("rb") as file:
-            content = file.read(LARGEST_INPUT_BYTES + 1)
-    except OSError as error:
-        raise DataError(
-            f"cannot read {path}: {error.strerror or error}",
-            hint="Check the path and its permissions.",
-        ) from error
-    if len(content) > LARGEST_INPUT_BYTES:
-        raise DataError(
-            f"{path} has more than {LARGEST_INPUT_BYTES} bytes",
-            hint="Give a smaller picture, or a shorter series.",
-        )
+    content = read_file(path, largest_bytes=LARGEST_INPUT_BYTES, error=DataError)
     kind = mimetypes.guess_type(path.name)[0]
     if path.suffix.lower() == _ARRAY:
         kind = "application/x-npy"

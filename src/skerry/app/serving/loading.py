@@ -10,6 +10,7 @@ from skerry.app.arguments import open_shaped
 from skerry.app.serving.asking import LoadedHere
 from skerry.app.serving.sources import find_gallery
 from skerry.core.errors import UsageError
+from skerry.core.files import read_file
 from skerry.core.seams import LoadOptions
 from skerry.runtimes import DEFAULT_RUNTIMES, get_runtime
 from skerry.tasks.matching import EmbedMatch, Gallery, read_gallery
@@ -62,11 +63,5 @@ def open_here(
 def _read_gallery(path: Path | None) -> Gallery | None:
     if path is None:
         return None
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UsageError(
-            f"the gallery {path} cannot be read: {error.strerror or error}",
-            hint="Check the path and its permissions.",
-        ) from error
+    content = read_file(path)
     return read_gallery(content, name=str(path))

@@ -15,7 +15,8 @@ from typing import Protocol
 from skerry.app.arguments import open_shaped, parse_shapes
 from skerry.core.budget import Budget
 from skerry.core.durable import hold
-from skerry.core.errors import DataError, StorageError, UsageError
+from skerry.core.errors import DataError, UsageError
+from skerry.core.files import read_file
 from skerry.core.model import TensorSpec
 from skerry.core.names import LONGEST_NAME
 from skerry.core.release import (
@@ -26,7 +27,7 @@ from skerry.core.release import (
     ReleaseModel,
     read_manifest,
 )
-from skerry.edge.slots import FILE_NAMES, Slots
+from skerry.edge.slots import Slots, file_name
 from skerry.runtimes import DEFAULT_RUNTIMES, model_content
 from skerry.runtimes.libraries import machine_abi
 from skerry.tasks.golden import Golden, GoldenSample, golden_to_bytes, parse_golden
@@ -41,12 +42,9 @@ MANIFEST = "manifest.json"
 SLOTS = "slots.json"
 """What the folder of a gateway has."""
 
-GALLERY = FILE_NAMES["gallery"]
+GALLERY = file_name("gallery")
 COMPRESSED = "model.onnx"
 """What `skerry compress` writes into its folder."""
-
-LARGEST_PART_BYTES = 1 << 28
-"""Most bytes of a task, a gallery or golden samples."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -116,7 +114,7 @@ class ModelSource:
         shapes = parse_shapes(self.shapes, [spec.name for spec in model.inputs])
         contents = {"model": model_content(model), **self._read_task(model.inputs)}
         if self.golden is not None:
-            contents["golden"] = _read(self.golden)
+            contents["golden"] = read_file(self.golden)
             parse_golden(contents["golden"], name=str(self.golden))
             proof = Blob.of(contents["golden"])
         else:
@@ -153,11 +151,11 @@ class ModelSource:
         if isinstance(self.task, Task):
             task, contents = self.task, {"task": task_to_toml(self.task).encode()}
         else:
-            contents = {"task": _read(self.task)}
+            contents = {"task": read_file(self.task)}
             task = parse_task(contents["task"], name=str(self.task))
         path, gallery = find_gallery(self.task, self.gallery), None
         if path is not None:
-            contents["gallery"] = _read(path)
+            contents["gallery"] = read_file(path)
             gallery = read_gallery(contents["gallery"], name=str(path))
         # Who starts a server is to know what clients would be told.
         Pipeline(task=task, inputs=inputs, gallery=gallery)
@@ -180,15 +178,13 @@ class ReleaseSource:
 
     def read(self) -> Found:
         """Read the release."""
-        manifest = read_manifest(
-            _read(self.folder / MANIFEST), name=str(self.folder / MANIFEST)
-        )
+        manifest = _read_manifest(self.folder)
         model = manifest.model_for(ANY_TARGET) or manifest.models[0]
         wanted = manifest.blobs(model.target, abi=machine_abi())
         contents = {}
         for role, blob in wanted.items():
-            path = self.folder / FILE_NAMES.get(role, f"{role.replace('.', '-')}.so")
-            contents[role] = _read(path, largest_bytes=blob.size_bytes)
+            path = self.folder / file_name(role)
+            contents[role] = read_file(path, largest_bytes=blob.size_bytes)
             if Blob.of(contents[role]) != blob:
                 raise DataError(
                     f"{path} is not what its manifest says",
@@ -207,8 +203,7 @@ def find_releases(folder: Path) -> list[ReleaseSource]:
         StorageError: It cannot be read.
     """
     if (folder / MANIFEST).is_file():
-        manifest = read_manifest(_read(folder / MANIFEST), name=str(folder / MANIFEST))
-        return [ReleaseSource(name=manifest.name, folder=folder)]
+        return [ReleaseSource(name=_read_manifest(folder).name, folder=folder)]
     found = []
     if (folder / SLOTS).is_file():
         with hold(folder / "gateway.lock", who="gateway"):  # opening it may mend it
@@ -225,6 +220,11 @@ def find_releases(folder: Path) -> list[ReleaseSource]:
             hint="Give a model's file, a gateway's folder, or one of its slots.",
         )
     return found
+
+
+def _read_manifest(folder: Path) -> Manifest:
+    path = folder / MANIFEST
+    return read_manifest(read_file(path), name=str(path))
 
 
 def find_gallery(task: Path | Task, given: Path | None) -> Path | None:
@@ -245,24 +245,3 @@ def name_of(path: Path) -> str:
     stem = path.resolve().parent.name if path.name == COMPRESSED else path.stem
     plain = re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")
     return plain[:LONGEST_NAME].strip("-") or "model"
-
-
-def _read(path: Path, *, largest_bytes: int = LARGEST_PART_BYTES) -> bytes:
-    try:
-        with path.open("rb") as file:
-            content = file.read(largest_bytes + 1)
-    except FileNotFoundError as error:
-        raise UsageError(
-            f"{path} is not there", hint="Give the path of a file."
-        ) from error
-    except OSError as error:
-        raise StorageError(
-            f"cannot read {path}: {error.strerror or error}",
-            hint="Check the path and its permissions.",
-        ) from error
-    if len(content) > largest_bytes:
-        raise DataError(
-            f"{path} has more than {largest_bytes} bytes",
-            hint="Is it the right file?",
-        )
-    return content

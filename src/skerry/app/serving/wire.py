@@ -86,12 +86,19 @@ class Connection:
     Args:
         url: Of the server's root, `http://…` or `https://…`.
         token: What to show it, or None.
+        largest_answer_bytes: Most bytes of an answer.
 
     Raises:
         UsageError: The URL is none.
     """
 
-    def __init__(self, url: str, *, token: str | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: str | None = None,
+        largest_answer_bytes: int = LARGEST_ANSWER_BYTES,
+    ) -> None:
         try:
             parts = urlsplit(url)
             host, port = parts.hostname, parts.port
@@ -104,6 +111,7 @@ class Connection:
         self._ssl = ssl.create_default_context() if is_safe else None
         self._root = parts.path.rstrip("/")
         self._token = token
+        self._largest_answer_bytes = largest_answer_bytes
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def ask(
@@ -159,7 +167,9 @@ class Connection:
         writer.write(head.encode("latin-1", "replace") + request.body)
         await writer.drain()
         status, told = read_head(await reader.readuntil(b"\r\n\r\n"))
-        body = await reader.readexactly(_length(told))
+        body = await reader.readexactly(
+            _length(told, largest_bytes=self._largest_answer_bytes)
+        )
         if told.get("connection", "").lower() == "close":
             self.close()
         return Reply(status=status, headers=told, body=body)
@@ -431,11 +441,11 @@ def _elements(spec: TensorSpec) -> int:
     return math.prod(size for size in spec.shape if isinstance(size, int))
 
 
-def _length(headers: Mapping[str, str]) -> int:
+def _length(headers: Mapping[str, str], *, largest_bytes: int) -> int:
     text = headers.get("content-length", "")
     if not (text.isascii() and text.isdigit()) or len(text) > 12:
         raise _nonsense(f"the answer has a content-length of {text[:SHOWN]!r}")
-    if int(text) > LARGEST_ANSWER_BYTES:
+    if int(text) > largest_bytes:
         raise _nonsense(f"the answer has {int(text)} bytes")
     return int(text)
 

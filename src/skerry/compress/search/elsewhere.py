@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from skerry.core.errors import MissingExtraError, SkerryError
+from skerry.core.model import ModelFormat
 from skerry.core.seams import Runtime
-from skerry.runtimes import get_runtime, runtime_names
+from skerry.runtimes import RUNTIMES_OF, get_runtime, runtime_names
 
 _FAKE = "null"
 
+_OF_OTHER_FORMATS = (
+    frozenset().union(*RUNTIMES_OF.values()).difference(RUNTIMES_OF[ModelFormat.ONNX])
+)
+"""They run files of their own format: a result is written as ONNX."""
+
 
 def other_runtimes(named: str) -> tuple[tuple[Runtime, ...], dict[str, str]]:
-    """Find the runtimes that a result could run on beside the named one.
+    """Find the runtimes that a result, an ONNX file, could run on beside the named one.
 
     Args:
         named: The name of the one that it is to run on.
@@ -21,7 +27,7 @@ def other_runtimes(named: str) -> tuple[tuple[Runtime, ...], dict[str, str]]:
     found: list[Runtime] = []
     missing: dict[str, str] = {}
     for name in runtime_names():
-        if name in (named, _FAKE):
+        if name in {named, _FAKE, *_OF_OTHER_FORMATS}:
             continue
         try:
             found.append(get_runtime(name))

@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, TypeVar
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from skerry import __version__
 from skerry.core.errors import (
@@ -104,6 +105,37 @@ class Call:
     is_local: bool = False
 
 
+class _Counting:
+    """Counts one request, from when it is whole to its answer or its error.
+
+    Args:
+        of: Where it counts until it is known which release it is for.
+    """
+
+    __slots__ = ("_began_s", "of")
+
+    def __init__(self, of: Counted) -> None:
+        self.of = of
+        self._began_s = perf_counter()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        took_s = perf_counter() - self._began_s
+        if error is None:
+            self.of.requests += 1
+            self.of.count_answer(took_s)
+        elif isinstance(error, SkerryError):
+            self.of.requests += 1
+            self.of.count_failure(error, took_s)
+
+
 class InferenceService:
     """Answers what clients ask of an engine; on the event loop's thread.
 
@@ -184,29 +216,20 @@ class InferenceService:
             StateError: The service is stopping.
             RuntimeFailure: The runtime failed.
         """
-        began_s = perf_counter()
-        counted = self.metrics.unknown
-        try:
+        with _Counting(self.metrics.unknown) as counting:
             self._check_open()
             # From here to the engine nothing waits: what is found now answers, unless
             # the engine shares requests out.
             installed = self._engine.find(call.name, version=call.version)
-            counted = self.metrics.of(installed.id)
+            counting.of = self.metrics.of(installed.id)
             request = read(installed, self.regions_for(call))
-            counted.count_bytes(
+            counting.of.count_bytes(
                 size_bytes=call.size_bytes, tail_bytes=request.tail_bytes
             )
             answer = await self._ask(call, request)
             if answer.release != installed.id:
-                counted = self.metrics.of(answer.release)
-            written = write(answer, request)
-        except SkerryError as error:
-            counted.requests += 1
-            counted.count_failure(error, perf_counter() - began_s)
-            raise
-        counted.requests += 1
-        counted.count_answer(perf_counter() - began_s)
-        return written
+                counting.of = self.metrics.of(answer.release)
+            return write(answer, request)
 
     async def predict(
         self, call: Call, content: bytes, media_type: str
@@ -221,17 +244,15 @@ class InferenceService:
         Raises:
             The errors of `Predictor.predict`; StateError where the service is stopping.
         """
-        began_s = perf_counter()
-        counted = self.metrics.unknown
-        try:
+        with _Counting(self.metrics.unknown) as counting:
             self._check_open()
-            counted = self.metrics.of(self.find(call.name, call.version).id)
-            counted.count_bytes(size_bytes=len(content), tail_bytes=len(content))
+            counting.of = self.metrics.of(self.find(call.name, call.version).id)
+            counting.of.count_bytes(size_bytes=len(content), tail_bytes=len(content))
             if self._predictor is None:
                 from skerry.edge.protocol.predict import Predictor
 
                 self._predictor = Predictor(self._engine)
-            told = await self._predictor.predict(
+            return await self._predictor.predict(
                 call.name,
                 content,
                 media_type,
@@ -239,13 +260,6 @@ class InferenceService:
                 deadline_s=self.deadline_s(call.timeout_ms),
                 priority=call.priority,
             )
-        except SkerryError as error:
-            counted.requests += 1
-            counted.count_failure(error, perf_counter() - began_s)
-            raise
-        counted.requests += 1
-        counted.count_answer(perf_counter() - began_s)
-        return told
 
     async def _ask(self, call: Call, request: InferRequest) -> Answer:
         timeout_ms = request.timeout_ms

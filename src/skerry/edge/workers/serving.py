@@ -79,11 +79,15 @@ class Serving:
             self._outputs = self._renew(self._outputs)
             return b""
         if frame[0] == Kind.REPEAT:
-            self._times = read_size(frame)
-            return b""
+            return self._guard(self._note, frame)
         return self._guard(
             self._fetch if frame[0] == Kind.FETCH else self._infer, frame
         )
+
+    def _note(self, frame: bytes) -> bytes:
+        """How often to run what comes next."""
+        self._times = read_size(frame)
+        return b""
 
     def _guard(self, step: Callable[[bytes], bytes], frame: bytes) -> bytes:
         try:

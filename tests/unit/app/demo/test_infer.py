@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Callable
 import numpy as np
 import pytest
 
-from skerry.app.demo.infer import Client, read_answer, read_head, write_request
+from skerry.app.demo.infer import Client, read_answer, write_request
+from skerry.app.serving.wire import read_head
 from skerry.core.errors import DataError, LinkError
 from skerry.core.model import TensorSpec
 from skerry.edge.protocol.tensors import decode_request, encode_answer

@@ -10,7 +10,7 @@ from skerry.runtimes import get_runtime
 
 
 def test_the_others_are_found() -> None:
-    """All but the named one and the fake."""
+    """All that run ONNX files, but the named one and the fake."""
     found, missing = other_runtimes("onnxruntime")
     assert [one.name for one in found] == ["openvino"]
     assert missing == {}

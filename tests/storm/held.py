@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 import time
@@ -33,6 +34,7 @@ def look(mark: str) -> Held:
     Args:
         mark: What the workers of this process have in their environment, and no others.
     """
+    gc.collect()  # an event loop that ended keeps its descriptors until then
     descriptors = []
     for entry in Path("/proc/self/fd").iterdir():
         try:

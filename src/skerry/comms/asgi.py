@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
 from functools import partial
@@ -29,8 +30,9 @@ AsgiApp = Callable[[Scope, AsgiReceive, AsgiSend], Awaitable[None]]
 BODY_EXTENSION = "skerry.body"
 """The extension of a scope that reads a body of known length into given memory.
 
-It is an async function of a memoryview that has the body's length (`Content-Length`),
-and answers whether the body came whole; `receive` is not called before it.
+It is an async function of a memoryview that has the body's length (`Content-Length`)
+and of the seconds it may take; it answers whether the body came whole, and raises
+`TimeoutError` where it did not come in time. `receive` is not called before it.
 """
 
 LARGEST_HEAD_BYTES = 64 << 10
@@ -105,6 +107,9 @@ class _Impatient(HttpToolsProtocol, asyncio.BufferedProtocol):
     bounds neither a head nor the trailers after a body: here whatever is not a body's
     own bytes is bounded (431, RFC 6585, section 5). And it copies a body four times:
     here an application may have it read into memory of its own (`BODY_EXTENSION`).
+
+    There is one timer a connection, set anew only when it rings: what is waited for
+    comes nearly always, and to set and cancel a timer costs as much as to read a head.
     """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -113,11 +118,12 @@ class _Impatient(HttpToolsProtocol, asyncio.BufferedProtocol):
         self._room: memoryview | None = None
         self._filled = 0
         self._whole: asyncio.Future[bool] | None = None
-        self.timeout_keep_alive_task = self.loop.call_later(
-            self.timeout_keep_alive, self.timeout_keep_alive_handler
-        )
+        self._timer: asyncio.TimerHandle | None = None
+        self._expect_within(self.timeout_keep_alive)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
         if self._whole is not None and not self._whole.done():
             self._whole.set_result(False)
         super().connection_lost(exc)
@@ -136,6 +142,7 @@ class _Impatient(HttpToolsProtocol, asyncio.BufferedProtocol):
             # The parser has not seen these bytes: another one begins after them.
             self.parser = httptools.HttpRequestParser(self)
             self.on_message_complete()
+            self._due_s = math.inf
             if self._whole is not None and not self._whole.done():
                 self._whole.set_result(True)
 
@@ -147,7 +154,39 @@ class _Impatient(HttpToolsProtocol, asyncio.BufferedProtocol):
             reader = partial(self._read_body, self.cycle)
             self.scope["extensions"] = {BODY_EXTENSION: reader}  # type: ignore[dict-item]
 
-    async def _read_body(self, cycle: Any, room: memoryview) -> bool:
+    def on_response_complete(self) -> None:
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        else:
+            self._expect_within(self.timeout_keep_alive)
+
+    def _expect_within(self, seconds: float) -> None:
+        """End the connection, or the wait for a body, unless `_due_s` is set anew."""
+        self._due_s = self.loop.time() + seconds
+        if self._timer is None or self._timer.when() > self._due_s:
+            self._set_timer(self._due_s)
+
+    def _set_timer(self, when_s: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self.loop.call_at(when_s, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        if self._due_s == math.inf:
+            return  # the next to be waited for sets it
+        if self.loop.time() < self._due_s:
+            self._set_timer(self._due_s)
+        elif self._whole is not None and not self._whole.done():
+            self._whole.set_exception(TimeoutError())
+        else:
+            self.timeout_keep_alive_handler()
+
+    async def _read_body(self, cycle: Any, room: memoryview, within_s: float) -> bool:
         """Read a whole body into memory of its length; False where it was cut off."""
         start = len(cycle.body)
         room[:start] = cycle.body
@@ -156,24 +195,22 @@ class _Impatient(HttpToolsProtocol, asyncio.BufferedProtocol):
             return True
         self._room, self._filled = room, start
         self._whole = self.loop.create_future()
+        self._expect_within(within_s)
         self.flow.resume_reading()
         try:
             return await self._whole
         finally:
             if self._room is not None:  # given up: what follows cannot be read
-                self._room = None
+                self._room, self._due_s = None, math.inf
                 cycle.keep_alive = False
 
     def data_received(self, chunk: bytes) -> None:
-        # The timer goes on until a request has begun, whatever comes before that.
-        before, timer = self.cycle, self.timeout_keep_alive_task
-        self.timeout_keep_alive_task = None
+        # The time runs until a request has begun, whatever comes before that.
+        before = self.cycle
         self._other_bytes += len(chunk)
         super().data_received(chunk)
-        if self.cycle is before:
-            self.timeout_keep_alive_task = timer
-        elif timer is not None:
-            timer.cancel()
+        if self.cycle is not before:
+            self._due_s = math.inf
         if self._other_bytes > LARGEST_HEAD_BYTES + self._body_bytes:
             self.transport.write(_HEAD_TOO_LARGE)
             self.transport.close()

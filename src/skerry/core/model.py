@@ -42,9 +42,12 @@ class TensorSpec:
 
     def accepts(self, shape: tuple[int, ...]) -> bool:
         """Whether an array of this shape fits: symbols take any size."""
-        return len(shape) == len(self.shape) and all(
-            not isinstance(own, int) or own == got
-            for own, got in zip(self.shape, shape, strict=True)
+        return shape == self.shape or (
+            len(shape) == len(self.shape)
+            and all(
+                not isinstance(own, int) or own == got
+                for own, got in zip(self.shape, shape, strict=True)
+            )
         )
 
     def __str__(self) -> str:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
 
 from skerry.core.errors import DataError, ModelError, RuntimeFailure, UsageError
 from skerry.core.model import Model, ModelFormat, TensorSpec
@@ -180,9 +184,14 @@ def _check_able(model: Model, options: LoadOptions, able: Abilities) -> None:
         )
 
 
+@lru_cache(maxsize=64)  # numpy makes the name anew each time
+def _native_name(dtype: np.dtype[Any]) -> str:
+    """A dtype's name, for numpy knows no bfloat16 of its own; empty if swapped."""
+    return dtype.name if dtype.isnative else ""
+
+
 def _check_input(array: Array, spec: TensorSpec) -> None:
-    # By name, for numpy knows no bfloat16 of its own; it names both byte orders alike.
-    if array.dtype.name != spec.dtype or not array.dtype.isnative:
+    if _native_name(array.dtype) != spec.dtype:
         raise DataError(
             f"input {spec.name!r} is {array.dtype}, expected {spec.dtype}",
             hint=f"Convert it: array.astype({spec.dtype!r}).",

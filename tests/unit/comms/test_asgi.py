@@ -196,7 +196,7 @@ async def _reader(scope: Scope, receive: AsgiReceive, send: AsgiSend) -> None:
             more = message["more_body"]
     else:
         room = bytearray(int(headers[b"content-length"]))
-        if not await read_body(memoryview(room)):
+        if not await read_body(memoryview(room), 30):
             return
         body = bytes(room)
     told = b"%d %d %s" % (len(body), body.count(b"\n"), body[-4:])
@@ -273,6 +273,32 @@ def test_who_goes_in_the_middle_of_a_body_is_let_go() -> None:
             reader, writer = await asyncio.open_connection(server.host, server.port)
             writer.write(_post(b"more"))
             assert await _told(reader) == b"4 0 more"
+            writer.close()
+
+    run(case())
+
+
+def test_a_body_has_its_time() -> None:
+    """The application hears that it did not come, answers, and that is the end."""
+
+    async def app(scope: Scope, _receive: AsgiReceive, send: AsgiSend) -> None:
+        if scope["type"] == "lifespan":
+            return
+        try:
+            await scope["extensions"][BODY_EXTENSION](memoryview(bytearray(9)), 0.2)
+        except TimeoutError:
+            length = (b"content-length", b"4")
+            start = {"type": "http.response.start", "status": 408, "headers": [length]}
+            await send(start)
+            await send({"type": "http.response.body", "body": b"late"})
+
+    async def case() -> None:
+        async with asyncio.timeout(60), serve(app) as server:
+            reader, writer = await asyncio.open_connection(server.host, server.port)
+            writer.write(_post(b"123456789")[:-1])
+            told = await reader.read()
+            assert told.endswith(b"late")
+            assert b"connection: close" in told
             writer.close()
 
     run(case())

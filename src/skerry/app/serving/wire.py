@@ -28,7 +28,12 @@ from skerry.core.errors import (
 )
 from skerry.core.model import TensorSpec
 from skerry.core.seams import Array, Tensors
-from skerry.edge.protocol.datatypes import DATATYPES, read_tensor, write_tensor
+from skerry.edge.protocol.datatypes import (
+    DATATYPES,
+    datatype_of,
+    read_tensor,
+    write_tensor,
+)
 
 LARGEST_HEAD_BYTES = 64 << 10
 LARGEST_ANSWER_BYTES = 1 << 28
@@ -336,7 +341,7 @@ def infer_request(
             {
                 "name": key,
                 "shape": array.shape,
-                "datatype": DATATYPES[array.dtype.name],
+                "datatype": datatype_of(array.dtype),
                 "parameters": {"binary_data_size": len(content)},
             }
         )

@@ -19,7 +19,7 @@ AT_ONCE_BYTES = 4 << 20
 Headers = Mapping[bytes, bytes]
 Body = bytes | memoryview
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-ReadInto = Callable[[memoryview], Awaitable[bool]]
+ReadInto = Callable[[memoryview, float], Awaitable[bool]]
 
 _WINDOW_BITS = {b"gzip": 31, b"deflate": 15}
 _ALIGNMENT = 64
@@ -73,10 +73,10 @@ async def read_body(
     if size_bytes > largest:
         return _too_large(str(size_bytes), largest)
     try:
-        async with asyncio.timeout(service.timeout_s):
-            if read_into is None or not 0 < size_bytes <= AT_ONCE_BYTES:
-                return await _read_pieces(service, receive, largest, head_bytes)
+        if read_into is not None and 0 < size_bytes <= AT_ONCE_BYTES:
             return await _read_whole(service, read_into, size_bytes, head_bytes)
+        async with asyncio.timeout(service.timeout_s):
+            return await _read_pieces(service, receive, largest, head_bytes)
     except TimeoutError:
         return Fault(
             status=408,
@@ -92,7 +92,7 @@ async def _read_whole(
     body: Body | None = None
     try:
         room = _room(size_bytes, head_bytes)
-        if await read_into(room):
+        if await read_into(room, service.timeout_s):
             body = room
         return body
     finally:

@@ -17,7 +17,12 @@ import numpy as np
 from skerry.core import errors
 from skerry.core.errors import DataError, LinkError, SkerryError, StateError
 from skerry.core.seams import Array, Tensors
-from skerry.edge.protocol.datatypes import DATATYPES, read_tensor, write_tensor
+from skerry.edge.protocol.datatypes import (
+    DATATYPES,
+    datatype_of,
+    read_tensor,
+    write_tensor,
+)
 from skerry.edge.protocol.packets import (
     LARGEST_PACKET_BYTES,
     PROTOCOL,
@@ -238,7 +243,7 @@ def _put(inputs: Tensors, slot: memoryview) -> list[Mapping[str, Any]]:
         described.append(
             {
                 "name": name,
-                "datatype": DATATYPES[array.dtype.name],
+                "datatype": datatype_of(array.dtype),
                 "shape": array.shape,
                 "parameters": {"binary_data_size": content.nbytes},
             }

@@ -12,6 +12,7 @@ import math
 import struct
 import sys
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,12 @@ if sys.byteorder != "little":  # pragma: no cover
         "tensors are carried little-endian, this machine is not",
         hint="Run the gateway on a little-endian machine.",
     )
+
+
+@lru_cache(maxsize=64)  # numpy makes a dtype's name anew each time
+def datatype_of(dtype: np.dtype[Any]) -> str:
+    """The protocol's name of a dtype that is carried."""
+    return DATATYPES[dtype.name]
 
 
 def describe(specs: Sequence[TensorSpec]) -> list[dict[str, Any]]:
@@ -112,7 +119,7 @@ def read_tensor(
     if len(piece) != expected:
         raise DataError(
             f"input {name!r} has {len(piece)} bytes, expected {expected} for "
-            f"{DATATYPES[dtype.name]}{list(shape)}",
+            f"{datatype_of(dtype)}{list(shape)}",
             hint="The tensors' bytes follow each other in the order of the inputs.",
         )
     if dtype == np.bool_:  # any other byte than 0 is true, but 1 is how numpy says it

@@ -12,7 +12,7 @@ from skerry.core.seams import Tensors
 from skerry.edge.engine import Answer
 from skerry.edge.installed import Installed
 from skerry.edge.protocol import grpc_messages as messages
-from skerry.edge.protocol.datatypes import DATATYPES, write_tensor
+from skerry.edge.protocol.datatypes import DATATYPES, datatype_of, write_tensor
 from skerry.edge.protocol.grpc_tensors import encode_infer, read_infer, write_infer
 from skerry.edge.protocol.protobuf import (
     Message,
@@ -354,7 +354,7 @@ def write_request(name: str, inputs: Tensors, *, timeout_ms: float) -> bytes:
         "inputs": [
             {
                 "name": key,
-                "datatype": DATATYPES[array.dtype.name],
+                "datatype": datatype_of(array.dtype),
                 "shape": array.shape,
             }
             for key, array in inputs.items()

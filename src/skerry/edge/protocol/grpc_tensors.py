@@ -18,9 +18,9 @@ from skerry.core.seams import Array
 from skerry.edge.engine import Answer
 from skerry.edge.installed import Installed
 from skerry.edge.protocol.datatypes import (
-    DATATYPES,
     SHOWN,
     check_fit,
+    datatype_of,
     read_tensor,
     write_tensor,
 )
@@ -99,7 +99,7 @@ def write_infer(
         written = write_tensor(array)
         entry: Values = {
             "name": name,
-            "datatype": DATATYPES[array.dtype.name],
+            "datatype": datatype_of(array.dtype),
             "shape": array.shape,
         }
         place = request.places.get(name)

@@ -30,6 +30,7 @@ from skerry.edge.protocol.datatypes import (
     DATATYPES,
     SHOWN,
     check_fit,
+    datatype_of,
     read_tensor,
     write_tensor,
 )
@@ -247,7 +248,7 @@ def write_answer(
         array = outputs[name]
         entry: dict[str, Any] = {
             "name": name,
-            "datatype": DATATYPES[array.dtype.name],
+            "datatype": datatype_of(array.dtype),
             "shape": array.shape,
         }
         place = places.get(name) if places else None

@@ -125,6 +125,19 @@ COMMANDS = (
         ),
     ),
     Command(
+        name="profile",
+        run=f"{_ROOM}.profile:profile",
+        render=f"{_ROOM}.profile:render_profile",
+        summary="Measure what each operator takes, here or on a device.",
+        examples=(
+            "profile model.onnx",
+            "profile m.onnx --runtime onnxruntime --runtime openvino --trace t.json",
+            "profile model.onnx --compare small.onnx --out profile.html",
+            "profile model.tflite --on ssh://pi@board --runtime litert",
+            "profile --read trtexec.json --read benchmark_model.txt",
+        ),
+    ),
+    Command(
         name="evaluate",
         run=f"{_ROOM}.evaluate:evaluate",
         render=f"{_ROOM}.evaluate:render_evaluate",

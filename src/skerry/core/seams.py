@@ -99,7 +99,7 @@ class Runtime(Protocol):
     def profile(
         self, model: Model, inputs: Tensors, options: LoadOptions, *, repeats: int
     ) -> Profile:
-        """Measure each operator's median time over a number of inferences.
+        """Measure each operator's time over a number of inferences, the first left out.
 
         Raises:
             The errors of `load` and of `Session.run`.

@@ -15,9 +15,25 @@ from typing import Literal
 
 from skerry.core.profile import OperatorTime, Profile
 from skerry.core.target import Processor, Target
-from skerry.tasks.peaks import Peaks
 
 Bound = Literal["compute", "memory", "unknown"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peaks:
+    """The roofs under which a processor works.
+
+    Attributes:
+        gops: 10⁹ operations a second, a multiply-add counted as two.
+        dtype: What those compute in; what computes in another has no such roof.
+        bandwidth_gb_s: 10⁹ bytes a second, to and from the memory together.
+        source: Where the figures are from.
+    """
+
+    gops: float
+    dtype: str
+    bandwidth_gb_s: float
+    source: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from skerry.core.errors import UsageError
-from skerry.core.model import Model, TensorSpec
-
-if TYPE_CHECKING:
-    from skerry.core.seams import Array
+from skerry.core.model import Model
 
 _SHAPE = re.compile(r"[0-9]{1,9}([x×,][0-9]{1,9})*", re.ASCII)
 
@@ -62,33 +58,3 @@ def open_shaped(path: Path, texts: Sequence[str]) -> Model:
     if not texts or model_format(path) is not ModelFormat.NCNN:
         return open_any(path)
     return open_any(path, shapes=parse_shapes(texts, input_names(path)))
-
-
-def random_inputs(
-    inputs: Sequence[TensorSpec], shapes: Mapping[str, tuple[int, ...]]
-) -> dict[str, Array]:
-    """Make an array an input: floats of a normal distribution, zeros of other dtypes.
-
-    Args:
-        inputs: What a model takes.
-        shapes: The shapes of those that the model leaves open, by name.
-
-    Raises:
-        UsageError: A shape is open still, or does not fit.
-    """
-    import numpy as np
-
-    chance = np.random.default_rng(0)
-    arrays = {}
-    for spec in inputs:
-        fixed = tuple(size for size in spec.shape if isinstance(size, int))
-        sizes = shapes.get(spec.name, fixed)
-        if not spec.accepts(sizes):
-            raise UsageError(
-                f"the input {spec} needs a shape",
-                hint="Give samples, or its shape: --shape NAME=1x3x48x320",
-            )
-        is_float = spec.dtype.startswith("float")
-        values = chance.standard_normal(sizes) if is_float else np.zeros(sizes)
-        arrays[spec.name] = values.astype(spec.dtype)
-    return arrays

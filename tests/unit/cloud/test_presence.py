@@ -107,6 +107,6 @@ def test_a_device_that_is_silent(tmp_path: Path) -> None:
             broker.cut(HUB_USER)
             with pytest.raises(LinkError, match="no connection"):
                 await hub.ping("gate-1")
-            assert hub.presence._pings == {}
+            assert hub.presence._asked == {}
 
     asyncio.run(main())

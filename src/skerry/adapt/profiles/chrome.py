@@ -41,7 +41,7 @@ def _slices(events: list[dict[str, Any]], name: str) -> Iterator[Slice]:
         if phase not in ("X", "B", "E"):
             continue
         pid, tid = str(event.get("pid", ""))[:40], str(event.get("tid", ""))[:40]
-        process = processes.get((pid, "")) or f"process {pid}"
+        owner = processes.get((pid, "")) or f"process {pid}"
         thread = threads.get((pid, tid)) or tid
         start_us = number(event.get("ts"), name=name, what="a time stamp")
         if phase == "B":
@@ -49,16 +49,16 @@ def _slices(events: list[dict[str, Any]], name: str) -> Iterator[Slice]:
             continue
         if phase == "X":
             duration_us = number(event.get("dur", 0), name=name, what="a duration")
-            yield _slice(event, process, thread, start_us, duration_us)
+            yield _slice(event, owner, thread, start_us, duration_us)
         elif opened := begun.get((pid, tid)):
             first, began_us = opened.pop()
             took_us = max(0.0, start_us - began_us)
-            yield _slice(first, process, thread, began_us, took_us)
+            yield _slice(first, owner, thread, began_us, took_us)
 
 
 def _slice(
     event: dict[str, Any],
-    process: str,
+    owner: str,
     thread: str,
     start_us: float,
     duration_us: float,
@@ -66,7 +66,7 @@ def _slice(
     facts = event.get("args")
     kind = word(facts.get("op_name")) if isinstance(facts, dict) else ""
     return Slice(
-        process=process,
+        owner=owner,
         thread=thread,
         name=word(event.get("name")).removesuffix(_KERNEL) or "unnamed",
         kind=kind or word(event.get("cat")),

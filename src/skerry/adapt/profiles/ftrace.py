@@ -57,7 +57,7 @@ def _slices(text: str, name: str) -> Iterator[Slice]:
         elif kind == "E" and begun.get(tid):
             pid, what, began_us = begun[tid].pop()
             yield Slice(
-                process=f"process {pid}",
+                owner=f"process {pid}",
                 thread=f"{word(found['task'])}-{tid}",
                 name=what or "unnamed",
                 kind="",

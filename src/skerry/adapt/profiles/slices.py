@@ -17,7 +17,7 @@ class Slice:
     """Something that took its time.
 
     Attributes:
-        process: The process that it ran in.
+        owner: The process that it ran in.
         thread: The thread.
         name: What it was.
         kind: Of which kind; empty where that is not told.
@@ -25,7 +25,7 @@ class Slice:
         duration_us: How long it took.
     """
 
-    process: str
+    owner: str
     thread: str
     name: str
     kind: str
@@ -41,11 +41,11 @@ def profiles_of(slices: Iterable[Slice]) -> tuple[Profile, ...]:
     """
     tracks: dict[tuple[str, str], list[Slice]] = defaultdict(list)
     for each in slices:
-        tracks[each.process, each.thread].append(each)
+        tracks[each.owner, each.thread].append(each)
     leaves: dict[str, list[Slice]] = defaultdict(list)
-    for (process, _), track in tracks.items():
-        leaves[process] += _innermost(track)
-    found = [_profile(process, track) for process, track in leaves.items() if track]
+    for (owner, _), track in tracks.items():
+        leaves[owner] += _innermost(track)
+    found = [_profile(owner, track) for owner, track in leaves.items() if track]
     found.sort(key=lambda profile: profile.total_ms, reverse=True)
     if len(found) > MOST_PROFILES:
         left_out = f"{len(found) - MOST_PROFILES} shorter processes are left out."
@@ -64,7 +64,7 @@ def _innermost(track: list[Slice]) -> list[Slice]:
     return kept
 
 
-def _profile(process: str, leaves: list[Slice]) -> Profile:
+def _profile(owner: str, leaves: list[Slice]) -> Profile:
     leaves.sort(key=lambda each: each.start_us)
     threads = {each.thread for each in leaves}
     times: dict[tuple[str, str, str], list[float]] = defaultdict(list)
@@ -82,7 +82,7 @@ def _profile(process: str, leaves: list[Slice]) -> Profile:
         for (name, kind, thread), times_ms in times.items()
     )
     return Profile(
-        runtime=process,
+        runtime=owner,
         threads=0,
         repeats=max(map(len, times.values())),
         operators=operators,

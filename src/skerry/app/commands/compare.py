@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from skerry.adapt.compare import Comparison, RuntimeRow
 from skerry.app import figures
-from skerry.app.arguments import open_shaped, parse_shapes, random_inputs
+from skerry.app.arguments import open_shaped, parse_shapes
 from skerry.app.output import Output
 from skerry.app.project import complete, require_model
 from skerry.core.errors import UsageError
@@ -73,7 +73,7 @@ def compare(
     source: SampleSource
     if shape or given.samples is None:
         shapes = parse_shapes(shape, [spec.name for spec in opened.inputs])
-        source, use = _random_sample(opened.inputs, shapes), None
+        source, use = _random_samples(opened.inputs, shapes), None
         output.talk("no samples given: the inputs are random numbers")
     else:
         use = given.task
@@ -90,12 +90,27 @@ def compare(
         )
 
 
-def _random_sample(
+def _random_samples(
     inputs: Sequence[TensorSpec], shapes: dict[str, tuple[int, ...]]
 ) -> SampleSource:
+    """One sample: floats of a normal distribution; zeros for all other dtypes."""
+    import numpy as np
+
     from skerry.tasks.samples import MemorySource, Sample
 
-    arrays = random_inputs(inputs, shapes)
+    chance = np.random.default_rng(0)
+    arrays = {}
+    for spec in inputs:
+        fixed = tuple(size for size in spec.shape if isinstance(size, int))
+        sizes = shapes.get(spec.name, fixed)
+        if not spec.accepts(sizes):
+            raise UsageError(
+                f"the input {spec} needs a shape",
+                hint="Give samples, or its shape: --shape NAME=1x3x48x320",
+            )
+        is_float = spec.dtype.startswith("float")
+        values = chance.standard_normal(sizes) if is_float else np.zeros(sizes)
+        arrays[spec.name] = values.astype(spec.dtype)
     return MemorySource(samples=(Sample(inputs=arrays, label=None, name="random"),))
 
 

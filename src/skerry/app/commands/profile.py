@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,10 +17,13 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
+    from skerry.adapt.roofline import Peaks
     from skerry.app.output import Progress
     from skerry.core.profile import Profile
-    from skerry.tasks.peaks import Peaks
     from skerry.tasks.profiling import Subject
+
+
+_GATEWAY = "device://"
 
 
 def profile(
@@ -29,6 +33,7 @@ def profile(
     runtime: tuple[str, ...] = (),
     compare: Path | None = None,
     on: str = "",
+    hub: str | None = None,
     read: tuple[Path, ...] = (),
     target: str = "",
     shape: tuple[str, ...] = (),
@@ -46,7 +51,10 @@ def profile(
         runtime: A runtime; repeat it for several, which take turns. The usual one of
             the format by default.
         compare: Another model, measured in turns with the first.
-        on: Where to measure: ssh://HOST or adb://SERIAL; this machine by default.
+        on: Where to measure: ssh://[USER@]HOST, adb://SERIAL, or device://ID for an
+            idle gateway of the fleet that serves the model; this machine by default.
+        hub: The hub's folder or URL, for device://; SKERRY_HUB, else ./skerry-hub, by
+            default.
         read: A profile that another tool wrote; repeat it for several.
         target: A target whose file states the peaks of the roofline; they are measured
             by default.
@@ -69,7 +77,10 @@ def profile(
     if model is not None or compare is not None or not read:
         subjects = _subjects(model, compare, runtime, shape, threads)
         with output.progress() as progress:
-            measured, peaks = _measure(subjects, on, repeats, progress)
+            if on.startswith(_GATEWAY):
+                measured = _ask_gateway(subjects, runtime, on, hub, repeats)
+            else:
+                measured, peaks = _measure(subjects, on, repeats, progress)
     if target:
         peaks = _stated(target)
     profiles = (*measured, *foreign)
@@ -112,10 +123,11 @@ def _subjects(
     threads: int,
 ) -> list[Subject]:
     """Each model on each runtime that was named, with inputs of random numbers."""
-    from skerry.app.arguments import open_shaped, parse_shapes, random_inputs
+    from skerry.app.arguments import open_shaped, parse_shapes
     from skerry.app.project import require_model
     from skerry.core.seams import LoadOptions
     from skerry.runtimes import DEFAULT_RUNTIMES, get_runtime
+    from skerry.tasks.made_up import made_up_inputs
     from skerry.tasks.profiling import Subject
 
     paths = [require_model(model, folder=Path()), *([other] if other else [])]
@@ -123,7 +135,7 @@ def _subjects(
     for path in paths:
         opened = open_shaped(path, shape)
         shapes = parse_shapes(shape, [spec.name for spec in opened.inputs])
-        inputs = random_inputs(opened.inputs, shapes)
+        inputs = made_up_inputs(opened.inputs, shapes=shapes)
         subjects += [
             Subject(
                 model=opened,
@@ -139,7 +151,7 @@ def _subjects(
 def _measure(
     subjects: Sequence[Subject], on: str, repeats: int, progress: Progress
 ) -> tuple[Sequence[Profile], Peaks | None]:
-    from skerry.tasks.peaks import measure_peaks
+    from skerry.app.profiling.peaks import measure_peaks
     from skerry.tasks.profiling import profile_in_turns
 
     if on:
@@ -148,6 +160,42 @@ def _measure(
         return profile_on(parse_place(on), subjects, repeats=repeats)
     peaks = measure_peaks(threads=subjects[0].options.threads)
     return profile_in_turns(subjects, repeats=repeats, progress=progress), peaks
+
+
+def _ask_gateway(
+    subjects: Sequence[Subject],
+    runtimes: tuple[str, ...],
+    on: str,
+    hub: str | None,
+    repeats: int,
+) -> tuple[Profile, ...]:
+    """Have a gateway profile releases of these models, which it serves."""
+    import hashlib
+
+    from skerry.app.connection import ask
+    from skerry.app.hub_api import HubApi
+    from skerry.core.names import check_name
+    from skerry.runtimes import model_content
+
+    name = check_name(on.removeprefix(_GATEWAY), kind="device")
+    if runtimes:
+        raise UsageError(
+            f"{on} runs a model on the runtime of its release",
+            hint="Leave --runtime out.",
+        )
+    hashes = [
+        hashlib.sha256(model_content(each.model)).hexdigest() for each in subjects
+    ]
+    threads = subjects[0].options.threads
+
+    async def talk(api: HubApi) -> tuple[Profile, ...]:
+        found = []
+        for sha256 in hashes:
+            one = await api.profile(name, sha256, repeats=repeats, threads=threads)
+            found.append(replace(one, device=on))
+        return tuple(found)
+
+    return ask(hub, talk)
 
 
 def _stated(target: str) -> Peaks | None:

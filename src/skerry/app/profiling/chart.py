@@ -6,10 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from skerry.adapt.roofline import RoofPoint
+from skerry.adapt.roofline import Peaks, RoofPoint
 from skerry.app.charts import LETTER_WIDTH, WIDTH, drawing
 from skerry.app.html import Child, Html, el
-from skerry.tasks.peaks import Peaks
 
 HEIGHT = 420.0
 MOST_NAMED = 6

@@ -26,6 +26,8 @@ from typing import IO
 
 import msgspec
 
+from skerry.adapt.roofline import Peaks
+from skerry.app.profiling.peaks import peaks_at
 from skerry.app.profiling.runner import GONE, MARK, PACKAGES, RUNTIMES
 from skerry.core.errors import (
     DataError,
@@ -41,7 +43,6 @@ from skerry.core.errors import (
 from skerry.core.profile import HardwareState, OperatorTime, Profile
 from skerry.runtimes import model_content
 from skerry.runtimes.kernel_work import Shaped, count_bytes, count_macs
-from skerry.tasks.peaks import Peaks
 from skerry.tasks.profiling import BLOCKS, Block, Subject, pool
 
 LARGEST_ANSWER_BYTES = 32 * 2**20
@@ -162,12 +163,8 @@ def profile_on(
     answer = _ask(place, _payload(subjects, repeats))
     if answer.peaks is None or len(answer.subjects) != len(subjects):
         raise _no_sense(place)
-    peaks = Peaks(
-        gops=answer.peaks.gops,
-        dtype="float32",
-        bandwidth_gb_s=answer.peaks.bandwidth_gb_s,
-        source=f"measured at {place.url}: a float32 product, a copy",
-    )
+    found = msgspec.to_builtins(answer.peaks)
+    peaks = peaks_at(found, place=f"at {place.url}")
     profiles = []
     for subject, measured in zip(subjects, answer.subjects, strict=True):
         if not measured.blocks or not all(each.cpu_ms for each in measured.blocks):
@@ -249,7 +246,7 @@ def _converse(argv: Sequence[str], payload: bytes) -> tuple[int, str, str]:
     """Run a command, feed it, and keep its input open until its output ends."""
     with tempfile.TemporaryFile() as complaints:
         try:
-            process = subprocess.Popen(
+            running = subprocess.Popen(
                 argv,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -260,31 +257,31 @@ def _converse(argv: Sequence[str], payload: bytes) -> tuple[int, str, str]:
                 f"cannot start {argv[0]}: {error.strerror}",
                 hint="Install it: apt-get install openssh-client, or adb.",
             ) from error
-        alarm = threading.Timer(TIMEOUT_S, process.kill)
+        alarm = threading.Timer(TIMEOUT_S, running.kill)
         alarm.daemon = True
         alarm.start()
-        with process:
+        with running:
             feeder = threading.Thread(
-                target=_feed, args=(process.stdin, payload), daemon=True
+                target=_feed, args=(running.stdin, payload), daemon=True
             )
             feeder.start()
             try:
                 said = (
-                    process.stdout.read(LARGEST_ANSWER_BYTES) if process.stdout else b""
+                    running.stdout.read(LARGEST_ANSWER_BYTES) if running.stdout else b""
                 )
             finally:
                 alarm.cancel()
                 # Whatever the reason to leave: the device cleans up when we are gone.
-                if process.stdin is not None:
+                if running.stdin is not None:
                     with contextlib.suppress(OSError, ValueError):
-                        process.stdin.close()
+                        running.stdin.close()
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(_CONNECT_S)
-                process.kill()
+                    running.wait(_CONNECT_S)
+                running.kill()
                 feeder.join(_CONNECT_S)
         complaints.seek(0)
         complaint = complaints.read(4096).decode(errors="replace")
-    return process.returncode, said.decode(errors="replace"), complaint
+    return running.returncode, said.decode(errors="replace"), complaint
 
 
 def _feed(stdin: IO[bytes] | None, payload: bytes) -> None:

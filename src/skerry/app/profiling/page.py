@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from skerry.adapt.profiles.conclude import noise_floor, type_shares
-from skerry.adapt.roofline import RoofPoint
+from skerry.adapt.roofline import Peaks, RoofPoint
 from skerry.app import charts, figures
 from skerry.app.html import Card, Column, Html, cards, el, figure, join, page, section
 from skerry.app.html import table as html_table
@@ -19,7 +19,6 @@ from skerry.app.profiling.view import (
     tell_compared,
 )
 from skerry.core.profile import UNSTABLE, Profile
-from skerry.tasks.peaks import Peaks
 
 MOST_BARS = 8
 
@@ -106,9 +105,9 @@ def _by_type(profile: Profile) -> Html | None:
         return None
     rows = [
         charts.Bar(
-            label=f"{one.op_type} ({one.operators})",
+            label=f"{one.op_type} ({one.operators}), {one.share * 100:.0f} %",
             value=one.latency_ms,
-            text=f"{figures.show_ms(one.latency_ms)}, {one.share:.0%}",
+            text=figures.show_ms(one.latency_ms),
         )
         for one in shares[:MOST_BARS]
     ]

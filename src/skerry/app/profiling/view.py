@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from skerry.adapt.profiles.conclude import Compared, noise_floor, type_shares
-from skerry.adapt.roofline import RoofPoint
+from skerry.adapt.roofline import Peaks, RoofPoint
 from skerry.app import figures
 from skerry.app.tables import indent, plain_table
 from skerry.core.errors import StateError
 from skerry.core.profile import HardwareState, Profile
-from skerry.tasks.peaks import Peaks
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import msgspec
 
@@ -24,6 +24,7 @@ from skerry.core.errors import (
     LateError,
     RuntimeFailure,
     SkerryError,
+    StateError,
     UsageError,
     WorkerLostError,
 )
@@ -32,6 +33,8 @@ from skerry.core.model import ModelFormat, TensorSpec
 from skerry.core.profile import Profile
 from skerry.edge.installed import Installed
 from skerry.edge.update_steps import Serving
+
+log = logging.getLogger(__name__)
 
 LIMIT_S = 20.0
 """Longest time that a profile may take."""
@@ -61,14 +64,14 @@ class ProfileJob:
         repeats: Inferences that are measured.
     """
 
-    path: Path
+    path: str
     name: str
     format: ModelFormat
     runtime: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     sha256: str
-    libraries: tuple[Path, ...]
+    libraries: tuple[str, ...]
     threads: int
     repeats: int
 
@@ -119,6 +122,13 @@ class Profiler:
         except SkerryError as error:
             kind = error.code
             answer["error"] = {"code": kind, "what": error.what, "hint": error.hint}
+        except Exception:
+            log.exception("profile.bug")
+            answer["error"] = {
+                "code": StateError.__name__,
+                "what": "the gateway could not profile it",
+                "hint": "Its log says why.",
+            }
         else:
             answer["profile"] = _fitting(profile)
         return answer
@@ -133,14 +143,14 @@ class Profiler:
             await self._check_idle()
             model = installed.model
             job = ProfileJob(
-                path=installed.files["model"],
+                path=str(installed.files["model"]),
                 name=str(installed.id),
                 format=model.format,
                 runtime=model.runtime,
                 inputs=model.inputs,
                 outputs=model.outputs,
                 sha256=model.blob.sha256,
-                libraries=installed.libraries(self._abi or ""),
+                libraries=tuple(map(str, installed.libraries(self._abi or ""))),
                 threads=threads,
                 repeats=repeats,
             )
@@ -228,16 +238,15 @@ def _busy(why: str) -> BusyError:
 
 def _fitting(profile: Profile) -> dict[str, Json]:
     """A profile small enough for one message: the shortest operators go first."""
-    kept = len(profile.operators)
+    operators = profile.operators
+    longest = sorted(range(len(operators)), key=lambda at: -operators[at].latency_ms)
     shown = profile
     while len(msgspec.json.encode(shown)) > _LARGEST_BYTES:
-        kept //= 2
-        times = sorted((each.latency_ms for each in profile.operators), reverse=True)
-        longest = [each for each in profile.operators if each.latency_ms >= times[kept]]
-        left_out = len(profile.operators) - kept
+        longest = longest[: len(longest) // 2]
+        left_out = len(operators) - len(longest)
         shown = replace(
             profile,
-            operators=tuple(longest[:kept]),
+            operators=tuple(operators[at] for at in sorted(longest)),
             notes=(*profile.notes, f"{left_out} short operators are left out."),
         )
     fields: dict[str, Json] = msgspec.to_builtins(shown)

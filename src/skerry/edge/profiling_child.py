@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import msgspec
 
@@ -45,19 +46,21 @@ def profile(job: ProfileJob) -> Profile:
     Raises:
         The errors of `profile_in_turns`.
     """
+    path = Path(job.path)
     model = Model(
-        path=job.path,
+        path=path,
         format=job.format,
         inputs=job.inputs,
         outputs=job.outputs,
         sha256=job.sha256,
-        size_bytes=job.path.stat().st_size,
+        size_bytes=path.stat().st_size,
     )
+    libraries = tuple(map(Path, job.libraries))
     subject = Subject(
         model=model,
         runtime=get_runtime(job.runtime),
         inputs=made_up_inputs(job.inputs),
-        options=LoadOptions(threads=job.threads, libraries=job.libraries),
+        options=LoadOptions(threads=job.threads, libraries=libraries),
     )
     (found,) = profile_in_turns([subject], repeats=job.repeats)
     return replace(found, model=job.name)

@@ -8,7 +8,8 @@ from enum import StrEnum
 
 from skerry.adapt.fits import Fit, find_fits
 from skerry.adapt.operators import Operator, read_workload
-from skerry.adapt.plan import NOWHERE, Plan, make_plan, runs
+from skerry.adapt.placement import NOWHERE, UNKNOWN
+from skerry.adapt.plan import Plan, make_plan, runs
 from skerry.adapt.remedies import Remedy, find_remedies
 from skerry.adapt.wording import show_bytes
 from skerry.core.target import Figure, Processor, Target
@@ -31,7 +32,8 @@ class PlacedOperator:
         name: The node's name.
         op_type: Its ONNX operator.
         dtype: What it computes in.
-        processor: The processor that runs it; empty if none can.
+        processor: The processor that runs it; empty if none can, `unknown` if no
+            public document says which.
         reason: Why the most wanted processor cannot; empty if it does.
         macs: Multiply-accumulates of one inference.
         weight_bytes: Bytes of its constants.
@@ -232,7 +234,7 @@ def _subgraphs(plan: Plan) -> tuple[Subgraph, ...]:
 
 def _shares(plan: Plan) -> tuple[Share, ...]:
     counts = Counter(plan.processors)
-    names = [processor.name for processor in plan.target.processors]
+    names = [*(processor.name for processor in plan.target.processors), UNKNOWN]
     return tuple(
         Share(processor=name, operators=counts[name], macs_share=plan.macs_share(name))
         for name in names

@@ -10,8 +10,14 @@ from skerry.core.target import Limit, OperatorRule, Processor, Take, Target
 
 Quantity = tuple[float | str, ...]
 
+NOWHERE = ""
+"""Stands for the processor of an operator that none can run."""
 
-def place(operator: Operator, target: Target) -> tuple[Processor | None, str]:
+UNKNOWN = "unknown"
+"""Stands for the processor of an operator of which no public document says it."""
+
+
+def place(operator: Operator, target: Target) -> tuple[str, str]:
     """Choose the processor that runs an operator.
 
     Args:
@@ -19,16 +25,30 @@ def place(operator: Operator, target: Target) -> tuple[Processor | None, str]:
         target: The hardware, its processors most wanted first.
 
     Returns:
-        The first processor that can, or None; and why the most wanted one cannot, or
-        an empty text if it can.
+        The name of the first processor that can, `NOWHERE`, or `UNKNOWN` where one
+        that is wanted more might; and why the most wanted one cannot, or an empty text
+        if it can.
     """
     refused = ""
     for processor in target.processors:
+        if is_unknown(operator, processor):
+            reason = f"no public operator table of {processor.name} names it"
+            return UNKNOWN, refused or reason
         reason = refusal(operator, processor)
         if not reason:
-            return processor, refused
+            return processor.name, refused
         refused = refused or reason
-    return None, refused
+    return NOWHERE, refused
+
+
+def is_unknown(operator: Operator, processor: Processor) -> bool:
+    """Whether no public document says if a processor runs an operator."""
+    return (
+        not processor.rules_complete
+        and not processor.runs_everything
+        and operator.is_standard
+        and not any(operator.op_type in rule.operators for rule in processor.rules)
+    )
 
 
 def refusal(operator: Operator, processor: Processor) -> str:

@@ -10,9 +10,6 @@ from skerry.adapt.operators import Operator, Workload, constant_bytes
 from skerry.adapt.placement import place
 from skerry.core.target import Figure, Processor, Target
 
-NOWHERE = ""
-"""Stands for the processor of an operator that none can run."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
@@ -21,7 +18,8 @@ class Plan:
     Attributes:
         target: The hardware.
         workload: What is to be run.
-        processors: One name an operator; `NOWHERE` if none can run it.
+        processors: One name an operator; `NOWHERE` if none can run it, `UNKNOWN` if
+            nobody knows which.
         reasons: Why the most wanted processor cannot; empty if it does.
     """
 
@@ -81,7 +79,7 @@ def make_plan(workload: Workload, target: Target) -> Plan:
     return Plan(
         target=target,
         workload=workload,
-        processors=tuple(one.name if one else NOWHERE for one, _ in placed),
+        processors=tuple(name for name, _ in placed),
         reasons=tuple(reason for _, reason in placed),
     )
 

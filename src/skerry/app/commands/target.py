@@ -58,7 +58,7 @@ def show(name: str, /) -> Target:
     """Show what a target can do, with the source of each figure.
 
     Args:
-        name: A known target, or a TOML file (schema skerry.target/1).
+        name: A known target, or a TOML file (schema skerry.target/2).
     """
     from skerry.adapt.target_files import load_target
 
@@ -87,13 +87,13 @@ def render_show(target: Target) -> RenderableType:
     from rich.console import Group
 
     parts: list[RenderableType] = [f"{target.name}: {target.title}"]
-    parts.append(f"operators: {target.operators_source}")
     for processor in target.processors:
         runs = (
             "everything" if processor.runs_everything else _operators(processor.rules)
         )
         table = plain_table("", "", "")
-        table.add_row("runs", runs, "")
+        source = processor.operators_source
+        table.add_row("runs", runs, "" if source is None else source.source)
         for field, words in FIGURES.items():
             figure: Figure | None = getattr(processor, field)
             if figure is not None:

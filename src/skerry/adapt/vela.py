@@ -75,7 +75,9 @@ def parse_layers(content: bytes) -> tuple[CompiledOperator, ...]:
     header = next(lines, "").split(",")
     missing = [name for name in _OPERATOR_COLUMNS if name not in header]
     if missing or header[-1] != "Name":
-        raise _strange("per-layer", f"no column {(missing or ['Name'])[0]!r} at its end")
+        raise _strange(
+            "per-layer", f"no column {(missing or ['Name'])[0]!r} at its end"
+        )
     places = {name: header.index(name) for name in _OPERATOR_COLUMNS}
     found = []
     for number, line in enumerate(lines, start=2):
@@ -108,7 +110,7 @@ def parse_summary(content: bytes) -> dict[str, float]:
         rows = list(csv.reader(_lines(content, "summary"), strict=True))
     except csv.Error as error:
         raise _strange("summary", str(error)) from error
-    if len(rows) != 2 or len(rows[0]) != len(rows[1]):  # noqa: PLR2004 - names and figures
+    if len(rows) != 2 or len(rows[0]) != len(rows[1]):
         raise _strange("summary", f"{len(rows)} lines")
     row = dict(zip(*rows, strict=True))
     figures = {}
@@ -130,7 +132,7 @@ def _lines(content: bytes, which: str) -> Iterator[str]:
 
 
 def _count(text: str, line: int) -> int:
-    if not text.isascii() or not text.isdigit() or len(text) > 18:  # noqa: PLR2004 - 64 bits
+    if not text.isascii() or not text.isdigit() or len(text) > 18:
         raise _strange("per-layer", f"{text[:40]!r} in line {line} is no count")
     return int(text)
 

@@ -126,7 +126,9 @@ class Toolchain(Protocol):
         """
         ...
 
-    def compile(self, model: Model, target: Target, out: Path | None = None) -> Compiled:
+    def compile(
+        self, model: Model, target: Target, out: Path | None = None
+    ) -> Compiled:
         """Compile a model for a target.
 
         Args:

@@ -43,7 +43,9 @@ class VelaToolchain:
             self._version = there.versions
         return self._version
 
-    def compile(self, model: Model, target: Target, out: Path | None = None) -> Compiled:
+    def compile(
+        self, model: Model, target: Target, out: Path | None = None
+    ) -> Compiled:
         """Compile a TFLite file.
 
         Args:

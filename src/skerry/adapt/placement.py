@@ -71,9 +71,8 @@ def refusal(operator: Operator, processor: Processor) -> str:
 
 def accepting_rule(operator: Operator, processor: Processor) -> OperatorRule | None:
     """Find the rule of a processor's table that lets it run an operator."""
-    if not operator.is_standard or any(
-        one.shape is None for one in operator.activations
-    ):
+    shapes = [one.shape for one in operator.activations]
+    if not operator.is_standard or None in shapes:
         return None
     for rule in processor.rules:
         if operator.op_type in rule.operators and not _breaches(operator, rule):
@@ -89,7 +88,7 @@ def _breaches(operator: Operator, rule: OperatorRule) -> list[str]:
         for dtype in sorted(strange)
     ]
     breaches += _weight_breaches(operator, rule, strange)
-    (rank,) = _rank(operator)
+    rank = max((len(one.shape or ()) for one in operator.activations), default=0)
     if rule.max_rank is not None and rank > rule.max_rank:
         breaches.append(f"{rank} dimensions > {rule.max_rank}")
     for limit in rule.limits:
@@ -163,9 +162,10 @@ def quantity(operator: Operator, name: str) -> Quantity:
             - `strides`, `dilations`, `pads`, `group`: with ONNX's defaults; automatic
               padding counts as a padding of 1;
             - `padding`: `none`; `same` where the paddings are those that make the
-              output the input's size ÷ the stride, the odd one at the end; else `other`;
+              output the input's size ÷ the stride, the odd one last; else `other`;
+            - `dilation`: `none` or `some`;
             - `grouping`: `one` group, `depthwise` (a channel a group) or `grouped`;
-            - `permutation`: where a Transpose takes each dimension from, such as `0231`;
+            - `permutation`: where a Transpose takes dimensions from, such as `0231`;
             - `plane`: the largest product of all sizes but two of the first input;
             - `rank`: most dimensions of an activation;
             - `batch`: size of the first dimension of the first input;
@@ -246,6 +246,12 @@ def _same_pads(operator: Operator) -> list[float]:
     return [total // 2 for total in totals] + [total - total // 2 for total in totals]
 
 
+def _dilation(operator: Operator) -> Quantity:
+    return (
+        "some" if any(one > 1 for one in _numbers(operator, "dilations")) else "none",
+    )
+
+
 def _grouping(operator: Operator) -> Quantity:
     groups = (_numbers(operator, "group") or [1])[0]
     channels = (*_first(operator), 0, 0)[1]
@@ -311,6 +317,7 @@ def _scale_ratio(operator: Operator) -> Quantity:
 
 _DERIVED: Mapping[str, Callable[[Operator], Quantity]] = {
     "batch": _batch,
+    "dilation": _dilation,
     "grouping": _grouping,
     "kernel_shape": _kernel_shape,
     "kernel_span": _kernel_span,

@@ -63,9 +63,6 @@ OLDEST_OPSET = 7
 _IR_VERSION_OF_FREE_INITIALIZERS = 4
 """From here on an initializer need not be an input."""
 
-_IR_VERSION_WRITTEN = 10
-"""Of models made from nothing; onnxruntime reads it since 1.18."""
-
 _SHAPE_BYTES = 4096
 """Initializers larger than this cannot be operands of shape computations."""
 
@@ -99,12 +96,6 @@ def make_node(
     if outputs is not None:
         made = [ir.Value(name=one) if isinstance(one, str) else one for one in outputs]
     return ir.node(op_type, inputs, attributes, outputs=made, name=name, domain=domain)
-
-
-def empty_model(opset: int) -> IrModel:
-    """Make a model without inputs, outputs and nodes."""
-    graph = ir.Graph([], [], nodes=[], name="net", opset_imports={"": opset})
-    return ir.Model(graph, ir_version=_IR_VERSION_WRITTEN)
 
 
 def attribute(node: Node, name: str, default: AttributeT) -> AttributeT:

@@ -42,16 +42,6 @@ class Graph:
         self._names: set[str] | None = None
         self.name = name
 
-    @classmethod
-    def empty(cls, *, name: str, opset: int) -> Graph:
-        """Make a graph with nothing in it, to be filled.
-
-        Args:
-            name: What messages call the model.
-            opset: The version of the ONNX standard's operators that it will hold.
-        """
-        return cls(_onnx.empty_model(opset), name=name)
-
     @property
     def ir(self) -> IrModel:
         """The model of onnx-ir that this wraps, for edits beyond these methods."""

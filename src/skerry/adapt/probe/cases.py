@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from skerry.core.seams import Array
 from skerry.graph import (
     Graph,
     Value,
-    infer_shapes,
+    make_graph,
     make_initializer,
     make_node,
     make_value,
@@ -78,7 +79,9 @@ def case_graph(cases: Sequence[Case], *, name: str = "probe") -> Graph:
         cases: Each becomes a part of its own, with inputs and outputs of its own.
         name: The model's name.
     """
-    graph = Graph.empty(name=name, opset=OPSET)
+    graph = make_graph(
+        [], inputs=[], outputs=[], initializers=[], opset=OPSET, name=name
+    )
     for number, case in enumerate(cases):
         _Part(graph, case, prefix=f"c{number}_").build()
     return graph
@@ -86,7 +89,7 @@ def case_graph(cases: Sequence[Case], *, name: str = "probe") -> Graph:
 
 def case_operator(case: Case) -> Operator:
     """The case's operator as an audit sees it."""
-    workload = read_workload(infer_shapes(case_graph([case])))
+    workload = read_workload(case_graph([case]))
     return next(one for one in workload.operators if one.name.endswith(NAME))
 
 
@@ -126,7 +129,7 @@ class _Part:
             self._output(f"y{number}", value)
 
     def _input(self, name: str, shape: Sequence[int]) -> Value:
-        """An input in the model's own layout and dtype, then what the operator reads."""
+        """An input in the model's own layout, then what the operator reads."""
         given = (
             [shape[place] for place in _TO_NHWC] if self._is_turned(shape) else shape
         )
@@ -240,7 +243,7 @@ class _Part:
         self,
         op_type: str,
         read: Sequence[Value | None],
-        attributes: Mapping[str, AttributeValue],
+        attributes: Mapping[str, Any],
         made: Sequence[Value],
         *,
         name: str = "",

@@ -15,8 +15,9 @@ from skerry.adapt.operators import Operator
 from skerry.adapt.placement import take_values
 from skerry.adapt.probe.cases import Case, case_operator
 from skerry.adapt.probe.costs import fit_cost
-from skerry.adapt.probe.sweeps import Line, Setting, Sweep, work_bytes
-from skerry.core.target import Limit, OperatorRule
+from skerry.adapt.probe.sweep import Line, Setting, Sweep
+from skerry.adapt.probe.sweeps import work_bytes
+from skerry.core.target import Limit, OperatorCost, OperatorRule
 
 _MAX_RANK = "rank"
 
@@ -66,9 +67,9 @@ class Learnt:
 Explorer = Generator[Sequence[Case], Sequence[Answer], list[Limit]]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Situation:
-    """One sweep in one dtype, and what is known of it."""
+    """One sweep in one dtype, and what is known of it; both lists grow."""
 
     sweep: Sweep
     dtype: str
@@ -115,7 +116,7 @@ def learn(
 
 
 def _drive(explorers: list[tuple[_Situation, Explorer]], ask: Ask, say: Told) -> None:
-    """Ask what all explorers want to know, and send them the answers, until none asks."""
+    """Ask what all explorers want to know and send the answers, until none asks."""
     waiting = [(one, explorer, next(explorer)) for one, explorer in explorers]
     while waiting:
         cases = [case for _, _, wanted in waiting for case in wanted]
@@ -124,14 +125,14 @@ def _drive(explorers: list[tuple[_Situation, Explorer]], ask: Ask, say: Told) ->
         still = []
         for one, explorer, wanted in waiting:
             given, answers = answers[: len(wanted)], answers[len(wanted) :]
-            one.asked += [
+            one.asked.extend(
                 Asked(case=case, answer=answer)
                 for case, answer in zip(wanted, given, strict=True)
-            ]
+            )
             try:
                 still.append((one, explorer, explorer.send(given)))
             except StopIteration as end:
-                one.limits += end.value
+                one.limits.extend(end.value)
         waiting = still
 
 
@@ -171,19 +172,29 @@ def _rules(situations: Sequence[_Situation]) -> tuple[OperatorRule, ...]:
     found: list[tuple[OperatorRule, list[Asked]]] = []
     for one in situations:
         rule = _rule(one)
-        for place, (other, asked) in enumerate(found):
-            if (joined := _join(other, rule)) is not None:
-                found[place] = (joined, asked + one.asked)
-                break
-        else:
-            found.append((rule, list(one.asked)))
-    merged = _merge_operators(found)
+        found.append((rule, list(one.asked)))
+    merged = _merge_operators(_join_all(found))
     needed = [
         (rule, asked)
         for rule, asked in merged
         if not any(_covers(other, rule) for other, _ in merged if other is not rule)
     ]
     return tuple(replace(rule, cost=_cost(asked)) for rule, asked in needed)
+
+
+def _join_all(
+    found: list[tuple[OperatorRule, list[Asked]]],
+) -> list[tuple[OperatorRule, list[Asked]]]:
+    """Join rules two by two, until no two can be."""
+    joined: list[tuple[OperatorRule, list[Asked]]] = []
+    for rule, asked in found:
+        for place, (other, others) in enumerate(joined):
+            if (both := _join(other, rule)) is not None:
+                joined[place] = (both, others + asked)
+                break
+        else:
+            joined.append((rule, asked))
+    return joined if len(joined) == len(found) else _join_all(joined)
 
 
 def _rule(situation: _Situation) -> OperatorRule:
@@ -205,7 +216,27 @@ def _join(first: OperatorRule, second: OperatorRule) -> OperatorRule | None:
         return None
     if replace(first, dtypes=second.dtypes) == second:
         return replace(first, dtypes=first.dtypes | second.dtypes)
-    return None
+    if replace(first, limits=second.limits) != second:
+        return None
+    if len(first.limits) != len(second.limits):
+        return None
+    pairs = list(zip(first.limits, second.limits, strict=True))
+    differing = [place for place, (one, other) in enumerate(pairs) if one != other]
+    if len(differing) != 1:
+        return None
+    one, other = pairs[differing[0]]
+    if replace(one, one_of=other.one_of) != other or not _is_situation(one):
+        return None
+    limits = list(first.limits)
+    words = (*(one.one_of or ()), *(other.one_of or ()))
+    limits[differing[0]] = replace(one, one_of=tuple(dict.fromkeys(words)))
+    return replace(first, limits=tuple(limits))
+
+
+def _is_situation(limit: Limit) -> bool:
+    return limit.one_of is not None and all(
+        isinstance(one, str) for one in limit.one_of
+    )
 
 
 def _merge_operators(
@@ -243,7 +274,7 @@ def _covers(wider: OperatorRule, rule: OperatorRule) -> bool:
     )
 
 
-def _cost(asked: Sequence[Asked]):  # noqa: ANN202
+def _cost(asked: Sequence[Asked]) -> OperatorCost | None:
     samples: list[tuple[Operator, int, float]] = [
         (case_operator(one.case), work_bytes(one.case), one.answer.time_us)
         for one in asked

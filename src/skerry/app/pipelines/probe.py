@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -101,7 +101,7 @@ class CompilerAsker:
         answers: dict[int, Answer] = {}
         waiting = []
         for number, case in enumerate(cases):
-            refused = _refused(lambda case=case: write_tflite(case_graph([case])))
+            refused = _unwritten(case)
             if refused:
                 answers[number] = Answer(runs=False, reason=refused)
             else:
@@ -130,9 +130,10 @@ class CompilerAsker:
             return self._toolchain.compile(open_any(path), self._target)
 
 
-def _refused(attempt: Callable[[], object]) -> str:
+def _unwritten(case: Case) -> str:
+    """Why a case cannot be written as TFLite; empty if it can."""
     try:
-        attempt()
+        write_tflite(case_graph([case]))
     except ModelError as error:
         return error.what
     return ""

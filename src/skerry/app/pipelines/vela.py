@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 
 from skerry.adapt.vela import parse_compiled
 from skerry.app import toolchains
@@ -69,7 +69,8 @@ class VelaToolchain:
                 hint=f"skerry export {model.path} --to tflite",
             )
         version = self.version
-        with storage_errors(Path("/tmp")), TemporaryDirectory() as scratch:
+        place = Path(gettempdir())
+        with storage_errors(place), TemporaryDirectory(dir=place) as scratch:
             folder = Path(scratch)
             arguments = ["vela", str(model.path.resolve()), *options]
             arguments += ["--verbose-performance", "--output-dir", scratch]

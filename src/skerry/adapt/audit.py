@@ -14,11 +14,12 @@ from skerry.adapt.findings import (
     layout_changes,
 )
 from skerry.adapt.fits import Fit, find_fits
+from skerry.adapt.gains import Remedy
 from skerry.adapt.operators import Operator, read_workload
 from skerry.adapt.placement import NOWHERE, UNKNOWN
 from skerry.adapt.plan import Plan, make_plan, runs
-from skerry.adapt.remedies import Remedy, find_remedies
-from skerry.adapt.roofline import Bound, find_speed
+from skerry.adapt.remedies import find_remedies
+from skerry.adapt.roofline import Bound, find_speed, time_of
 from skerry.adapt.wording import show_bytes
 from skerry.core.target import Target
 from skerry.graph import Graph, infer_shapes
@@ -164,7 +165,6 @@ def audit(graph: Graph, target: Target) -> Audit:
     quantized = make_plan(workload.as_int8(), target)
     fits = find_fits(plan, quantized)
     operators = _placed_operators(plan)
-    times = [one.time_us for one in operators]
     return Audit(
         target=target.name,
         title=target.title,
@@ -179,7 +179,7 @@ def audit(graph: Graph, target: Target) -> Audit:
         large_tensors=large_tensors(plan),
         dtype_troubles=dtype_troubles(plan),
         memory_bound_share=_memory_bound_share(operators),
-        time_us=None if None in times else sum(one or 0 for one in times),
+        time_us=time_of(plan),
         problems=_problems(plan, fits),
         remedies=find_remedies(plan, quantized, fits),
     )

@@ -247,9 +247,8 @@ def _same_pads(operator: Operator) -> list[float]:
 
 
 def _dilation(operator: Operator) -> Quantity:
-    return (
-        "some" if any(one > 1 for one in _numbers(operator, "dilations")) else "none",
-    )
+    is_dilated = any(one > 1 for one in _numbers(operator, "dilations"))
+    return ("some" if is_dilated else "none",)
 
 
 def _grouping(operator: Operator) -> Quantity:

@@ -14,6 +14,7 @@ from enum import StrEnum
 
 from skerry.adapt.operators import VIEWS, Operator
 from skerry.adapt.placement import accepting_rule
+from skerry.adapt.plan import Plan
 from skerry.core.target import Figure, Processor
 
 
@@ -85,6 +86,18 @@ def find_speed(operator: Operator, processor: Processor | None) -> Speed:
         balance=peak_gops / 2 / bandwidth,
         time_us=roof_us if measured_us is None else measured_us,
     )
+
+
+def time_of(plan: Plan) -> float | None:
+    """Sum the times of all operators, in microseconds; None where one is unknown."""
+    by_name = {processor.name: processor for processor in plan.target.processors}
+    total = 0.0
+    for operator, name in zip(plan.workload.operators, plan.processors, strict=True):
+        time_us = find_speed(operator, by_name.get(name)).time_us
+        if time_us is None:
+            return None
+        total += time_us
+    return total
 
 
 def peak_of(processor: Processor, dtype: str) -> float | None:

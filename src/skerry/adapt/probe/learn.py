@@ -218,25 +218,31 @@ def _join(first: OperatorRule, second: OperatorRule) -> OperatorRule | None:
         return replace(first, dtypes=first.dtypes | second.dtypes)
     if replace(first, limits=second.limits) != second:
         return None
-    if len(first.limits) != len(second.limits):
+    limits = _join_limits(first.limits, second.limits)
+    return None if limits is None else replace(first, limits=limits)
+
+
+def _join_limits(
+    first: tuple[Limit, ...], second: tuple[Limit, ...]
+) -> tuple[Limit, ...] | None:
+    """Limits that differ in the words of one situation alone, with both its words."""
+    if len(first) != len(second):
         return None
-    pairs = list(zip(first.limits, second.limits, strict=True))
+    pairs = list(zip(first, second, strict=True))
     differing = [place for place, (one, other) in enumerate(pairs) if one != other]
     if len(differing) != 1:
         return None
     one, other = pairs[differing[0]]
     if replace(one, one_of=other.one_of) != other or not _is_situation(one):
         return None
-    limits = list(first.limits)
-    words = (*(one.one_of or ()), *(other.one_of or ()))
-    limits[differing[0]] = replace(one, one_of=tuple(dict.fromkeys(words)))
-    return replace(first, limits=tuple(limits))
+    words = tuple(dict.fromkeys((*(one.one_of or ()), *(other.one_of or ()))))
+    both = replace(one, one_of=words)
+    return tuple(both if limit is one else limit for limit in first)
 
 
 def _is_situation(limit: Limit) -> bool:
-    return limit.one_of is not None and all(
-        isinstance(one, str) for one in limit.one_of
-    )
+    words = limit.one_of or ()
+    return bool(words) and all(isinstance(one, str) for one in words)
 
 
 def _merge_operators(

@@ -145,7 +145,31 @@ class Toolchain(Protocol):
 
 
 GraphT = TypeVar("GraphT")
+GraphT_co = TypeVar("GraphT_co", covariant=True)
 ContextT_contra = TypeVar("ContextT_contra", contravariant=True)
+
+
+class Importer(Protocol[GraphT_co]):
+    """Reads the files of another framework."""
+
+    @property
+    def name(self) -> str:
+        """The name by which the command line knows it."""
+        ...
+
+    def accepts(self, head: bytes) -> bool:
+        """Whether a file that begins with these bytes is one of those it reads."""
+        ...
+
+    def read(self, path: Path) -> GraphT_co:
+        """Read a file as a graph.
+
+        Raises:
+            UsageError: It cannot be read.
+            ModelError: It is damaged, or uses what is not handled.
+            MissingExtraError: The library behind it is not installed.
+        """
+        ...
 
 
 class Step(Protocol[GraphT, ContextT_contra]):

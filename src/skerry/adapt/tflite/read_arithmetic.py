@@ -90,21 +90,17 @@ def rsqrt(reading: Reading, value: Value, _: Operator) -> Value:
 
 def gelu(reading: Reading, value: Value, operator: Operator) -> Value:
     """GELU: x/2 · (1 + erf(x/√2)), or with tanh (Hendrycks and Gimpel 2016)."""
-
-    def number(of: float) -> Value:
-        return reading.constant(np.float32(of), "number")
-
     if operator.options.get("approximate"):
-        cube = reading.add("Pow", [value, number(3.0)])
-        small = reading.add("Mul", [cube, number(0.044715)])
+        cube = reading.add("Pow", [value, reading.number(3.0)])
+        small = reading.add("Mul", [cube, reading.number(0.044715)])
         total = reading.add("Add", [value, small])
-        inner = reading.add("Mul", [total, number(float(np.sqrt(2 / np.pi)))])
+        inner = reading.add("Mul", [total, reading.number(float(np.sqrt(2 / np.pi)))])
         bent = reading.add("Tanh", [inner])
     else:
-        inner = reading.add("Mul", [value, number(float(np.sqrt(0.5)))])
+        inner = reading.add("Mul", [value, reading.number(float(np.sqrt(0.5)))])
         bent = reading.add("Erf", [inner])
-    weight = reading.add("Add", [bent, number(1.0)])
-    half = reading.add("Mul", [value, number(0.5)])
+    weight = reading.add("Add", [bent, reading.number(1.0)])
+    half = reading.add("Mul", [value, reading.number(0.5)])
     return reading.add("Mul", [half, weight])
 
 
@@ -117,7 +113,7 @@ def read_prelu(reading: Reading, operator: Operator) -> None:
 
 
 def read_softmax(reading: Reading, operator: Operator) -> None:
-    """SOFTMAX over the last dimension, of β times the numbers."""
+    """SOFTMAX over the last dimension, of beta times the numbers."""
     _softmax(reading, operator, "Softmax")
 
 
@@ -132,8 +128,7 @@ def _softmax(reading: Reading, operator: Operator, op_type: str) -> None:
     value = reading.read(x, layout)
     beta = float(operator.options.get("beta", 1.0))  # type: ignore[arg-type]
     if op_type == "Softmax" and beta != 1.0:
-        number = reading.constant(np.float32(beta), "beta")
-        value = reading.add("Mul", [value, number])
+        value = reading.add("Mul", [value, reading.number(beta)])
     axis = 1 if layout == "first" else -1
     made = reading.add(op_type, [value], {"axis": axis})
     reading.write(operator.outputs[0], made, layout)

@@ -221,14 +221,15 @@ def read_space_to_batch(reading: Reading, operator: Operator) -> None:
     """SPACE_TO_BATCH_ND of pictures: pad, cut into blocks, one batch a place."""
     x, y = operator.inputs[0], operator.outputs[0]
     blocks, rows = reading.numbers(operator.inputs[1]), _pairs(reading, operator)
-    batch, height, width, channels = reading.tensor(x).shape
+    _, height, width, channels = reading.tensor(x).shape
     pads = [0, rows[0][0], rows[1][0], 0, 0, rows[0][1], rows[1][1], 0]
     high, wide = height + sum(rows[0]), width + sum(rows[1])
     value = reading.add("Pad", [reading.read(x), reading.integers(pads)])
-    tiles = [batch, high // blocks[0], blocks[0], wide // blocks[1], blocks[1]]
-    value = reading.add("Reshape", [value, reading.integers([*tiles, channels])])
+    few, narrow = high // blocks[0], wide // blocks[1]
+    tiles = [-1, few, blocks[0], narrow, blocks[1], channels]
+    value = reading.add("Reshape", [value, reading.integers(tiles)])
     value = reading.add("Transpose", [value], {"perm": [2, 4, 0, 1, 3, 5]})
-    shape = reading.integers(reading.tensor(y).shape)
+    shape = reading.integers([-1, few, narrow, channels])
     reading.write(y, reading.add("Reshape", [value, shape]))
 
 
@@ -236,13 +237,12 @@ def read_batch_to_space(reading: Reading, operator: Operator) -> None:
     """BATCH_TO_SPACE_ND of pictures: the way back, and cut off what was padded."""
     x, y = operator.inputs[0], operator.outputs[0]
     blocks, rows = reading.numbers(operator.inputs[1]), _pairs(reading, operator)
-    batch, height, width, channels = reading.tensor(x).shape
-    few = batch // (blocks[0] * blocks[1])
-    tiles = reading.integers([*blocks, few, height, width, channels])
+    _, height, width, channels = reading.tensor(x).shape
+    tiles = reading.integers([*blocks, -1, height, width, channels])
     value = reading.add("Reshape", [reading.read(x), tiles])
     value = reading.add("Transpose", [value], {"perm": [2, 3, 0, 4, 1, 5]})
     high, wide = height * blocks[0], width * blocks[1]
-    whole = reading.integers([few, high, wide, channels])
+    whole = reading.integers([-1, high, wide, channels])
     value = reading.add("Reshape", [value, whole])
     begins = reading.integers([rows[0][0], rows[1][0]])
     ends = reading.integers([high - rows[0][1], wide - rows[1][1]])

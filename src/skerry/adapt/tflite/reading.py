@@ -251,6 +251,10 @@ class Reading:
         self._constants.append(value)
         return value
 
+    def number(self, number: float) -> Value:
+        """Add one float."""
+        return self.constant(np.array(number, np.float32), "number")
+
     def integers(self, numbers: Sequence[int]) -> Value:
         """Add int64[n], as axes and shapes are given."""
         return self.constant(np.array(numbers, np.int64), "numbers")
@@ -276,7 +280,7 @@ class Reading:
 
     def clipped(self, value: Value, low: float, high: float) -> Value:
         """Limit a value."""
-        limits = [self.constant(np.float32(limit), "limit") for limit in (low, high)]
+        limits = [self.number(limit) for limit in (low, high)]
         return self.add("Clip", [value, *limits])
 
     def write(self, index: int, value: Value, layout: Layout = "last") -> None:

@@ -13,6 +13,7 @@ from skerry.core.errors import DataError
 from skerry.core.profile import Profile, join_profiles
 from tests.foreign_profiles import ALL
 from tests.trace_schema import check_trace
+from tests.velas import LAYERS, SUMMARY
 
 _numbers = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
 _events = st.dictionaries(
@@ -27,12 +28,12 @@ _layers = st.dictionaries(
 )
 
 
-def read_or_refuse(content: bytes) -> None:
+def read_or_refuse(content: bytes, *, beside: bytes = b"") -> None:
     """What is read makes a trace; what is not is refused with a hint."""
     found: tuple[Profile, ...] = ()
     refusal = None
     try:
-        found = parse_profiles(content, name="it")
+        found = parse_profiles(content, name="it", beside=beside)
     except DataError as error:
         refusal = error
     assert found or (refusal is not None and refusal.hint)
@@ -58,6 +59,18 @@ def test_a_profile_that_is_spoilt(kind: str, at: int, cut: int, put: bytes) -> N
     good = ALL[kind]
     at %= len(good)
     read_or_refuse(good[:at] + put + good[at + cut :])
+
+
+@given(
+    st.integers(0, 4000), st.integers(0, 40), st.binary(max_size=12), st.integers(0, 1)
+)
+def test_velas_files_that_are_spoilt(at: int, cut: int, put: bytes, which: int) -> None:
+    """Either of the two."""
+    files = [LAYERS.encode(), SUMMARY.encode()]
+    good = files[which]
+    at %= len(good)
+    files[which] = good[:at] + put + good[at + cut :]
+    read_or_refuse(files[0], beside=files[1])
 
 
 @given(st.sampled_from(sorted(ALL)), st.sampled_from(sorted(ALL)), st.integers(0, 4000))

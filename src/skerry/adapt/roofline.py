@@ -1,127 +1,119 @@
-"""How near each operator of a profile comes to what the hardware could do.
+"""How fast an operator can be at best on a processor, and what keeps it from faster.
 
-An operator that computes `ops` operations and moves `bytes` takes at least
-max(ops ÷ peak, bytes ÷ bandwidth): the roof. Which of the two is larger says what it is
-bound by (S. Williams, A. Waterman and D. Patterson, "Roofline: an insightful visual
-performance model for multicore architectures", Communications of the ACM 52(4), 2009).
-Bytes are those of the operator's own tensors: one whose tensors stay in a cache from
-the operator before may pass over the memory's roof.
+The roofline of S. Williams et al., "Roofline: An Insightful Visual Performance Model
+for Multicore Architectures", CACM 52(4), 2009: an operator takes the longer of the time
+to compute and the time to move its bytes; weights that come from a storage with a bus
+of its own move at the same time as activations. Where a target's table says what an
+operator was measured to cost, that is believed instead.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from enum import StrEnum
 
-from skerry.core.profile import OperatorTime, Profile
-from skerry.core.target import Processor, Target
+from skerry.adapt.operators import VIEWS, Operator
+from skerry.adapt.placement import accepting_rule
+from skerry.adapt.plan import Plan
+from skerry.core.target import Figure, Processor
 
-Bound = Literal["compute", "memory", "unknown"]
 
+class Bound(StrEnum):
+    """What limits an operator's speed, by the roofline of its processor."""
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Peaks:
-    """The roofs under which a processor works.
-
-    Attributes:
-        gops: 10⁹ operations a second, a multiply-add counted as two.
-        dtype: What those compute in; what computes in another has no such roof.
-        bandwidth_gb_s: 10⁹ bytes a second, to and from the memory together.
-        source: Where the figures are from.
-    """
-
-    gops: float
-    dtype: str
-    bandwidth_gb_s: float
-    source: str
+    COMPUTE = "compute"
+    MEMORY = "memory"
+    UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RoofPoint:
-    """One operator under the roof; None for what its profile does not tell.
+class Speed:
+    """How long one operator takes, were it run alone.
 
     Attributes:
-        name: The operator's.
-        op_type: Its type.
-        share: Its share of the operators' time, 0–1.
-        gops: 10⁹ operations a second that it achieved.
-        gb_s: 10⁹ bytes a second that it achieved.
-        intensity: Operations a byte.
-        bound: What its roof is made of.
-        of_roof: Its speed ÷ what the roof allows, 0–1, or more for what a cache holds.
+        bound: What limits its speed.
+        intensity: Multiply-accumulates a byte moved; None where a size is unknown.
+        balance: Those at which computing takes as long as moving; below it an operator
+            is bound by memory. None where a figure of the target is unknown.
+        time_us: By the table's cost where it has one, else by the roofline; None where
+            neither is known.
     """
 
-    name: str
-    op_type: str
-    share: float
-    gops: float | None
-    gb_s: float | None
-    intensity: float | None
     bound: Bound
-    of_roof: float | None
+    intensity: float | None
+    balance: float | None
+    time_us: float | None
 
 
-def roofline(profile: Profile, peaks: Peaks) -> tuple[RoofPoint, ...]:
-    """Hold each operator of a profile against the roof, in order of execution."""
-    total_ms = profile.total_ms or 1.0
-    return tuple(_point(each, total_ms, peaks) for each in profile.operators)
+UNKNOWN_SPEED = Speed(bound=Bound.UNKNOWN, intensity=None, balance=None, time_us=None)
 
 
-def peaks_of(target: Target, dtype: str) -> Peaks | None:
-    """The roofs that a target's file states for its first processor.
-
-    Args:
-        target: The hardware.
-        dtype: `int8` or `float32`.
-
-    Returns:
-        None where a figure that it takes is not known.
-    """
-    processor = target.processors[0]
-    gops = _peak_gops(processor, dtype)
-    bandwidth = processor.bandwidth_gb_s
-    if gops is None or bandwidth is None or not bandwidth.value:
-        return None
-    return Peaks(
-        gops=gops,
-        dtype=dtype,
-        bandwidth_gb_s=bandwidth.value,
-        source=f"the target {target.name}, its {processor.name}",
+def find_speed(operator: Operator, processor: Processor | None) -> Speed:
+    """Estimate an operator's speed on the processor that runs it."""
+    if processor is None:
+        return UNKNOWN_SPEED
+    sizes = [tensor.size_bytes for tensor in operator.activations]
+    if None in sizes:
+        return UNKNOWN_SPEED
+    activations = sum(size for size in sizes if size is not None)
+    weights = sum(tensor.size_bytes or 0 for tensor in operator.constants)
+    moved = activations + weights
+    intensity = operator.macs / moved if moved else None
+    rule = accepting_rule(operator, processor)
+    cost = rule.cost if rule is not None else None
+    measured_us = cost.time_us(operator.macs, moved) if cost is not None else None
+    if operator.op_type in VIEWS:
+        measured_us = 0.0  # another shape for the same bytes
+    peak_gops = peak_of(processor, operator.dtype)
+    bandwidth = _known(processor.bandwidth_gb_s)
+    if peak_gops is None or bandwidth is None:
+        return Speed(
+            bound=Bound.UNKNOWN,
+            intensity=intensity,
+            balance=None,
+            time_us=measured_us,
+        )
+    storage = _known(processor.storage_bandwidth_gb_s)
+    if storage is None:
+        moving_ns = moved / bandwidth
+    else:
+        moving_ns = max(activations / bandwidth, weights / storage)
+    computing_ns = 2 * operator.macs / peak_gops
+    roof_us = max(moving_ns, computing_ns) / 1000
+    return Speed(
+        bound=Bound.MEMORY if moving_ns > computing_ns else Bound.COMPUTE,
+        intensity=intensity,
+        balance=peak_gops / 2 / bandwidth,
+        time_us=roof_us if measured_us is None else measured_us,
     )
 
 
-def _peak_gops(processor: Processor, dtype: str) -> float | None:
-    peak, speedup = processor.peak_gops, processor.int8_speedup
-    if peak is None or not peak.value:
-        return None
-    if dtype == "int8":
-        return peak.value
-    return peak.value / speedup.value if speedup and speedup.value else None
+def time_of(plan: Plan) -> float | None:
+    """Sum the times of all operators, in microseconds; None where one is unknown."""
+    by_name = {processor.name: processor for processor in plan.target.processors}
+    total = 0.0
+    for operator, name in zip(plan.workload.operators, plan.processors, strict=True):
+        time_us = find_speed(operator, by_name.get(name)).time_us
+        if time_us is None:
+            return None
+        total += time_us
+    return total
 
 
-def _point(operator: OperatorTime, total_ms: float, peaks: Peaks) -> RoofPoint:
-    time_s = operator.latency_ms / 1000
-    ops = None if operator.macs is None else 2 * operator.macs
-    moved = operator.moved_bytes
-    is_timed = time_s > 0
-    memory_s = None if moved is None else moved / (peaks.bandwidth_gb_s * 1e9)
-    has_roof = operator.dtype in ("", peaks.dtype) or (
-        peaks.dtype == "int8" and operator.dtype == "uint8"
-    )
-    compute_s = ops / (peaks.gops * 1e9) if ops and has_roof else 0.0
-    bound: Bound = "unknown"
-    of_roof = None
-    if memory_s is not None and (has_roof or not ops):
-        bound = "compute" if compute_s > memory_s else "memory"
-        least_s = max(compute_s, memory_s)
-        of_roof = least_s / time_s if is_timed else None
-    return RoofPoint(
-        name=operator.name,
-        op_type=operator.op_type,
-        share=operator.latency_ms / total_ms,
-        gops=ops / time_s / 1e9 if ops and is_timed else None,
-        gb_s=moved / time_s / 1e9 if moved and is_timed else None,
-        intensity=ops / moved if ops and moved else None,
-        bound=bound,
-        of_roof=of_roof,
-    )
+def peak_of(processor: Processor, dtype: str) -> float | None:
+    """The most 10⁹ operations a second of a processor in a dtype; None if unknown."""
+    peak = _known(processor.peak_gops)
+    if dtype in {"int8", "uint8"}:
+        return peak
+    named = {
+        "float16": processor.peak_fp16_gops,
+        "float32": processor.peak_fp32_gops,
+    }
+    if (own := _known(named.get(dtype))) is not None:
+        return own
+    speedup = _known(processor.int8_speedup)
+    return peak / speedup if peak and speedup and dtype == "float32" else None
+
+
+def _known(figure: Figure | None) -> float | None:
+    return None if figure is None else figure.value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from skerry.adapt.profiles.chrome import read_chrome
 from skerry.adapt.profiles.ftrace import is_ftrace, read_ftrace
 from skerry.adapt.profiles.openvino_counters import is_counters, read_counters
 from skerry.adapt.profiles.trtexec import is_trtexec, read_trtexec
+from skerry.adapt.profiles.vela import PER_LAYER, is_vela, read_vela
 from skerry.adapt.profiles.words import decode_json, not_a_profile
 from skerry.core.errors import DataError, UsageError
 from skerry.core.profile import Profile
@@ -26,7 +28,8 @@ def read_profiles(path: Path) -> tuple[Profile, ...]:
 
     Chrome's and Perfetto's JSON, systrace (ftrace's text), what `trtexec
     --exportProfile` writes, what TFLite's `benchmark_model` prints as text or as CSV,
-    and the counters of OpenVINO's `benchmark_app`.
+    the counters of OpenVINO's `benchmark_app`, and the operators that Vela writes with
+    its summary beside them.
 
     Returns:
         One profile a process of a trace, the longest first; one in all other formats.
@@ -40,23 +43,30 @@ def read_profiles(path: Path) -> tuple[Profile, ...]:
         raise UsageError(
             f"the profile {path} {reason}", hint="Give the path of a profile."
         )
+    beside = b""
     try:
-        with path.open("rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
+        content = _read(path)
+        if path.name.endswith(PER_LAYER):
+            stem = glob.escape(path.name.removesuffix(PER_LAYER))
+            for summary in sorted(path.parent.glob(f"{stem}_summary_*.csv"))[:1]:
+                beside = _read(summary)
     except OSError as error:
         raise UsageError(
             f"the profile {path} cannot be read: {error.strerror}",
             hint="Check who may read it.",
         ) from error
-    return parse_profiles(content, name=path.name)
+    return parse_profiles(content, name=path.name, beside=beside)
 
 
-def parse_profiles(content: bytes, *, name: str) -> tuple[Profile, ...]:
+def parse_profiles(
+    content: bytes, *, name: str, beside: bytes = b""
+) -> tuple[Profile, ...]:
     """Read a profile from its bytes.
 
     Args:
         content: The whole file.
         name: What messages call it.
+        beside: The summary that Vela writes beside the operators; empty for none.
 
     Raises:
         DataError: It is too large, or of no format that is known, or damaged.
@@ -66,7 +76,7 @@ def parse_profiles(content: bytes, *, name: str) -> tuple[Profile, ...]:
             f"{name} has more than {MAX_FILE_BYTES >> 20} MiB, the most that is read",
             hint="Record less at a time, or only the process that runs the model.",
         )
-    found = _parse(content, name)
+    found = _parse(content, name, beside)
     if not any(profile.operators for profile in found):
         raise DataError(
             f"{name} holds no operator that ran",
@@ -75,7 +85,14 @@ def parse_profiles(content: bytes, *, name: str) -> tuple[Profile, ...]:
     return tuple(replace(profile, source=name) for profile in found)
 
 
-def _parse(content: bytes, name: str) -> tuple[Profile, ...]:
+def _read(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(MAX_FILE_BYTES + 1)
+
+
+def _parse(content: bytes, name: str, beside: bytes) -> tuple[Profile, ...]:
+    if is_vela(content):
+        return (read_vela(content, beside, name=name),)
     if content.startswith(_GZIP):
         raise DataError(f"{name} is compressed", hint="Unpack it first: gunzip.")
     head = content.lstrip()[:1]

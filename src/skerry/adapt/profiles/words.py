@@ -17,7 +17,7 @@ LONGEST_MS = 1e9
 
 KNOWN = (
     "Known are Chrome and Perfetto JSON, systrace text, trtexec --exportProfile, "
-    "TFLite's benchmark_model and OpenVINO's counters."
+    "TFLite's benchmark_model, OpenVINO's counters and Vela's operators."
 )
 
 

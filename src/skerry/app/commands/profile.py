@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from skerry.adapt.roofline import Peaks
+    from skerry.adapt.profiles.roofline import Peaks
     from skerry.app.output import Progress
     from skerry.core.profile import Profile
     from skerry.tasks.profiling import Subject
@@ -68,7 +68,7 @@ def profile(
     from skerry.adapt.profiles import read_profiles
     from skerry.adapt.profiles.conclude import compare as hold_against
     from skerry.adapt.profiles.conclude import refusal_of
-    from skerry.adapt.roofline import roofline
+    from skerry.adapt.profiles.roofline import roofline
 
     _check(repeats, threads, trace, out)
     foreign = [found for path in read for found in read_profiles(path)]
@@ -204,7 +204,7 @@ def _stated(target: str) -> Peaks | None:
     Raises:
         UsageError: The target is not known, or its file does not state them.
     """
-    from skerry.adapt.roofline import peaks_of
+    from skerry.adapt.profiles.roofline import peaks_of
     from skerry.adapt.target_files import load_target
 
     found = load_target(target)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from skerry.adapt.roofline import Peaks, RoofPoint
+from skerry.adapt.profiles.roofline import Peaks, RoofPoint
 from skerry.app.charts import LETTER_WIDTH, WIDTH, drawing
 from skerry.app.html import Child, Html, el
 

@@ -26,7 +26,7 @@ from typing import IO
 
 import msgspec
 
-from skerry.adapt.roofline import Peaks
+from skerry.adapt.profiles.roofline import Peaks
 from skerry.app.profiling.peaks import peaks_at
 from skerry.app.profiling.runner import GONE, MARK, PACKAGES, RUNTIMES
 from skerry.core.errors import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from skerry.adapt.profiles.conclude import noise_floor, type_shares
-from skerry.adapt.roofline import Peaks, RoofPoint
+from skerry.adapt.profiles.roofline import Peaks, RoofPoint
 from skerry.app import charts, figures
 from skerry.app.html import Card, Column, Html, cards, el, figure, join, page, section
 from skerry.app.html import table as html_table

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 
-from skerry.adapt.roofline import Peaks
+from skerry.adapt.profiles.roofline import Peaks
 from skerry.app.profiling import runner
 from skerry.core.errors import StateError
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from skerry.adapt.profiles.conclude import Compared, noise_floor, type_shares
-from skerry.adapt.roofline import Peaks, RoofPoint
+from skerry.adapt.profiles.roofline import Peaks, RoofPoint
 from skerry.app import figures
 from skerry.app.tables import indent, plain_table
 from skerry.core.errors import StateError

@@ -6,8 +6,10 @@ import pytest
 
 from skerry.adapt.profiles import parse_profiles, read, read_profiles
 from skerry.core.errors import DataError, UsageError
-from skerry.core.profile import Profile
+from skerry.core.profile import Profile, join_profiles
 from tests import foreign_profiles
+from tests.trace_schema import check_trace
+from tests.velas import LAYERS, SUMMARY
 
 
 def one(content: bytes) -> Profile:
@@ -107,6 +109,23 @@ def test_openvino_counters() -> None:
     )
     assert one(twice).repeats == 2
     assert times(one(twice))["conv1"] == 0.3
+
+
+def test_vela(tmp_path: Path) -> None:
+    """Cycles are times by the summary beside them; a thread for each processor."""
+    layers = tmp_path / "net_per-layer.csv"
+    layers.write_text(LAYERS)
+    with pytest.raises(DataError, match="counts cycles") as caught:
+        read_profiles(layers)
+    assert "one folder" in caught.value.hint
+    (tmp_path / "net_summary_Internal.csv").write_text(SUMMARY)
+    (found,) = read_profiles(layers)
+    conv, fallback = found.operators
+    assert conv.latency_ms == pytest.approx(26185 / 500e6 * 1000)
+    assert (conv.macs, conv.processor) == (320000, "NPU")
+    assert (fallback.latency_ms, fallback.processor) == (0, "CPU")
+    assert "estimates" in found.notes[0]
+    check_trace(join_profiles([found]))
 
 
 BROKEN = {

@@ -11,6 +11,7 @@ from skerry.core.errors import StateError
 from tests import foreign_profiles, models
 from tests.commands import Typist
 from tests.trace_schema import check_trace
+from tests.velas import LAYERS, SUMMARY
 
 Capture = pytest.CaptureFixture[str]
 
@@ -27,9 +28,17 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_models_and_runtimes_and_files_in_one_trace(capsys: Capture) -> None:
     """What is measured takes turns; what is read stands beside it."""
     Path("mlp.onnx").write_bytes(models.mlp())
-    Path("trt.json").write_bytes(foreign_profiles.TRTEXEC)
+    Path("net_per-layer.csv").write_text(LAYERS)
+    Path("net_summary_X.csv").write_text(SUMMARY)
     runtimes = ("--runtime", "onnxruntime", "--runtime", "openvino")
-    files = ("--read", "trt.json", "--trace", "trace.json", "--out", "page.html")
+    files = (
+        "--read",
+        "net_per-layer.csv",
+        "--trace",
+        "trace.json",
+        "--out",
+        "page.html",
+    )
     words = ("profile", "net.onnx", "--compare", "mlp.onnx", *runtimes, *files)
     # A machine that is too restless for a verdict has been measured all the same.
     assert main([*words, "--repeats", "6", "--json"]) in (0, 30)
@@ -39,7 +48,7 @@ def test_models_and_runtimes_and_files_in_one_trace(capsys: Capture) -> None:
         ("net.onnx", "openvino"),
         ("mlp.onnx", "onnxruntime"),
         ("mlp.onnx", "openvino"),
-        ("", "tensorrt"),
+        ("", "vela"),
     ]
     assert len(found["roofs"]) == 5
     assert len(found["compared"]) == 4

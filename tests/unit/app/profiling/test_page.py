@@ -4,7 +4,7 @@ import io
 from dataclasses import replace
 
 from skerry.adapt.profiles.conclude import compare, refusal_of
-from skerry.adapt.roofline import Peaks, roofline
+from skerry.adapt.profiles.roofline import Peaks, roofline
 from skerry.app.output import Output
 from skerry.app.profiling.chart import roofline_chart
 from skerry.app.profiling.page import profile_page

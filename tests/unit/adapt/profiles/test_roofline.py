@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from skerry.adapt.roofline import Peaks, peaks_of, roofline
+from skerry.adapt.profiles.roofline import Peaks, peaks_of, roofline
 from skerry.adapt.target_files import load_target
 from skerry.core.profile import OperatorTime, Profile
 

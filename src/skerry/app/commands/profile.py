@@ -151,15 +151,17 @@ def _subjects(
 def _measure(
     subjects: Sequence[Subject], on: str, repeats: int, progress: Progress
 ) -> tuple[Sequence[Profile], Peaks | None]:
-    from skerry.app.profiling.peaks import measure_peaks
+    from skerry.app.profiling.peaks import best_peaks, measure_peaks
     from skerry.tasks.profiling import profile_in_turns
 
     if on:
         from skerry.app.profiling.device import parse_place, profile_on
 
         return profile_on(parse_place(on), subjects, repeats=repeats)
-    peaks = measure_peaks(threads=subjects[0].options.threads)
-    return profile_in_turns(subjects, repeats=repeats, progress=progress), peaks
+    threads = subjects[0].options.threads
+    before = measure_peaks(threads=threads)
+    found = profile_in_turns(subjects, repeats=repeats, progress=progress)
+    return found, best_peaks(before, measure_peaks(threads=threads))
 
 
 def _ask_gateway(

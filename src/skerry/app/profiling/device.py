@@ -27,7 +27,7 @@ from typing import IO
 import msgspec
 
 from skerry.adapt.profiles.roofline import Peaks
-from skerry.app.profiling.peaks import peaks_at
+from skerry.app.profiling.peaks import best_peaks, peaks_at
 from skerry.app.profiling.runner import GONE, MARK, PACKAGES, RUNTIMES
 from skerry.core.errors import (
     DataError,
@@ -51,7 +51,7 @@ _CONNECT_S = 10
 _NO_FOLDER, _NO_ROOM, _CUT_OFF, _NO_PYTHON = 71, 72, 73, 74
 _NOT_CONNECTED = 255
 _SIGNALS = 128
-_HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@:%\[\]-]*")
+_HOST = re.compile(r"[A-Za-z0-9_\[][A-Za-z0-9_.@:%\[\]-]*")
 _SERIAL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]*")
 _UNREACHED = ("not found", "no devices", "offline", "unauthorized", "cannot connect")
 
@@ -116,7 +116,7 @@ class _Answer(msgspec.Struct):
     what: str = ""
     before: HardwareState | None = None
     after: HardwareState | None = None
-    peaks: _Peaks | None = None
+    peaks: list[_Peaks] = []
     subjects: list[_Measured] = []
 
 
@@ -161,10 +161,12 @@ def profile_on(
         WorkerLostError: The runner was killed.
     """
     answer = _ask(place, _payload(subjects, repeats))
-    if answer.peaks is None or len(answer.subjects) != len(subjects):
+    if len(answer.peaks) != 2 or len(answer.subjects) != len(subjects):
         raise _no_sense(place)
-    found = msgspec.to_builtins(answer.peaks)
-    peaks = peaks_at(found, place=f"at {place.url}")
+    before, after = (
+        peaks_at(msgspec.to_builtins(each), place=f"at {place.url}")
+        for each in answer.peaks
+    )
     profiles = []
     for subject, measured in zip(subjects, answer.subjects, strict=True):
         if not measured.blocks or not all(each.cpu_ms for each in measured.blocks):
@@ -184,7 +186,7 @@ def profile_on(
                 notes=notes,
             )
         )
-    return tuple(profiles), peaks
+    return tuple(profiles), best_peaks(before, after)
 
 
 def _payload(subjects: Sequence[Subject], repeats: int) -> bytes:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 from skerry.adapt.profiles.roofline import Peaks
 from skerry.app.profiling import runner
 from skerry.core.errors import StateError
+from skerry.core.profile import UNSTABLE
 
 LIMIT_S = 120.0
 
@@ -50,4 +52,23 @@ def peaks_at(found: dict[str, float], *, place: str) -> Peaks:
         bandwidth_gb_s=float(found["bandwidth_gb_s"]),
         source=f"measured {place}: a float32 product of side {side}, "
         f"a copy of {mib} MiB",
+    )
+
+
+def best_peaks(before: Peaks, after: Peaks) -> Peaks:
+    """The higher of two calibrations, for a neighbour can only lower one.
+
+    Where they are too far apart to be believed, the source says so.
+    """
+    pairs = (
+        (before.gops, after.gops),
+        (before.bandwidth_gb_s, after.bandwidth_gb_s),
+    )
+    apart = max(max(pair) / max(min(pair), 1e-9) - 1 for pair in pairs)
+    words = f"; before and after differ by {apart * 100:.0f} %"
+    return replace(
+        before,
+        gops=max(pairs[0]),
+        bandwidth_gb_s=max(pairs[1]),
+        source=before.source + (words if apart > UNSTABLE else ""),
     )

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 MOST_OPERATORS = 12
 """Operators that a terminal shows, those that take longest; --json has all."""
 
-LONGEST = 26
+LONGEST = 24
 """Letters of an operator's type on a terminal."""
 
 UNSTABLE_HINT = (
@@ -199,5 +199,6 @@ def show_bound(point: RoofPoint) -> str:
     """What an operator is bound by; nothing where that is not known."""
     if point.bound == "unknown":
         return ""
-    is_over = point.of_roof is not None and point.of_roof > 1
-    return "in cache" if is_over and point.bound == "memory" else f"{point.bound}-bound"
+    if point.of_roof is None or point.of_roof <= 1:
+        return f"{point.bound}-bound"
+    return "in cache" if point.bound == "memory" else "over the roof"

@@ -126,6 +126,7 @@ class Failure:
 
 _BODIES = (
     NewDevice,
+    ProfileRequest,
     Enrolment,
     ShadowPatch,
     Metadata,

@@ -86,12 +86,15 @@ $(VENV)/.dev: $(VENV)/.place pyproject.toml
 	@touch $(VENV)/.demo $@
 
 # Not from a package index: installed where root or sudo allows. Without them the tests
-# that look at pages, or speak to a broker of others, are skipped by name.
+# that look at pages, speak to a broker of others, or measure over ssh, are skipped by
+# name.
 apt:
 	@sudo=; wanted=; \
 	PATH=$$PATH:/usr/sbin; \
 	command -v chromium chromium-browser google-chrome >/dev/null || wanted+=" chromium"; \
 	command -v mosquitto >/dev/null || wanted+=" mosquitto"; \
+	command -v sshd >/dev/null || wanted+=" openssh-server"; \
+	command -v ssh >/dev/null || wanted+=" openssh-client"; \
 	if [ -z "$$wanted" ]; then exit 0; fi; \
 	if [ "$$(id -u)" != 0 ]; then sudo="sudo -n"; fi; \
 	if ! command -v apt-get >/dev/null || ! $$sudo true 2>/dev/null; then \

@@ -17,6 +17,7 @@ from skerry.cloud.api.bodies import (
     Enrolment,
     NewDevice,
     NewRollout,
+    ProfileRequest,
     Publication,
     ShadowPatch,
     read_body,
@@ -24,7 +25,15 @@ from skerry.cloud.api.bodies import (
 from skerry.cloud.rollouts import read_rollout
 from skerry.core.errors import DataError
 
-KINDS = st.sampled_from([Enrolment, NewDevice, NewRollout, Publication, ShadowPatch])
+BODIES = (
+    Enrolment,
+    NewDevice,
+    NewRollout,
+    ProfileRequest,
+    Publication,
+    ShadowPatch,
+)
+KINDS = st.sampled_from(BODIES)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: (
@@ -49,6 +58,9 @@ JSON = st.recursive(
                     "supersede",
                     "state",
                     "progress",
+                    "sha256",
+                    "repeats",
+                    "threads",
                 ]
             ),
             inner,
@@ -109,6 +121,6 @@ def test_any_kept_rollout_is_read_or_refused(content: bytes) -> None:
 def test_each_body_is_described() -> None:
     """What a route takes is a schema of the OpenAPI document."""
     described = bodies.schemas()
-    for kind in (Enrolment, NewDevice, NewRollout, Publication, ShadowPatch):
+    for kind in BODIES:
         assert kind.__name__ in described
         assert bodies.takes(kind)["requestBody"]["required"]

@@ -11,10 +11,11 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from skerry.app.publish.publisher import Bundle
-from skerry.comms.http import HttpBlobs, HubHttp
+from skerry.comms.http import HttpBlobs, HubHttp, named_error
 from skerry.core.documents import Json, parse_object
 from skerry.core.errors import DataError, StateError, UsageError
 from skerry.core.fleet import Device, Gate, Rollout, Shadow
+from skerry.core.profile import Profile
 from skerry.core.release import Manifest, ReleaseId
 
 NounT = TypeVar("NounT")
@@ -140,6 +141,20 @@ class HubApi:
         path = f"/v1/devices/{_part(device)}/ping?timeout_s={timeout_s:g}"
         answer = await self._http.post(path)
         return _noun(float, answer.get("round_trip_ms"))
+
+    async def profile(
+        self, device: str, sha256: str, *, repeats: int, threads: int
+    ) -> Profile:
+        """Have an idle device profile a model that is installed there.
+
+        Raises:
+            The error that the device names: it does not serve the model, or is busy.
+        """
+        body: Json = {"sha256": sha256, "repeats": repeats, "threads": threads}
+        answer = await self._http.post(f"/v1/devices/{_part(device)}/profile", body)
+        if (refusal := named_error(answer)) is not None:
+            raise refusal
+        return _noun(Profile, answer.get("profile"))
 
     async def online_key(self) -> bytes:
         """The public half of the hub's online key (PEM), which a root must name."""

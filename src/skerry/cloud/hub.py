@@ -8,6 +8,7 @@ import logging
 import os
 import secrets
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,7 @@ from skerry.cloud.samples import Samples
 from skerry.cloud.shadows import Shadows
 from skerry.comms.links import ALL_GRANTED, Grant
 from skerry.core.clock import Clock, SystemClock
+from skerry.core.documents import Json
 from skerry.core.durable import hold, make_folder, storage_errors
 from skerry.core.errors import StateError
 from skerry.core.fleet import DEFAULT_TENANT
@@ -221,6 +223,10 @@ class Hub:
     async def ping(self, device: str, *, timeout_s: float = PING_TIMEOUT_S) -> float:
         """Ask a device for a sign of life; see `Presence.ping`."""
         return await self.presence.ping(self.link, device, timeout_s=timeout_s)
+
+    async def profile(self, device: str, job: Mapping[str, Json]) -> Mapping[str, Json]:
+        """Have a device profile what is installed there; see `Presence.profile`."""
+        return await self.presence.profile(self.link, device, job)
 
     async def _start_broker(self) -> None:
         # A hub on a link of others needs no broker and no client.

@@ -143,9 +143,10 @@ class Ingest:
         arrival = _read(place, payload)
         if arrival is None:
             self._counts["unreadable"] += 1
-        elif arrival.error is None and arrival.message.kind == Up.PONG:
-            is_awaited = self._presence.take_pong(place.device, arrival.message)
-            self._counts["pong" if is_awaited else "late-pong"] += 1
+        elif arrival.error is None and arrival.message.kind in (Up.PONG, Up.PROFILED):
+            kind = arrival.message.kind
+            is_awaited = self._presence.take_answer(place.device, arrival.message)
+            self._counts[kind if is_awaited else f"late-{kind}"] += 1
         elif not self._let_in(arrival, len(payload)):
             self._counts["overrun"] += 1
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 from sqlalchemy import Connection, select, update
 
@@ -14,13 +15,15 @@ from skerry.cloud.database import Database
 from skerry.comms.codec import encode
 from skerry.comms.topics import Topic, write_topic
 from skerry.core.clock import Clock
+from skerry.core.documents import Json
 from skerry.core.errors import DataError, LinkError, UsageError
-from skerry.core.messages import Direction, Down, Message
+from skerry.core.messages import Direction, Down, Message, Up
 from skerry.core.seams import Link
 
 log = logging.getLogger(__name__)
 
 PING_TIMEOUT_S = 5.0
+PROFILE_TIMEOUT_S = 25.0
 
 Online = Callable[[str], None]
 """Takes the name of a device that says it is online."""
@@ -40,7 +43,7 @@ class Presence:
         self._tenant = tenant
         self._clock = clock
         self._online: list[Online] = []
-        self._pings: dict[tuple[str, str], asyncio.Future[None]] = {}
+        self._asked: dict[tuple[str, str, str], asyncio.Future[Message]] = {}
 
     def on_online(self, listener: Online) -> None:
         """Have a function called each time that a device says it is online."""
@@ -75,12 +78,13 @@ class Presence:
 
         return tell
 
-    def take_pong(self, device: str, message: Message) -> bool:
-        """Take the answer to a ping; False if nobody waits for it."""
-        waiting = self._pings.get((device, str(message.body.get("id"))))
+    def take_answer(self, device: str, message: Message) -> bool:
+        """Take the answer to what a device was asked; False if nobody waits for it."""
+        name = str(message.body.get("id"))
+        waiting = self._asked.get((device, message.kind, name))
         if waiting is None or waiting.done():
             return False
-        waiting.set_result(None)
+        waiting.set_result(message)
         return True
 
     async def ping(
@@ -101,42 +105,78 @@ class Presence:
             LinkError: It did not answer in time, or the broker cannot be reached.
         """
         await self._check_known(device)
-        name = secrets.token_urlsafe(12)
-        answered = asyncio.get_running_loop().create_future()
-        self._pings[device, name] = answered
-        late = asyncio.ensure_future(self._clock.sleep(timeout_s))
         began_s = self._clock.wall_s()
-        asked = asyncio.ensure_future(link.publish(*self._ping_message(device, name)))
+        await self._ask(link, device, (Down.PING, Up.PONG), {}, timeout_s)
+        return (self._clock.wall_s() - began_s) * 1000
+
+    async def profile(
+        self,
+        link: Link,
+        device: str,
+        job: Mapping[str, Json],
+        *,
+        timeout_s: float = PROFILE_TIMEOUT_S,
+    ) -> Mapping[str, Json]:
+        """Have a device profile a model that is installed there.
+
+        Args:
+            link: The hub's.
+            device: Which.
+            job: `sha256`, `repeats` and `threads`.
+            timeout_s: How long it may take.
+
+        Returns:
+            What it answered: a `profile`, or an `error`.
+
+        Raises:
+            UsageError: There is no such device.
+            LinkError: It did not answer in time, or the broker cannot be reached.
+        """
+        await self._check_known(device)
+        kinds = Down.PROFILE, Up.PROFILED
+        return (await self._ask(link, device, kinds, job, timeout_s)).body
+
+    async def _ask(
+        self,
+        link: Link,
+        device: str,
+        kinds: tuple[Down, Up],
+        body: Mapping[str, Json],
+        timeout_s: float,
+    ) -> Message:
+        """Send one message, and wait for the answer to it."""
+        name = secrets.token_urlsafe(12)
+        answered: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        self._asked[device, kinds[1], name] = answered
+        late = asyncio.ensure_future(self._clock.sleep(timeout_s))
+        question = self._question(device, kinds[0], {**body, "id": name})
+        asked = asyncio.ensure_future(link.publish(*question))
+        first = asyncio.FIRST_COMPLETED
         try:
-            await asyncio.wait({asked, late}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({asked, late}, return_when=first)
             if asked.done():
                 asked.result()
-                await asyncio.wait(
-                    {answered, late}, return_when=asyncio.FIRST_COMPLETED
-                )
+                either: set[asyncio.Future[Any]] = {answered, late}
+                await asyncio.wait(either, return_when=first)
             if not answered.done():
                 raise LinkError(
                     f"{device} did not answer in {timeout_s:g} s",
                     hint="Is it switched on and connected? See: skerry why DEVICE.",
                 )
-            return (self._clock.wall_s() - began_s) * 1000
+            return answered.result()
         finally:
-            del self._pings[device, name]
+            del self._asked[device, kinds[1], name]
             for task in (asked, late, answered):
                 task.cancel()
 
-    def _ping_message(self, device: str, name: str) -> tuple[str, bytes]:
+    def _question(
+        self, device: str, kind: Down, body: Mapping[str, Json]
+    ) -> tuple[str, bytes]:
         topic = Topic(
-            tenant=self._tenant,
-            device=device,
-            direction=Direction.DOWN,
-            kind=Down.PING,
+            tenant=self._tenant, device=device, direction=Direction.DOWN, kind=kind
         )
         message = Message(
-            kind=Down.PING,
-            device=device,
-            sent_at_ms=self._clock.unix_ms(),
-            body={"id": name},
+            kind=kind, device=device, sent_at_ms=self._clock.unix_ms(), body=body
         )
         return write_topic(topic), encode(message)
 

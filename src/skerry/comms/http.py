@@ -393,16 +393,31 @@ async def _refusal(answer: httpx.Response) -> SkerryError:
     return _error_of(answer.status_code, await _read(answer, _LARGEST_ERROR_BYTES))
 
 
+def named_error(document: Mapping[str, object]) -> SkerryError | None:
+    """The error that a document names; only those of our tree are believed.
+
+    Args:
+        document: `{"error": {"code", "what", "hint"}}`.
+
+    Returns:
+        None where it names none.
+    """
+    said = document.get("error")
+    if not isinstance(said, dict) or not isinstance(said.get("what"), str):
+        return None
+    kind = _ERRORS.get(str(said.get("code")), StateError)
+    hint = str(said.get("hint") or "Ask who runs the hub.")
+    return kind(said["what"][:2000], hint=hint[:2000])
+
+
 def _error_of(status: int, content: bytes) -> SkerryError:
-    """The error that the hub names; only those of our tree are believed."""
+    """The error that the hub names, or the one that its status means."""
     try:
-        said = parse_object(content, name="an error").get("error")
+        named = named_error(parse_object(content, name="an error"))
     except DataError:
-        said = None
-    if isinstance(said, dict) and isinstance(said.get("what"), str):
-        kind = _ERRORS.get(str(said.get("code")), StateError)
-        hint = str(said.get("hint") or "Ask who runs the hub.")
-        return kind(said["what"][:2000], hint=hint[:2000])
+        named = None
+    if named is not None:
+        return named
     if status in _PASSING_STATUSES:
         return LinkError(f"the hub is busy ({status})", hint="Try again later.")
     return StateError(

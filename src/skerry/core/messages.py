@@ -41,6 +41,8 @@ class Up(StrEnum):
     """`{"is_online": …}`: retained; the broker sends the last will. Not sequenced."""
     PONG = "pong"
     """`{"id": …}`: the answer to a ping. Not sequenced."""
+    PROFILED = "profiled"
+    """`{"id": …, "profile": {…}}`, or `error` instead of it. Not sequenced."""
 
 
 class Down(StrEnum):
@@ -56,6 +58,9 @@ class Down(StrEnum):
     """`{"epoch": …, "seq": …, "code": …, "what": …}`: why a message was not taken."""
     PING = "ping"
     """`{"id": …}`: answer at once."""
+    PROFILE = "profile"
+    """`{"id": …, "sha256": …, "repeats": …, "threads": …}`: profile a model that is
+    installed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,6 +29,7 @@ from skerry.core.messages import Direction, Down, Message, Up
 from skerry.core.names import check_name
 from skerry.core.release import AGENT_LEVEL
 from skerry.core.seams import BlobStore, Link
+from skerry.edge.profiling import Profiler
 from skerry.edge.reporting import Outgoing, Reporter
 from skerry.edge.slots import Slots
 from skerry.edge.update_steps import (
@@ -196,6 +197,17 @@ class Agent:
         self._n_malformed = 0
         self._wall_s, self._now_ms = clock.wall_s(), clock.unix_ms()
         self.reporter = Reporter(uplink, clock=clock, now_ms=self.now_ms)
+        self._profiling: set[asyncio.Task[None]] = set()
+        self._profiler = Profiler(
+            engine,
+            names=slots.names,
+            is_updating=lambda: any(
+                worker.state.phase is not Phase.IDLE
+                for worker in self._workers.values()
+            ),
+            abi=settings.policy.abi,
+            clock=clock,
+        )
 
     def now_ms(self) -> int:
         """Milliseconds since 1970, of a clock that may be set but never goes back."""
@@ -267,6 +279,7 @@ class Agent:
             for task in (worker.task, worker.keeping)
             if task is not None
         ]
+        tasks += self._profiling
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -341,10 +354,18 @@ class Agent:
         elif message.kind == Down.PING:
             with contextlib.suppress(SkerryError):
                 await self._send(Up.PONG, {"id": message.body.get("id")})
+        elif message.kind == Down.PROFILE:
+            task = asyncio.create_task(self._answer_profile(message.body))
+            self._profiling.add(task)
+            task.add_done_callback(self._profiling.discard)
         elif message.kind in {Down.ACK, Down.RESEND, Down.REJECTED}:
             await self._uplink.take(message)
         else:
             self._malformed(f"a message of the unknown kind {message.kind!r}")
+
+    async def _answer_profile(self, body: Mapping[str, Json]) -> None:
+        with contextlib.suppress(SkerryError):
+            await self._send(Up.PROFILED, await self._profiler.answer(body))
 
     def _take_desired(self, body: Mapping[str, Json]) -> None:
         wants = read_desired(body)

@@ -30,7 +30,8 @@ from skerry.runtimes._checks import (
 from skerry.runtimes._reasons import plain_reason
 from skerry.runtimes._session import ModelSession
 from skerry.runtimes._stderr import captured_stderr
-from skerry.runtimes._times import median_times
+from skerry.runtimes._times import Work, median_times
+from skerry.runtimes.kernel_work import Shaped, count_bytes, count_macs
 
 # From 1.29 on the wheel reports to Microsoft, and leaves an identifier in the home
 # folder, unless this is set before it is imported (Privacy.md in the wheel).
@@ -267,14 +268,41 @@ def _operator_times(events: list[dict[str, Any]]) -> tuple[OperatorTime, ...]:
     """Median time by kernel, in order of execution, without the warm-up."""
     times: dict[tuple[str, str], list[float]] = defaultdict(list)
     dtypes: dict[tuple[str, str], str] = {}
+    work: dict[tuple[str, str], Work] = {}
     for event in events:
         name = event.get("name", "")
         if event.get("cat") == "Node" and name.endswith(_NODE_SUFFIX):
             key = name.removesuffix(_NODE_SUFFIX), event["args"]["op_name"]
             times[key].append(event["dur"] / 1000)
             dtypes[key] = _first_dtype(event["args"].get("input_type_shape", []))
+            work[key] = _work(event["args"])
     warm = {key: values[_WARMUP:] or values for key, values in times.items()}
-    return median_times(warm, lambda name, op_type: dtypes[name, op_type])
+    return median_times(
+        warm,
+        lambda name, op_type: dtypes[name, op_type],
+        lambda name, op_type: work[name, op_type],
+    )
+
+
+def _work(facts: dict[str, Any]) -> Work:
+    """What a kernel computed and moved, from what the profiler notes of it."""
+    inputs = _shaped(facts.get("input_type_shape", []))
+    outputs = _shaped(facts.get("output_type_shape", []))
+    sizes = ("activation_size", "parameter_size", "output_size")
+    if all(size in facts for size in sizes):
+        # Weights that were packed beforehand are missing from the shapes.
+        moved_bytes = sum(int(facts[size]) for size in sizes)
+    else:
+        moved_bytes = count_bytes(inputs, outputs)
+    return count_macs(facts["op_name"], inputs, outputs), moved_bytes
+
+
+def _shaped(shapes: list[dict[str, Any]]) -> list[Shaped]:
+    return [
+        Shaped(dtype=dtype, sizes=tuple(sizes))
+        for each in shapes
+        for dtype, sizes in each.items()
+    ]
 
 
 def _first_dtype(shapes: list[dict[str, Any]]) -> str:

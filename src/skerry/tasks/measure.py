@@ -26,6 +26,8 @@ WARMUP = 2
 _TAIL = 0.025
 
 _MEMORY_FILE = Path("/proc/self/smaps_rollup")
+_STATUS = Path("/proc/self/status")
+_CLEAR_PEAK = Path("/proc/self/clear_refs")
 
 # Linux keeps the peak of a process over fork and exec: a child of a large process seems
 # large. So a small one starts it, whose few megabytes are the least that is ever found.
@@ -187,6 +189,33 @@ def pss_bytes() -> int:
     except OSError:
         text = ""
     match = re.search(r"^Pss:\s+(\d+) kB", text, re.MULTILINE)
+    if match is None:
+        raise StateError(
+            "this system does not tell a process's memory", hint="Measure on Linux."
+        )
+    return int(match.group(1)) * 1024
+
+
+def added_memory(call: Callable[[], object]) -> int | None:
+    """How many bytes a call adds to what this process holds, at the peak.
+
+    Linux forgets the old peak when it is told to (`clear_refs` in proc(5)).
+
+    Returns:
+        None where the system does not tell.
+    """
+    try:
+        _CLEAR_PEAK.write_text("5", encoding="ascii")
+        before = _resident("VmRSS")
+        call()
+        return max(0, _resident("VmHWM") - before)
+    except (OSError, StateError):
+        return None
+
+
+def _resident(field: str) -> int:
+    text = _STATUS.read_text(encoding="ascii", errors="replace")
+    match = re.search(rf"^{field}:\s+(\d+) kB", text, re.MULTILINE)
     if match is None:
         raise StateError(
             "this system does not tell a process's memory", hint="Measure on Linux."

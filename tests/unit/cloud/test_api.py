@@ -239,6 +239,19 @@ def test_a_silent_device_is_504(tmp_path: Path) -> None:
     _on_api(tmp_path, case)
 
 
+def test_what_cannot_be_profiled(tmp_path: Path) -> None:
+    """A device that is not there, a body without sense."""
+
+    async def case(api: Api) -> None:
+        path = "/v1/devices/gw-9/profile"
+        response = await api.ask("POST", path, json={"sha256": "0" * 64})
+        assert response.status_code == 404
+        response = await api.ask("POST", path, json={"sha256": "x", "repeats": 0})
+        assert response.status_code == 422
+
+    _on_api(tmp_path, case)
+
+
 def test_a_blob_goes_up_and_down_by_range(tmp_path: Path) -> None:
     """Streamed, resumed, checked; a range outside is 416, a wrong hash 422."""
 

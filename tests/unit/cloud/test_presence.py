@@ -107,6 +107,28 @@ def test_a_device_that_is_silent(tmp_path: Path) -> None:
             broker.cut(HUB_USER)
             with pytest.raises(LinkError, match="no connection"):
                 await hub.ping("gate-1")
-            assert hub.presence._pings == {}
+            assert hub.presence._asked == {}
+
+    asyncio.run(main())
+
+
+def test_a_device_is_asked_for_a_profile(tmp_path: Path) -> None:
+    """Its answer is handed on as it is; a pong is none."""
+    job = {"sha256": "0" * 64, "repeats": 6, "threads": 1}
+
+    async def main() -> None:
+        async with running_hub(tmp_path, "gate-1") as (hub, broker):
+            wire = await Wire(broker, "gate-1").join()
+            asked = asyncio.create_task(hub.profile("gate-1", job))
+            question = await wire.wait_for("profile")
+            assert {**job, "id": question["id"]} == question
+            await wire.send("pong", {"id": question["id"]})
+            await wait_until(lambda: hub.counts["late-pong"] == 1)
+            assert not asked.done()
+            answer = {"id": question["id"], "profile": {"runtime": "r"}}
+            await wire.send("profiled", answer)
+            assert await asked == answer
+            with pytest.raises(UsageError, match="no device 'none'"):
+                await hub.profile("none", job)
 
     asyncio.run(main())

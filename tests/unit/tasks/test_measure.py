@@ -12,6 +12,7 @@ from skerry.core.errors import StateError, UsageError
 from skerry.tasks import measure
 from skerry.tasks.measure import (
     Latency,
+    added_memory,
     measure_latency,
     pss_bytes,
     ratio,
@@ -154,6 +155,27 @@ def test_memory_in_use_is_counted() -> None:
     before = pss_bytes()
     held = np.ones(64_000_000, np.uint8)
     assert pss_bytes() - before == pytest.approx(held.nbytes, rel=0.1)
+
+
+def test_memory_that_a_call_adds_is_counted_at_its_peak() -> None:
+    """What it gave back before it ended, too; each call anew."""
+
+    def hold(size_bytes: int) -> None:
+        np.ones(size_bytes, np.uint8)
+
+    added = [added_memory(lambda: hold(40 << 20)), added_memory(lambda: hold(1 << 20))]
+    if None not in added:
+        most, least = (each or 0 for each in added)
+        assert 35 << 20 < most < 100 << 20
+        assert least < 20 << 20
+
+
+def test_memory_of_a_system_that_does_not_tell_is_unknown(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """None, not a guess."""
+    monkeypatch.setattr(measure, "_CLEAR_PEAK", tmp_path / "no" / "clear_refs")
+    assert added_memory(lambda: None) is None
 
 
 @pytest.mark.parametrize("text", [None, "", "Rss: 12 kB\n"])

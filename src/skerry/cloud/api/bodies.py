@@ -41,6 +41,15 @@ class NewDevice:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProfileRequest:
+    """What a device is to profile: a model that is installed there."""
+
+    sha256: Hash
+    repeats: Annotated[int, Meta(ge=1, le=600)] = 30
+    threads: Annotated[int, Meta(ge=1, le=64)] = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Enrolment:
     """A gateway's request for credentials of its own."""
 
@@ -117,6 +126,7 @@ class Failure:
 
 _BODIES = (
     NewDevice,
+    ProfileRequest,
     Enrolment,
     ShadowPatch,
     Metadata,

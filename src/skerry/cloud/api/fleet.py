@@ -11,7 +11,14 @@ from fastapi import APIRouter, Query, Request, Response
 import skerry
 from skerry.cloud.api.access import HubOf
 from skerry.cloud.api.answers import ERROR_RESPONSES, answer, finding
-from skerry.cloud.api.bodies import Enrolment, NewDevice, ShadowPatch, read_body, takes
+from skerry.cloud.api.bodies import (
+    Enrolment,
+    NewDevice,
+    ProfileRequest,
+    ShadowPatch,
+    read_body,
+    takes,
+)
 from skerry.cloud.hub import Hub
 from skerry.cloud.why import why
 from skerry.core.fleet import Rollout, Shadow
@@ -146,6 +153,14 @@ async def ping_device(
     """Ask a device for a sign of life."""
     with finding():
         return answer({"round_trip_ms": await hub.ping(device, timeout_s=timeout_s)})
+
+
+@router.post("/v1/devices/{device}/profile", openapi_extra=takes(ProfileRequest))
+async def profile_on_device(device: str, hub: HubOf, request: Request) -> Response:
+    """Have an idle device profile a model that is installed there."""
+    job = await read_body(request, ProfileRequest)
+    with finding():
+        return answer(await hub.profile(device, msgspec.to_builtins(job)))
 
 
 async def _manifests(

@@ -10,6 +10,7 @@ from skerry.adapt.fits import Fit, find_fits
 from skerry.adapt.operators import Operator, read_workload
 from skerry.adapt.plan import NOWHERE, Plan, make_plan, runs
 from skerry.adapt.remedies import Remedy, find_remedies
+from skerry.adapt.rewrite.engine import adapt
 from skerry.adapt.wording import show_bytes
 from skerry.core.target import Figure, Processor, Target
 from skerry.graph import Graph, infer_shapes
@@ -158,7 +159,7 @@ def audit(graph: Graph, target: Target) -> Audit:
         weight_bytes=workload.weight_bytes,
         transposes=sum(one.op_type == "Transpose" for one in workload.operators),
         problems=_problems(plan, fits),
-        remedies=find_remedies(plan, quantized, fits),
+        remedies=find_remedies(plan, quantized, fits, adapt(graph, target)),
     )
 
 

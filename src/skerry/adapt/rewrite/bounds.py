@@ -126,7 +126,9 @@ def approximation(
     return Bound(
         text=f"within {error:.3g} (absolute) {where}{f': {of}' if of else ''}",
         error=error + FUNCTION_ERROR,
-        scale=lambda inputs, result: 1.0 + FUNCTION_ERROR * of_peak(inputs, result),
+        scale=lambda inputs, result: (
+            1.0 + FUNCTION_ERROR / (error + FUNCTION_ERROR) * of_peak(inputs, result)
+        ),
         low=low,
         high=high,
         is_approximation=True,

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from itertools import count
 
 from skerry.adapt.operators import (
     FUSED_ACTIVATIONS,
@@ -26,9 +27,7 @@ from skerry.adapt.operators import (
 from skerry.adapt.placement import refusal
 from skerry.adapt.rewrite.catalogue import RULES
 from skerry.adapt.rewrite.rule import Draft, Replacement, Rule, Site
-from skerry.adapt.wording import show_counts
 from skerry.core.errors import ModelError
-from skerry.core.names import did_you_mean
 from skerry.core.target import Processor, Target
 from skerry.graph import (
     Graph,
@@ -50,8 +49,17 @@ OLDEST_OPSET = 13
 DEFAULT_MAX_ERROR = 0.05
 """Largest absolute error of an activation function that is replaced by another."""
 
+_SCALE_KEEPERS = VIEWS | FUSED_ACTIVATIONS | {"Slice", "Split", "Transpose"}
+"""What they make has the scale of what they read."""
+
 MAX_ROUNDS = 4
-MAX_DEPTH = 6
+"""What is replaced can bring new neighbours together; real models need one or two."""
+
+MAX_DEPTH = 4
+"""Rules within rules: Mish needs two, a grouped normalization three."""
+
+MAX_DRAWN = 96
+"""Replacements that are looked at for one operator of the model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +127,7 @@ class _Search:
     rules: tuple[Rule, ...]
     max_error: float
     is_quantized: bool
+    hopeless: set[tuple[object, ...]] = field(default_factory=set)
 
 
 def adapt(
@@ -149,7 +158,7 @@ def adapt(
     work = _prepare(graph, search)
     applied: list[Applied] = []
     for _ in range(MAX_ROUNDS):
-        made = _round(work, search, above=())
+        made = _round(work, search)
         applied += made
         if not made:
             break
@@ -196,34 +205,61 @@ def refusal_at_best(operator: Operator, processor: Processor) -> str:
     return refusal(operator.as_int8(), processor)
 
 
-def _round(graph: Graph, search: _Search, above: tuple[Rule, ...]) -> list[Applied]:
-    """Replace what can be in a graph, in place; each refused operator is tried once."""
+def _round(graph: Graph, search: _Search) -> list[Applied]:
+    """Replace what can be in a model, in place; each refused operator is tried once."""
     applied = []
     for site, reason in _refused(graph, search.processor):
         if site.node.graph is None:
             continue  # part of what was replaced meanwhile
-        found = next(_taken(site, search, above), None)
-        if found is None:
+        kind = _kind(site)
+        if kind in search.hopeless:
             continue
-        first, small, inner = found
-        rule, replacement = first
-        applied.append(
-            Applied(
-                node=site.node.name or "",
-                op_type=site.node.op_type,
-                reason=reason,
-                rules=(rule.name, *(name for one in inner for name in one.rules)),
-                by=_operators(small),
-                bounds=(
-                    replacement.bound.text,
-                    *(text for one in inner for text in one.bounds),
-                ),
-                is_approximation=replacement.bound.is_approximation
-                or any(one.is_approximation for one in inner),
-            )
-        )
-        _splice(graph, replacement, small)
+        found = _replace(site, reason, search, (), count(1))
+        if found is None:
+            search.hopeless.add(kind)
+        else:
+            applied.append(found)
     return applied
+
+
+def _kind(site: Site) -> tuple[object, ...]:
+    """What decides whether a site can be replaced: two alike are tried once."""
+    operator, node = site.operator, site.node
+    makers = [one.producer() for one in node.inputs if one is not None]
+    readers = [use[0] for value in node.outputs for use in value.uses()]
+    return (
+        operator.op_type,
+        tuple(sorted(operator.attributes.items())),
+        tuple(one and replace(one, name="") for one in operator.inputs),
+        tuple(one.op_type if one is not None else "" for one in makers),
+        tuple(one.op_type for one in readers),
+    )
+
+
+def _replace(
+    site: Site,
+    reason: str,
+    search: _Search,
+    above: tuple[Rule, ...],
+    drawn: Iterator[int],
+) -> Applied | None:
+    """Put the first replacement that runs whole in place of a site."""
+    found = next(_taken(site, search, above, drawn), None)
+    if found is None:
+        return None
+    rule, replacement, small, inner = found
+    _splice(site.graph, replacement, small)
+    bound = replacement.bound
+    return Applied(
+        node=site.node.name or "",
+        op_type=site.node.op_type,
+        reason=reason,
+        rules=(rule.name, *(name for one in inner for name in one.rules)),
+        by=_operators(small),
+        bounds=(bound.text, *(text for one in inner for text in one.bounds)),
+        is_approximation=bound.is_approximation
+        or any(one.is_approximation for one in inner),
+    )
 
 
 def _operators(graph: Graph) -> tuple[str, ...]:
@@ -231,28 +267,46 @@ def _operators(graph: Graph) -> tuple[str, ...]:
     return tuple(op_type for op_type, _ in counts.most_common())
 
 
-Taken = tuple[tuple[Rule, Replacement], Graph, list[Applied]]
+Taken = tuple[Rule, Replacement, Graph, list[Applied]]
 
 
-def _taken(site: Site, search: _Search, above: tuple[Rule, ...]) -> Iterator[Taken]:
+def _taken(
+    site: Site, search: _Search, above: tuple[Rule, ...], drawn: Iterator[int]
+) -> Iterator[Taken]:
     """Replacements that the processor runs whole, with what was replaced in them."""
     for rule in search.rules:
-        if site.node.op_type not in rule.replaces or rule in above:
-            continue
-        if site.graph.opset < rule.opset:
+        is_named = site.node.op_type in rule.replaces and site.graph.opset >= rule.opset
+        if not is_named or rule in above:
             continue
         for replacement in rule.draw(site):
+            if next(drawn) > MAX_DRAWN:
+                return
             bound = replacement.bound
             if bound.is_approximation and bound.error > search.max_error:
                 continue
             small = finish(replacement)
-            inner: list[Applied] = []
-            if len(above) < MAX_DEPTH:
-                inner = _round(small, search, (*above, rule))
+            inner = _adapt_small(small, search, (*above, rule), drawn)
             if inner:
                 small = infer_shapes(remove_dead(small))
-            if runs_whole(small, site.operator, search):
-                yield (rule, replacement), small, inner
+            if inner is not None and runs_whole(small, site.operator, search):
+                yield rule, replacement, small, inner
+
+
+def _adapt_small(
+    small: Graph, search: _Search, above: tuple[Rule, ...], drawn: Iterator[int]
+) -> list[Applied] | None:
+    """Replace what a replacement has that does not run; None where that fails."""
+    applied = []
+    for site, reason in _refused(small, search.processor):
+        if site.node.graph is None:
+            continue
+        found = None
+        if len(above) < MAX_DEPTH:
+            found = _replace(site, reason, search, above, drawn)
+        if found is None:
+            return None
+        applied.append(found)
+    return applied
 
 
 def finish(replacement: Replacement) -> Graph:
@@ -271,8 +325,8 @@ def runs_whole(small: Graph, replaced: Operator, search: _Search) -> bool:
         return False
     if not search.is_quantized or "int" not in replaced.dtype:
         return True
-    moves = VIEWS | FUSED_ACTIVATIONS | {"Transpose", "Slice", "Concat", "Split"}
-    return sum(one.op_type not in moves for one in operators) <= 1
+    floats = [one for one in operators if any(x.is_float for x in one.outputs)]
+    return sum(one.op_type not in _SCALE_KEEPERS for one in floats) <= 1
 
 
 def _splice(graph: Graph, replacement: Replacement, small: Graph) -> None:
@@ -346,11 +400,9 @@ def _advice(site: Site, search: _Search) -> str:
         return "Fix the sizes of the model's inputs."
     tried = [one.name for one in search.rules if site.node.op_type in one.replaces]
     if not tried:
-        known = sorted({name for one in search.rules for name in one.replaces})
         return (
-            f"No rule replaces {site.node.op_type}. "
-            f"{did_you_mean(site.node.op_type, known)} "
-            "Or train the model with an operator that the target runs."
+            f"No rule replaces {site.node.op_type}. Train the model with an operator "
+            "that the target runs, or let another processor run the part behind it."
         )
     return (
         f"Tried: {', '.join(tried)}; none applies here with operators that "
@@ -364,13 +416,8 @@ def rules_for(
     """Name the rules that may replace an operator which a processor does not run.
 
     Returns:
-        None where the processor runs it as it is, or once quantized.
+        None of them where the processor runs it as it is, or once quantized.
     """
     if not refusal_at_best(operator, processor):
         return ()
     return tuple(one for one in rules if operator.op_type in one.replaces)
-
-
-def sum_up(adapted: Adapted) -> str:
-    """Say in one line what was replaced, such as `3 operators: Mish (×2), Erf`."""
-    return show_counts([one.op_type for one in adapted.applied])

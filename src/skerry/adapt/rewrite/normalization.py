@@ -8,8 +8,9 @@ D. Ulyanov et al., "Instance Normalization", arXiv:1607.08022; S. Ioffe, C. Szeg
 How much floats may round: with κ² = (1 + max x²) / (min σ² + ε), a mean of n numbers
 is off by γ(n) max|x|, a variance by γ(n + 2) max x² in the worst of the usual forms
 (E[x²] − μ²: T. Chan, G. Golub, R. LeVeque, "Algorithms for Computing the Sample
-Variance", The American Statistician 37(3), 1983), which relative to σ² + ε is γ κ². Each form's result is then off by at most
-4 γ(n + 8) κ² (1 + |x̂|) |γ| + 8 u |β|, with |x̂| ≤ √n; two forms by twice that.
+Variance", The American Statistician 37(3), 1983), which relative to σ² + ε is γ κ².
+Each form's result is then off by at most 4 γ(n + 8) κ² (1 + |x̂|) |γ| + 8 u |β|, with
+|x̂| ≤ √n; two forms by twice that.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from skerry.adapt.rewrite.bounds import (
     gamma,
     of_peak,
     rounding,
+    same_sum,
 )
 from skerry.adapt.rewrite.rule import Draft, Replacement, Rule, Shape, Site
 from skerry.core.seams import Array
@@ -121,21 +123,25 @@ def _bound(
     return rounding(8 * gamma(size + 8), condition)
 
 
-def _batch(site: Site) -> Iterator[Replacement]:
-    """With s = scale / √(variance + ε): s x + (shift − s mean)."""
+def _batch_affine(site: Site) -> tuple[Array, Array] | None:
+    """With s = scale / √(variance + ε): s, and shift − s · mean, a channel each."""
     operands = [site.constant(index) for index in range(1, 5)]
-    shape = site.shape()
-    if shape is None or site.attribute("training_mode", 0):
-        return
     known = [one.astype(np.float64) for one in operands if one is not None]
-    if len(known) < 4:
-        return
+    if len(known) < 4 or site.attribute("training_mode", 0):
+        return None
     scale, shift, mean, variance = known
     with np.errstate(all="ignore"):
         factor = scale / np.sqrt(variance + site.attribute("epsilon", 1e-5))
         offset = shift - factor * mean
-    if not (np.isfinite(factor).all() and np.isfinite(offset).all()):
+    is_finite = np.isfinite(factor).all() and np.isfinite(offset).all()
+    return (factor, offset) if is_finite else None
+
+
+def _batch(site: Site) -> Iterator[Replacement]:
+    found, shape, mean = _batch_affine(site), site.shape(), site.constant(3)
+    if found is None or shape is None or mean is None:
         return
+    factor, offset = found
     per_channel = (1, -1, *(1,) * (len(shape) - 2))
     draft = site.draft()
     numbers = [
@@ -144,9 +150,37 @@ def _batch(site: Site) -> Iterator[Replacement]:
     ]
     made = draft.op("Mul", site.read(draft, 0), numbers[0])
     made = draft.op("Add", made, numbers[1])
-    terms = np.abs(factor) * (1 + np.abs(mean)) + np.abs(shift)
+    terms = np.abs(factor) * (1 + 2 * np.abs(mean)) + np.abs(offset)
     error = 16 * UNIT_ROUNDOFF * float(np.max(terms, initial=1.0))
     yield site.to(draft, made, bound=rounding(error, of_peak))
+
+
+def _batch_in_conv(site: Site) -> Iterator[Replacement]:
+    """Let the convolution before it do its work: weights s W, bias s b + offset."""
+    found, mean = _batch_affine(site), site.constant(3)
+    source = site.node.inputs[0]
+    conv = None if source is None else source.producer()
+    if conv is None or conv.op_type != "Conv" or found is None or mean is None:
+        return
+    readers = list(source.uses()) if source is not None else []
+    if len(readers) != 1 or (source is not None and source.is_graph_output()):
+        return
+    conv_site = Site(graph=site.graph, node=conv, operator=site.operator)
+    weights, bias = conv_site.constant(1), conv_site.constant(2)
+    if weights is None or (conv_site.has(2) and bias is None):
+        return
+    factor, offset = found
+    scaled = weights * factor.reshape(-1, *(1,) * (weights.ndim - 1))
+    shifted = offset if bias is None else offset + factor * bias
+    draft = site.draft()
+    kept = {name: one.value for name, one in conv.attributes.items()}
+    operands = [draft.constant(one.astype(np.float32)) for one in (scaled, shifted)]
+    made = draft.op("Conv", site.take(draft, conv.inputs[0]), *operands, **kept)
+    gain = np.abs(scaled).reshape(len(scaled), -1).sum(axis=1) + np.abs(shifted)
+    gain = gain + 2 * np.abs(factor * mean) + np.abs(offset)
+    terms = int(np.prod(weights.shape[1:]))
+    bound = same_sum(terms + 8, float(gain.max(initial=1.0)))
+    yield site.to(draft, made, bound=bound)
 
 
 _SOFTMAX_TERMS = 8
@@ -194,12 +228,18 @@ INSTANCE_NORM = Rule(
     source="arXiv:1607.08022",
     draw=_instance,
 )
+BATCH_NORM_IN_CONV = Rule(
+    name="BatchNormalization folded",
+    replaces=frozenset({"BatchNormalization"}),
+    advice="Fold BatchNormalization into the convolution before it",
+    source="arXiv:1712.05877, section 3.2",
+    draw=_batch_in_conv,
+)
 BATCH_NORM = Rule(
     name="BatchNormalization written out",
     replaces=frozenset({"BatchNormalization"}),
-    advice="Fold BatchNormalization into the convolution before it, or write it out "
-    "as Mul and Add",
-    source="arXiv:1502.03167; arXiv:1712.05877, section 3.2",
+    advice="Write BatchNormalization out as Mul and Add",
+    source="arXiv:1502.03167",
     draw=_batch,
 )
 LOG_SOFTMAX = Rule(

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from skerry.adapt.rewrite.bounds import UNIT_ROUNDOFF, of_result, rounding
 from skerry.adapt.rewrite.division import LOGARITHM_ERROR
 from skerry.adapt.rewrite.rule import Replacement, Rule, Site
+from skerry.graph import anything, op
 
 MOST_FACTORS = 4
 
@@ -35,10 +36,22 @@ def _power(site: Site) -> Iterator[Replacement]:
 
 
 def _root(site: Site) -> Iterator[Replacement]:
+    yield from _inverse(site)
     draft = site.draft()
     half = draft.op("Mul", draft.op("Log", site.read(draft, 0)), 0.5)
     bound = rounding(LOGARITHM_ERROR, of_result)
     yield site.to(draft, draft.op("Exp", half), bound=bound)
+
+
+def _inverse(site: Site) -> Iterator[Replacement]:
+    """Divide by the root at once where nothing else reads it."""
+    for found in site.matches(op("Div", anything("x"), op("Sqrt", anything("v")))):
+        draft = site.draft()
+        logarithm = draft.op("Log", draft.read(found.values["v"]))
+        inverse = draft.op("Exp", draft.op("Mul", logarithm, -0.5))
+        made = draft.op("Mul", draft.read(found.values["x"]), inverse)
+        bound = rounding(LOGARITHM_ERROR, of_result)
+        yield site.to(draft, made, bound=bound, root=found.nodes[-1])
 
 
 POWER = Rule(
@@ -52,7 +65,7 @@ POWER = Rule(
 ROOT = Rule(
     name="square root by logarithms",
     replaces=frozenset({"Sqrt"}),
-    advice="Replace Sqrt with Log, Mul and Exp",
-    source="√x = exp(½ ln x)",
+    advice="Replace Sqrt, or the division by it, with Log, Mul and Exp",
+    source="√x = exp(½ ln x), a / √x = a · exp(−½ ln x)",
     draw=_root,
 )

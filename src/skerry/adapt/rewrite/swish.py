@@ -23,7 +23,7 @@ from skerry.adapt.rewrite.bounds import (
 )
 from skerry.adapt.rewrite.rule import Draft, Replacement, Rule, Site
 from skerry.core.seams import Array
-from skerry.graph import Value, anything, constant, op
+from skerry.graph import Node, Value, anything, constant, op
 
 HARD_ERROR = 3 / (1 + math.exp(3))
 """The largest |t| · |σ(t) − clip(t/6 + ½, 0, 1)|."""
@@ -50,33 +50,39 @@ def _definition(site: Site) -> Iterator[Replacement]:
 
 
 def _hard(site: Site) -> Iterator[Replacement]:
+    for x, beta, root in swishes(site):
+        draft = site.draft()
+        yield from _draw_hard(site, draft, draft.read(x), beta, root)
+
+
+def swishes(site: Site) -> Iterator[tuple[Value, Array, Node]]:
+    """Where a site is a Swish with a constant β: its input, its β, its last node.
+
+    An operator of that name, or one written out around a Sigmoid. No β is zero.
+    """
+    found: list[tuple[Value | None, Array | None, Node]] = []
     if site.node.op_type in NAMES:
-        beta = _number(site)
-        if beta is not None:
-            draft = site.draft()
-            yield from _draw_hard(site, draft, site.read(draft, 0), beta, site.node)
-        return
-    for pattern in PATTERNS:
-        for found in site.matches(pattern):
-            draft = site.draft()
-            x = draft.read(found.values["x"])
-            given = site.graph.constant(found.values.get("beta"))
-            beta = _ONE if given is None else given
-            yield from _draw_hard(site, draft, x, beta, found.nodes[-1])
+        found.append((site.node.inputs[0], _number(site), site.node))
+    for pattern in PATTERNS if site.node.op_type == "Sigmoid" else ():
+        for match in site.matches(pattern):
+            given = match.values.get("beta")
+            beta = _ONE if given is None else site.graph.constant(given)
+            found.append((match.values["x"], beta, match.nodes[-1]))
+    for x, beta, root in found:
+        if x is not None and beta is not None and beta.all() and beta.size:
+            yield x, beta, root
 
 
 def _draw_hard(
-    site: Site, draft: Draft, x: Value, beta: Array, root: object
+    site: Site, draft: Draft, x: Value, beta: Array, root: Node
 ) -> Iterator[Replacement]:
-    least = float(np.abs(beta).min(initial=math.inf))
-    if not 0 < least < math.inf:
-        return
+    least = float(np.abs(beta).min())
     slope = draft.constant((beta / 6).astype(beta.dtype))
     ramp = draft.op("Add", draft.op("Mul", x, slope), 0.5)
     gate = draft.op("Clip", ramp, 0.0, 1.0)
     bound = approximation(HARD_ERROR / least, of="3 / (1 + e³) / |β|")
     made = draft.op("Mul", x, gate)
-    yield site.to(draft, made, bound=bound, root=root)  # type: ignore[arg-type]
+    yield site.to(draft, made, bound=bound, root=root)
 
 
 def _number(site: Site) -> Array | None:

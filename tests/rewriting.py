@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from skerry.adapt.operators import read_workload
 from skerry.adapt.rewrite import RULES, Replacement, Rule, Site
 from skerry.adapt.rewrite.engine import finish
+from skerry.core.target import Limit, OperatorRule, Processor, ProcessorKind, Target
 from skerry.graph import Graph, infer_shapes, name_all_nodes, parse_graph
 from tests.models import Weights, model_bytes
 from tests.running import run
@@ -781,3 +782,32 @@ def excess(case: Case, replacement: Replacement, rng: Generator) -> float:
     with np.errstate(divide="ignore", invalid="ignore"):
         share = np.where(off > 0, off / allowed, 0.0)
     return float(np.max(share))
+
+
+def target_of(
+    *operators: str,
+    dtypes: Sequence[str] = ("float32",),
+    limits: Sequence[Limit] = (),
+    max_rank: int | None = None,
+) -> Target:
+    """Hardware whose first processor runs these operators, and whose second any.
+
+    The limits and the rank hold for the first one alone; Reshape always runs.
+    """
+    kinds = frozenset(dtypes)
+    first = OperatorRule(
+        operators=frozenset(operators[:1]),
+        dtypes=kinds,
+        limits=tuple(limits),
+        max_rank=max_rank,
+    )
+    free = OperatorRule(operators=frozenset({*operators[1:], "Reshape"}), dtypes=kinds)
+    return Target(
+        name="board",
+        title="A board",
+        operators_source="made up",
+        processors=(
+            Processor(name="npu", kind=ProcessorKind.NPU, rules=(first, free)),
+            Processor(name="cpu", kind=ProcessorKind.CPU, runs_everything=True),
+        ),
+    )

@@ -805,7 +805,6 @@ def target_of(
     return Target(
         name="board",
         title="A board",
-        operators_source="made up",
         processors=(
             Processor(name="npu", kind=ProcessorKind.NPU, rules=(first, free)),
             Processor(name="cpu", kind=ProcessorKind.CPU, runs_everything=True),

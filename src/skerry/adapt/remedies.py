@@ -7,36 +7,22 @@ under the assumption, and the gain is the difference; one without gain is not na
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from skerry.adapt.arrangement import find_arrangements
 from skerry.adapt.fits import Fit
+from skerry.adapt.gains import Remedy, gain_of, moving
 from skerry.adapt.operators import Workload, read_workload
-from skerry.adapt.plan import Plan, make_plan, runs
+from skerry.adapt.plan import Plan, make_plan
 from skerry.adapt.rewrite.catalogue import RULES
 from skerry.adapt.rewrite.engine import Adapted
+from skerry.adapt.rewrite.means import MEAN_TILES
+from skerry.adapt.rewrite.transposes import TRANSPOSE_CANCEL, TRANSPOSE_TILES
 from skerry.adapt.wording import show_bytes, show_counts, show_share
 from skerry.core.target import Target
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Remedy:
-    """Advice, and what following it is expected to bring.
-
-    Attributes:
-        advice: A sentence or two.
-        solves: Whether something that keeps the model from running, or from being
-            audited, goes away.
-        operators: How many operators would move to the most wanted processor.
-        macs_share: Share of all multiply-accumulates that would move there, or run
-            faster where they are, 0–1.
-        changes: How many times less often the work would change processor.
-    """
-
-    advice: str
-    solves: bool = False
-    operators: int = 0
-    macs_share: float = 0.0
-    changes: int = 0
+_ARRANGED = frozenset({MEAN_TILES.name, TRANSPOSE_CANCEL.name, TRANSPOSE_TILES.name})
+"""Rules whose advice `find_arrangements` gives, with the numbers of the tiles."""
 
 
 def find_remedies(
@@ -60,15 +46,24 @@ def find_remedies(
         *_quantization(plan, quantized, fits),
         *_less_memory(quantized, fits),
     ]
-    rewrites = _rewriting(plan, quantized, adapted)
+    rewrites = [
+        *_rewriting(plan, quantized, adapted),
+        *find_arrangements(plan),
+    ]
     return (
         *sorted(whole, key=_rank, reverse=True),
         *sorted(rewrites, key=_rank, reverse=True),
     )
 
 
-def _rank(remedy: Remedy) -> tuple[bool, float, int, int]:
-    return remedy.solves, remedy.macs_share, remedy.changes, remedy.operators
+def _rank(remedy: Remedy) -> tuple[bool, float, int, int, int]:
+    return (
+        remedy.solves,
+        remedy.macs_share,
+        remedy.changes,
+        remedy.operators,
+        remedy.moved_bytes,
+    )
 
 
 def _fixed_shapes(workload: Workload) -> list[Remedy]:
@@ -94,11 +89,11 @@ def _fixed_shapes(workload: Workload) -> list[Remedy]:
 def _quantization(plan: Plan, quantized: Plan, fits: tuple[Fit, ...]) -> list[Remedy]:
     """Advise INT8 for what it moves, what it computes faster, or what then fits."""
     best = plan.target.processors[0]
-    gain = _gain(plan, quantized)
+    gain = gain_of(plan, quantized)
     reasons = []
     if gain.operators:
         left = _left_behind(quantized)
-        reasons.append(_moving(gain, plan))
+        reasons.append(moving(gain, plan))
         if left:
             reasons.append(f"still on other processors: {show_counts(left)}")
     speedup = best.int8_speedup.value if best.int8_speedup else None
@@ -133,6 +128,8 @@ def _rewriting(plan: Plan, quantized: Plan, adapted: Adapted) -> list[Remedy]:
         replaced.setdefault(one.rules[0], set()).add(one.node)
     found = []
     for rule in RULES:
+        if rule.name in _ARRANGED:
+            continue
         names = replaced.get(rule.name, set())
         processors = tuple(
             best if operator.name in names else processor
@@ -140,9 +137,9 @@ def _rewriting(plan: Plan, quantized: Plan, adapted: Adapted) -> list[Remedy]:
                 quantized.workload.operators, quantized.processors, strict=True
             )
         )
-        gain = _gain(quantized, replace(quantized, processors=processors))
+        gain = gain_of(quantized, replace(quantized, processors=processors))
         if gain.operators:
-            advice = f"{after}{rule.advice}: {_moving(gain, plan)}."
+            advice = f"{after}{rule.advice}: {moving(gain, plan)}."
             found.append(replace(gain, advice=advice))
     return found
 
@@ -153,7 +150,7 @@ def _needs_int8(adapted: Adapted, target: Target) -> bool:
         return False
     workload = read_workload(adapted.graph)
     quantized = make_plan(workload.as_int8(), target)
-    return _gain(make_plan(workload, target), quantized).operators > 0
+    return gain_of(make_plan(workload, target), quantized).operators > 0
 
 
 def _less_memory(quantized: Plan, fits: tuple[Fit, ...]) -> list[Remedy]:
@@ -195,29 +192,6 @@ def _peak_operator(plan: Plan) -> str:
         return ""
     operator = plan.workload.operators[live.index(max(live))]
     return f" while {operator.op_type} {operator.name!r} runs"
-
-
-def _gain(before: Plan, after: Plan) -> Remedy:
-    best = before.target.processors[0].name
-    return Remedy(
-        advice="",
-        operators=len(after.operators_on(best)) - len(before.operators_on(best)),
-        macs_share=after.macs_share(best) - before.macs_share(best),
-        changes=len(list(runs(before))) - len(list(runs(after))),
-    )
-
-
-def _moving(gain: Remedy, plan: Plan) -> str:
-    """Say what a gain moves, such as `38 of 46 operators would move to the NPU`."""
-    best = plan.target.processors[0].name
-    moving = f"{gain.operators} of {len(plan.workload.operators)} operators"
-    if gain.macs_share:
-        moving += f" with {show_share(gain.macs_share)} of the multiply-adds"
-    moving += f" would move to {best}"
-    if gain.changes:
-        more = "fewer" if gain.changes > 0 else "more"
-        moving += f", {abs(gain.changes)} {more} changes of processor"
-    return moving
 
 
 def _left_behind(plan: Plan) -> list[str]:

@@ -122,7 +122,7 @@ def test_unknown_sizes_are_what_to_fix_first() -> None:
 
 
 def test_an_approximation_is_made_only_within_the_error_allowed() -> None:
-    """Without Sigmoid, Tanh comes in pieces: more of them, the less error is allowed."""
+    """Without Tanh itself it comes in pieces: more of them for a smaller error."""
     board = target_of("Relu", "Sub", "Mul", "Add")
     graph = net("y = Tanh(x)")
     coarse, fine = (adapt(graph, board, max_error=e) for e in (0.1, 0.01))

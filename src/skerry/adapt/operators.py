@@ -82,7 +82,8 @@ class Operator:
         domain: Where it is defined; empty for ONNX's main domain.
         inputs: What it reads; None for an optional input that is left out.
         outputs: What it makes.
-        attributes: Plain values by name; axes given as a constant input are here too.
+        attributes: Plain values by name; axes given as a constant input are here too,
+            and the steps of a Slice, as `strides`.
         macs: Multiply-accumulates of one inference; 0 where they are not known.
     """
 
@@ -288,6 +289,10 @@ class _Reader:
             axes = self._graph.constant(node.inputs[1])
             if axes is not None:
                 found["axes"] = tuple(int(axis) for axis in np.ravel(axes))
+        if node.op_type == "Slice" and len(node.inputs) > 4:
+            steps = self._graph.constant(node.inputs[4])
+            if steps is not None:
+                found["strides"] = tuple(int(step) for step in np.ravel(steps))
         return found
 
     def _dtype_read(self, value: Value) -> str:

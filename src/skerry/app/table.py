@@ -138,8 +138,8 @@ COMMANDS = (
         render=f"{_ROOM}.adapt:render_adapt",
         summary="Rewrite what a target cannot run, and audit again.",
         examples=(
-            "adapt model.onnx --target ethos-u55-128 --out adapted.onnx",
-            "adapt model.onnx --target board.toml --out adapted.onnx --max-error 0",
+            "adapt model.onnx --target ethos-u55-128 -o adapted.onnx",
+            "adapt model.onnx --target board.toml -o adapted.onnx --max-error 0",
         ),
     ),
     Command(

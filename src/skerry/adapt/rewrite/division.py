@@ -51,7 +51,7 @@ def _by_positive(site: Site) -> Iterator[Replacement]:
         return
     draft = site.draft()
     logarithm = draft.op("Log", site.read(draft, 1))
-    inverse = draft.op("Exp", draft.op("Neg", logarithm))
+    inverse = draft.op("Exp", draft.negative(logarithm))
     made = draft.op("Mul", site.read(draft, 0), inverse)
     yield site.to(draft, made, bound=rounding(LOGARITHM_ERROR, of_result))
 
@@ -61,7 +61,7 @@ def _reciprocal(site: Site) -> Iterator[Replacement]:
         return
     draft = site.draft()
     logarithm = draft.op("Log", site.read(draft, 0))
-    made = draft.op("Exp", draft.op("Neg", logarithm))
+    made = draft.op("Exp", draft.negative(logarithm))
     yield site.to(draft, made, bound=rounding(LOGARITHM_ERROR, of_result))
 
 

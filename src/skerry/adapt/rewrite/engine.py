@@ -211,6 +211,8 @@ def _round(graph: Graph, search: _Search) -> list[Applied]:
     for site, reason in _refused(graph, search.processor):
         if site.node.graph is None:
             continue  # part of what was replaced meanwhile
+        if site.operator.is_standard and not site.is_static:
+            continue  # sizes may be known once what is before it is replaced
         kind = _kind(site)
         if kind in search.hopeless:
             continue
@@ -394,9 +396,7 @@ def _left(site: Site, reason: str, search: _Search) -> Left:
 
 def _advice(site: Site, search: _Search) -> str:
     """Say what to try with an operator that no rule could replace."""
-    if site.operator.activations and any(
-        one.shape is None for one in site.operator.activations
-    ):
+    if not site.is_static:
         return "Fix the sizes of the model's inputs."
     tried = [one.name for one in search.rules if site.node.op_type in one.replaces]
     if not tried:

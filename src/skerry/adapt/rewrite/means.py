@@ -96,6 +96,31 @@ def _by_axis(site: Site) -> Iterator[Replacement]:
         yield site.to(draft, made, bound=same_sum(size + len(axes), 1.0))
 
 
+def _one_batch(site: Site) -> Iterator[Replacement]:
+    """Join the dimensions before those that are reduced, in a batch of one."""
+    shape = site.shape()
+    axes = _axes(site, shape) if shape is not None else []
+    if shape is None or not axes or axes != list(range(axes[0], axes[-1] + 1)):
+        return
+    before, after = math.prod(shape[: axes[0]]), math.prod(shape[axes[-1] + 1 :])
+    reduced = [shape[axis] for axis in axes]
+    laid = (1, before, *reduced, *((after,) if after > 1 else ()))
+    if laid == shape:
+        return
+    draft = site.draft()
+    x = draft.reshape(site.read(draft, 0), laid)
+    made = draft.mean(x, list(range(2, 2 + len(axes))))
+    made = draft.reshape(made, site.result_shape() or ())
+    yield site.to(draft, made, bound=same_sum(math.prod(reduced), 1.0))
+
+
+MEAN_IN_ONE_BATCH = Rule(
+    name="mean in a batch of one",
+    replaces=AVERAGES,
+    advice="Reshape so that the mean is taken in a batch of one",
+    source="ONNX standard, ReduceMean and Reshape",
+    draw=_one_batch,
+)
 MEAN_FORM = Rule(
     name="mean as pooling",
     replaces=AVERAGES,

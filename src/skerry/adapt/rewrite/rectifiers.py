@@ -35,7 +35,7 @@ def _sloped(site: Site) -> Iterator[Replacement]:
 
 
 def _two_sided(draft: Draft, x: Value, slope: Value | float) -> Value:
-    below = draft.op("Mul", draft.op("Relu", draft.op("Neg", x)), slope)
+    below = draft.op("Mul", draft.op("Relu", draft.negative(x)), slope)
     return draft.op("Sub", draft.op("Relu", x), below)
 
 
@@ -58,7 +58,7 @@ def _exponential(site: Site) -> Iterator[Replacement]:
     gain = site.attribute("gamma", SELU_GAMMA) if kind == "Selu" else 1.0
     draft = site.draft()
     x = site.read(draft, 0)
-    below = draft.op("Neg", draft.op("Relu", draft.op("Neg", x)))
+    below = draft.negative(draft.op("Relu", draft.negative(x)))
     if kind == "Celu" and alpha != 1:
         below = draft.op("Mul", below, 1 / alpha)
     curve = draft.op("Mul", draft.op("Sub", draft.op("Exp", below), 1.0), gain * alpha)
@@ -103,10 +103,39 @@ def _relu(site: Site) -> Iterator[Replacement]:
         yield site.to(draft, made, bound=EXACT)
 
 
+def _absolute(site: Site) -> Iterator[Replacement]:
+    draft = site.draft()
+    x = site.read(draft, 0)
+    above, below = draft.op("Relu", x), draft.op("Relu", draft.negative(x))
+    yield site.to(draft, draft.op("Add", above, below), bound=EXACT)
+    draft = site.draft()
+    x = site.read(draft, 0)
+    yield site.to(draft, draft.op("Max", x, draft.negative(x)), bound=EXACT)
+
+
+def _negative(site: Site) -> Iterator[Replacement]:
+    draft = site.draft()
+    yield site.to(draft, draft.negative(site.read(draft, 0)), bound=EXACT)
+
+
+ABSOLUTE = Rule(
+    name="Abs in two halves",
+    replaces=frozenset({"Abs"}),
+    advice="Replace Abs with Relu, Mul and Add, or with Mul and Max",
+    source="|x| = max(x, 0) + max(−x, 0) = max(x, −x)",
+    draw=_absolute,
+)
+NEGATIVE = Rule(
+    name="Neg as a product",
+    replaces=frozenset({"Neg"}),
+    advice="Replace Neg with Mul by −1",
+    source="−x = −1 · x",
+    draw=_negative,
+)
 PRELU = Rule(
     name="PRelu in two halves",
     replaces=frozenset({"PRelu"}),
-    advice="Replace PRelu with LeakyRelu, or with Relu, Neg, Mul and Sub",
+    advice="Replace PRelu with LeakyRelu, or with Relu, Mul and Sub",
     source="arXiv:1502.01852, equation 1",
     draw=_sloped,
 )

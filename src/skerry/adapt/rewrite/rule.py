@@ -109,6 +109,10 @@ class Draft:
         self.graph.add_node(node)
         return tuple(node.outputs)
 
+    def negative(self, x: Value) -> Value:
+        """Add a product with −1, which more processors have in integers than Neg."""
+        return self.op("Mul", x, -1.0)
+
     def reshape(self, x: Value, shape: Shape) -> Value:
         """Add a Reshape to sizes that are known."""
         return self.op("Reshape", x, self.integers(*shape))
@@ -174,6 +178,11 @@ class Site:
     graph: Graph
     node: Node
     operator: Operator
+
+    @property
+    def is_static(self) -> bool:
+        """Whether all sizes of what it reads and makes are known."""
+        return all(one.shape is not None for one in self.operator.activations)
 
     def draft(self) -> Draft:
         """Begin a replacement."""

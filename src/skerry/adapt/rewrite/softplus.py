@@ -21,7 +21,7 @@ from skerry.adapt.rewrite.rule import Replacement, Rule, Site
 def _softplus(site: Site) -> Iterator[Replacement]:
     draft = site.draft()
     x = site.read(draft, 0)
-    small = draft.op("Exp", draft.op("Neg", draft.op("Abs", x)))
+    small = draft.op("Exp", draft.negative(draft.op("Abs", x)))
     rest = draft.op("Log", draft.op("Add", small, 1.0))
     made = draft.op("Add", draft.op("Relu", x), rest)
     yield site.to(draft, made, bound=rounding(8 * FUNCTION_ERROR, of_peak))

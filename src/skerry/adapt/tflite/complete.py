@@ -34,16 +34,19 @@ _FIXED_SCALES = {"Sigmoid": (256, -128), "Softmax": (256, -128), "Tanh": (128, 0
 
 _COMPUTES = frozenset(
     {
+        "Abs",
         "Add",
         "AveragePool",
         "Clip",
         "Concat",
         "Conv",
         "ConvTranspose",
+        "Exp",
         "Gemm",
         "GlobalAveragePool",
         "HardSwish",
         "LeakyRelu",
+        "Log",
         "MatMul",
         "Mul",
         "ReduceMean",

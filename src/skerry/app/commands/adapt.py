@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
 
 from skerry.adapt.rewrite.engine import DEFAULT_MAX_ERROR, Applied, Left
 from skerry.adapt.rewrite.residence import Residence, residence
@@ -50,7 +52,7 @@ def adapt(
     /,
     *,
     target: str,
-    out: Path,
+    out: Annotated[Path, Parameter(name=("--out", "-o"))],
     shape: tuple[str, ...] = (),
     max_error: float = DEFAULT_MAX_ERROR,
 ) -> AdaptResult:

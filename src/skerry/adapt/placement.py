@@ -159,6 +159,7 @@ def quantity(operator: Operator, name: str) -> Quantity:
 
             - `kernel_shape`: sizes of the kernel, of the weights where not given;
             - `kernel_span`: sizes that the dilated kernel covers;
+            - `steps`: the strides, 1 where the output has one place alone;
             - `strides`, `dilations`, `pads`, `group`: with ONNX's defaults; automatic
               padding counts as a padding of 1;
             - `padding`: `none`; `same` where the paddings are those that make the
@@ -218,6 +219,14 @@ def _pads(operator: Operator) -> Quantity:
     if str(operator.attributes.get("auto_pad", "")).startswith("SAME"):
         return (1,)
     return tuple(_numbers(operator, "pads"))
+
+
+def _steps(operator: Operator) -> Quantity:
+    made = (operator.outputs[0].shape or ())[2:] if operator.outputs else ()
+    strides = _numbers(operator, "strides") or [1] * len(made)
+    return tuple(
+        stride if size > 1 else 1 for size, stride in zip(made, strides, strict=False)
+    )
 
 
 def _padding(operator: Operator) -> Quantity:
@@ -329,6 +338,7 @@ _DERIVED: Mapping[str, Callable[[Operator], Quantity]] = {
     "rows": _rows,
     "scale_ratio": _scale_ratio,
     "scales": _scales,
+    "steps": _steps,
 }
 _DEFAULTS: Mapping[str, float | str] = {
     "coordinate_transformation_mode": "half_pixel",

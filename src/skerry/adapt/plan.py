@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from skerry.adapt.operators import Operator, Workload, constant_bytes
 from skerry.adapt.placement import place
@@ -74,14 +74,38 @@ class Pool:
 
 
 def make_plan(workload: Workload, target: Target) -> Plan:
-    """Give each operator to the most wanted processor that can run it."""
+    """Give each operator to the most wanted processor that can run it.
+
+    A processor that takes the first subgraph only takes none that waits for an operator
+    which it refuses.
+    """
     placed = [place(operator, target) for operator in workload.operators]
+    for index, processor in enumerate(target.processors):
+        if processor.first_subgraph_only:
+            others = target.processors[index + 1 :]
+            _cut(placed, workload, processor.name, replace(target, processors=others))
     return Plan(
         target=target,
         workload=workload,
         processors=tuple(name for name, _ in placed),
         reasons=tuple(reason for _, reason in placed),
     )
+
+
+def _cut(
+    placed: list[tuple[str, str]], workload: Workload, name: str, others: Target
+) -> None:
+    """Hand what comes after a refusal of this processor to the others."""
+    waiting, _ = _dependences(workload.operators)
+    lost: dict[int, str] = {}  # by operator, the first that was refused before it
+    for index, operator in enumerate(workload.operators):
+        after = next((lost[one] for one in sorted(waiting[index]) if one in lost), None)
+        if placed[index][0] != name:
+            lost[index] = after or f"{operator.op_type} {operator.name!r}"
+        elif after is not None:
+            lost[index] = after
+            reason = f"comes after {after}; {name} takes the first subgraph only"
+            placed[index] = (place(operator, others)[0], reason)
 
 
 def memory_pools(target: Target) -> list[Pool]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from skerry.adapt.operators import Operator, Workload, constant_bytes
-from skerry.adapt.placement import place
+from skerry.adapt.placement import UNKNOWN, place
 from skerry.core.target import Figure, Processor, Target
 
 
@@ -76,14 +76,13 @@ class Pool:
 def make_plan(workload: Workload, target: Target) -> Plan:
     """Give each operator to the most wanted processor that can run it.
 
-    A processor that takes the first subgraph only takes none that waits for an operator
-    which it refuses.
+    A processor that takes one subgraph alone gets what comes before the first operator
+    that it refuses, in the order of the model, and nothing after.
     """
     placed = [place(operator, target) for operator in workload.operators]
-    for index, processor in enumerate(target.processors):
-        if processor.first_subgraph_only:
-            others = target.processors[index + 1 :]
-            _cut(placed, workload, processor.name, replace(target, processors=others))
+    first = target.processors[0]
+    if first.first_subgraph_only:
+        placed = _only_first_subgraph(workload.operators, placed, target)
     return Plan(
         target=target,
         workload=workload,
@@ -92,20 +91,23 @@ def make_plan(workload: Workload, target: Target) -> Plan:
     )
 
 
-def _cut(
-    placed: list[tuple[str, str]], workload: Workload, name: str, others: Target
-) -> None:
-    """Hand what comes after a refusal of this processor to the others."""
-    waiting, _ = _dependences(workload.operators)
-    lost: dict[int, str] = {}  # by operator, the first that was refused before it
-    for index, operator in enumerate(workload.operators):
-        after = next((lost[one] for one in sorted(waiting[index]) if one in lost), None)
-        if placed[index][0] != name:
-            lost[index] = after or f"{operator.op_type} {operator.name!r}"
-        elif after is not None:
-            lost[index] = after
-            reason = f"comes after {after}; {name} takes the first subgraph only"
-            placed[index] = (place(operator, others)[0], reason)
+def _only_first_subgraph(
+    operators: Sequence[Operator], placed: list[tuple[str, str]], target: Target
+) -> list[tuple[str, str]]:
+    """Take from the first processor what comes after the first refused operator."""
+    wanted = target.processors[0].name
+    others = replace(target, processors=target.processors[1:])
+    kept: list[tuple[str, str]] = []
+    breaker = ""
+    for operator, (name, reason) in zip(operators, placed, strict=True):
+        if not breaker or name != wanted:
+            kept.append((name, reason))
+            if not breaker and name not in {wanted, UNKNOWN}:
+                breaker = f"{operator.op_type} {operator.name!r}"
+            continue
+        instead, _ = place(operator, others)
+        kept.append((instead, f"comes after {breaker}: {wanted} takes one subgraph"))
+    return kept
 
 
 def memory_pools(target: Target) -> list[Pool]:

@@ -128,13 +128,29 @@ def load_target(name_or_path: str | Path) -> Target:
     text = str(name_or_path)
     if isinstance(name_or_path, Path) or text.endswith(".toml") or "/" in text:
         return _from_document(read_toml(Path(name_or_path)), name=text)
+    return parse_target(_content(text), name=text)
+
+
+def target_document(name_or_path: str | Path) -> dict[str, Any]:
+    """Read a target's file as it is written, without a look at what it says.
+
+    Raises:
+        UsageError: No such target, or the file is not TOML.
+    """
+    text = str(name_or_path)
+    if isinstance(name_or_path, Path) or text.endswith(".toml") or "/" in text:
+        return read_toml(Path(name_or_path))
+    return parse_toml(_content(text), name=text)
+
+
+def _content(name: str) -> bytes:
     known = _built_in()
-    if text not in known:
+    if name not in known:
         raise UsageError(
-            f"there is no target called {text!r}",
-            hint=f"{did_you_mean(text, known)} Or give the path of a TOML file.",
+            f"there is no target called {name!r}",
+            hint=f"{did_you_mean(name, known)} Or give the path of a TOML file.",
         )
-    return parse_target(known[text].read_bytes(), name=text)
+    return known[name].read_bytes()
 
 
 def parse_target(content: bytes, *, name: str) -> Target:

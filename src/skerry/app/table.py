@@ -106,6 +106,23 @@ COMMANDS = (
         examples=("inspect model.onnx", "inspect model.onnx --shape x=1x3x48x320"),
     ),
     Command(
+        name="import",
+        run=f"{_ROOM}.import_model:import_model",
+        render=f"{_ROOM}.import_model:render_import",
+        summary="Read a model of another framework, and write it as an ONNX file.",
+        examples=("import model.tflite -o model.onnx",),
+    ),
+    Command(
+        name="export",
+        run=f"{_ROOM}.export:export",
+        render=f"{_ROOM}.export:render_export",
+        summary="Write a model for another runtime or a compiler.",
+        examples=(
+            "export out/model.onnx --to tflite -o model.tflite",
+            "export m.onnx --to tflite -o m.tflite --calibration samples.npz",
+        ),
+    ),
+    Command(
         name="audit",
         run=f"{_ROOM}.audit:audit",
         render=f"{_ROOM}.audit:render_audit",
@@ -403,6 +420,13 @@ COMMANDS = (
         render=f"{_ROOM}.target:render_show",
         summary="Show what a target can do, with the source of each figure.",
         examples=("target show ethos-u55-128", "target show my-board.toml"),
+    ),
+    Command(
+        name="target probe",
+        run=f"{_ROOM}.target:probe",
+        render=f"{_ROOM}.target:render_probe",
+        summary="Ask a toolchain what a target runs, and write the target's table.",
+        examples=("target probe ethos-u55-128 --toolchain vela --out my-board.toml",),
     ),
     Command(
         name="toolchain install",

@@ -14,6 +14,7 @@ from typing import Any
 from skerry.core.errors import StateError, UsageError
 from skerry.core.names import did_you_mean
 
+IMPORTERS = "skerry.importers"
 RUNTIMES = "skerry.runtimes"
 STEPS = "skerry.steps"
 
@@ -27,7 +28,7 @@ def find(group: str, name: str) -> Callable[..., Any]:
     """Import the part registered under a name.
 
     Args:
-        group: `RUNTIMES` or `STEPS`.
+        group: `IMPORTERS`, `RUNTIMES` or `STEPS`.
         name: What the user calls it.
 
     Returns:

@@ -9,8 +9,10 @@ from typing import Any, Literal, Protocol, TypeVar
 
 from numpy.typing import NDArray
 
+from skerry.core.compiled import Compiled
 from skerry.core.model import Model, TensorSpec
 from skerry.core.profile import Profile
+from skerry.core.target import Target
 
 Array = NDArray[Any]
 Tensors = Mapping[str, Array]
@@ -107,8 +109,67 @@ class Runtime(Protocol):
         ...
 
 
+class Toolchain(Protocol):
+    """A vendor's compiler."""
+
+    @property
+    def name(self) -> str:
+        """The name by which the command line knows it."""
+        ...
+
+    @property
+    def version(self) -> str:
+        """The compiler and its version.
+
+        Raises:
+            ToolchainError: It is not installed, or an older one is.
+        """
+        ...
+
+    def compile(
+        self, model: Model, target: Target, out: Path | None = None
+    ) -> Compiled:
+        """Compile a model for a target.
+
+        Args:
+            model: A model of the format that the compiler takes.
+            target: What to compile for.
+            out: Where the compiled model is put; None keeps none.
+
+        Raises:
+            ModelError: The model is of another format, or cannot be compiled.
+            TargetError: The compiler does not compile for this target.
+            ToolchainError: The compiler is not installed, too old, or failed.
+        """
+        ...
+
+
 GraphT = TypeVar("GraphT")
+GraphT_co = TypeVar("GraphT_co", covariant=True)
 ContextT_contra = TypeVar("ContextT_contra", contravariant=True)
+
+
+class Importer(Protocol[GraphT_co]):
+    """Reads the files of another framework."""
+
+    @property
+    def name(self) -> str:
+        """The name by which the command line knows it."""
+        ...
+
+    def accepts(self, head: bytes) -> bool:
+        """Whether a file that begins with these bytes is one of those it reads."""
+        ...
+
+    def read(self, path: Path) -> GraphT_co:
+        """Read a file as a graph.
+
+        Raises:
+            UsageError: It cannot be read.
+            ModelError: It is damaged, or uses what is not handled.
+            MissingExtraError: The library behind it is not installed.
+        """
+        ...
 
 
 class Step(Protocol[GraphT, ContextT_contra]):

@@ -97,6 +97,33 @@ class Limit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorCost:
+    """What an operator costs on a processor, as it was measured or compiled.
+
+    Attributes:
+        fixed_us: Of each call, 10⁻⁶ s.
+        us_per_million_macs: Of a million multiply-accumulates.
+        us_per_mb: Of 10⁶ bytes read and written, weights and activations.
+        samples: How many operators the three follow from.
+        error: Median relative error of the three on those, 0–1.
+    """
+
+    fixed_us: float = 0.0
+    us_per_million_macs: float = 0.0
+    us_per_mb: float = 0.0
+    samples: int = 0
+    error: float = 0.0
+
+    def time_us(self, macs: int, size_bytes: int) -> float:
+        """Estimate the time of one call."""
+        return (
+            self.fixed_us
+            + self.us_per_million_macs * macs / 1e6
+            + self.us_per_mb * size_bytes / 1e6
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OperatorRule:
     """Conditions under which a processor runs some operators natively.
 
@@ -110,6 +137,7 @@ class OperatorRule:
         max_rank: Most dimensions that a tensor may have; None for any.
         limits: What the operator's quantities must keep, all of them.
         evidence: Who says so, where it is not the processor's operator table.
+        cost: What they cost there; None where nobody measured it.
     """
 
     operators: frozenset[str]
@@ -119,6 +147,7 @@ class OperatorRule:
     max_rank: int | None = None
     limits: tuple[Limit, ...] = ()
     evidence: Citation | None = None
+    cost: OperatorCost | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +181,7 @@ class Processor:
             that it refuses, and nothing after.
         operators_source: Where its operator table was read.
         toolchain: The compiler or runtime that brings a model to it.
+        toolchain_options: What that is told on its command line for this processor.
         shares_memory_with: The processor whose memory and storage it uses.
         peak_gops: Peak 10⁹ operations a second (a multiply-add is two) at INT8.
         peak_fp16_gops: The same at FP16.
@@ -178,6 +208,7 @@ class Processor:
     first_subgraph_only: bool = False
     operators_source: Citation | None = None
     toolchain: str = ""
+    toolchain_options: tuple[str, ...] = ()
     shares_memory_with: str | None = None
     peak_gops: Figure | None = None
     peak_fp16_gops: Figure | None = None

@@ -38,6 +38,7 @@ from skerry.graph.files import (
 )
 from skerry.graph.match import Match, anything, chain, constant, find, op
 from skerry.graph.model_graph import Graph
+from skerry.graph.new import make_graph
 from skerry.graph.shapes import infer_shapes, with_static_inputs
 
 __all__ = [
@@ -66,6 +67,7 @@ __all__ = [
     "infer_shapes",
     "insert_after",
     "is_tensor",
+    "make_graph",
     "make_initializer",
     "make_node",
     "make_value",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 from typing import Any
 
 import msgspec
@@ -10,24 +12,36 @@ import tomli_w
 from hypothesis import given
 from hypothesis import strategies as st
 
+from skerry.adapt.citations import compute, numbers_in
 from skerry.adapt.target_files import DTYPES, TARGET_SCHEMA, UNKNOWN, parse_target
-from skerry.core.errors import UsageError
+from skerry.core.errors import DataError, UsageError
 from skerry.core.target import (
+    Citation,
     Figure,
     Limit,
     OperatorRule,
     Processor,
     ProcessorKind,
+    Sparsity,
+    SparsityKind,
     Take,
     Target,
 )
 
 _words = st.text(st.characters(codec="ascii", categories=["L", "N"]), min_size=1)
-_figures = st.builds(
-    Figure,
-    value=st.none() | st.floats(min_value=1e-6, max_value=1e15),
-    source=_words,
+_where = {
+    "source": _words,
+    "url": st.just("https://example.com/") | _words.map("https://example.com/".__add__),
+    "date": st.dates().map(str),
+}
+_citations = st.builds(Citation, quote=_words, **_where)
+_known = st.floats(min_value=1e-6, max_value=1e15).flatmap(
+    lambda value: st.builds(
+        Figure, value=st.just(value), quote=st.just(f"it is {value!r}."), **_where
+    )
 )
+_unknown = st.builds(Figure, value=st.none(), quote=st.just(""), **_where)
+_figures = _known | _unknown
 _limits = st.builds(
     Limit,
     quantity=_words,
@@ -45,15 +59,20 @@ _rules = st.builds(
     constant_weights=st.booleans(),
     max_rank=st.none() | st.integers(1, 8),
     limits=st.lists(_limits, max_size=2).map(tuple),
+    evidence=st.none() | _citations,
 )
 _processors = st.builds(
     Processor,
-    name=_words,
+    name=_words.filter(lambda name: name != "unknown"),
     kind=st.sampled_from(ProcessorKind),
     runs_everything=st.booleans(),
     rules=st.lists(_rules, min_size=1, max_size=2).map(tuple),
+    rules_complete=st.booleans(),
+    operators_source=_citations,
     peak_gops=st.none() | _figures,
     memory_bytes=st.none() | _figures,
+    sparsity=st.none()
+    | st.builds(Sparsity, kind=st.sampled_from(SparsityKind), quote=_words, **_where),
 )
 _targets = st.builds(
     Target,
@@ -62,7 +81,7 @@ _targets = st.builds(
     processors=st.lists(
         _processors, min_size=1, max_size=2, unique_by=lambda one: one.name
     ).map(tuple),
-    operators_source=_words,
+    power_mw=st.none() | _figures,
 )
 
 
@@ -77,8 +96,8 @@ def _without_none(value: Any) -> Any:
         return [_without_none(one) for one in value]
     if not isinstance(value, dict):
         return value
-    if set(value) == {"value", "source"} and value["value"] is None:
-        return {**value, "value": UNKNOWN}
+    if "value" in value and value["value"] is None:
+        value = {**value, "value": UNKNOWN}
     return {key: _without_none(one) for key, one in value.items() if one is not None}
 
 
@@ -102,7 +121,7 @@ _values = st.recursive(
     max_leaves=6,
 )
 _keys = st.sampled_from(
-    ["name", "title", "processors", "operators_source", "rules", "kind", "limits"]
+    ["name", "title", "processors", "buses", "rules", "kind", "limits", "power_mw"]
 )
 
 
@@ -113,3 +132,18 @@ def test_tables_of_wrong_types_are_refused_politely(table: dict[str, Any]) -> No
     with pytest.raises(UsageError) as caught:
         parse_target(text.encode(), name="table")
     assert caught.value.hint
+
+
+@given(st.text(max_size=250) | st.text("0123456789.+-*/() e_", max_size=40))
+def test_computations_are_refused_politely(expression: str) -> None:
+    """Any text is computed to a number, or raises nothing but a DataError."""
+    with contextlib.suppress(DataError):
+        result, numbers = compute(expression)
+        assert isinstance(result, float)
+        assert numbers
+
+
+@given(st.text(max_size=200))
+def test_numbers_are_found_in_any_text(text: str) -> None:
+    """Whatever the words, what is found are finite numbers."""
+    assert all(math.isfinite(one) for one in numbers_in(text))

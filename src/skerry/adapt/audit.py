@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from enum import StrEnum
 
+from skerry.adapt.findings import (
+    DtypeTrouble,
+    LargeTensor,
+    LayoutChange,
+    dtype_troubles,
+    large_tensors,
+    layout_changes,
+)
 from skerry.adapt.fits import Fit, find_fits
+from skerry.adapt.gains import Remedy
 from skerry.adapt.operators import Operator, read_workload
-from skerry.adapt.plan import NOWHERE, Plan, make_plan, runs
-from skerry.adapt.remedies import Remedy, find_remedies
+from skerry.adapt.placement import NOWHERE, UNKNOWN
+from skerry.adapt.plan import Plan, make_plan, runs
+from skerry.adapt.remedies import find_remedies
+from skerry.adapt.roofline import Bound, find_speed, time_of
 from skerry.adapt.wording import show_bytes
-from skerry.core.target import Figure, Processor, Target
+from skerry.core.target import Target
 from skerry.graph import Graph, infer_shapes
-
-
-class Bound(StrEnum):
-    """What limits an operator's speed, by the roofline of its processor."""
-
-    COMPUTE = "compute"
-    MEMORY = "memory"
-    UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,11 +33,14 @@ class PlacedOperator:
         name: The node's name.
         op_type: Its ONNX operator.
         dtype: What it computes in.
-        processor: The processor that runs it; empty if none can.
+        processor: The processor that runs it; empty if none can, `unknown` if no
+            public document says which.
         reason: Why the most wanted processor cannot; empty if it does.
         macs: Multiply-accumulates of one inference.
         weight_bytes: Bytes of its constants.
         bound: What limits its speed, were it run alone.
+        intensity: Multiply-accumulates a byte moved; None where a size is unknown.
+        time_us: What it takes there, were it run alone; None where unknown.
     """
 
     name: str
@@ -46,6 +51,8 @@ class PlacedOperator:
     macs: int
     weight_bytes: int
     bound: Bound
+    intensity: float | None = None
+    time_us: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,11 +64,13 @@ class Subgraph:
         operators: Names of the operators, in order.
         cause: Why its first operator does not run on the most wanted processor; empty
             where it does.
+        read_bytes: What it is handed by other processors; None where a size is unknown.
     """
 
     processor: str
     operators: tuple[str, ...]
     cause: str
+    read_bytes: int | None = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +115,11 @@ class Audit:
             dtype it is computed in; None where a size is known only when it runs.
         weight_bytes: Bytes of all constants.
         transposes: Operators that do nothing but move data to another layout.
+        large_tensors: Tensors that alone are more than a memory, the largest first.
+        dtype_troubles: Operators in a dtype that costs more than their neighbours'.
+        memory_bound_share: Share of the time of the operators whose time is known that
+            goes to those bound by memory, 0–1; None where no time is known.
+        time_us: Sum of all operators' times; None where one is unknown.
         problems: Why the model would not run, in plain sentences.
         remedies: What would help, most gain first.
     """
@@ -119,7 +133,11 @@ class Audit:
     fits: tuple[Fit, ...]
     peak_activation_bytes: int | None
     weight_bytes: int
-    transposes: int
+    transposes: tuple[LayoutChange, ...]
+    large_tensors: tuple[LargeTensor, ...]
+    dtype_troubles: tuple[DtypeTrouble, ...]
+    memory_bound_share: float | None
+    time_us: float | None
     problems: tuple[str, ...]
     remedies: tuple[Remedy, ...]
 
@@ -146,17 +164,22 @@ def audit(graph: Graph, target: Target) -> Audit:
     plan = make_plan(workload, target)
     quantized = make_plan(workload.as_int8(), target)
     fits = find_fits(plan, quantized)
+    operators = _placed_operators(plan)
     return Audit(
         target=target.name,
         title=target.title,
-        operators=_placed_operators(plan),
+        operators=operators,
         subgraphs=_subgraphs(plan),
         shares=_shares(plan),
         fallbacks=_fallbacks(plan),
         fits=fits,
         peak_activation_bytes=max(workload.live_bytes() or (), default=None),
         weight_bytes=workload.weight_bytes,
-        transposes=sum(one.op_type == "Transpose" for one in workload.operators),
+        transposes=layout_changes(plan),
+        large_tensors=large_tensors(plan),
+        dtype_troubles=dtype_troubles(plan),
+        memory_bound_share=_memory_bound_share(operators),
+        time_us=time_of(plan),
         problems=_problems(plan, fits),
         remedies=find_remedies(plan, quantized, fits),
     )
@@ -164,6 +187,10 @@ def audit(graph: Graph, target: Target) -> Audit:
 
 def _placed_operators(plan: Plan) -> tuple[PlacedOperator, ...]:
     by_name = {processor.name: processor for processor in plan.target.processors}
+    speeds = [
+        find_speed(operator, by_name.get(name))
+        for operator, name in zip(plan.workload.operators, plan.processors, strict=True)
+    ]
     return tuple(
         PlacedOperator(
             name=operator.name,
@@ -173,49 +200,22 @@ def _placed_operators(plan: Plan) -> tuple[PlacedOperator, ...]:
             reason=reason,
             macs=operator.macs,
             weight_bytes=sum(one.size_bytes or 0 for one in operator.constants),
-            bound=_bound(operator, by_name.get(name)),
+            bound=speed.bound,
+            intensity=speed.intensity,
+            time_us=speed.time_us,
         )
-        for operator, name, reason in zip(
-            plan.workload.operators, plan.processors, plan.reasons, strict=True
+        for operator, name, reason, speed in zip(
+            plan.workload.operators, plan.processors, plan.reasons, speeds, strict=True
         )
     )
 
 
-def _bound(operator: Operator, processor: Processor | None) -> Bound:
-    """Compare the time to compute with the time to move bytes.
-
-    The roofline of S. Williams et al., "Roofline: An Insightful Visual Performance
-    Model for Multicore Architectures", CACM 52(4), 2009; weights that come from a
-    storage with a bus of its own move at the same time as activations.
-    """
-    if processor is None:
-        return Bound.UNKNOWN
-    peak_gops = _peak_gops(operator.dtype, processor)
-    bandwidth = _known(processor.bandwidth_gb_s)
-    sizes = [tensor.size_bytes for tensor in operator.activations]
-    if peak_gops is None or bandwidth is None or None in sizes:
-        return Bound.UNKNOWN
-    activations = sum(size for size in sizes if size is not None)
-    weights = sum(tensor.size_bytes or 0 for tensor in operator.constants)
-    storage_bandwidth = _known(processor.storage_bandwidth_gb_s)
-    if storage_bandwidth is None:
-        moving_ns = (activations + weights) / bandwidth
-    else:
-        moving_ns = max(activations / bandwidth, weights / storage_bandwidth)
-    computing_ns = 2 * operator.macs / peak_gops
-    return Bound.MEMORY if moving_ns > computing_ns else Bound.COMPUTE
-
-
-def _peak_gops(dtype: str, processor: Processor) -> float | None:
-    peak = _known(processor.peak_gops)
-    if peak is None or dtype in {"int8", "uint8"}:
-        return peak
-    speedup = _known(processor.int8_speedup)
-    return peak / speedup if speedup and dtype == "float32" else None
-
-
-def _known(figure: Figure | None) -> float | None:
-    return None if figure is None else figure.value
+def _memory_bound_share(operators: tuple[PlacedOperator, ...]) -> float | None:
+    known = [(one.bound, one.time_us) for one in operators if one.time_us is not None]
+    total = sum(time_us for _, time_us in known)
+    if not total:
+        return None
+    return sum(time_us for bound, time_us in known if bound is Bound.MEMORY) / total
 
 
 def _subgraphs(plan: Plan) -> tuple[Subgraph, ...]:
@@ -225,14 +225,30 @@ def _subgraphs(plan: Plan) -> tuple[Subgraph, ...]:
             processor=name,
             operators=tuple(operators[index].name for index in run),
             cause=plan.reasons[run[0]],
+            read_bytes=_read_bytes(operators, run),
         )
         for name, run in runs(plan)
     )
 
 
+def _read_bytes(operators: tuple[Operator, ...], run: list[int]) -> int | None:
+    """Bytes that the operators of one run read and others made."""
+    own = {tensor.name for index in run for tensor in operators[index].outputs}
+    made = {tensor.name for operator in operators for tensor in operator.outputs} - own
+    sizes = {
+        tensor.name: tensor.size_bytes
+        for index in run
+        for tensor in operators[index].inputs
+        if tensor is not None and tensor.name in made
+    }
+    if None in sizes.values():
+        return None
+    return sum(size or 0 for size in sizes.values())
+
+
 def _shares(plan: Plan) -> tuple[Share, ...]:
     counts = Counter(plan.processors)
-    names = [processor.name for processor in plan.target.processors]
+    names = [*(processor.name for processor in plan.target.processors), UNKNOWN]
     return tuple(
         Share(processor=name, operators=counts[name], macs_share=plan.macs_share(name))
         for name in names

@@ -10,8 +10,14 @@ from skerry.core.target import Limit, OperatorRule, Processor, Take, Target
 
 Quantity = tuple[float | str, ...]
 
+NOWHERE = ""
+"""Stands for the processor of an operator that none can run."""
 
-def place(operator: Operator, target: Target) -> tuple[Processor | None, str]:
+UNKNOWN = "unknown"
+"""Stands for the processor of an operator of which no public document says it."""
+
+
+def place(operator: Operator, target: Target) -> tuple[str, str]:
     """Choose the processor that runs an operator.
 
     Args:
@@ -19,16 +25,30 @@ def place(operator: Operator, target: Target) -> tuple[Processor | None, str]:
         target: The hardware, its processors most wanted first.
 
     Returns:
-        The first processor that can, or None; and why the most wanted one cannot, or
-        an empty text if it can.
+        The name of the first processor that can, `NOWHERE`, or `UNKNOWN` where one
+        that is wanted more might; and why the most wanted one cannot, or an empty text
+        if it can.
     """
     refused = ""
     for processor in target.processors:
+        if is_unknown(operator, processor):
+            reason = f"no public operator table of {processor.name} names it"
+            return UNKNOWN, refused or reason
         reason = refusal(operator, processor)
         if not reason:
-            return processor, refused
+            return processor.name, refused
         refused = refused or reason
-    return None, refused
+    return NOWHERE, refused
+
+
+def is_unknown(operator: Operator, processor: Processor) -> bool:
+    """Whether no public document says if a processor runs an operator."""
+    return (
+        not processor.rules_complete
+        and not processor.runs_everything
+        and operator.is_standard
+        and not any(operator.op_type in rule.operators for rule in processor.rules)
+    )
 
 
 def refusal(operator: Operator, processor: Processor) -> str:
@@ -49,6 +69,17 @@ def refusal(operator: Operator, processor: Processor) -> str:
     return "; ".join(breaches[0])
 
 
+def accepting_rule(operator: Operator, processor: Processor) -> OperatorRule | None:
+    """Find the rule of a processor's table that lets it run an operator."""
+    shapes = [one.shape for one in operator.activations]
+    if not operator.is_standard or None in shapes:
+        return None
+    for rule in processor.rules:
+        if operator.op_type in rule.operators and not _breaches(operator, rule):
+            return rule
+    return None
+
+
 def _breaches(operator: Operator, rule: OperatorRule) -> list[str]:
     """Say what of a rule does not hold."""
     strange = {one.dtype for one in operator.activations} - rule.dtypes
@@ -61,7 +92,7 @@ def _breaches(operator: Operator, rule: OperatorRule) -> list[str]:
     if rule.max_rank is not None and rank > rule.max_rank:
         breaches.append(f"{rank} dimensions > {rule.max_rank}")
     for limit in rule.limits:
-        breaches += _limit_breaches(quantity(operator, limit.quantity), limit)
+        breaches += _limit_breaches(operator, limit)
     return breaches
 
 
@@ -79,14 +110,9 @@ def _weight_breaches(
     return [f"{second.dtype} weights (takes {_list(allowed)})"]
 
 
-def _limit_breaches(values: Quantity, limit: Limit) -> list[str]:
-    shown = limit.quantity
-    if limit.take is Take.FIRST:
-        values, shown = values[:1], f"{shown}[0]"
-    elif limit.take is Take.PRODUCT and values:
-        numbers = [value for value in values if not isinstance(value, str)]
-        values, shown = (math.prod(numbers),), f"product of {shown}"
-    for value in values:
+def _limit_breaches(operator: Operator, limit: Limit) -> list[str]:
+    shown = _TAKEN[limit.take].format(limit.quantity)
+    for value in take_values(operator, limit.quantity, limit.take):
         if limit.one_of is not None and value not in limit.one_of:
             allowed = ", ".join(_show(one) for one in limit.one_of)
             return [f"{shown} {_show(value)} (takes {allowed})"]
@@ -97,6 +123,23 @@ def _limit_breaches(values: Quantity, limit: Limit) -> list[str]:
         if limit.at_least is not None and value < limit.at_least:
             return [f"{shown} {_show(value)} < {_show(limit.at_least)}"]
     return []
+
+
+_TAKEN = {
+    Take.EACH: "{}",
+    Take.FIRST: "{}[0]",
+    Take.PRODUCT: "product of {}",
+}
+
+
+def take_values(operator: Operator, name: str, take: Take) -> Quantity:
+    """Read the part of an operator's quantity that a limit looks at."""
+    values = quantity(operator, name)
+    if take is Take.FIRST:
+        return values[:1]
+    if take is Take.PRODUCT and values:
+        return (math.prod(one for one in values if not isinstance(one, str)),)
+    return values
 
 
 def _list(dtypes: Iterable[str]) -> str:
@@ -118,6 +161,13 @@ def quantity(operator: Operator, name: str) -> Quantity:
             - `kernel_span`: sizes that the dilated kernel covers;
             - `strides`, `dilations`, `pads`, `group`: with ONNX's defaults; automatic
               padding counts as a padding of 1;
+            - `padding`: `none`; `same` where the paddings are those that make the
+              output the input's size ÷ the stride, the odd one last; else `other`;
+            - `dilation`: `none` or `some`;
+            - `grouping`: `one` group, `depthwise` (a channel a group) or `grouped`;
+            - `permutation`: where a Transpose takes dimensions from, such as `0231`;
+            - `plane`: the largest product of all sizes but two of the first input;
+            - `rank`: most dimensions of an activation;
             - `batch`: size of the first dimension of the first input;
             - `reduced`: sizes of the dimensions that are reduced;
             - `rows`: product of the sizes of all dimensions but that of `axis`;
@@ -170,6 +220,60 @@ def _pads(operator: Operator) -> Quantity:
     return tuple(_numbers(operator, "pads"))
 
 
+def _padding(operator: Operator) -> Quantity:
+    word = str(operator.attributes.get("auto_pad", "NOTSET"))
+    pads = _numbers(operator, "pads")
+    if word == "VALID" or (word == "NOTSET" and not any(pads)):
+        return ("none",)
+    if word != "NOTSET":
+        return ("same" if word == "SAME_UPPER" else "other",)
+    return ("same" if pads == _same_pads(operator) else "other",)
+
+
+def _same_pads(operator: Operator) -> list[float]:
+    """The paddings of `SAME_UPPER`, the odd one at the end."""
+    spans = [size for size in _kernel_span(operator) if not isinstance(size, str)]
+    strides = _numbers(operator, "strides") or [1] * len(spans)
+    sizes: Sequence[float] = _first(operator)[2:]
+    if operator.op_type == "ConvTranspose":
+        totals = [span - stride for span, stride in zip(spans, strides, strict=False)]
+    else:
+        totals = [
+            (math.ceil(size / stride) - 1) * stride + span - size
+            for size, stride, span in zip(sizes, strides, spans, strict=False)
+        ]
+    totals = [max(0, total) for total in totals]
+    return [total // 2 for total in totals] + [total - total // 2 for total in totals]
+
+
+def _dilation(operator: Operator) -> Quantity:
+    is_dilated = any(one > 1 for one in _numbers(operator, "dilations"))
+    return ("some" if is_dilated else "none",)
+
+
+def _grouping(operator: Operator) -> Quantity:
+    groups = (_numbers(operator, "group") or [1])[0]
+    channels = (*_first(operator), 0, 0)[1]
+    if groups == 1:
+        return ("one",)
+    return ("depthwise" if groups == channels else "grouped",)
+
+
+def _permutation(operator: Operator) -> Quantity:
+    rank = len(_first(operator))
+    perm = _numbers(operator, "perm") or list(range(rank))[::-1]
+    return ("".join(str(int(place)) for place in perm),)
+
+
+def _plane(operator: Operator) -> Quantity:
+    sizes = sorted(_first(operator))
+    return (math.prod(sizes[2:]),) if sizes else ()
+
+
+def _rank(operator: Operator) -> Quantity:
+    return (max((len(one.shape or ()) for one in operator.activations), default=0),)
+
+
 def _batch(operator: Operator) -> Quantity:
     return _first(operator)[:1]
 
@@ -212,9 +316,15 @@ def _scale_ratio(operator: Operator) -> Quantity:
 
 _DERIVED: Mapping[str, Callable[[Operator], Quantity]] = {
     "batch": _batch,
+    "dilation": _dilation,
+    "grouping": _grouping,
     "kernel_shape": _kernel_shape,
     "kernel_span": _kernel_span,
+    "padding": _padding,
     "pads": _pads,
+    "permutation": _permutation,
+    "plane": _plane,
+    "rank": _rank,
     "reduced": _reduced,
     "rows": _rows,
     "scale_ratio": _scale_ratio,

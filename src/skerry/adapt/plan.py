@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from skerry.adapt.operators import Operator, Workload, constant_bytes
-from skerry.adapt.placement import place
+from skerry.adapt.placement import UNKNOWN, place
 from skerry.core.target import Figure, Processor, Target
-
-NOWHERE = ""
-"""Stands for the processor of an operator that none can run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +18,8 @@ class Plan:
     Attributes:
         target: The hardware.
         workload: What is to be run.
-        processors: One name an operator; `NOWHERE` if none can run it.
+        processors: One name an operator; `NOWHERE` if none can run it, `UNKNOWN` if
+            nobody knows which.
         reasons: Why the most wanted processor cannot; empty if it does.
     """
 
@@ -76,14 +74,40 @@ class Pool:
 
 
 def make_plan(workload: Workload, target: Target) -> Plan:
-    """Give each operator to the most wanted processor that can run it."""
+    """Give each operator to the most wanted processor that can run it.
+
+    A processor that takes one subgraph alone gets what comes before the first operator
+    that it refuses, in the order of the model, and nothing after.
+    """
     placed = [place(operator, target) for operator in workload.operators]
+    first = target.processors[0]
+    if first.first_subgraph_only:
+        placed = _only_first_subgraph(workload.operators, placed, target)
     return Plan(
         target=target,
         workload=workload,
-        processors=tuple(one.name if one else NOWHERE for one, _ in placed),
+        processors=tuple(name for name, _ in placed),
         reasons=tuple(reason for _, reason in placed),
     )
+
+
+def _only_first_subgraph(
+    operators: Sequence[Operator], placed: list[tuple[str, str]], target: Target
+) -> list[tuple[str, str]]:
+    """Take from the first processor what comes after the first refused operator."""
+    wanted = target.processors[0].name
+    others = replace(target, processors=target.processors[1:])
+    kept: list[tuple[str, str]] = []
+    breaker = ""
+    for operator, (name, reason) in zip(operators, placed, strict=True):
+        if not breaker or name != wanted:
+            kept.append((name, reason))
+            if not breaker and name not in {wanted, UNKNOWN}:
+                breaker = f"{operator.op_type} {operator.name!r}"
+            continue
+        instead, _ = place(operator, others)
+        kept.append((instead, f"comes after {breaker}: {wanted} takes one subgraph"))
+    return kept
 
 
 def memory_pools(target: Target) -> list[Pool]:

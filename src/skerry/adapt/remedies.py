@@ -10,32 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from skerry.adapt.arrangement import find_arrangements
 from skerry.adapt.fits import Fit
+from skerry.adapt.gains import Remedy, gain_of, moving
 from skerry.adapt.operators import Operator, Workload
 from skerry.adapt.placement import refusal
-from skerry.adapt.plan import Plan, make_plan, runs
+from skerry.adapt.plan import Plan, make_plan
 from skerry.adapt.wording import show_bytes, show_counts, show_share
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Remedy:
-    """Advice, and what following it is expected to bring.
-
-    Attributes:
-        advice: A sentence or two.
-        solves: Whether something that keeps the model from running, or from being
-            audited, goes away.
-        operators: How many operators would move to the most wanted processor.
-        macs_share: Share of all multiply-accumulates that would move there, or run
-            faster where they are, 0–1.
-        changes: How many times less often the work would change processor.
-    """
-
-    advice: str
-    solves: bool = False
-    operators: int = 0
-    macs_share: float = 0.0
-    changes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,15 +105,24 @@ def find_remedies(
         *_quantization(plan, quantized, fits),
         *_less_memory(quantized, fits),
     ]
-    rewrites = _rewriting(plan, quantized)
+    rewrites = [
+        *_rewriting(plan, quantized),
+        *find_arrangements(plan),
+    ]
     return (
         *sorted(whole, key=_rank, reverse=True),
         *sorted(rewrites, key=_rank, reverse=True),
     )
 
 
-def _rank(remedy: Remedy) -> tuple[bool, float, int, int]:
-    return remedy.solves, remedy.macs_share, remedy.changes, remedy.operators
+def _rank(remedy: Remedy) -> tuple[bool, float, int, int, int]:
+    return (
+        remedy.solves,
+        remedy.macs_share,
+        remedy.changes,
+        remedy.operators,
+        remedy.moved_bytes,
+    )
 
 
 def _fixed_shapes(workload: Workload) -> list[Remedy]:
@@ -158,11 +148,11 @@ def _fixed_shapes(workload: Workload) -> list[Remedy]:
 def _quantization(plan: Plan, quantized: Plan, fits: tuple[Fit, ...]) -> list[Remedy]:
     """Advise INT8 for what it moves, what it computes faster, or what then fits."""
     best = plan.target.processors[0]
-    gain = _gain(plan, quantized)
+    gain = gain_of(plan, quantized)
     reasons = []
     if gain.operators:
         left = _left_behind(quantized)
-        reasons.append(_moving(gain, plan))
+        reasons.append(moving(gain, plan))
         if left:
             reasons.append(f"still on other processors: {show_counts(left)}")
     speedup = best.int8_speedup.value if best.int8_speedup else None
@@ -191,7 +181,7 @@ def _rewriting(plan: Plan, quantized: Plan) -> list[Remedy]:
     Each is tried alone, on the quantized model: accelerators take few floats.
     """
     best = plan.target.processors[0]
-    after = "Once quantized: " if _gain(plan, quantized).operators else ""
+    after = "Once quantized: " if gain_of(plan, quantized).operators else ""
     found = []
     for rewrite in _REWRITES:
         operators = tuple(
@@ -207,9 +197,9 @@ def _rewriting(plan: Plan, quantized: Plan) -> list[Remedy]:
             for operator in quantized.workload.operators
         )
         rewritten = replace(quantized.workload, operators=operators)
-        gain = _gain(quantized, make_plan(rewritten, plan.target))
+        gain = gain_of(quantized, make_plan(rewritten, plan.target))
         if gain.operators:
-            advice = f"{after}{rewrite.advice}: {_moving(gain, plan)}."
+            advice = f"{after}{rewrite.advice}: {moving(gain, plan)}."
             found.append(replace(gain, advice=advice))
     return found
 
@@ -253,29 +243,6 @@ def _peak_operator(plan: Plan) -> str:
         return ""
     operator = plan.workload.operators[live.index(max(live))]
     return f" while {operator.op_type} {operator.name!r} runs"
-
-
-def _gain(before: Plan, after: Plan) -> Remedy:
-    best = before.target.processors[0].name
-    return Remedy(
-        advice="",
-        operators=len(after.operators_on(best)) - len(before.operators_on(best)),
-        macs_share=after.macs_share(best) - before.macs_share(best),
-        changes=len(list(runs(before))) - len(list(runs(after))),
-    )
-
-
-def _moving(gain: Remedy, plan: Plan) -> str:
-    """Say what a gain moves, such as `38 of 46 operators would move to the NPU`."""
-    best = plan.target.processors[0].name
-    moving = f"{gain.operators} of {len(plan.workload.operators)} operators"
-    if gain.macs_share:
-        moving += f" with {show_share(gain.macs_share)} of the multiply-adds"
-    moving += f" would move to {best}"
-    if gain.changes:
-        more = "fewer" if gain.changes > 0 else "more"
-        moving += f", {abs(gain.changes)} {more} changes of processor"
-    return moving
 
 
 def _left_behind(plan: Plan) -> list[str]:

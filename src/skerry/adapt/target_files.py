@@ -1,16 +1,33 @@
-"""Targets as files: TOML in which each figure names where it was read.
+"""Targets as files: TOML in which each figure names where it was read, word for word.
 
 ```toml
-schema = "skerry.target/1"
+schema = "skerry.target/2"
 name = "my-board"
 title = "My board: an NPU beside a CPU"
-operators_source = "My NPU, programmer's guide, table 3"
 
 [[processors]]                     # most wanted first
 name = "npu"
 kind = "npu"                       # cpu, gpu, npu or dsp
-peak_gops = { value = 512, source = "My NPU, data sheet, page 1" }
-memory_bytes = { value = "unknown", source = "not published" }
+
+[processors.peak_gops]             # a figure, and the words that carry it
+value = 512
+source = "My NPU, data sheet, page 1"
+url = "https://example.com/npu.pdf"
+quote = "256 MACs per cycle at 1 GHz"
+computed = "256 * 1 * 2"           # where the number itself is not in the quote
+date = "2026-11-21"
+
+[processors.memory_bytes]
+value = "unknown"                  # nothing found: the source says where one looked
+source = "My NPU, data sheet: not said"
+url = "https://example.com/npu.pdf"
+date = "2026-11-21"
+
+[processors.operators_source]      # whence the rules
+source = "My NPU, programmer's guide, table 3"
+url = "https://example.com/guide.html"
+quote = "The following operators are supported"
+date = "2026-11-21"
 
 [[processors.rules]]               # an operator runs if one rule that names it holds
 operators = ["Conv"]
@@ -22,16 +39,19 @@ limits = [{ quantity = "strides", at_most = 3 }]
 name = "cpu"
 kind = "cpu"
 runs_everything = true
-shares_memory_with = "npu"
+
+[[buses]]
+between = ["npu", "cpu"]
 ```
 
 The fields are those of `skerry.core.target`; a key that is none of them is refused.
+Files of `skerry.target/1`, whose figures name a source and no more, are read too.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -41,15 +61,30 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import msgspec
 
+from skerry.adapt.citations import citation_faults
 from skerry.core.config import parse_toml, read_toml
 from skerry.core.errors import UsageError
 from skerry.core.names import did_you_mean
-from skerry.core.target import Figure, Limit, Processor, Target
+from skerry.core.target import (
+    Bus,
+    Citation,
+    Figure,
+    Limit,
+    OperatorRule,
+    Processor,
+    Sparsity,
+    SparsityKind,
+    Target,
+)
 
-TARGET_SCHEMA = "skerry.target/1"
+TARGET_SCHEMA = "skerry.target/2"
+FIRST_SCHEMA = "skerry.target/1"
 
 UNKNOWN = "unknown"
 """Stands in a file for a figure's value that no document gives."""
+
+TAKEN = frozenset({"", "unknown"})
+"""Names that an audit gives to no processor, and to one that nobody knows."""
 
 DTYPES = (
     "bool",
@@ -89,13 +124,29 @@ def load_target(name_or_path: str | Path) -> Target:
     text = str(name_or_path)
     if isinstance(name_or_path, Path) or text.endswith(".toml") or "/" in text:
         return _from_document(read_toml(Path(name_or_path)), name=text)
+    return parse_target(_content(text), name=text)
+
+
+def target_document(name_or_path: str | Path) -> dict[str, Any]:
+    """Read a target's file as it is written, without a look at what it says.
+
+    Raises:
+        UsageError: No such target, or the file is not TOML.
+    """
+    text = str(name_or_path)
+    if isinstance(name_or_path, Path) or text.endswith(".toml") or "/" in text:
+        return read_toml(Path(name_or_path))
+    return parse_toml(_content(text), name=text)
+
+
+def _content(name: str) -> bytes:
     known = _built_in()
-    if text not in known:
+    if name not in known:
         raise UsageError(
-            f"there is no target called {text!r}",
-            hint=f"{did_you_mean(text, known)} Or give the path of a TOML file.",
+            f"there is no target called {name!r}",
+            hint=f"{did_you_mean(name, known)} Or give the path of a TOML file.",
         )
-    return parse_target(known[text].read_bytes(), name=text)
+    return known[name].read_bytes()
 
 
 def parse_target(content: bytes, *, name: str) -> Target:
@@ -107,7 +158,8 @@ def parse_target(content: bytes, *, name: str) -> Target:
 
     Raises:
         UsageError: It is not TOML, of another schema, has a key that is not known, a
-            value of the wrong type, a figure without a source, or contradicts itself.
+            value of the wrong type, a figure whose words do not carry it, or
+            contradicts itself.
     """
     return _from_document(parse_toml(content, name=name), name=name)
 
@@ -124,20 +176,41 @@ def _built_in() -> dict[str, Traversable]:
 def _from_document(document: Mapping[str, Any], *, name: str) -> Target:
     table = dict(document)
     schema = table.pop("schema", None)
-    if schema != TARGET_SCHEMA:
+    if schema not in (TARGET_SCHEMA, FIRST_SCHEMA):
         raise UsageError(
             f"{name}: schema is {schema!r}, expected {TARGET_SCHEMA!r}",
             hint=f'Begin the file with: schema = "{TARGET_SCHEMA}"',
         )
+    if schema == FIRST_SCHEMA:
+        table = _from_first(table)
     try:
         target = msgspec.convert(_checked(table, Target, where=name), Target)
     except msgspec.ValidationError as error:
         raise UsageError(
             f"{name}: {error}", hint="See the format in skerry.adapt.target_files."
         ) from error
-    for problem in _contradictions(target):
-        raise UsageError(f"{name}: {problem}", hint="Correct the file.")
+    faults = _contradictions(target)
+    if schema == TARGET_SCHEMA:
+        faults += _citation_faults(target)
+    for fault in faults:
+        raise UsageError(f"{name}: {fault}", hint="Correct the file.")
     return target
+
+
+def _from_first(table: dict[str, Any]) -> dict[str, Any]:
+    """Move the one source of the first schema's operators to each processor."""
+    words = table.pop("operators_source", None)
+    processors = table.get("processors")
+    if words is None or not isinstance(processors, list):
+        return table
+    return table | {
+        "processors": [
+            {"operators_source": {"source": words}, **one}
+            if isinstance(one, Mapping)
+            else one
+            for one in processors
+        ]
+    }
 
 
 def _checked(table: object, wanted: type, *, where: str) -> object:
@@ -181,56 +254,104 @@ def _dataclass_within(hint: Any) -> type | None:
 def _contradictions(target: Target) -> list[str]:
     """Say what is well-formed and yet cannot be meant."""
     names = [processor.name for processor in target.processors]
-    problems = [] if names else ["no processors, expected at least one"]
-    problems += [f"two processors {name!r}" for name in names if names.count(name) > 1]
-    if not target.operators_source.strip():
-        problems.append("operators_source is empty: say where the table was read")
+    faults = [] if names else ["no processors, expected at least one"]
+    faults += [f"two processors {name!r}" for name in names if names.count(name) > 1]
+    faults += [
+        f"no processor may be called {name!r}" for name in names if name in TAKEN
+    ]
     for processor in target.processors:
-        problems += [
-            f"processor {processor.name!r}: {problem}"
-            for problem in _processor_contradictions(processor, names)
+        faults += [
+            f"processor {processor.name!r}: {fault}"
+            for fault in _processor_contradictions(processor, names)
         ]
-    return problems
+    for bus in target.buses:
+        faults += [
+            f"a bus ends at {name!r}, which is no processor"
+            for name in bus.between
+            if name not in names
+        ]
+    faults += [
+        f"{where}: {fault}"
+        for where, citation in _citations(target)
+        for fault in _value_faults(citation)
+    ]
+    return faults
 
 
 def _processor_contradictions(processor: Processor, names: list[str]) -> list[str]:
-    problems = []
-    if not processor.rules and not processor.runs_everything:
-        problems.append("no rules, and it does not run everything")
+    faults = []
+    source = processor.operators_source
+    if not processor.runs_everything:
+        if not processor.rules and processor.rules_complete:
+            faults.append(
+                "no rules, and it does not run everything; where no operator table is "
+                "public, say rules_complete = false"
+            )
+        if source is None:
+            faults.append("no operators_source: say where its operators were read")
     shared = processor.shares_memory_with
     if shared is not None and (shared not in names or shared == processor.name):
-        problems.append(f"shares memory with {shared!r}, which is no other processor")
-    for field in fields(processor):
-        figure = getattr(processor, field.name)
-        if isinstance(figure, Figure):
-            problems += [
-                f"{field.name}: {problem}" for problem in _figure_faults(figure)
-            ]
+        faults.append(f"shares memory with {shared!r}, which is no other processor")
     for rule in processor.rules:
         named = ", ".join(sorted(rule.operators))
         if not rule.operators:
-            problems.append("a rule without operators")
-        problems += [
+            faults.append("a rule without operators")
+        faults += [
             f"rule for {named}: unknown dtype {dtype!r}. {did_you_mean(dtype, DTYPES)}"
             for dtype in sorted(rule.dtypes | (rule.weight_dtypes or frozenset()))
             if dtype not in DTYPES
         ]
-        problems += [
+        faults += [
             f"rule for {named}: a limit on {limit.quantity!r} that nothing can keep"
             for limit in rule.limits
             if _is_impossible(limit)
         ]
-    return problems
+    return faults
 
 
-def _figure_faults(figure: Figure) -> list[str]:
+def _citations(
+    within: Target | Processor | OperatorRule | Bus, where: str = ""
+) -> Iterator[tuple[str, Citation]]:
+    """Find every citation, with the way to it such as `npu: peak_gops`."""
+    for field in fields(within):
+        entry = getattr(within, field.name)
+        for one in entry if isinstance(entry, tuple) else (entry,):
+            if isinstance(one, Citation):
+                yield f"{where}{field.name}", one
+            elif isinstance(one, Processor):
+                yield from _citations(one, f"{one.name}: ")
+            elif isinstance(one, Bus):
+                yield from _citations(one, f"bus {'-'.join(one.between)}: ")
+            elif isinstance(one, OperatorRule):
+                named = ", ".join(sorted(one.operators))
+                yield from _citations(one, f"{where}rule for {named}: ")
+
+
+def _citation_faults(target: Target) -> list[str]:
+    """Say which citations cannot be read again."""
+    unquoted = {
+        id(processor.operators_source)
+        for processor in target.processors
+        if not processor.rules
+    }
     faults = []
-    if not figure.source.strip():
-        faults.append("a figure needs a source: name the document or URL")
-    if figure.value is not None and not (
-        math.isfinite(figure.value) and figure.value > 0
-    ):
-        faults.append(f"value is {figure.value:g}, expected a number above 0")
+    for where, citation in _citations(target):
+        faults += [f"{where}: {fault}" for fault in citation_faults(citation)]
+        silent = isinstance(citation, Figure) or id(citation) in unquoted
+        if isinstance(citation, Sparsity):
+            silent = citation.kind is SparsityKind.UNKNOWN
+        if not silent and not citation.quote.strip():
+            faults.append(f"{where}: quote is empty: give the words that say so")
+    return faults
+
+
+def _value_faults(citation: Citation) -> list[str]:
+    faults = []
+    if not citation.source.strip():
+        faults.append("it needs a source: name the document")
+    value = citation.value if isinstance(citation, Figure) else None
+    if value is not None and not (math.isfinite(value) and value > 0):
+        faults.append(f"value is {value:g}, expected a number above 0")
     return faults
 
 

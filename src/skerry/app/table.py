@@ -422,6 +422,13 @@ COMMANDS = (
         examples=("target show ethos-u55-128", "target show my-board.toml"),
     ),
     Command(
+        name="target probe",
+        run=f"{_ROOM}.target:probe",
+        render=f"{_ROOM}.target:render_probe",
+        summary="Ask a toolchain what a target runs, and write the target's table.",
+        examples=("target probe ethos-u55-128 --toolchain vela --out my-board.toml",),
+    ),
+    Command(
         name="toolchain install",
         run=f"{_ROOM}.toolchain:install",
         render=f"{_ROOM}.toolchain:render_install",

@@ -182,13 +182,27 @@ def find_python(toolchain: Toolchain, *, folder: Path | None = None) -> Path:
     Raises:
         ToolchainError: The environment is not installed, or only half of it is.
     """
+    return _python(find_installed(toolchain, folder=folder).folder)
+
+
+def find_installed(toolchain: Toolchain, *, folder: Path | None = None) -> Installed:
+    """Say what of a toolchain is installed.
+
+    Raises:
+        ToolchainError: The environment is not installed, only half of it is, or one of
+            other versions.
+    """
     place = (folder or toolchains_folder(os.environ)) / toolchain.name
-    if _read_marker(place, toolchain) is None:
+    there = _read_marker(place, toolchain)
+    if there is None:
+        other = _read_marker(place, None)
+        found = f"installed as {other.versions!r}" if other else "not installed"
+        wanted = f", expected {', '.join(toolchain.packages)}" if other else ""
         raise ToolchainError(
-            f"the toolchain {toolchain.name!r} is not installed",
+            f"the toolchain {toolchain.name!r} is {found}{wanted}",
             hint=f"skerry toolchain install {toolchain.name}",
         )
-    return _python(place)
+    return there
 
 
 def run_in(

@@ -9,8 +9,10 @@ from typing import Any, Literal, Protocol, TypeVar
 
 from numpy.typing import NDArray
 
+from skerry.core.compiled import Compiled
 from skerry.core.model import Model, TensorSpec
 from skerry.core.profile import Profile
+from skerry.core.target import Target
 
 Array = NDArray[Any]
 Tensors = Mapping[str, Array]
@@ -103,6 +105,41 @@ class Runtime(Protocol):
 
         Raises:
             The errors of `load` and of `Session.run`.
+        """
+        ...
+
+
+class Toolchain(Protocol):
+    """A vendor's compiler."""
+
+    @property
+    def name(self) -> str:
+        """The name by which the command line knows it."""
+        ...
+
+    @property
+    def version(self) -> str:
+        """The compiler and its version.
+
+        Raises:
+            ToolchainError: It is not installed, or an older one is.
+        """
+        ...
+
+    def compile(
+        self, model: Model, target: Target, out: Path | None = None
+    ) -> Compiled:
+        """Compile a model for a target.
+
+        Args:
+            model: A model of the format that the compiler takes.
+            target: What to compile for.
+            out: Where the compiled model is put; None keeps none.
+
+        Raises:
+            ModelError: The model is of another format, or cannot be compiled.
+            TargetError: The compiler does not compile for this target.
+            ToolchainError: The compiler is not installed, too old, or failed.
         """
         ...
 

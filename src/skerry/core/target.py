@@ -16,16 +16,56 @@ class ProcessorKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Figure:
-    """A number and where it is from.
+class Citation:
+    """Where something was read, so that anybody can read it again.
+
+    Attributes:
+        source: The document: its title and section.
+        url: Where it can be read.
+        quote: Its words; ` … ` stands between parts that are apart. Empty where
+            nothing was found: then `source` says where it was looked for.
+        date: When it was looked up, as 2026-11-21.
+    """
+
+    source: str
+    url: str = ""
+    quote: str = ""
+    date: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure(Citation):
+    """A number and the words that carry it.
 
     Attributes:
         value: The number, in the unit that the field's name gives; None if unknown.
-        source: Where it was read: a document's title and section, or a URL.
+        computed: How the value follows from numbers of the quote and factors between
+            units, such as `128 * 2 * 500 / 1000`; empty where the quote holds it.
     """
 
     value: float | None
-    source: str
+    computed: str = ""
+
+
+class SparsityKind(StrEnum):
+    """What a processor makes of zeros among the weights."""
+
+    NONE = "none"
+    """Multiplies them like any other."""
+    COMPRESSED = "compressed"
+    """Stores them in fewer bytes, and multiplies them like any other."""
+    STRUCTURED_2_4 = "2:4"
+    """Skips two of each four weights, if those two are zeros."""
+    UNSTRUCTURED = "unstructured"
+    """Skips zeros wherever they are."""
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sparsity(Citation):
+    """What a processor makes of zeros among the weights, and who says so."""
+
+    kind: SparsityKind
 
 
 class Take(StrEnum):
@@ -57,6 +97,33 @@ class Limit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorCost:
+    """What an operator costs on a processor, as it was measured or compiled.
+
+    Attributes:
+        fixed_us: Of each call, 10⁻⁶ s.
+        us_per_million_macs: Of a million multiply-accumulates.
+        us_per_mb: Of 10⁶ bytes read and written, weights and activations.
+        samples: How many operators the three follow from.
+        error: Median relative error of the three on those, 0–1.
+    """
+
+    fixed_us: float = 0.0
+    us_per_million_macs: float = 0.0
+    us_per_mb: float = 0.0
+    samples: int = 0
+    error: float = 0.0
+
+    def time_us(self, macs: int, size_bytes: int) -> float:
+        """Estimate the time of one call."""
+        return (
+            self.fixed_us
+            + self.us_per_million_macs * macs / 1e6
+            + self.us_per_mb * size_bytes / 1e6
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OperatorRule:
     """Conditions under which a processor runs some operators natively.
 
@@ -69,6 +136,8 @@ class OperatorRule:
         constant_weights: Whether the second input must be a constant.
         max_rank: Most dimensions that a tensor may have; None for any.
         limits: What the operator's quantities must keep, all of them.
+        evidence: Who says so, where it is not the processor's operator table.
+        cost: What they cost there; None where nobody measured it.
     """
 
     operators: frozenset[str]
@@ -77,6 +146,8 @@ class OperatorRule:
     constant_weights: bool = False
     max_rank: int | None = None
     limits: tuple[Limit, ...] = ()
+    evidence: Citation | None = None
+    cost: OperatorCost | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,26 +160,65 @@ class Processor:
         runs_everything: Whether it runs any operator of ONNX itself, in any dtype (a
             CPU with a full runtime).
         rules: What it runs natively otherwise.
+        rules_complete: Whether it refuses what no rule names. False where the public
+            operator table is partial or missing: then nobody knows, and an audit says
+            so.
+        first_subgraph_only: Whether it takes only what comes before the first operator
+            that it refuses, and nothing after.
+        operators_source: Where its operator table was read.
+        toolchain: The compiler or runtime that brings a model to it.
+        toolchain_options: What that is told on its command line for this processor.
         shares_memory_with: The processor whose memory and storage it uses.
         peak_gops: Peak 10⁹ operations a second (a multiply-add is two) at INT8.
+        peak_fp16_gops: The same at FP16.
+        peak_fp32_gops: The same at FP32.
         int8_speedup: Peak rate at INT8 ÷ peak rate at float32.
         bandwidth_gb_s: Of the memory for activations, 10⁹ bytes a second.
         storage_bandwidth_gb_s: Of the memory for weights, 10⁹ bytes a second.
         memory_bytes: Memory for activations (SRAM where the processor has its own).
         storage_bytes: Memory for weights (flash on a microcontroller).
+        power_mw: What it draws at work.
+        wake_energy_uj: What it costs to wake it from its sleep, in millionths of a
+            joule.
+        sparsity: What it makes of zeros among the weights.
     """
 
     name: str
     kind: ProcessorKind
     runs_everything: bool = False
     rules: tuple[OperatorRule, ...] = ()
+    rules_complete: bool = True
+    first_subgraph_only: bool = False
+    operators_source: Citation | None = None
+    toolchain: str = ""
+    toolchain_options: tuple[str, ...] = ()
     shares_memory_with: str | None = None
     peak_gops: Figure | None = None
+    peak_fp16_gops: Figure | None = None
+    peak_fp32_gops: Figure | None = None
     int8_speedup: Figure | None = None
     bandwidth_gb_s: Figure | None = None
     storage_bandwidth_gb_s: Figure | None = None
     memory_bytes: Figure | None = None
     storage_bytes: Figure | None = None
+    power_mw: Figure | None = None
+    wake_energy_uj: Figure | None = None
+    sparsity: Sparsity | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bus:
+    """What carries tensors between two processors.
+
+    Attributes:
+        between: The names of the two.
+        bandwidth_gb_s: 10⁹ bytes a second, in one direction.
+        energy_pj_byte: What one byte costs on its way, in 10⁻¹² joule.
+    """
+
+    between: tuple[str, str]
+    bandwidth_gb_s: Figure | None = None
+    energy_pj_byte: Figure | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,11 +228,14 @@ class Target:
     Attributes:
         name: Its short name, as the command line takes it.
         title: One line for people.
-        processors: Most wanted first; what one cannot run falls back to the next.
-        operators_source: Where the operator tables were read.
+        processors: Most wanted first; what one cannot run falls back to the next, and
+            where there is none, the model does not run.
+        buses: What lies between processors that share no memory.
+        power_mw: What the whole of it draws at work.
     """
 
     name: str
     title: str
     processors: tuple[Processor, ...]
-    operators_source: str
+    buses: tuple[Bus, ...] = ()
+    power_mw: Figure | None = None

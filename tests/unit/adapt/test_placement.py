@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from skerry.adapt.operators import AttributeValue, Operator, Tensor
-from skerry.adapt.placement import place, quantity, refusal
+from skerry.adapt.placement import NOWHERE, UNKNOWN, place, quantity, refusal
 from skerry.adapt.target_files import load_target
 from skerry.core.target import (
     Limit,
@@ -126,19 +126,16 @@ def test_the_npu_takes_what_velas_table_says(asked: Operator, reason: str) -> No
 def test_what_falls_back_goes_to_the_next_processor() -> None:
     """The CPU takes what the NPU refuses, and the NPU's reason is kept."""
     chosen, reason = place(conv("float32"), ETHOS)
-    assert chosen is not None
-    assert chosen.name == "cortex-m55"
+    assert chosen == "cortex-m55"
     assert reason.startswith("float32 activations")
-    chosen, reason = place(conv(), ETHOS)
-    assert chosen is not None
-    assert (chosen.name, reason) == ("ethos-u55", "")
+    assert place(conv(), ETHOS) == ("ethos-u55", "")
 
 
 def test_an_operator_beyond_onnx_runs_nowhere() -> None:
     """A processor that runs everything runs everything of ONNX, and no more."""
     for domain, runs in (("com.example", False), ("ai.onnx.ml", True)):
         chosen, _ = place(replace(conv("float32"), domain=domain), ETHOS)
-        assert (chosen is not None) == runs
+        assert (chosen != NOWHERE) == runs
 
 
 def test_the_rule_that_comes_nearest_gives_the_reason() -> None:
@@ -158,10 +155,21 @@ def test_a_target_without_a_fallback_runs_nothing_else() -> None:
     alone = Target(
         name="npu",
         title="An NPU alone",
-        operators_source="a table",
         processors=ETHOS.processors[:1],
     )
-    assert place(conv("float32"), alone)[0] is None
+    assert place(conv("float32"), alone)[0] == NOWHERE
+
+
+def test_what_no_public_table_names_is_unknown() -> None:
+    """A partial table refuses what breaks its rules, and leaves the rest open."""
+    partial = replace(ETHOS.processors[0], rules_complete=False)
+    target = replace(ETHOS, processors=(partial, ETHOS.processors[1]))
+    assert place(conv(), target) == ("ethos-u55", "")
+    assert place(conv("float32"), target)[0] == "cortex-m55"
+    assert place(operator("Sqrt", (1, 8)), target) == (
+        UNKNOWN,
+        "no public operator table of ethos-u55 names it",
+    )
 
 
 @pytest.mark.parametrize(

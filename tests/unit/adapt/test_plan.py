@@ -11,7 +11,6 @@ def target(**shared: str | None) -> Target:
     return Target(
         name="board",
         title="A board",
-        operators_source="a table",
         processors=tuple(
             Processor(
                 name=name,

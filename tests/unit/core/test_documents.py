@@ -28,7 +28,6 @@ from skerry.core.target import (
 TARGET = Target(
     name="npu",
     title="An NPU",
-    operators_source="its manual, section 3",
     processors=(
         Processor(
             name="npu",

@@ -132,6 +132,7 @@ def read_tflite_graph(content: bytes, *, name: str = "the model") -> Graph:
     reading = Reading(net, name, _port_names(content, name))
     try:
         for operator in net.operators:
+            reading.begin(operator)
             _rule(reading, net, operator)(reading, operator)
         graph = reading.finish()
     except _DAMAGE as error:

@@ -53,6 +53,7 @@ class Reading:
         self._net = net
         self._ports = ports
         self.name = name
+        self._source = ""
         self._nodes: list[Node] = []
         self._constants: list[Value] = []
         self._taken = set(ports.values())
@@ -60,6 +61,11 @@ class Reading:
         self._floats: dict[tuple[int, object], Value] = {}
         self._parameters: dict[int, tuple[Value, Value]] = {}
         self._inputs = [self._input(index) for index in net.inputs]
+
+    def begin(self, operator: Operator) -> None:
+        """Name the nodes to come after what an operator of the file makes."""
+        made = [index for index in operator.outputs if index >= 0]
+        self._source = self._net.tensors[made[0]].name if made else operator.code
 
     # What operators look at.
 
@@ -222,7 +228,7 @@ class Reading:
         """Add a node; returns its first output."""
         output = self._unique(wish or f"{op_type}_{len(self._nodes)}")
         node = make_node(op_type, inputs, dict(attributes or {}), outputs=[output])  # type: ignore[arg-type]
-        node.name = output
+        node.name = f"{self._source}/{output}"
         self._nodes.append(node)
         return node.outputs[0]
 
@@ -235,7 +241,7 @@ class Reading:
             for place in range(count)
         ]
         node = make_node(op_type, inputs, {"axis": axis}, outputs=names)
-        node.name = names[0]
+        node.name = f"{self._source}/{names[0]}"
         self._nodes.append(node)
         return list(node.outputs)
 

@@ -17,9 +17,13 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from skerry.adapt.fits import Fit
+    from skerry.graph import Graph
 
 MOST_FALLBACKS = 8
 """Reasons that are shown for people; --json has all."""
+
+MOST_BREAKS = 4
+"""Breaks, tensors and dtypes that are shown for people."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +44,7 @@ def audit(
     """Say what a target would make of a model, without running it.
 
     Args:
-        model: An ONNX file; that of skerry.toml by default.
+        model: An ONNX or TFLite file; that of skerry.toml by default.
         target: The name of a target or the path of a target file; repeat it for
             several. All that Skerry knows by default.
         shape: An input's shape, as NAME=1x3x48x320; once for each input whose shape
@@ -48,14 +52,28 @@ def audit(
     """
     from skerry.adapt.audit import audit as run
     from skerry.adapt.target_files import load_target, target_names
-    from skerry.graph import read_graph, with_static_inputs
+    from skerry.graph import with_static_inputs
 
     path = require_model(model, folder=Path())
     targets = [load_target(name) for name in target or target_names()]
-    graph = read_graph(path)
+    graph = _read(path)
     shapes = parse_shapes(shape, [spec.name for spec in graph.inputs])
     static = with_static_inputs(graph, shapes)
     return Audits(model=path, audits=tuple(run(static, one) for one in targets))
+
+
+def _read(path: Path) -> Graph:
+    """Read a model's graph, whichever of the two formats it is in."""
+    from skerry.core.files import read_file
+    from skerry.core.model import ModelFormat
+    from skerry.graph import read_graph
+    from skerry.runtimes import model_format
+
+    if model_format(path) is not ModelFormat.TFLITE:
+        return read_graph(path)
+    from skerry.adapt.tflite import read_tflite_graph
+
+    return read_tflite_graph(read_file(path), name=path.name)
 
 
 def render_audit(found: Audits) -> RenderableType:
@@ -75,6 +93,7 @@ def _render_one(model: str, found: Audit) -> RenderableType:
     for share in found.shares:
         work = f"{figures.show_percent(share.macs_share)} of the work"
         parts.append(indent(f"{share.processor}: {share.operators} operators, {work}"))
+    parts += [indent(line) for line in _costs(found)]
     parts += [indent(Text(problem, "red")) for problem in found.problems]
     if found.fallbacks:
         parts += ["", indent(_fallbacks(found.fallbacks[:MOST_FALLBACKS]))]
@@ -86,6 +105,46 @@ def _render_one(model: str, found: Audit) -> RenderableType:
         parts += ["", indent("what would help:")]
         parts += [indent(f"- {remedy.advice}") for remedy in found.remedies]
     return Group(*parts, "")
+
+
+def _costs(found: Audit) -> list[str]:
+    """Time, changes of processor, layout and dtype, and tensors that fit nowhere."""
+    lines = []
+    if found.time_us is not None:
+        share = figures.show_percent(found.memory_bound_share or 0.0)
+        line = f"about {found.time_us / 1000:.3g} ms an inference"
+        lines.append(f"{line}, {share} of it bound by memory")
+    lines += _breaks(found)
+    if found.transposes:
+        undone = sum(bool(one.undone_by) for one in found.transposes)
+        lines.append(
+            f"{len(found.transposes)} Transposes, {undone} undone by a later one"
+        )
+    lines += [
+        f"tensor {one.name} alone needs {figures.show_bytes(one.size_bytes)}; "
+        f"{one.processor} has {figures.show_bytes(one.limit_bytes)}"
+        for one in found.large_tensors[:MOST_BREAKS]
+    ]
+    lines += [
+        f"{one.op_type} {one.operator} {one.why}"
+        for one in found.dtype_troubles[:MOST_BREAKS]
+    ]
+    if (rest := len(found.dtype_troubles) - MOST_BREAKS) > 0:
+        lines.append(f"and {rest} more operators in a dtype of their own")
+    return lines
+
+
+def _breaks(found: Audit) -> list[str]:
+    """How often the work changes processor, and what makes it."""
+    if len(found.subgraphs) < 2:
+        return []
+    sizes = [one.read_bytes for one in found.subgraphs]
+    total = None if None in sizes else sum(size or 0 for size in sizes)
+    broken = [one for one in found.subgraphs if one.cause]
+    return [
+        f"{len(found.subgraphs)} subgraphs, {figures.show_bytes(total)} handed over",
+        *(f"break at {one.operators[0]}: {one.cause}" for one in broken[:MOST_BREAKS]),
+    ]
 
 
 def _fallbacks(fallbacks: Sequence[Fallback]) -> RenderableType:

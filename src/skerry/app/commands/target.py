@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+from cyclopts import Parameter
+
+from skerry.app.output import Output
 from skerry.app.tables import plain_table
 from skerry.core.target import Target
 
@@ -58,11 +62,99 @@ def show(name: str, /) -> Target:
     """Show what a target can do, with the source of each figure.
 
     Args:
-        name: A known target, or a TOML file (schema skerry.target/1).
+        name: A known target, or a TOML file (schema skerry.target/2).
     """
     from skerry.adapt.target_files import load_target
 
     return load_target(Path(name) if name.endswith(".toml") else name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probed:
+    """An operator table that a toolchain's answers made.
+
+    Attributes:
+        target: The target's name.
+        toolchain: Who was asked, and its version.
+        cases: Models of one operator each that were asked about.
+        accepted: Those that run.
+        rules: Rules of the table.
+        file: Where the target with its new table was put.
+    """
+
+    target: str
+    toolchain: str
+    cases: int
+    accepted: int
+    rules: int
+    file: Path
+
+
+def probe(
+    name: str,
+    /,
+    *,
+    toolchain: str,
+    out: Path | None = None,
+    output: Annotated[Output, Parameter(parse=False)],
+) -> Probed:
+    """Ask a toolchain which operators a target runs, and write the target's table.
+
+    Models of one operator each, over dtypes, shapes and attributes, are compiled (or
+    run, by a runtime of this machine); where the answers change, the place is found
+    exactly. What is not in the table does not run.
+
+    Args:
+        name: A known target, or a TOML file.
+        toolchain: vela, onnxruntime, openvino or litert.
+        out: The file to write; the target's name and .toml by default.
+        output: Where to say what is under way.
+    """
+    from skerry.adapt.probe.learn import learn
+    from skerry.adapt.probe.sweeps import DTYPES, all_sweeps
+    from skerry.adapt.probe.tables import target_toml, with_rules
+    from skerry.adapt.target_files import load_target, parse_target, target_document
+    from skerry.app.pipelines.probe import open_asker
+    from skerry.core.durable import write_file
+
+    target = load_target(name)
+    date = datetime.now(tz=UTC).date().isoformat()
+    asker = open_asker(toolchain, target, date=date)
+    found = learn(all_sweeps(), DTYPES, asker.ask, told=output.talk)
+    processor = next(
+        (one for one in target.processors if one.toolchain == toolchain),
+        target.processors[0],
+    )
+    document = with_rules(
+        target_document(name), processor.name, found.rules, asker.source
+    )
+    command = f"skerry target probe {target.name} --toolchain {toolchain}"
+    remarks = (
+        f"The operator table of {processor.name} was written by",
+        f"    {command}",
+        f"which asked {asker.version} on {date}; do not change it by hand.",
+        "",
+    )
+    file = out or Path(f"{target.name}.toml")
+    text = target_toml(document, remarks=remarks)
+    parse_target(text.encode(), name=str(file))
+    write_file(file, text.encode())
+    return Probed(
+        target=target.name,
+        toolchain=asker.version,
+        cases=len(found.asked),
+        accepted=sum(one.answer.runs for one in found.asked),
+        rules=len(found.rules),
+        file=file,
+    )
+
+
+def render_probe(found: Probed) -> RenderableType:
+    """Say what was asked, and where the table is."""
+    return (
+        f"{found.toolchain} runs {found.accepted} of {found.cases} operators asked "
+        f"about; {found.rules} rules for {found.target}: {found.file}"
+    )
 
 
 def render_ls(found: TargetList) -> RenderableType:
@@ -87,13 +179,13 @@ def render_show(target: Target) -> RenderableType:
     from rich.console import Group
 
     parts: list[RenderableType] = [f"{target.name}: {target.title}"]
-    parts.append(f"operators: {target.operators_source}")
     for processor in target.processors:
         runs = (
             "everything" if processor.runs_everything else _operators(processor.rules)
         )
         table = plain_table("", "", "")
-        table.add_row("runs", runs, "")
+        source = processor.operators_source
+        table.add_row("runs", runs, "" if source is None else source.source)
         for field, words in FIGURES.items():
             figure: Figure | None = getattr(processor, field)
             if figure is not None:

@@ -1,0 +1,1 @@
+"""Ask a toolchain, one operator at a time, what it runs, and write down its answers."""

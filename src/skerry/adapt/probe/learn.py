@@ -1,0 +1,289 @@
+"""From a toolchain's answers to operator rules.
+
+Each line of a sweep is explored by a coroutine that asks for cases and is sent the
+answers; all of them are driven together, so that one question to the toolchain carries
+what every line wants to know next. Where the answers turn from yes to no along a line,
+the place is found exactly, by bisection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from skerry.adapt.operators import Operator
+from skerry.adapt.placement import take_values
+from skerry.adapt.probe.cases import Case, case_operator
+from skerry.adapt.probe.costs import fit_cost
+from skerry.adapt.probe.sweep import Line, Setting, Sweep
+from skerry.adapt.probe.sweeps import work_bytes
+from skerry.core.target import Limit, OperatorCost, OperatorRule
+
+_MAX_RANK = "rank"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a toolchain says of a case.
+
+    Attributes:
+        runs: Whether the processor that is asked about runs it.
+        reason: Why not, in the toolchain's words.
+        time_us: What it takes there; None where the toolchain does not say.
+    """
+
+    runs: bool
+    reason: str = ""
+    time_us: float | None = None
+
+
+Ask = Callable[[Sequence[Case]], Sequence[Answer]]
+"""A toolchain: answers a number of cases at once."""
+
+Told = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A case and its answer."""
+
+    case: Case
+    answer: Answer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Learnt:
+    """What came out of a probe.
+
+    Attributes:
+        rules: The operator table.
+        asked: Every case, in the order it was asked.
+    """
+
+    rules: tuple[OperatorRule, ...]
+    asked: tuple[Asked, ...]
+
+
+Explorer = Generator[Sequence[Case], Sequence[Answer], list[Limit]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Situation:
+    """One sweep in one dtype, and what is known of it; both lists grow."""
+
+    sweep: Sweep
+    dtype: str
+    limits: list[Limit] = field(default_factory=list)
+    asked: list[Asked] = field(default_factory=list)
+
+
+def learn(
+    sweeps: Iterable[Sweep],
+    dtypes: Sequence[str],
+    ask: Ask,
+    *,
+    told: Told | None = None,
+) -> Learnt:
+    """Ask about sweeps in some dtypes, and make rules of the answers.
+
+    Args:
+        sweeps: What to ask about.
+        dtypes: The dtypes each is tried in.
+        ask: The toolchain.
+        told: Told of each round.
+
+    Raises:
+        What `ask` raises.
+    """
+    say = told or (lambda _: None)
+    situations = [
+        _Situation(sweep=sweep, dtype=dtype) for sweep in sweeps for dtype in dtypes
+    ]
+    say(f"{len(situations)} operators, situations and dtypes")
+    answers = ask([one.sweep.case(one.dtype) for one in situations])
+    for situation, answer in zip(situations, answers, strict=True):
+        case = situation.sweep.case(situation.dtype)
+        situation.asked.append(Asked(case=case, answer=answer))
+    alive = [one for one in situations if one.asked[0].answer.runs]
+    explorers = [
+        (one, _explore(one, line)) for one in alive for line in one.sweep.lines
+    ]
+    _drive(explorers, ask, say)
+    return Learnt(
+        rules=_rules(alive),
+        asked=tuple(asked for one in situations for asked in one.asked),
+    )
+
+
+def _drive(explorers: list[tuple[_Situation, Explorer]], ask: Ask, say: Told) -> None:
+    """Ask what all explorers want to know and send the answers, until none asks."""
+    waiting = [(one, explorer, next(explorer)) for one, explorer in explorers]
+    while waiting:
+        cases = [case for _, _, wanted in waiting for case in wanted]
+        say(f"{len(cases)} cases along {len(waiting)} lines")
+        answers = list(ask(cases))
+        still = []
+        for one, explorer, wanted in waiting:
+            given, answers = answers[: len(wanted)], answers[len(wanted) :]
+            one.asked.extend(
+                Asked(case=case, answer=answer)
+                for case, answer in zip(wanted, given, strict=True)
+            )
+            try:
+                still.append((one, explorer, explorer.send(given)))
+            except StopIteration as end:
+                one.limits.extend(end.value)
+        waiting = still
+
+
+def _explore(situation: _Situation, line: Line) -> Explorer:
+    """Find the limits along one line."""
+    sweep, dtype = situation.sweep, situation.dtype
+
+    def case(value: Setting) -> Case:
+        return sweep.case(dtype, **{**line.settings, line.parameter: value})
+
+    answers = yield [case(value) for value in line.values]
+    runs = [answer.runs for answer in answers]
+    accepted = [value for value, does in zip(line.values, runs, strict=True) if does]
+    if all(runs) or not accepted:
+        return []
+    last, first_refused = runs.index(False) - 1, runs.index(False)
+    low, high = line.values[last], line.values[first_refused]
+    is_prefix = runs == sorted(runs, reverse=True)
+    if not is_prefix or isinstance(low, str) or isinstance(high, str):
+        values = {one for value in accepted for one in _values(case(value), line)}
+        ordered = tuple(sorted(values, key=lambda one: (isinstance(one, str), one)))
+        return [Limit(quantity=line.quantity, take=line.take, one_of=ordered)]
+    while high - low > 1:
+        middle = (low + high) // 2
+        (answer,) = yield [case(middle)]
+        low, high = (middle, high) if answer.runs else (low, middle)
+    highest = max(one for one in _values(case(low), line) if not isinstance(one, str))
+    return [Limit(quantity=line.quantity, take=line.take, at_most=highest)]
+
+
+def _values(case: Case, line: Line) -> tuple[float | str, ...]:
+    return take_values(case_operator(case), line.quantity, line.take)
+
+
+def _rules(situations: Sequence[_Situation]) -> tuple[OperatorRule, ...]:
+    """One rule of each situation, then those that say the same in one."""
+    found: list[tuple[OperatorRule, list[Asked]]] = []
+    for one in situations:
+        rule = _rule(one)
+        found.append((rule, list(one.asked)))
+    merged = _merge_operators(_join_all(found))
+    needed = [
+        (rule, asked)
+        for rule, asked in merged
+        if not any(_covers(other, rule) for other, _ in merged if other is not rule)
+    ]
+    return tuple(replace(rule, cost=_cost(asked)) for rule, asked in needed)
+
+
+def _join_all(
+    found: list[tuple[OperatorRule, list[Asked]]],
+) -> list[tuple[OperatorRule, list[Asked]]]:
+    """Join rules two by two, until no two can be."""
+    joined: list[tuple[OperatorRule, list[Asked]]] = []
+    for rule, asked in found:
+        for place, (other, others) in enumerate(joined):
+            if (both := _join(other, rule)) is not None:
+                joined[place] = (both, others + asked)
+                break
+        else:
+            joined.append((rule, asked))
+    return joined if len(joined) == len(found) else _join_all(joined)
+
+
+def _rule(situation: _Situation) -> OperatorRule:
+    sweep = situation.sweep
+    ranks = [one for one in situation.limits if one.quantity == _MAX_RANK]
+    limits = [one for one in situation.limits if one.quantity != _MAX_RANK]
+    return OperatorRule(
+        operators=frozenset({sweep.op_type}),
+        dtypes=frozenset({situation.dtype}),
+        constant_weights=sweep.constant_weights,
+        max_rank=int(ranks[0].at_most) if ranks and ranks[0].at_most else None,
+        limits=(*sweep.where, *limits),
+    )
+
+
+def _join(first: OperatorRule, second: OperatorRule) -> OperatorRule | None:
+    """One rule that says what two do of one operator: of dtypes, or of words."""
+    if first.operators != second.operators:
+        return None
+    if replace(first, dtypes=second.dtypes) == second:
+        return replace(first, dtypes=first.dtypes | second.dtypes)
+    if replace(first, limits=second.limits) != second:
+        return None
+    limits = _join_limits(first.limits, second.limits)
+    return None if limits is None else replace(first, limits=limits)
+
+
+def _join_limits(
+    first: tuple[Limit, ...], second: tuple[Limit, ...]
+) -> tuple[Limit, ...] | None:
+    """Limits that differ in the words of one situation alone, with both its words."""
+    if len(first) != len(second):
+        return None
+    pairs = list(zip(first, second, strict=True))
+    differing = [place for place, (one, other) in enumerate(pairs) if one != other]
+    if len(differing) != 1:
+        return None
+    one, other = pairs[differing[0]]
+    if replace(one, one_of=other.one_of) != other or not _is_situation(one):
+        return None
+    words = tuple(dict.fromkeys((*(one.one_of or ()), *(other.one_of or ()))))
+    both = replace(one, one_of=words)
+    return tuple(both if limit is one else limit for limit in first)
+
+
+def _is_situation(limit: Limit) -> bool:
+    words = limit.one_of or ()
+    return bool(words) and all(isinstance(one, str) for one in words)
+
+
+def _merge_operators(
+    found: list[tuple[OperatorRule, list[Asked]]],
+) -> list[tuple[OperatorRule, list[Asked]]]:
+    """Say once what several operators without limits of their own have in common."""
+    merged: list[tuple[OperatorRule, list[Asked]]] = []
+    for rule, asked in found:
+        for place, (other, others) in enumerate(merged):
+            if other.operators != rule.operators and _alike(other, rule):
+                operators = other.operators | rule.operators
+                merged[place] = (replace(other, operators=operators), others + asked)
+                break
+        else:
+            merged.append((rule, asked))
+    return merged
+
+
+def _alike(first: OperatorRule, second: OperatorRule) -> bool:
+    return (
+        not first.limits
+        and replace(first, operators=second.operators) == second
+        and not any(one.constant_weights for one in (first, second))
+    )
+
+
+def _covers(wider: OperatorRule, rule: OperatorRule) -> bool:
+    """Whether one rule allows all that another does."""
+    return (
+        rule.operators <= wider.operators
+        and rule.dtypes <= wider.dtypes
+        and not wider.constant_weights
+        and wider.max_rank in {None, rule.max_rank}
+        and set(wider.limits) <= set(rule.limits)
+    )
+
+
+def _cost(asked: Sequence[Asked]) -> OperatorCost | None:
+    samples: list[tuple[Operator, int, float]] = [
+        (case_operator(one.case), work_bytes(one.case), one.answer.time_us)
+        for one in asked
+        if one.answer.runs and one.answer.time_us
+    ]
+    return fit_cost([(float(op.macs), float(size), time) for op, size, time in samples])

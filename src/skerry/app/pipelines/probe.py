@@ -1,0 +1,210 @@
+"""Ask installed toolchains and runtimes about operators, and write a target's table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from skerry.adapt.probe.cases import Case, case_graph, case_of
+from skerry.adapt.probe.learn import Answer, Ask
+from skerry.adapt.tflite import write_tflite
+from skerry.app.pipelines.vela import VelaToolchain
+from skerry.core.compiled import Compiled
+from skerry.core.durable import write_file
+from skerry.core.errors import ModelError, UsageError
+from skerry.core.names import did_you_mean
+from skerry.core.seams import LoadOptions, Runtime, Toolchain
+from skerry.core.target import Citation, ProcessorKind, Target
+from skerry.graph import Graph
+from skerry.runtimes import get_runtime, open_any
+
+BATCH = 256
+"""Cases that are compiled as one model."""
+
+REPEATS = 5
+TOOLCHAINS = ("vela", "onnxruntime", "openvino", "litert")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asker:
+    """A toolchain, ready to be asked.
+
+    Attributes:
+        ask: Answers cases.
+        version: What is asked, and its version.
+        source: How a target file cites it.
+    """
+
+    ask: Ask
+    version: str
+    source: Citation
+
+
+def open_asker(name: str, target: Target, *, date: str) -> Asker:
+    """Make a toolchain ready to be asked what it runs on a target.
+
+    Args:
+        name: One of `TOOLCHAINS`.
+        target: What the toolchain compiles for; a runtime runs here instead.
+        date: Of the day, for the citation.
+
+    Raises:
+        UsageError: There is no such toolchain.
+        ToolchainError: It is not installed, or too old.
+        TargetError: It does not compile for this target.
+        MissingExtraError: The runtime is not installed.
+    """
+    if name not in TOOLCHAINS:
+        raise UsageError(
+            f"{name!r} cannot be probed", hint=did_you_mean(name, TOOLCHAINS)
+        )
+    if name == "vela":
+        vela = VelaToolchain()
+        version = vela.version
+        number = version.rpartition(" ")[2]
+        url = f"https://pypi.org/project/ethos-u-vela/{number}/"
+        ask: Ask = CompilerAsker(vela, target)
+    else:
+        runtime = get_runtime(name)
+        version = f"{name} {runtime.version}"
+        package = {"litert": "ai-edge-litert"}.get(name, name)
+        url = f"https://pypi.org/project/{package}/{runtime.version}/"
+        ask = RuntimeAsker(runtime)
+    command = f"skerry target probe {target.name} --toolchain {name}"
+    source = Citation(
+        source=f"{command}: models of one operator each, asked of {version}",
+        url=url,
+        quote=version,
+        date=date,
+    )
+    return Asker(ask=ask, version=version, source=source)
+
+
+class CompilerAsker:
+    """Asks a compiler of TFLite files, many cases in one model.
+
+    Args:
+        toolchain: The compiler.
+        target: What it compiles for.
+    """
+
+    def __init__(self, toolchain: Toolchain, target: Target) -> None:
+        self._toolchain = toolchain
+        self._target = target
+
+    def __call__(self, cases: Sequence[Case]) -> list[Answer]:
+        """Answer cases; one that cannot be written as TFLite does not run."""
+        answers: dict[int, Answer] = {}
+        waiting = []
+        for number, case in enumerate(cases):
+            refused = _unwritten(case)
+            if refused:
+                answers[number] = Answer(runs=False, reason=refused)
+            else:
+                waiting.append(number)
+        for start in range(0, len(waiting), BATCH):
+            chosen = waiting[start : start + BATCH]
+            found = self._together([cases[number] for number in chosen])
+            answers |= dict(zip(chosen, found, strict=True))
+        return [answers[number] for number in range(len(cases))]
+
+    def _together(self, cases: Sequence[Case]) -> list[Answer]:
+        """Compile cases as one model; if that fails, as two halves."""
+        try:
+            compiled = self._compile(case_graph(cases))
+        except ModelError as error:
+            if len(cases) == 1:
+                return [Answer(runs=False, reason=error.what)]
+            middle = len(cases) // 2
+            return [*self._together(cases[:middle]), *self._together(cases[middle:])]
+        return _answers(compiled, len(cases))
+
+    def _compile(self, graph: Graph) -> Compiled:
+        with TemporaryDirectory() as scratch:
+            path = Path(scratch) / "probe.tflite"
+            write_file(path, write_tflite(graph))
+            return self._toolchain.compile(open_any(path), self._target)
+
+
+def _unwritten(case: Case) -> str:
+    """Why a case cannot be written as TFLite; empty if it can."""
+    try:
+        write_tflite(case_graph([case]))
+    except ModelError as error:
+        return error.what
+    return ""
+
+
+def _answers(compiled: Compiled, count: int) -> list[Answer]:
+    """Tell the cases of one compiled model apart by the names of their tensors."""
+    us_per_cycle = compiled.time_ms * 1000 / compiled.cycles if compiled.cycles else 0.0
+    cycles = [0] * count
+    left = [""] * count
+    for operator in compiled.operators:
+        number = case_of(operator.name)
+        if number is None or number >= count:
+            continue
+        cycles[number] += operator.cycles
+        if operator.kind is ProcessorKind.CPU:
+            left[number] = f"{compiled.toolchain} leaves {operator.source} to the CPU"
+    return [
+        Answer(
+            runs=not left[number],
+            reason=left[number],
+            time_us=cycles[number] * us_per_cycle or None,
+        )
+        for number in range(count)
+    ]
+
+
+class RuntimeAsker:
+    """Asks a runtime of this machine, case by case, by running each.
+
+    A quantized case runs if the runtime computes it in integers; where it dequantizes,
+    computes in floats and quantizes again, it does not.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    def __call__(self, cases: Sequence[Case]) -> list[Answer]:
+        """Answer cases."""
+        with TemporaryDirectory() as scratch:
+            return [self._answer(case, Path(scratch)) for case in cases]
+
+    def _answer(self, case: Case, folder: Path) -> Answer:
+        graph = case_graph([case])
+        is_tflite = self._runtime.name == "litert"
+        path = folder / ("probe.tflite" if is_tflite else "probe.onnx")
+        try:
+            write_file(path, write_tflite(graph) if is_tflite else graph.to_bytes())
+            model = open_any(path)
+            inputs = {
+                spec.name: np.zeros(
+                    tuple(size for size in spec.shape if isinstance(size, int)),
+                    spec.dtype,
+                )
+                for spec in model.inputs
+            }
+            options = LoadOptions(threads=1)
+            if is_tflite:
+                session = self._runtime.load(model, options)
+                session.run(inputs)
+                session.close()
+                return Answer(runs=True)
+            found = self._runtime.profile(model, inputs, options, repeats=REPEATS)
+        except ModelError as error:
+            return Answer(runs=False, reason=error.what)
+        in_floats = [
+            one
+            for one in found.operators
+            if one.op_type == case.op_type and one.dtype.startswith("float")
+        ]
+        if in_floats and not case.dtype.startswith("float"):
+            return Answer(runs=False, reason="computes it in floats")
+        time_us = found.total_ms * 1000
+        return Answer(runs=True, time_us=time_us or None)

@@ -93,7 +93,7 @@ def swish_net(rng: Generator) -> Graph:
     text = Text(rng)
     x = "x"
     for read, write, stride in ((3, 16, 2), (16, 32, 2), (32, 32, 1)):
-        x = text.conv(x, read, write, 3, stride)
+        x = text.conv(x, read, write, 3, stride=stride)
         shape = (write, 1, 1) if write == 16 or stride == 1 else ()
         beta = text.constant(rng.uniform(0.5, 2, shape).astype("f4"))
         x = text.op("com.example.SwishBeta", x, beta)

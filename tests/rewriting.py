@@ -285,6 +285,31 @@ def _batch_norm_in_conv(rng: Generator) -> Case:
     )
 
 
+def _identity(rng: Generator) -> Case:
+    return Case(
+        text="a = Relu(x) b = Identity(a) y = Neg(b)",
+        shape=sizes(rng, 2),
+        at="Identity",
+    )
+
+
+def _view(rng: Generator) -> Case:
+    shape = (1, *sizes(rng, 2), 1)
+    calls = (
+        ("Flatten<axis = 2>(x)", 2),
+        ("Squeeze(x, axes)", 2),
+        ("Unsqueeze(x, axes)", 6),
+    )
+    call, rank = calls[int(rng.integers(3))]
+    return Case(
+        text=f"y = {call}",
+        shape=shape,
+        rank=rank,
+        at=call.split("(")[0].split("<")[0],
+        weights={"axes": np.array([0, 3], np.int64)},
+    )
+
+
 def _gather(rng: Generator) -> Case:
     shape = sizes(rng, 3)
     axis = int(rng.integers(3))
@@ -655,6 +680,8 @@ CASES: dict[str, tuple[Callable[[Generator], Case], ...]] = {
     "transpose of few dimensions": (_transpose,),
     "transpose in tiles": (_transpose,),
     "BatchNormalization folded": (_batch_norm_in_conv,),
+    "Identity left out": (_identity,),
+    "another shape by Reshape": (_view,),
     "Gather of a run as Slice": (_gather,),
     "strided slice as pooling": (_strided_slice,),
     "operands two at a time": (_many,),

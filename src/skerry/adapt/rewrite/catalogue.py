@@ -63,6 +63,8 @@ RULES: tuple[Rule, ...] = (
     transposes.TRANSPOSE_CANCEL,
     transposes.TRANSPOSE_RANK,
     transposes.TRANSPOSE_TILES,
+    layout.IDENTITY,
+    layout.VIEW,
     layout.SELECTION,
     layout.STRIDED_SLICE,
     layout.PAIRS,

@@ -24,7 +24,7 @@ from skerry.adapt.operators import (
     Operator,
     read_workload,
 )
-from skerry.adapt.placement import refusal
+from skerry.adapt.placement import is_unknown, refusal
 from skerry.adapt.rewrite.catalogue import RULES
 from skerry.adapt.rewrite.rule import Draft, Replacement, Rule, Site
 from skerry.core.errors import ModelError
@@ -129,6 +129,38 @@ class _Search:
     is_quantized: bool
     hopeless: set[tuple[object, ...]] = field(default_factory=set)
 
+    @property
+    def native(self) -> set[str]:
+        """The operators that the processor runs in some form."""
+        listed = {name for one in self.processor.rules for name in one.operators}
+        return listed - {n for one in self.processor.refusals for n in one.operators}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Path:
+    """The rules within which an operator is to be replaced.
+
+    Attributes:
+        rules: From the outermost on; none of them is used again within.
+        missing: Operators that run in no form and are being replaced: what is drawn
+            in their stead does not hold them.
+        drawn: Counts the replacements that were looked at for one operator.
+    """
+
+    rules: tuple[Rule, ...] = ()
+    missing: frozenset[str] = frozenset()
+    drawn: Iterator[int] = field(default_factory=lambda: count(1))
+
+    def into(self, rule: Rule) -> _Path:
+        """The path within one rule more."""
+        return replace(self, rules=(*self.rules, rule))
+
+    def without(self, op_type: str, search: _Search) -> _Path:
+        """The path to replacements of an operator."""
+        if op_type in search.native or search.processor.runs_everything:
+            return self
+        return replace(self, missing=self.missing | {op_type})
+
 
 def adapt(
     graph: Graph,
@@ -213,10 +245,12 @@ def _round(graph: Graph, search: _Search) -> list[Applied]:
             continue  # part of what was replaced meanwhile
         if site.operator.is_standard and not site.is_static:
             continue  # sizes may be known once what is before it is replaced
+        if is_unknown(site.operator, search.processor):
+            continue  # it may run: nobody has said
         kind = _kind(site)
         if kind in search.hopeless:
             continue
-        found = _replace(site, reason, search, (), count(1))
+        found = _replace(site, reason, search, _Path())
         if found is None:
             search.hopeless.add(kind)
         else:
@@ -242,11 +276,10 @@ def _replace(
     site: Site,
     reason: str,
     search: _Search,
-    above: tuple[Rule, ...],
-    drawn: Iterator[int],
+    path: _Path,
 ) -> Applied | None:
     """Put the first replacement that runs whole in place of a site."""
-    found = next(_taken(site, search, above, drawn), None)
+    found = next(_taken(site, search, path), None)
     if found is None:
         return None
     rule, replacement, small, inner = found
@@ -272,39 +305,39 @@ def _operators(graph: Graph) -> tuple[str, ...]:
 Taken = tuple[Rule, Replacement, Graph, list[Applied]]
 
 
-def _taken(
-    site: Site, search: _Search, above: tuple[Rule, ...], drawn: Iterator[int]
-) -> Iterator[Taken]:
+def _taken(site: Site, search: _Search, path: _Path) -> Iterator[Taken]:
     """Replacements that the processor runs whole, with what was replaced in them."""
+    path = path.without(site.node.op_type, search)
     for rule in search.rules:
         is_named = site.node.op_type in rule.replaces and site.graph.opset >= rule.opset
-        if not is_named or rule in above:
+        if not is_named or rule in path.rules:
             continue
         for replacement in rule.draw(site):
-            if next(drawn) > MAX_DRAWN:
+            if next(path.drawn) > MAX_DRAWN:
                 return
             bound = replacement.bound
             if bound.is_approximation and bound.error > search.max_error:
                 continue
+            nodes = replacement.draft.graph.nodes
+            if any(node.op_type in path.missing for node in nodes):
+                continue
             small = finish(replacement)
-            inner = _adapt_small(small, search, (*above, rule), drawn)
+            inner = _adapt_small(small, search, path.into(rule))
             if inner:
                 small = infer_shapes(remove_dead(small))
             if inner is not None and runs_whole(small, site.operator, search):
                 yield rule, replacement, small, inner
 
 
-def _adapt_small(
-    small: Graph, search: _Search, above: tuple[Rule, ...], drawn: Iterator[int]
-) -> list[Applied] | None:
+def _adapt_small(small: Graph, search: _Search, path: _Path) -> list[Applied] | None:
     """Replace what a replacement has that does not run; None where that fails."""
     applied = []
     for site, reason in _refused(small, search.processor):
         if site.node.graph is None:
             continue
         found = None
-        if len(above) < MAX_DEPTH:
-            found = _replace(site, reason, search, above, drawn)
+        if len(path.rules) < MAX_DEPTH:
+            found = _replace(site, reason, search, path)
         if found is None:
             return None
         applied.append(found)
@@ -398,6 +431,11 @@ def _advice(site: Site, search: _Search) -> str:
     """Say what to try with an operator that no rule could replace."""
     if not site.is_static:
         return "Fix the sizes of the model's inputs."
+    if is_unknown(site.operator, search.processor):
+        return (
+            f"No public document says whether {search.processor.name} runs it: ask its "
+            "vendor's compiler."
+        )
     tried = [one.name for one in search.rules if site.node.op_type in one.replaces]
     if not tried:
         return (

@@ -109,6 +109,38 @@ def _selection(site: Site) -> Iterator[Replacement]:
     yield site.to(draft, made, bound=EXACT)
 
 
+def _nothing(site: Site) -> Iterator[Replacement]:
+    """Read what it reads instead, unless the model's own input would be its result."""
+    source = site.node.inputs[0]
+    if source is None or source.producer() is None or source.is_graph_output():
+        return
+    draft = site.draft()
+    yield site.to(draft, draft.read(source), bound=EXACT)
+
+
+def _view(site: Site) -> Iterator[Replacement]:
+    result = site.result_shape()
+    if result is None:
+        return
+    draft = site.draft()
+    made = draft.reshape(site.read(draft, 0), result)
+    yield site.to(draft, made, bound=EXACT)
+
+
+IDENTITY = Rule(
+    name="Identity left out",
+    replaces=frozenset({"Identity"}),
+    advice="Leave Identity out",
+    source="ONNX standard, Identity",
+    draw=_nothing,
+)
+VIEW = Rule(
+    name="another shape by Reshape",
+    replaces=frozenset({"Flatten", "Squeeze", "Unsqueeze"}),
+    advice="Write Flatten, Squeeze or Unsqueeze as Reshape",
+    source="ONNX standard, Reshape",
+    draw=_view,
+)
 SELECTION = Rule(
     name="Gather of a run as Slice",
     replaces=frozenset({"Gather"}),

@@ -98,13 +98,13 @@ def exchange(draft: Draft, x: Value, shape: Shape, order: list[int]) -> Value:
 
 
 def _tiles(site: Site) -> Iterator[Replacement]:
-    """Cut one dimension into parts, transpose each, and join them where it went."""
+    """Cut one of the two largest dimensions, transpose each part, and join them."""
     shape = site.shape()
     if shape is None:
         return
     order = _order(site, len(shape))
     for tiles in TILES:
-        for axis in sorted(range(len(shape)), key=lambda one: -shape[one]):
+        for axis in sorted(range(len(shape)), key=lambda one: -shape[one])[:2]:
             if shape[axis] < tiles:
                 continue
             draft = site.draft()

@@ -19,6 +19,7 @@ from skerry.adapt.operators import Operator, read_workload
 from skerry.adapt.placement import NOWHERE, UNKNOWN
 from skerry.adapt.plan import Plan, make_plan, runs
 from skerry.adapt.remedies import find_remedies
+from skerry.adapt.rewrite.engine import adapt
 from skerry.adapt.roofline import Bound, find_speed, time_of
 from skerry.adapt.wording import show_bytes
 from skerry.core.target import Target
@@ -181,7 +182,7 @@ def audit(graph: Graph, target: Target) -> Audit:
         memory_bound_share=_memory_bound_share(operators),
         time_us=time_of(plan),
         problems=_problems(plan, fits),
-        remedies=find_remedies(plan, quantized, fits),
+        remedies=find_remedies(plan, quantized, fits, adapt(graph, target)),
     )
 
 

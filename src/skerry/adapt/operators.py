@@ -51,6 +51,7 @@ class Tensor:
         shape: Its sizes, or None where one is known only when the model runs.
         is_constant: Whether it is a weight, a bias or a parameter.
         scalar: Its value, if it is a constant of one element.
+        scales: How many scales quantize it, if it is a constant; 0 if none.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Tensor:
     shape: tuple[int, ...] | None
     is_constant: bool = False
     scalar: float | None = None
+    scales: int = 0
 
     @property
     def is_float(self) -> bool:
@@ -82,7 +84,8 @@ class Operator:
         domain: Where it is defined; empty for ONNX's main domain.
         inputs: What it reads; None for an optional input that is left out.
         outputs: What it makes.
-        attributes: Plain values by name; axes given as a constant input are here too.
+        attributes: Plain values by name; axes given as a constant input are here too,
+            and the steps of a Slice, as `strides`.
         macs: Multiply-accumulates of one inference; 0 where they are not known.
     """
 
@@ -267,7 +270,16 @@ class _Reader:
         if array is not None and array.size == 1 and array.dtype.kind in "fiu":
             scalar = float(array.reshape(()))
         constant = _tensor(root, self._constants[value])
-        return replace(constant, is_constant=True, scalar=scalar)
+        scales = self._scales(value)
+        return replace(constant, is_constant=True, scalar=scalar, scales=scales)
+
+    def _scales(self, value: Value) -> int:
+        """How many scales a constant is dequantized by; 0 if it is not."""
+        node = value.producer()
+        if node is None or node.op_type != "DequantizeLinear":
+            return 0
+        array = self._graph.constant(node.inputs[1])
+        return 0 if array is None else array.size
 
     def made(self, value: Value) -> Tensor:
         """The tensor behind a value that an operator makes."""
@@ -288,6 +300,10 @@ class _Reader:
             axes = self._graph.constant(node.inputs[1])
             if axes is not None:
                 found["axes"] = tuple(int(axis) for axis in np.ravel(axes))
+        if node.op_type == "Slice" and len(node.inputs) > 4:
+            steps = self._graph.constant(node.inputs[4])
+            if steps is not None:
+                found["strides"] = tuple(int(step) for step in np.ravel(steps))
         return found
 
     def _dtype_read(self, value: Value) -> str:

@@ -1,92 +1,32 @@
 """What would help a model on a target: each remedy tried on paper before it is named.
 
-A remedy is an assumption about the workload (its floats are INT8, its divisions are
-multiplications). The workload is laid out again under the assumption, and the gain is
-the difference; a remedy without gain is not named.
+A remedy is an assumption about the workload (its floats are INT8), or a rewrite that
+`skerry.adapt.rewrite` has tried on the model itself. The workload is laid out again
+under the assumption, and the gain is the difference; one without gain is not named.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from skerry.adapt.arrangement import find_arrangements
 from skerry.adapt.fits import Fit
 from skerry.adapt.gains import Remedy, gain_of, moving
-from skerry.adapt.operators import Operator, Workload
-from skerry.adapt.placement import refusal
+from skerry.adapt.operators import Workload, read_workload
 from skerry.adapt.plan import Plan, make_plan
+from skerry.adapt.rewrite.catalogue import RULES
+from skerry.adapt.rewrite.engine import Adapted
+from skerry.adapt.rewrite.means import MEAN_TILES
+from skerry.adapt.rewrite.transposes import TRANSPOSE_CANCEL, TRANSPOSE_TILES
 from skerry.adapt.wording import show_bytes, show_counts, show_share
+from skerry.core.target import Target
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Rewrite:
-    """An operator that others can stand in for.
-
-    Attributes:
-        op_type: The operator.
-        applies: Whether this one can be replaced.
-        by: The operators that replace it, all on tensors of the same dtype and shape.
-        advice: What to do, without its gain.
-    """
-
-    op_type: str
-    applies: Callable[[Operator], bool]
-    by: tuple[str, ...]
-    advice: str
-
-
-def _always(_: Operator) -> bool:
-    return True
-
-
-def _second_is_constant(operator: Operator) -> bool:
-    second = operator.inputs[1] if len(operator.inputs) > 1 else None
-    return second is not None and second.is_constant
-
-
-def _squares(operator: Operator) -> bool:
-    second = operator.inputs[1] if len(operator.inputs) > 1 else None
-    return second is not None and second.scalar == 2
-
-
-_REWRITES = (
-    _Rewrite(
-        op_type="Div",
-        applies=_second_is_constant,
-        by=("Mul",),
-        advice="Replace Div by a constant with Mul by its reciprocal",
-    ),
-    _Rewrite(
-        op_type="Pow",
-        applies=_squares,
-        by=("Mul",),
-        advice="Replace Pow with exponent 2 by Mul of its input with itself",
-    ),
-    _Rewrite(
-        op_type="HardSigmoid",
-        applies=_always,
-        by=("Mul", "Add", "Clip"),
-        advice="Write HardSigmoid out as Mul, Add and Clip",
-    ),
-    _Rewrite(
-        op_type="BatchNormalization",
-        applies=_always,
-        by=("Mul", "Add"),
-        advice="Fold BatchNormalization into the convolution before it, or write it "
-        "out as Mul and Add",
-    ),
-    _Rewrite(
-        op_type="Erf",
-        applies=_always,
-        by=("Gelu",),
-        advice="Fuse Erf and the operators around it into Gelu",
-    ),
-)
+_ARRANGED = frozenset({MEAN_TILES.name, TRANSPOSE_CANCEL.name, TRANSPOSE_TILES.name})
+"""Rules whose advice `find_arrangements` gives, with the numbers of the tiles."""
 
 
 def find_remedies(
-    plan: Plan, quantized: Plan, fits: tuple[Fit, ...]
+    plan: Plan, quantized: Plan, fits: tuple[Fit, ...], adapted: Adapted
 ) -> tuple[Remedy, ...]:
     """Find what would help.
 
@@ -94,6 +34,7 @@ def find_remedies(
         plan: The model as it is.
         quantized: The same with all floats imagined as INT8.
         fits: Whether the two fit into the target's memories.
+        adapted: What rewriting the model would replace.
 
     Returns:
         First what takes a problem away, then what else changes the whole model, then
@@ -106,7 +47,7 @@ def find_remedies(
         *_less_memory(quantized, fits),
     ]
     rewrites = [
-        *_rewriting(plan, quantized),
+        *_rewriting(plan, quantized, adapted),
         *find_arrangements(plan),
     ]
     return (
@@ -175,33 +116,41 @@ def _quantization(plan: Plan, quantized: Plan, fits: tuple[Fit, ...]) -> list[Re
     return [replace(gain, advice=advice, solves=bool(solved))]
 
 
-def _rewriting(plan: Plan, quantized: Plan) -> list[Remedy]:
-    """Advise to replace operators that the most wanted processor does not take.
+def _rewriting(plan: Plan, quantized: Plan, adapted: Adapted) -> list[Remedy]:
+    """Advise the rewrites that `skerry adapt` would make, one remedy a rule.
 
-    Each is tried alone, on the quantized model: accelerators take few floats.
+    Each is counted alone, on the quantized model: accelerators take few floats.
     """
-    best = plan.target.processors[0]
-    after = "Once quantized: " if gain_of(plan, quantized).operators else ""
+    best = plan.target.processors[0].name
+    after = "Once quantized: " if _needs_int8(adapted, plan.target) else ""
+    replaced: dict[str, set[str]] = {}
+    for one in adapted.applied:
+        replaced.setdefault(one.rules[0], set()).add(one.node)
     found = []
-    for rewrite in _REWRITES:
-        operators = tuple(
-            replace(operator, op_type=rewrite.by[0])
-            if operator.op_type == rewrite.op_type
-            and rewrite.applies(operator)
-            and refusal(operator, best)
-            and not any(
-                refusal(replace(operator, op_type=op_type), best)
-                for op_type in rewrite.by
+    for rule in RULES:
+        if rule.name in _ARRANGED:
+            continue
+        names = replaced.get(rule.name, set())
+        processors = tuple(
+            best if operator.name in names else processor
+            for operator, processor in zip(
+                quantized.workload.operators, quantized.processors, strict=True
             )
-            else operator
-            for operator in quantized.workload.operators
         )
-        rewritten = replace(quantized.workload, operators=operators)
-        gain = gain_of(quantized, make_plan(rewritten, plan.target))
+        gain = gain_of(quantized, replace(quantized, processors=processors))
         if gain.operators:
-            advice = f"{after}{rewrite.advice}: {moving(gain, plan)}."
+            advice = f"{after}{rule.advice}: {moving(gain, plan)}."
             found.append(replace(gain, advice=advice))
     return found
+
+
+def _needs_int8(adapted: Adapted, target: Target) -> bool:
+    """Whether a rewritten model runs better on the first processor as INT8."""
+    if not adapted.applied:
+        return False
+    workload = read_workload(adapted.graph)
+    quantized = make_plan(workload.as_int8(), target)
+    return gain_of(make_plan(workload, target), quantized).operators > 0
 
 
 def _less_memory(quantized: Plan, fits: tuple[Fit, ...]) -> list[Remedy]:

@@ -133,6 +133,16 @@ COMMANDS = (
         ),
     ),
     Command(
+        name="adapt",
+        run=f"{_ROOM}.adapt:adapt",
+        render=f"{_ROOM}.adapt:render_adapt",
+        summary="Rewrite what a target cannot run, and audit again.",
+        examples=(
+            "adapt model.onnx --target ethos-u55-128 -o adapted.onnx",
+            "adapt model.onnx --target board.toml -o adapted.onnx --max-error 0",
+        ),
+    ),
+    Command(
         name="compare",
         run=f"{_ROOM}.compare:compare",
         render=f"{_ROOM}.compare:render_compare",

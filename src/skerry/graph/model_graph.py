@@ -11,6 +11,9 @@ from skerry.core.seams import Array
 from skerry.graph import _onnx
 from skerry.graph._onnx import IrModel, Node, Value
 
+_IR_VERSION = 8
+"""Of graphs that begin empty: that of ONNX 1.10, older than any opset drawn in them."""
+
 
 class Graph:
     """A model's graph, as nodes that read and make values.
@@ -41,6 +44,12 @@ class Graph:
         self._ir = ir
         self._names: set[str] | None = None
         self.name = name
+
+    @classmethod
+    def empty(cls, *, name: str, opset: int) -> Graph:
+        """Make a graph without nodes, in an opset of the ONNX standard."""
+        nodes = _onnx.IrGraph([], [], nodes=[], name=name, opset_imports={"": opset})
+        return cls(IrModel(nodes, ir_version=_IR_VERSION), name=name)
 
     @property
     def ir(self) -> IrModel:
@@ -152,6 +161,10 @@ class Graph:
         self._ir.graph.inputs.append(value)
         return value
 
+    def add_node(self, node: Node) -> None:
+        """Add a node as the last one; what it reads is made before."""
+        self._ir.graph.append(node)
+
     def import_domain(self, domain: str, version: int) -> None:
         """Say which version of a domain's operators the nodes of it are."""
         self._ir.graph.opset_imports[domain] = version
@@ -185,6 +198,10 @@ class Graph:
             value = self.value(name)
             if value not in self.output_values:
                 self._ir.graph.outputs.append(value)
+
+    def add_output(self, value: Value) -> None:
+        """Let the caller get a value too, as the last output."""
+        self._ir.graph.outputs.append(value)
 
     def extract(self, inputs: Iterable[str], outputs: Iterable[str]) -> Graph:
         """Return the part of the graph that makes some values out of others.

@@ -168,16 +168,16 @@ def _values(case: Case, line: Line) -> tuple[float | str, ...]:
 
 
 def _rules(situations: Sequence[_Situation]) -> tuple[OperatorRule, ...]:
-    """One rule of each situation, then those that say the same in one."""
+    """One rule of each situation, then those that say nearly the same in one."""
     found: list[tuple[OperatorRule, list[Asked]]] = []
     for one in situations:
         rule = _rule(one)
         found.append((rule, list(one.asked)))
-    merged = _merge_operators(_join_all(found))
+    joined = _join_all(found)
     needed = [
         (rule, asked)
-        for rule, asked in merged
-        if not any(_covers(other, rule) for other, _ in merged if other is not rule)
+        for rule, asked in joined
+        if not any(_covers(other, rule) for other, _ in joined if other is not rule)
     ]
     return tuple(replace(rule, cost=_cost(asked)) for rule, asked in needed)
 
@@ -243,30 +243,6 @@ def _join_limits(
 def _is_situation(limit: Limit) -> bool:
     words = limit.one_of or ()
     return bool(words) and all(isinstance(one, str) for one in words)
-
-
-def _merge_operators(
-    found: list[tuple[OperatorRule, list[Asked]]],
-) -> list[tuple[OperatorRule, list[Asked]]]:
-    """Say once what several operators without limits of their own have in common."""
-    merged: list[tuple[OperatorRule, list[Asked]]] = []
-    for rule, asked in found:
-        for place, (other, others) in enumerate(merged):
-            if other.operators != rule.operators and _alike(other, rule):
-                operators = other.operators | rule.operators
-                merged[place] = (replace(other, operators=operators), others + asked)
-                break
-        else:
-            merged.append((rule, asked))
-    return merged
-
-
-def _alike(first: OperatorRule, second: OperatorRule) -> bool:
-    return (
-        not first.limits
-        and replace(first, operators=second.operators) == second
-        and not any(one.constant_weights for one in (first, second))
-    )
 
 
 def _covers(wider: OperatorRule, rule: OperatorRule) -> bool:

@@ -35,7 +35,7 @@ def _grown(settings: Settings) -> int:
     kernel = int(settings.get("kernel", 3))
     widest = max(kernel, int(settings.get("width", kernel)))
     span = (widest - 1) * int(settings.get("dilation", 1)) + 1
-    return max(int(settings.get("size", 12)), span)
+    return max(int(settings.get("size", 41)), span)
 
 
 def _conv(settings: Settings, dtype: str) -> Case:
@@ -107,7 +107,7 @@ def _conv_lines(*, is_dilated: bool) -> tuple[Line, ...]:
         take=Take.PRODUCT,
         settings={**few, "kernel": 32 if is_dilated else 64, "size": 560},
     )
-    strides = Line(parameter="stride", values=_STRIDES, quantity="strides")
+    strides = Line(parameter="stride", values=_STRIDES, quantity="steps")
     return (strides, tall, wide, BATCH)
 
 
@@ -119,7 +119,7 @@ def transposed_convolutions() -> Iterator[Sweep]:
             make=_conv_transpose,
             settings={"padding": padding},
             lines=(
-                Line(parameter="stride", values=(1, 2, 3, 4), quantity="strides"),
+                Line(parameter="stride", values=(1, 2, 3, 4), quantity="steps"),
                 Line(
                     parameter="kernel",
                     values=_KERNELS[2:],
@@ -167,7 +167,7 @@ def pools() -> Iterator[Sweep]:
                 make=make,
                 settings={"padding": padding, "kernel": 2},
                 lines=(
-                    Line(parameter="stride", values=_STRIDES, quantity="strides"),
+                    Line(parameter="stride", values=_STRIDES, quantity="steps"),
                     Line(
                         parameter="kernel",
                         values=_KERNELS,
@@ -190,7 +190,7 @@ def pools() -> Iterator[Sweep]:
 def _pool(settings: Settings, dtype: str, op_type: str) -> Case:
     kernel = int(settings["kernel"])
     width = int(settings.get("width", kernel))
-    size = max(12, kernel, width)
+    size = max(41, kernel, width)
     high, pads_high = _window({**settings, "kernel": kernel}, size)
     wide, pads_wide = _window({**settings, "kernel": width}, size)
     batch, channels = int(settings.get("batch", 1)), 4

@@ -34,16 +34,19 @@ _FIXED_SCALES = {"Sigmoid": (256, -128), "Softmax": (256, -128), "Tanh": (128, 0
 
 _COMPUTES = frozenset(
     {
+        "Abs",
         "Add",
         "AveragePool",
         "Clip",
         "Concat",
         "Conv",
         "ConvTranspose",
+        "Exp",
         "Gemm",
         "GlobalAveragePool",
         "HardSwish",
         "LeakyRelu",
+        "Log",
         "MatMul",
         "Mul",
         "ReduceMean",
@@ -55,12 +58,15 @@ _COMPUTES = frozenset(
     }
 )
 _CARRIES = frozenset(
-    {"Flatten", "Identity", "MaxPool", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
+    {"Flatten", "Identity", "MaxPool", "Reshape", "Slice", "Squeeze"}
+    | {"Transpose", "Unsqueeze"}
 )
 
 
 def unscaled(graph: Graph) -> tuple[str, ...]:
     """The names of results that are computed of codes alone and kept as floats.
+
+    So are inputs of which something is cut or moved before it becomes codes.
 
     Those of fixed ranges, which need no samples, are among them.
     """
@@ -92,8 +98,8 @@ def with_scales(graph: Graph, ranges: Mapping[str, tuple[float, float]]) -> Grap
 
 
 def _unscaled(graph: Graph) -> list[Value]:
-    found: list[Value] = []
-    scaled: set[Value] = set()
+    found = [value for value in graph.input_values if _is_read_as_float(value)]
+    scaled = set(found)
     for node in graph.nodes:
         if node.op_type == "DequantizeLinear":
             scaled.add(node.outputs[0])
@@ -113,6 +119,14 @@ def _unscaled(graph: Graph) -> list[Value]:
                 found.append(value)
             scaled.update((value, node.outputs[0]))
     return found
+
+
+def _is_read_as_float(value: Value) -> bool:
+    """Whether an input of floats is read by something that makes no codes of it."""
+    readers = value.consumers()
+    return dtype_name(value) == "float32" and any(
+        one.op_type in _CARRIES for one in readers
+    )
 
 
 def _is_quantizable(graph: Graph, node: Node) -> bool:

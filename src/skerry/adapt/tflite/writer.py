@@ -42,7 +42,7 @@ OLDEST_OPSET = 13
 
 RULES: Mapping[str, arithmetic.Rule] = MappingProxyType(
     {
-        "Abs": arithmetic.unary("ABS", integer=False),
+        "Abs": arithmetic.unary("ABS"),
         "Add": arithmetic.pairwise("ADD", fuses=True),
         "AveragePool": layers.write_average_pool,
         "Ceil": arithmetic.unary("CEIL", integer=False),
@@ -55,7 +55,7 @@ RULES: Mapping[str, arithmetic.Rule] = MappingProxyType(
         "Div": arithmetic.pairwise("DIV", fuses=True, integer=False),
         "Dropout": shapes.write_identity,
         "Elu": arithmetic.write_elu,
-        "Exp": arithmetic.unary("EXP", integer=False),
+        "Exp": arithmetic.unary("EXP"),
         "Flatten": shapes.write_reshape,
         "Floor": arithmetic.unary("FLOOR", integer=False),
         "Gelu": arithmetic.unary("GELU", integer=False),
@@ -65,7 +65,7 @@ RULES: Mapping[str, arithmetic.Rule] = MappingProxyType(
         "HardSwish": arithmetic.unary("HARD_SWISH"),
         "Identity": shapes.write_identity,
         "LeakyRelu": arithmetic.unary("LEAKY_RELU"),
-        "Log": arithmetic.unary("LOG", integer=False),
+        "Log": arithmetic.unary("LOG"),
         "MatMul": layers.write_matmul,
         "Max": arithmetic.pairwise("MAXIMUM", alike=True),
         "MaxPool": layers.write_max_pool,

@@ -1,0 +1,145 @@
+"""`skerry adapt`: rewrite what a target cannot run, and audit again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from skerry.adapt.rewrite.engine import DEFAULT_MAX_ERROR, Applied, Left
+from skerry.adapt.rewrite.residence import Residence, residence
+from skerry.app.arguments import parse_shapes
+from skerry.app.project import require_model
+from skerry.app.tables import indent, plain_table
+from skerry.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import RenderableType
+
+MOST_ROWS = 12
+"""Lines a table that are shown for people; --json has all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdaptResult:
+    """What was replaced, and what is left.
+
+    Attributes:
+        model: The model that was read.
+        out: The file that was written.
+        target: The target's name.
+        before: Where the model's operators ran.
+        after: Where those of the rewritten one run.
+        applied: What was replaced.
+        left: What no rule could replace.
+    """
+
+    model: Path
+    out: Path
+    target: str
+    before: Residence
+    after: Residence
+    applied: tuple[Applied, ...]
+    left: tuple[Left, ...]
+
+
+def adapt(
+    model: Path | None = None,
+    /,
+    *,
+    target: str,
+    out: Annotated[Path, Parameter(name=("--out", "-o"))],
+    shape: tuple[str, ...] = (),
+    max_error: float = DEFAULT_MAX_ERROR,
+) -> AdaptResult:
+    """Rewrite what a target cannot run into what it can, and audit again.
+
+    Each replacement is equal to what it replaces, or has a stated bound of its error.
+
+    Args:
+        model: An ONNX file; that of skerry.toml by default.
+        target: The name of a target, or the path of a target file.
+        out: The ONNX file to write.
+        shape: An input's shape, as NAME=1x3x48x320; once for each input whose shape
+            the model leaves open.
+        max_error: The largest absolute error of an activation function that may be
+            replaced by another one; 0 allows equal functions alone.
+    """
+    from skerry.adapt.rewrite.engine import adapt as run
+    from skerry.adapt.target_files import load_target
+    from skerry.graph import read_graph, with_static_inputs, write_graph
+
+    path = require_model(model, folder=Path())
+    if out.resolve() == path.resolve():
+        raise UsageError(
+            f"the rewritten model would replace {path}",
+            hint="Choose another file with --out.",
+        )
+    if max_error < 0:
+        raise UsageError(
+            f"--max-error is {max_error:g}, expected 0 or more",
+            hint="0 allows equal functions alone.",
+        )
+    hardware = load_target(target)
+    graph = read_graph(path)
+    shapes = parse_shapes(shape, [spec.name for spec in graph.inputs])
+    static = with_static_inputs(graph, shapes)
+    done = run(static, hardware, max_error=max_error)
+    write_graph(done.graph, out)
+    return AdaptResult(
+        model=path,
+        out=out,
+        target=hardware.name,
+        before=residence(static, hardware),
+        after=residence(done.graph, hardware),
+        applied=done.applied,
+        left=done.left,
+    )
+
+
+def render_adapt(result: AdaptResult) -> RenderableType:
+    """Say what was replaced and why, what is left, and where the model is."""
+    from rich.console import Group
+    from rich.text import Text
+
+    head = Text(f"{result.model.name} on {result.target}", "bold")
+    parts: list[RenderableType] = [head]
+    for when, one in (("before", result.before), ("after", result.after)):
+        parts.append(
+            indent(
+                f"{when}: {one.operators} of {one.of} operators on {one.processor}, "
+                f"{one.subgraphs} subgraphs"
+            )
+        )
+    if result.applied:
+        parts += ["", indent(_applied(result.applied[:MOST_ROWS]))]
+        if (rest := len(result.applied) - MOST_ROWS) > 0:
+            parts.append(indent(f"and {rest} more"))
+    if result.left:
+        parts += ["", indent(_left(result.left[:MOST_ROWS]))]
+        if (rest := len(result.left) - MOST_ROWS) > 0:
+            parts.append(indent(f"and {rest} more"))
+    return Group(*parts, "", f"Written: {result.out}")
+
+
+def _applied(applied: Sequence[Applied]) -> RenderableType:
+    table = plain_table("replaced", "by", "because", "bound")
+    for one in applied:
+        table.add_row(
+            f"{one.op_type} {one.node}",
+            ", ".join(one.by) or "nothing",
+            one.reason,
+            "; ".join(dict.fromkeys(one.bounds)),
+        )
+    return table
+
+
+def _left(left: Sequence[Left]) -> RenderableType:
+    table = plain_table("left", "shape", "because", "what to try")
+    for one in left:
+        table.add_row(f"{one.op_type} {one.node}", one.shape, one.reason, one.advice)
+    return table

@@ -59,10 +59,10 @@ def refusal(operator: Operator, processor: Processor) -> str:
     """
     if not operator.is_standard:
         return f"of {operator.domain}, not of ONNX itself"
-    if processor.runs_everything:
-        return ""
     if any(operator.op_type in one.operators for one in processor.refusals):
         return "known to be refused"
+    if processor.runs_everything:
+        return ""
     rules = [one for one in processor.rules if operator.op_type in one.operators]
     if not rules:
         return "not in the operator table"

@@ -165,6 +165,16 @@ COMMANDS = (
         ),
     ),
     Command(
+        name="optimize",
+        run=f"{_ROOM}.optimize:optimize",
+        render=f"{_ROOM}.optimize:render_optimize",
+        summary="Make a model faster here without touching its weights.",
+        examples=(
+            "optimize model.onnx photos/ --task task.toml",
+            "optimize model.onnx samples.npz --most-threads 1 --latency-ms 20",
+        ),
+    ),
+    Command(
         name="evaluate",
         run=f"{_ROOM}.evaluate:evaluate",
         render=f"{_ROOM}.evaluate:render_evaluate",

@@ -7,8 +7,8 @@ What did not help is tried again only once something else has changed. The loop 
 when nothing that is promised has not been tried.
 
 Afterwards each remedy that helped is measured alone, in turns with the first deployment
-and with the chosen one: the ablation says what each is worth. Where all of them together
-are not faster than one alone, beyond the noise, that one takes their place.
+and with the chosen one: the ablation says what each is worth. Where all of them
+together are not faster than one alone, beyond the noise, that one takes their place.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """What might make a deployment faster on this machine, read from its profile.
 
-Each remedy says what it expects: another runtime or precision the best that a glance
-at it (a few inferences in turns) shows, threads what Amdahl's law leaves of the operators that
-are worth sharing out, fixed sizes and rewrites the share of the time that they touch.
-An expectation only decides what is tried first: what stays is measured.
+Each remedy says what it expects: another runtime or precision the best that a glance at
+it (a few inferences in turns) shows, threads what Amdahl's law leaves of the operators
+that are worth sharing out, fixed sizes and rewrites the share of the time that they
+touch. An expectation only decides what is tried first: what stays is measured.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from skerry.core.target import Take
 _KERNELS = (1, 2, 3, 5, 8, 9, 16, 31, 32, 33, 64, 65, 96, 128, 256, 257, 300)
 
 
-_STRIDES = (1, 2, 3, 4, 5, 8)
+_STRIDES = (1, 2, 3, 4, 6)
 
 
 def _window(settings: Settings, size: int) -> tuple[int, tuple[int, ...]]:

@@ -18,6 +18,9 @@ from skerry.graph import make_value as new_value
 
 OPSET = 20
 LAYERS = 14
+LONGEST_AFTER_PAD = 3
+"""Vela 5.2.0 crashes on longer strides behind a Pad, and says nothing of placement."""
+
 LARGEST = 64
 """Most of a side of a picture."""
 
@@ -119,12 +122,16 @@ Layer = Callable[[_Builder, Value, Shape, Held], tuple[Value, Shape]]
 
 
 def _window(
-    builder: _Builder, shape: Shape, kernel: int, stride: int, dilation: int = 1
+    builder: _Builder,
+    shape: Shape,
+    kernel: int,
+    stride: int,
+    dilation: int = 1,
 ) -> tuple[Shape, tuple[int, int, int, int]]:
     """The sizes that a square window leaves, and its paddings: three ways to pad."""
     span, size = (kernel - 1) * dilation + 1, shape[2]
     way = builder.drawn("none", "same", "same", "other")
-    if span > size:
+    if span > size or (way == "other" and stride > LONGEST_AFTER_PAD):
         way = "same"
     before = after = 0
     if way == "same":
@@ -145,8 +152,10 @@ def _conv(
     dilation = int(builder.drawn(1, 1, 1, 2)) if kernel > 1 else 1
     is_depthwise = bool(builder.drawn(0, 1)) and channels > 1
     groups, filters = (channels, channels) if is_depthwise else (1, filters)
-    if shape[2] < 4:
+    if shape[2] < kernel:
         stride = 1
+    if builder.nodes[-3].op_type == "Pad":
+        stride = min(stride, LONGEST_AFTER_PAD)
     sizes, pads = _window(builder, shape, kernel, stride, dilation)
     made = (1, filters, *sizes)
     weights = builder.weight((filters, channels // groups, kernel, kernel))

@@ -46,10 +46,18 @@ Told = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """A case and its answer."""
+    """A case and its answer.
+
+    Attributes:
+        case: What was asked about.
+        answer: What was said.
+        is_usual: Whether nothing in it is stretched to find a border, so that what it
+            costs says what others cost.
+    """
 
     case: Case
     answer: Answer
+    is_usual: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +111,15 @@ class _Situation:
         return self.sweep.case(self.dtype, **changed)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Exploring:
+    """A line of a situation, and the coroutine that explores it."""
+
+    situation: _Situation
+    line: Line
+    explorer: Explorer
+
+
 def learn(
     sweeps: Iterable[Sweep],
     dtypes: Sequence[str],
@@ -134,49 +151,47 @@ def learn(
     leaders: dict[int, _Situation] = {}
     for one in alive:
         leaders.setdefault(id(one.sweep), one)
-    first = [one for one in alive if leaders[id(one.sweep)] is one]
-    _drive(
-        [(one, _explore(one, line)) for one in first for line in one.sweep.lines],
-        ask,
-        say,
-    )
-    explorers = [
-        (one, _confirm(one, line, border))
-        for one in alive
-        if leaders[id(one.sweep)] is not one
-        for line, border in zip(
-            one.sweep.lines, leaders[id(one.sweep)].borders, strict=True
-        )
+    first = [
+        _Exploring(situation=one, line=line, explorer=_explore(one, line))
+        for one in leaders.values()
+        for line in one.sweep.lines
     ]
-    _drive(explorers, ask, say)
+    _drive(first, ask, say)
+    others = [
+        _Exploring(situation=one, line=line, explorer=_confirm(one, line, border))
+        for one in alive
+        if (leader := leaders[id(one.sweep)]) is not one
+        for line, border in zip(one.sweep.lines, leader.borders, strict=True)
+    ]
+    _drive(others, ask, say)
     return Learnt(
         rules=_rules(alive),
         asked=tuple(asked for one in situations for asked in one.asked),
     )
 
 
-def _drive(explorers: list[tuple[_Situation, Explorer]], ask: Ask, say: Told) -> None:
+def _drive(explorers: Sequence[_Exploring], ask: Ask, say: Told) -> None:
     """Ask what all explorers want to know and send the answers, until none asks."""
-    waiting = [(one, explorer, next(explorer)) for one, explorer in explorers]
+    waiting = [(one, next(one.explorer)) for one in explorers]
     ended: dict[int, _Border] = {}
     while waiting:
-        cases = [case for _, _, wanted in waiting for case in wanted]
+        cases = [case for _, wanted in waiting for case in wanted]
         say(f"{len(cases)} cases along {len(waiting)} lines")
         answers = list(ask(cases))
         still = []
-        for one, explorer, wanted in waiting:
+        for one, wanted in waiting:
             given, answers = answers[: len(wanted)], answers[len(wanted) :]
-            one.asked.extend(
-                Asked(case=case, answer=answer)
+            one.situation.asked.extend(
+                Asked(case=case, answer=answer, is_usual=not one.line.settings)
                 for case, answer in zip(wanted, given, strict=True)
             )
             try:
-                still.append((one, explorer, explorer.send(given)))
+                still.append((one, one.explorer.send(given)))
             except StopIteration as end:
-                ended[id(explorer)] = end.value
+                ended[id(one)] = end.value
         waiting = still
-    for one, explorer in explorers:  # in the order of the lines
-        one.borders.append(ended[id(explorer)])
+    for one in explorers:  # in the order of the lines
+        one.situation.borders.append(ended[id(one)])
 
 
 def _explore(situation: _Situation, line: Line) -> Explorer:
@@ -312,6 +327,6 @@ def _cost(asked: Sequence[Asked]) -> OperatorCost | None:
     samples: list[tuple[Operator, int, float]] = [
         (case_operator(one.case), work_bytes(one.case), one.answer.time_us)
         for one in asked
-        if one.answer.runs and one.answer.time_us
+        if one.is_usual and one.answer.runs and one.answer.time_us
     ]
     return fit_cost([(float(op.macs), float(size), time) for op, size, time in samples])

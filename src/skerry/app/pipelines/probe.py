@@ -98,7 +98,7 @@ class CompilerAsker:
     def __init__(self, toolchain: Toolchain, target: Target) -> None:
         self._toolchain = toolchain
         self._target = target
-        self._writable: dict[tuple[str, str], str] = {}
+        self._writable: dict[tuple[str, str, int], str] = {}
 
     def __call__(self, cases: Sequence[Case]) -> list[Answer]:
         """Answer cases; one that cannot be written as TFLite does not run."""
@@ -117,8 +117,8 @@ class CompilerAsker:
         return [answers[number] for number in range(len(cases))]
 
     def _unwritten(self, case: Case) -> str:
-        """Why no case of this operator can be written as TFLite; empty if it can."""
-        key = (case.op_type, case.dtype)
+        """Why no case of this kind can be written as TFLite; empty if it can."""
+        key = (case.op_type, case.dtype, len(case.weights))
         if key not in self._writable:
             self._writable[key] = _unwritten(case)
         return self._writable[key]

@@ -12,6 +12,7 @@ import numpy as np
 from skerry.adapt.probe.cases import Case, case_graph, case_of
 from skerry.adapt.probe.learn import Answer, Ask
 from skerry.adapt.probe.recode import recoded
+from skerry.adapt.probe.sweeps import DTYPES
 from skerry.adapt.tflite import write_tflite
 from skerry.app.pipelines.vela import VelaToolchain
 from skerry.core.compiled import Compiled
@@ -26,6 +27,9 @@ BATCH = 96
 """Cases that are compiled as one model."""
 
 REPEATS = 5
+TFLITE_DTYPES = ("int8", "uint8", "int16", "int32", "float32")
+"""What operators of TFLite compute in."""
+
 RECODED = frozenset({"uint8", "int16"})
 """Codes that TFLite has and that are not written from ONNX, but from int8."""
 
@@ -38,11 +42,13 @@ class Asker:
 
     Attributes:
         ask: Answers cases.
+        dtypes: What it is asked about.
         version: What is asked, and its version.
         source: How a target file cites it.
     """
 
     ask: Ask
+    dtypes: tuple[str, ...]
     version: str
     source: Citation
 
@@ -84,7 +90,8 @@ def open_asker(name: str, target: Target, *, date: str) -> Asker:
         quote=version,
         date=date,
     )
-    return Asker(ask=ask, version=version, source=source)
+    dtypes = TFLITE_DTYPES if name in {"vela", "litert"} else DTYPES
+    return Asker(ask=ask, dtypes=dtypes, version=version, source=source)
 
 
 class CompilerAsker:

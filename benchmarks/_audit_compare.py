@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from skerry.adapt.audit import Audit, audit
-from skerry.adapt.tflite import _schema, read_tflite_graph
+from skerry.adapt.tflite import operator_codes, read_tflite_graph
 from skerry.core.compiled import Compiled
 from skerry.core.seams import Toolchain
 from skerry.core.target import Target
@@ -46,7 +46,6 @@ def compare(path: Path, target: Target, toolchain: Toolchain) -> Comparison:
 def _compared(
     content: bytes, found: Audit, compiled: Compiled, target: Target
 ) -> Comparison:
-    net = _schema.decode(content, "the model")
     left = {operator.name for operator in compiled.fallbacks}
     wanted = target.processors[0].name
     reasons: dict[str, list[str]] = {}
@@ -57,14 +56,13 @@ def _compared(
         if one.processor != wanted and not what.startswith("Transpose_"):
             reasons[source].append(f"{one.op_type}: {one.reason}")
     differing, compared, on_cpu = [], 0, 0
-    for operator in net.operators:
-        name = net.tensors[operator.outputs[0]].name
-        if operator.code in NOTATION or name not in reasons:
+    for code, name in operator_codes(content, name="the model"):
+        if code in NOTATION or name not in reasons:
             continue
         compared += 1
         on_cpu += name in left
         refused = reasons[name]
-        if operator.code == "TRANSPOSE":
+        if code == "TRANSPOSE":
             refused = [
                 one.reason
                 for one in found.operators
@@ -73,7 +71,7 @@ def _compared(
         if (name in left) != bool(refused):
             where = "CPU" if name in left else "NPU"
             why = refused[0] if refused else "accepted"
-            differing.append(f"{operator.code} {name}: Vela {where}, audit {why}")
+            differing.append(f"{code} {name}: Vela {where}, audit {why}")
     return Comparison(
         operators=compared,
         on_cpu=on_cpu,

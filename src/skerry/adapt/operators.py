@@ -51,6 +51,7 @@ class Tensor:
         shape: Its sizes, or None where one is known only when the model runs.
         is_constant: Whether it is a weight, a bias or a parameter.
         scalar: Its value, if it is a constant of one element.
+        scales: How many scales quantize it, if it is a constant; 0 if none.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Tensor:
     shape: tuple[int, ...] | None
     is_constant: bool = False
     scalar: float | None = None
+    scales: int = 0
 
     @property
     def is_float(self) -> bool:
@@ -267,7 +269,16 @@ class _Reader:
         if array is not None and array.size == 1 and array.dtype.kind in "fiu":
             scalar = float(array.reshape(()))
         constant = _tensor(root, self._constants[value])
-        return replace(constant, is_constant=True, scalar=scalar)
+        scales = self._scales(value)
+        return replace(constant, is_constant=True, scalar=scalar, scales=scales)
+
+    def _scales(self, value: Value) -> int:
+        """How many scales a constant is dequantized by; 0 if it is not."""
+        node = value.producer()
+        if node is None or node.op_type != "DequantizeLinear":
+            return 0
+        array = self._graph.constant(node.inputs[1])
+        return 0 if array is None else array.size
 
     def made(self, value: Value) -> Tensor:
         """The tensor behind a value that an operator makes."""

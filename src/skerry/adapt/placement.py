@@ -48,6 +48,7 @@ def is_unknown(operator: Operator, processor: Processor) -> bool:
         and not processor.runs_everything
         and operator.is_standard
         and not any(operator.op_type in rule.operators for rule in processor.rules)
+        and not any(operator.op_type in one.operators for one in processor.refusals)
     )
 
 
@@ -60,6 +61,8 @@ def refusal(operator: Operator, processor: Processor) -> str:
         return f"of {operator.domain}, not of ONNX itself"
     if processor.runs_everything:
         return ""
+    if any(operator.op_type in one.operators for one in processor.refusals):
+        return "known to be refused"
     rules = [one for one in processor.rules if operator.op_type in one.operators]
     if not rules:
         return "not in the operator table"
@@ -159,6 +162,7 @@ def quantity(operator: Operator, name: str) -> Quantity:
 
             - `kernel_shape`: sizes of the kernel, of the weights where not given;
             - `kernel_span`: sizes that the dilated kernel covers;
+            - `steps`: the strides, 1 where the output has one place alone;
             - `strides`, `dilations`, `pads`, `group`: with ONNX's defaults; automatic
               padding counts as a padding of 1;
             - `padding`: `none`; `same` where the paddings are those that make the
@@ -168,11 +172,17 @@ def quantity(operator: Operator, name: str) -> Quantity:
             - `permutation`: where a Transpose takes dimensions from, such as `0231`;
             - `plane`: the largest product of all sizes but two of the first input;
             - `rank`: most dimensions of an activation;
+            - `channels`, `filters`: second size of the first input, and of the first
+              output;
             - `batch`: size of the first dimension of the first input;
             - `reduced`: sizes of the dimensions that are reduced;
             - `rows`: product of the sizes of all dimensions but that of `axis`;
             - `scales`: output ÷ input size of the dimensions past the second;
             - `scale_ratio`: the first of the scales ÷ the last;
+            - `outer`: product of all sizes but the last three of the first input;
+            - `sizes`: those of all dimensions of the first input;
+            - `spatial`: sizes of the last two dimensions of the first input;
+            - `weight_scales`: how many scales quantize a constant second input;
             - `mode`, `coordinate_transformation_mode`: with ONNX's defaults.
 
     Returns:
@@ -218,6 +228,14 @@ def _pads(operator: Operator) -> Quantity:
     if str(operator.attributes.get("auto_pad", "")).startswith("SAME"):
         return (1,)
     return tuple(_numbers(operator, "pads"))
+
+
+def _steps(operator: Operator) -> Quantity:
+    made = (operator.outputs[0].shape or ())[2:] if operator.outputs else ()
+    strides = _numbers(operator, "strides") or [1] * len(made)
+    return tuple(
+        stride if size > 1 else 1 for size, stride in zip(made, strides, strict=False)
+    )
 
 
 def _padding(operator: Operator) -> Quantity:
@@ -270,6 +288,14 @@ def _plane(operator: Operator) -> Quantity:
     return (math.prod(sizes[2:]),) if sizes else ()
 
 
+def _channels(operator: Operator) -> Quantity:
+    return _first(operator)[1:2]
+
+
+def _filters(operator: Operator) -> Quantity:
+    return (operator.outputs[0].shape or ())[1:2] if operator.outputs else ()
+
+
 def _rank(operator: Operator) -> Quantity:
     return (max((len(one.shape or ()) for one in operator.activations), default=0),)
 
@@ -314,9 +340,24 @@ def _scale_ratio(operator: Operator) -> Quantity:
     return (scales[0] / scales[-1],) if scales and scales[-1] else ()
 
 
+def _outer(operator: Operator) -> Quantity:
+    return (math.prod(_first(operator)[:-3]),)
+
+
+def _spatial(operator: Operator) -> Quantity:
+    return _first(operator)[-2:]
+
+
+def _weight_scales(operator: Operator) -> Quantity:
+    second = operator.inputs[1] if len(operator.inputs) > 1 else None
+    return () if second is None or not second.scales else (second.scales,)
+
+
 _DERIVED: Mapping[str, Callable[[Operator], Quantity]] = {
     "batch": _batch,
+    "channels": _channels,
     "dilation": _dilation,
+    "filters": _filters,
     "grouping": _grouping,
     "kernel_shape": _kernel_shape,
     "kernel_span": _kernel_span,
@@ -329,9 +370,15 @@ _DERIVED: Mapping[str, Callable[[Operator], Quantity]] = {
     "rows": _rows,
     "scale_ratio": _scale_ratio,
     "scales": _scales,
+    "outer": _outer,
+    "sizes": _first,
+    "spatial": _spatial,
+    "steps": _steps,
+    "weight_scales": _weight_scales,
 }
 _DEFAULTS: Mapping[str, float | str] = {
     "coordinate_transformation_mode": "half_pixel",
+    "count_include_pad": 0,
     "dilations": 1,
     "group": 1,
     "mode": "nearest",

@@ -44,6 +44,9 @@ runs_everything = true
 between = ["npu", "cpu"]
 ```
 
+Where the public table is partial or missing, `rules_complete = false`; what is known to
+be refused all the same is named under `[[processors.refusals]]`, with its `evidence`.
+
 The fields are those of `skerry.core.target`; a key that is none of them is refused.
 Files of `skerry.target/1`, whose figures name a source and no more, are read too.
 """
@@ -72,6 +75,7 @@ from skerry.core.target import (
     Limit,
     OperatorRule,
     Processor,
+    Refusal,
     Sparsity,
     SparsityKind,
     Target,
@@ -292,10 +296,12 @@ def _processor_contradictions(processor: Processor, names: list[str]) -> list[st
     shared = processor.shares_memory_with
     if shared is not None and (shared not in names or shared == processor.name):
         faults.append(f"shares memory with {shared!r}, which is no other processor")
+    lists = [one.operators for one in processor.rules]
+    lists += [one.operators for one in processor.refusals]
+    if frozenset() in lists:
+        faults.append("a rule without operators")
     for rule in processor.rules:
         named = ", ".join(sorted(rule.operators))
-        if not rule.operators:
-            faults.append("a rule without operators")
         faults += [
             f"rule for {named}: unknown dtype {dtype!r}. {did_you_mean(dtype, DTYPES)}"
             for dtype in sorted(rule.dtypes | (rule.weight_dtypes or frozenset()))
@@ -310,7 +316,7 @@ def _processor_contradictions(processor: Processor, names: list[str]) -> list[st
 
 
 def _citations(
-    within: Target | Processor | OperatorRule | Bus, where: str = ""
+    within: Target | Processor | OperatorRule | Refusal | Bus, where: str = ""
 ) -> Iterator[tuple[str, Citation]]:
     """Find every citation, with the way to it such as `npu: peak_gops`."""
     for field in fields(within):
@@ -322,9 +328,9 @@ def _citations(
                 yield from _citations(one, f"{one.name}: ")
             elif isinstance(one, Bus):
                 yield from _citations(one, f"bus {'-'.join(one.between)}: ")
-            elif isinstance(one, OperatorRule):
+            elif isinstance(one, OperatorRule | Refusal):
                 named = ", ".join(sorted(one.operators))
-                yield from _citations(one, f"{where}rule for {named}: ")
+                yield from _citations(one, f"{where}{field.name} of {named}: ")
 
 
 def _citation_faults(target: Target) -> list[str]:

@@ -151,6 +151,19 @@ class OperatorRule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """Operators that somebody says a processor does not run.
+
+    Attributes:
+        operators: ONNX operator types.
+        evidence: Who says so.
+    """
+
+    operators: frozenset[str]
+    evidence: Citation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Processor:
     """One processor of a target.
 
@@ -163,6 +176,7 @@ class Processor:
         rules_complete: Whether it refuses what no rule names. False where the public
             operator table is partial or missing: then nobody knows, and an audit says
             so.
+        refusals: What it is known to refuse all the same.
         first_subgraph_only: Whether it takes only what comes before the first operator
             that it refuses, and nothing after.
         operators_source: Where its operator table was read.
@@ -177,6 +191,8 @@ class Processor:
         storage_bandwidth_gb_s: Of the memory for weights, 10⁹ bytes a second.
         memory_bytes: Memory for activations (SRAM where the processor has its own).
         storage_bytes: Memory for weights (flash on a microcontroller).
+        cache_bytes: Fast memory of its own, filled from the others; what is larger
+            runs, but slower.
         power_mw: What it draws at work.
         wake_energy_uj: What it costs to wake it from its sleep, in millionths of a
             joule.
@@ -188,6 +204,7 @@ class Processor:
     runs_everything: bool = False
     rules: tuple[OperatorRule, ...] = ()
     rules_complete: bool = True
+    refusals: tuple[Refusal, ...] = ()
     first_subgraph_only: bool = False
     operators_source: Citation | None = None
     toolchain: str = ""
@@ -201,6 +218,7 @@ class Processor:
     storage_bandwidth_gb_s: Figure | None = None
     memory_bytes: Figure | None = None
     storage_bytes: Figure | None = None
+    cache_bytes: Figure | None = None
     power_mw: Figure | None = None
     wake_energy_uj: Figure | None = None
     sparsity: Sparsity | None = None

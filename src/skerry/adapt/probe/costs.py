@@ -6,14 +6,34 @@ from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from skerry.core.target import OperatorCost
+
+Floats = NDArray[np.float64]
 
 Sample = tuple[float, float, float]
 """Multiply-accumulates, bytes, and microseconds of one operator."""
 
 _MILLION = 1e6
 _DIGITS = 4
+_ROUNDS = 8
+_FARTHEST = 100.0
+
+
+def _non_negative(terms: Floats, times: Floats, unit: Floats) -> Floats:
+    """Least squares, in some unit a sample, without negative parts."""
+    weighted, wanted = terms / unit[:, None], times / unit
+    best, least = np.zeros(3), np.inf
+    for count in range(1, 4):
+        for chosen in combinations(range(3), count):
+            places = list(chosen)
+            found, *_ = np.linalg.lstsq(weighted[:, places], wanted, rcond=None)
+            left = float(np.sum((weighted[:, places] @ found - wanted) ** 2))
+            if (found >= 0).all() and left < least - 1e-12:
+                best, least = np.zeros(3), left
+                best[places] = found
+    return best
 
 
 def fit_cost(samples: Sequence[Sample]) -> OperatorCost | None:
@@ -31,18 +51,13 @@ def fit_cost(samples: Sequence[Sample]) -> OperatorCost | None:
     times = table[:, 2]
     terms = np.column_stack([np.ones(len(table)), table[:, 0], table[:, 1]])
     terms[:, 1:] /= _MILLION
-    weighted = terms / times[:, None]
-    best, least = np.zeros(3), np.inf
-    for count in range(1, 4):
-        for chosen in combinations(range(3), count):
-            places = list(chosen)
-            found, *_ = np.linalg.lstsq(
-                weighted[:, places], np.ones(len(table)), rcond=None
-            )
-            left = float(np.sum((weighted[:, places] @ found - 1) ** 2))
-            if (found >= 0).all() and left < least - 1e-12:
-                best, least = np.zeros(3), left
-                best[places] = found
+    guess = times
+    best = np.zeros(3)
+    for _ in range(_ROUNDS):
+        # Errors relative to the mean of time and guess: neither doubling nor halving
+        # a time is the lesser error.
+        best = _non_negative(terms, times, np.sqrt(times * guess))
+        guess = np.maximum(terms @ best, times / _FARTHEST)
     errors = np.abs(terms @ best - times) / times
     fixed, macs, size = (float(f"{one:.{_DIGITS}g}") for one in best)
     return OperatorCost(

@@ -81,6 +81,7 @@ def reductions() -> Iterator[Sweep]:
             parameter="height",
             values=_SIDES,
             quantity="reduced",
+            take=Take.FIRST,
             settings={"width": 1},
         )
         yield Sweep(
@@ -91,10 +92,16 @@ def reductions() -> Iterator[Sweep]:
                 sides,
                 Line(
                     parameter="width",
-                    values=_SIDES[:-3],
+                    values=_SIDES,
+                    quantity="reduced",
+                    settings={"height": 1},
+                ),
+                Line(
+                    parameter="width",
+                    values=_SIDES,
                     quantity="reduced",
                     take=Take.PRODUCT,
-                    settings={"height": 1024},
+                    settings={"height": 256},
                 ),
                 BATCH,
             ),

@@ -64,7 +64,7 @@ class Sweep:
         return self.make({**self.settings, **changed}, dtype)
 
 
-RANK = Line(parameter="rank", values=(1, 2, 3, 4, 5, 6, 7, 8, 9), quantity="rank")
+RANK = Line(parameter="rank", values=(1, 2, 3, 4, 5, 6, 7, 8), quantity="rank")
 
 
 BATCH = Line(parameter="batch", values=(1, 2, 3), quantity="batch")

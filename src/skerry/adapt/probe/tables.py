@@ -12,6 +12,9 @@ import tomli_w
 
 from skerry.core.target import Citation, Limit, OperatorCost, OperatorRule, Take
 
+_REPLACED = frozenset({"refusals", "rules_complete"})
+"""What a table that names all that runs makes void."""
+
 
 def with_rules(
     document: Mapping[str, Any],
@@ -29,7 +32,7 @@ def with_rules(
     """
     processors = [
         {
-            **one,
+            **{key: kept for key, kept in one.items() if key not in _REPLACED},
             "operators_source": _without(source, ()),
             "rules": [rule_table(rule) for rule in rules],
         }

@@ -14,7 +14,7 @@ from skerry.core.target import Take
 _KERNELS = (1, 2, 3, 5, 8, 9, 16, 31, 32, 33, 64, 65, 96, 128, 256, 257, 300)
 
 
-_STRIDES = (1, 2, 3, 4, 5, 8)
+_STRIDES = (1, 2, 3, 4, 5)
 
 
 def _window(settings: Settings, size: int) -> tuple[int, tuple[int, ...]]:
@@ -35,7 +35,7 @@ def _grown(settings: Settings) -> int:
     kernel = int(settings.get("kernel", 3))
     widest = max(kernel, int(settings.get("width", kernel)))
     span = (widest - 1) * int(settings.get("dilation", 1)) + 1
-    return max(int(settings.get("size", 12)), span)
+    return max(int(settings.get("size", 41)), span)
 
 
 def _conv(settings: Settings, dtype: str) -> Case:
@@ -81,7 +81,7 @@ def convolutions() -> Iterator[Sweep]:
                         "padding": padding,
                         "dilation": dilation,
                     },
-                    lines=_conv_lines(is_dilated=dilation > 1),
+                    lines=_conv_lines(grouping, is_dilated=dilation > 1),
                     where=(
                         word("grouping", grouping),
                         word("padding", padding),
@@ -91,7 +91,7 @@ def convolutions() -> Iterator[Sweep]:
                 )
 
 
-def _conv_lines(*, is_dilated: bool) -> tuple[Line, ...]:
+def _conv_lines(grouping: str, *, is_dilated: bool) -> tuple[Line, ...]:
     few = {"channels": 2, "filters": 2}
     tall = Line(
         parameter="kernel",
@@ -107,8 +107,13 @@ def _conv_lines(*, is_dilated: bool) -> tuple[Line, ...]:
         take=Take.PRODUCT,
         settings={**few, "kernel": 32 if is_dilated else 64, "size": 560},
     )
-    strides = Line(parameter="stride", values=_STRIDES, quantity="strides")
-    return (strides, tall, wide, BATCH)
+    strides = Line(parameter="stride", values=_STRIDES, quantity="steps")
+    channels = Line(
+        parameter="channels", values=(8, 16, 32, 64, 128), quantity="channels"
+    )
+    filters = Line(parameter="filters", values=(8, 32, 128), quantity="filters")
+    own = () if grouping == "depthwise" else (filters,)
+    return (strides, tall, wide, BATCH, channels, *own)
 
 
 def transposed_convolutions() -> Iterator[Sweep]:
@@ -119,7 +124,7 @@ def transposed_convolutions() -> Iterator[Sweep]:
             make=_conv_transpose,
             settings={"padding": padding},
             lines=(
-                Line(parameter="stride", values=(1, 2, 3, 4), quantity="strides"),
+                Line(parameter="stride", values=(1, 2, 3, 4), quantity="steps"),
                 Line(
                     parameter="kernel",
                     values=_KERNELS[2:],
@@ -167,7 +172,7 @@ def pools() -> Iterator[Sweep]:
                 make=make,
                 settings={"padding": padding, "kernel": 2},
                 lines=(
-                    Line(parameter="stride", values=_STRIDES, quantity="strides"),
+                    Line(parameter="stride", values=_STRIDES, quantity="steps"),
                     Line(
                         parameter="kernel",
                         values=_KERNELS,
@@ -190,7 +195,7 @@ def pools() -> Iterator[Sweep]:
 def _pool(settings: Settings, dtype: str, op_type: str) -> Case:
     kernel = int(settings["kernel"])
     width = int(settings.get("width", kernel))
-    size = max(12, kernel, width)
+    size = max(41, kernel, width)
     high, pads_high = _window({**settings, "kernel": kernel}, size)
     wide, pads_wide = _window({**settings, "kernel": width}, size)
     batch, channels = int(settings.get("batch", 1)), 4

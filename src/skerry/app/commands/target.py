@@ -1,22 +1,38 @@
-"""`skerry target ls|show`: what pieces of hardware are known, and what they can do."""
+"""`skerry target ls|show|probe`: known hardware, what it can do, who says so."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from skerry.app import figures
 from skerry.app.output import Output
-from skerry.app.tables import plain_table
-from skerry.core.target import Target
+from skerry.app.tables import indent, plain_table
+from skerry.core.target import Figure, Target
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from collections.abc import Iterator
 
-    from skerry.core.target import Figure, OperatorRule
+    from rich.console import RenderableType
+    from rich.table import Table
+
+    from skerry.core.target import Bus, Processor
+
+
+class OperatorTable(StrEnum):
+    """What is known of the operators that a processor runs."""
+
+    EVERYTHING = "everything"
+    WHOLE = "whole"
+    PARTIAL = "partial"
+    UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,11 +43,20 @@ class TargetRow:
         name: Its name.
         title: One line for people.
         processors: Its processors, the most wanted first.
+        peak_gops: Peak of the first of them at INT8, 10⁹ operations a second; None if
+            unknown.
+        memory_bytes: Memory of the first of them for activations; None if unknown.
+        power_mw: What the whole draws at work; None if unknown.
+        operators: What is known of the operators that the first of them runs.
     """
 
     name: str
     title: str
     processors: tuple[str, ...]
+    peak_gops: float | None
+    memory_bytes: float | None
+    power_mw: float | None
+    operators: OperatorTable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,16 +71,7 @@ def ls() -> TargetList:
     from skerry.adapt.target_files import load_target, target_names
 
     targets = [load_target(name) for name in target_names()]
-    return TargetList(
-        targets=tuple(
-            TargetRow(
-                name=target.name,
-                title=target.title,
-                processors=tuple(one.name for one in target.processors),
-            )
-            for target in targets
-        )
-    )
+    return TargetList(targets=tuple(_row(target) for target in targets))
 
 
 def show(name: str, /) -> Target:
@@ -159,42 +175,169 @@ def render_probe(found: Probed) -> RenderableType:
 
 def render_ls(found: TargetList) -> RenderableType:
     """Render as a table with one row a target."""
-    table = plain_table("target", "processors", "title")
+    table = plain_table("target", "processors", "#INT8 peak", "#memory", "operators")
     for row in found.targets:
-        table.add_row(row.name, ", ".join(row.processors), row.title)
+        table.add_row(
+            row.name,
+            ", ".join(row.processors),
+            figures.NOT_MEASURED if row.peak_gops is None else _ops(row.peak_gops),
+            figures.show_bytes(row.memory_bytes),
+            row.operators,
+        )
     return table
 
 
-FIGURES = {
-    "peak_gops": "peak, 10⁹ operations a second",
-    "bandwidth_gb_s": "memory, 10⁹ bytes a second",
-    "storage_bandwidth_gb_s": "storage, 10⁹ bytes a second",
-    "memory_bytes": "memory, bytes",
-    "storage_bytes": "storage, bytes",
-}
-
-
 def render_show(target: Target) -> RenderableType:
-    """Render as a title and one table a processor."""
+    """Render as a title and one table a processor; addresses and words by --json."""
     from rich.console import Group
+    from rich.text import Text
 
-    parts: list[RenderableType] = [f"{target.name}: {target.title}"]
+    parts: list[RenderableType] = [
+        Text.assemble((target.name, "bold"), f"  {target.title}")
+    ]
+    if target.power_mw is not None:
+        parts += ["", indent(_figures({"power_mw": target.power_mw}))]
     for processor in target.processors:
-        runs = (
-            "everything" if processor.runs_everything else _operators(processor.rules)
-        )
-        table = plain_table("", "", "")
-        source = processor.operators_source
-        table.add_row("runs", runs, "" if source is None else source.source)
-        for field, words in FIGURES.items():
-            figure: Figure | None = getattr(processor, field)
-            if figure is not None:
-                value = "unknown" if figure.value is None else f"{figure.value:g}"
-                table.add_row(words, value, figure.source)
-        parts += ["", f"{processor.name} ({processor.kind})", table]
+        head = Text.assemble((processor.name, "bold"), f"  {processor.kind}")
+        parts += ["", head, indent(_processor(processor))]
+    for bus in target.buses:
+        found = _figures_of(bus)
+        parts += ["", Text(" to ".join(bus.between), "bold"), indent(_figures(found))]
     return Group(*parts)
 
 
-def _operators(rules: tuple[OperatorRule, ...]) -> str:
-    names = sorted({name for rule in rules for name in rule.operators})
-    return f"{len(names)} operators: {', '.join(names)}"
+def table_of(processor: Processor) -> OperatorTable:
+    """Say what is known of the operators that a processor runs."""
+    if processor.runs_everything:
+        return OperatorTable.EVERYTHING
+    if processor.rules_complete:
+        return OperatorTable.WHOLE
+    return OperatorTable.PARTIAL if processor.rules else OperatorTable.UNKNOWN
+
+
+def figure_rows(within: Target | Processor | Bus) -> Iterator[tuple[str, str, Figure]]:
+    """Give the figures of a thing: what it is, the value for people, the figure."""
+    for field, figure in _figures_of(within).items():
+        words, show_figure = FIGURES[field]
+        value = "unknown" if figure.value is None else show_figure(figure.value)
+        yield words, value, figure
+
+
+def operator_words(processor: Processor) -> Iterator[tuple[str, str]]:
+    """Say which operators a processor runs, refuses, and leaves open: what, which."""
+    if processor.runs_everything:
+        yield "runs", "every operator of ONNX"
+        return
+    for dtypes, names in _by_dtypes(processor):
+        yield f"runs in {dtypes}", names
+    refused = sorted({one for each in processor.refusals for one in each.operators})
+    if refused:
+        yield "refuses", ", ".join(refused)
+    if not processor.rules_complete:
+        rest = "every other operator" if processor.rules or refused else "all operators"
+        yield "unknown", rest
+    if processor.first_subgraph_only:
+        yield "takes only", "what comes before the first operator that it refuses"
+
+
+def _row(target: Target) -> TargetRow:
+    first = target.processors[0]
+    return TargetRow(
+        name=target.name,
+        title=target.title,
+        processors=tuple(one.name for one in target.processors),
+        peak_gops=first.peak_gops.value if first.peak_gops else None,
+        memory_bytes=first.memory_bytes.value if first.memory_bytes else None,
+        power_mw=target.power_mw.value if target.power_mw else None,
+        operators=table_of(first),
+    )
+
+
+def _processor(processor: Processor) -> RenderableType:
+    from rich.console import Group
+    from rich.text import Text
+
+    table = _figures(_figures_of(processor))
+    if processor.sparsity is not None:
+        source = Text(processor.sparsity.source, "dim")
+        table.add_row("sparsity", processor.sparsity.kind, source)
+    if processor.toolchain:
+        table.add_row("toolchain", processor.toolchain)
+    if processor.operators_source is not None:
+        source = Text(processor.operators_source.source, "dim")
+        table.add_row("operators", table_of(processor), source)
+    words = [
+        Text.assemble((f"{what}: ", "bold"), names)
+        for what, names in operator_words(processor)
+    ]
+    return Group(table, *words)
+
+
+def _figures(found: Mapping[str, Figure]) -> Table:
+    from rich.text import Text
+
+    table = plain_table("", "", "")
+    table.show_header = False
+    for field, figure in found.items():
+        words, show_figure = FIGURES[field]
+        source = Text(figure.source, "dim")
+        if figure.value is None:
+            table.add_row(words, Text("unknown", "yellow"), source)
+        else:
+            table.add_row(words, show_figure(figure.value), source)
+    return table
+
+
+def _figures_of(within: Target | Processor | Bus) -> dict[str, Figure]:
+    found = {field: getattr(within, field, None) for field in FIGURES}
+    return {key: one for key, one in found.items() if isinstance(one, Figure)}
+
+
+def _by_dtypes(processor: Processor) -> Iterator[tuple[str, str]]:
+    """Group the operators that a processor runs by the dtypes it runs them in."""
+    dtypes: dict[str, set[str]] = {}
+    for rule in processor.rules:
+        for name in rule.operators:
+            dtypes.setdefault(name, set()).update(rule.dtypes)
+    sets = Counter(frozenset(found) for found in dtypes.values())
+    for taken, _ in sets.most_common():
+        names = sorted(name for name, found in dtypes.items() if found == taken)
+        yield ", ".join(sorted(taken, key=_dtype_order)), ", ".join(names)
+
+
+def _dtype_order(dtype: str) -> tuple[bool, int, str]:
+    return "float" not in dtype, len(dtype), dtype
+
+
+def _ops(peak_gops: float) -> str:
+    if peak_gops >= TERA:
+        return f"{peak_gops / TERA:.3g} TOPS"
+    return f"{peak_gops:.3g} GOPS"
+
+
+def _bandwidth(bandwidth_gb_s: float) -> str:
+    return f"{bandwidth_gb_s:.3g} GB/s"
+
+
+def _power(power_mw: float) -> str:
+    return f"{power_mw / 1000:.3g} W" if power_mw >= 1000 else f"{power_mw:.3g} mW"
+
+
+TERA = 1000
+"""10⁹ operations in 10¹²."""
+
+FIGURES: Mapping[str, tuple[str, Callable[[float], str]]] = {
+    "peak_gops": ("peak at INT8", _ops),
+    "peak_fp16_gops": ("peak at FP16", _ops),
+    "peak_fp32_gops": ("peak at FP32", _ops),
+    "int8_speedup": ("INT8 ÷ FP32", "{:.3g} times".format),
+    "bandwidth_gb_s": ("bandwidth", _bandwidth),
+    "storage_bandwidth_gb_s": ("bandwidth of the storage", _bandwidth),
+    "memory_bytes": ("memory", figures.show_bytes),
+    "storage_bytes": ("storage", figures.show_bytes),
+    "cache_bytes": ("memory of its own", figures.show_bytes),
+    "power_mw": ("power", _power),
+    "wake_energy_uj": ("energy to wake", "{:.3g} µJ".format),
+    "energy_pj_byte": ("energy of a byte", "{:.3g} pJ".format),
+}
+"""The figures of targets, processors and buses: their names and units for people."""

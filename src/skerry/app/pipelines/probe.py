@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from skerry.adapt.probe.cases import Case, case_graph, case_of
 from skerry.adapt.probe.learn import Answer, Ask
+from skerry.adapt.probe.recode import recoded
 from skerry.adapt.tflite import write_tflite
 from skerry.app.pipelines.vela import VelaToolchain
 from skerry.core.compiled import Compiled
@@ -19,13 +20,15 @@ from skerry.core.errors import ModelError, UsageError
 from skerry.core.names import did_you_mean
 from skerry.core.seams import LoadOptions, Runtime, Toolchain
 from skerry.core.target import Citation, ProcessorKind, Target
-from skerry.graph import Graph
 from skerry.runtimes import get_runtime, open_any
 
-BATCH = 256
+BATCH = 96
 """Cases that are compiled as one model."""
 
 REPEATS = 5
+RECODED = frozenset({"uint8", "int16"})
+"""Codes that TFLite has and that are not written from ONNX, but from int8."""
+
 TOOLCHAINS = ("vela", "onnxruntime", "openvino", "litert")
 
 
@@ -95,27 +98,35 @@ class CompilerAsker:
     def __init__(self, toolchain: Toolchain, target: Target) -> None:
         self._toolchain = toolchain
         self._target = target
+        self._writable: dict[tuple[str, str, int], str] = {}
 
     def __call__(self, cases: Sequence[Case]) -> list[Answer]:
         """Answer cases; one that cannot be written as TFLite does not run."""
         answers: dict[int, Answer] = {}
-        waiting = []
+        alike: dict[str, list[int]] = {}
         for number, case in enumerate(cases):
-            refused = _unwritten(case)
-            if refused:
+            if refused := self._unwritten(case):
                 answers[number] = Answer(runs=False, reason=refused)
             else:
-                waiting.append(number)
-        for start in range(0, len(waiting), BATCH):
-            chosen = waiting[start : start + BATCH]
-            found = self._together([cases[number] for number in chosen])
-            answers |= dict(zip(chosen, found, strict=True))
+                alike.setdefault(case.dtype, []).append(number)
+        for numbers in alike.values():
+            for start in range(0, len(numbers), BATCH):
+                chosen = numbers[start : start + BATCH]
+                found = self._together([cases[number] for number in chosen])
+                answers |= dict(zip(chosen, found, strict=True))
         return [answers[number] for number in range(len(cases))]
+
+    def _unwritten(self, case: Case) -> str:
+        """Why no case of this kind can be written as TFLite; empty if it can."""
+        key = (case.op_type, case.dtype, len(case.weights))
+        if key not in self._writable:
+            self._writable[key] = _unwritten(case)
+        return self._writable[key]
 
     def _together(self, cases: Sequence[Case]) -> list[Answer]:
         """Compile cases as one model; if that fails, as two halves."""
         try:
-            compiled = self._compile(case_graph(cases))
+            compiled = self._compile(cases)
         except ModelError as error:
             if len(cases) == 1:
                 return [Answer(runs=False, reason=error.what)]
@@ -123,17 +134,26 @@ class CompilerAsker:
             return [*self._together(cases[:middle]), *self._together(cases[middle:])]
         return _answers(compiled, len(cases))
 
-    def _compile(self, graph: Graph) -> Compiled:
+    def _compile(self, cases: Sequence[Case]) -> Compiled:
         with TemporaryDirectory() as scratch:
             path = Path(scratch) / "probe.tflite"
-            write_file(path, write_tflite(graph))
+            write_file(path, _tflite(cases))
             return self._toolchain.compile(open_any(path), self._target)
+
+
+def _tflite(cases: Sequence[Case]) -> bytes:
+    """Cases of one dtype as a TFLite file; codes are written as int8 first."""
+    dtype = cases[0].dtype
+    if dtype not in RECODED:
+        return write_tflite(case_graph(cases))
+    as_int8 = [replace(case, dtype="int8") for case in cases]
+    return recoded(write_tflite(case_graph(as_int8)), dtype)
 
 
 def _unwritten(case: Case) -> str:
     """Why a case cannot be written as TFLite; empty if it can."""
     try:
-        write_tflite(case_graph([case]))
+        _tflite([case])
     except ModelError as error:
         return error.what
     return ""
@@ -181,7 +201,7 @@ class RuntimeAsker:
         is_tflite = self._runtime.name == "litert"
         path = folder / ("probe.tflite" if is_tflite else "probe.onnx")
         try:
-            write_file(path, write_tflite(graph) if is_tflite else graph.to_bytes())
+            write_file(path, _tflite([case]) if is_tflite else graph.to_bytes())
             model = open_any(path)
             inputs = {
                 spec.name: np.zeros(

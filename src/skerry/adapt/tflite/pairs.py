@@ -124,17 +124,31 @@ def quantization_of(graph: Graph, node: Node) -> Quantization:
 def written_quantization(graph: Graph, value: Value) -> Quantization | None:
     """The scale with which all that reads a float value quantizes it.
 
+    Operators that only carry it may stand between: codes pass through them as well.
+
     Returns:
         None where something reads it as floats, nothing reads it, or scales differ.
     """
-    uses = list(value.uses())
-    if value.is_graph_output() or not uses:
-        return None
-    if any(use.node.op_type != "QuantizeLinear" or use.idx for use in uses):
-        return None
-    found = [quantization_of(graph, use.node) for use in uses]
-    alike = all(found[0].is_like(one) for one in found[1:])
+    found = _written(graph, value)
+    alike = bool(found) and all(found[0].is_like(one) for one in found[1:])
     return found[0] if alike and found[0].scale.size == 1 else None
+
+
+def _written(graph: Graph, value: Value) -> list[Quantization]:
+    """The scales of all that quantizes a value; none where it is read as floats."""
+    if value.is_graph_output():
+        return []
+    scales: list[Quantization] = []
+    for use in value.uses():
+        found: list[Quantization] = []
+        if use.node.op_type == "QuantizeLinear" and use.idx == 0:
+            found = [quantization_of(graph, use.node)]
+        elif use.node.op_type in _CARRIERS and use.idx == 0:
+            found = _written(graph, use.node.outputs[0])
+        if not found:
+            return []
+        scales += found
+    return scales
 
 
 def input_quantizations(graph: Graph) -> dict[Value, Quantization | None]:

@@ -187,6 +187,9 @@ def test_stm32mp2_takes_one_scale_a_tensor() -> None:
         ("nucleo-l4r5zi", operator("Erf", (1, 8)), NOWHERE),
         ("nucleo-l4r5zi", operator("Relu", (1, 8)), "cortex-m4"),
         ("kria-kv260", operator("Relu", (1, 8)), "dpu"),
+        ("stm32n6570-dk", operator("Relu", (1, 8)), "neural-art"),
+        ("stm32n6570-dk", operator("Softmax", (1, 8)), "cortex-m55"),
+        ("stm32n6570-dk", operator("Tanh", (1, 8)), UNKNOWN),
     ],
 )
 def test_public_tables_are_kept(name: str, asked: Operator, processor: str) -> None:

@@ -33,7 +33,15 @@ TFLITE_DTYPES = ("int8", "uint8", "int16", "int32", "float32")
 RECODED = frozenset({"uint8", "int16"})
 """Codes that TFLite has and that are not written from ONNX, but from int8."""
 
-TOOLCHAINS = ("vela", "onnxruntime", "openvino", "litert")
+HOMES = {
+    "vela": "https://gitlab.arm.com/artificial-intelligence/ethos-u/ethos-u-vela/-/tree/{}",
+    "onnxruntime": "https://github.com/microsoft/onnxruntime/tree/v{}",
+    "openvino": "https://github.com/openvinotoolkit/openvino/tree/{}",
+    "litert": "https://github.com/google-ai-edge/LiteRT/tree/v{}",
+}
+"""Where the source of each toolchain can be read, by its version."""
+
+TOOLCHAINS = tuple(HOMES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,13 +83,12 @@ def open_asker(name: str, target: Target, *, date: str) -> Asker:
         vela = VelaToolchain()
         version = vela.version
         number = version.rpartition(" ")[2]
-        url = f"https://pypi.org/project/ethos-u-vela/{number}/"
+        url = HOMES[name].format(number)
         ask: Ask = CompilerAsker(vela, target)
     else:
         runtime = get_runtime(name)
         version = f"{name} {runtime.version}"
-        package = {"litert": "ai-edge-litert"}.get(name, name)
-        url = f"https://pypi.org/project/{package}/{runtime.version}/"
+        url = HOMES[name].format(runtime.version)
         ask = RuntimeAsker(runtime)
     command = f"skerry target probe {target.name} --toolchain {name}"
     source = Citation(

@@ -172,11 +172,14 @@ def quantity(operator: Operator, name: str) -> Quantity:
             - `permutation`: where a Transpose takes dimensions from, such as `0231`;
             - `plane`: the largest product of all sizes but two of the first input;
             - `rank`: most dimensions of an activation;
+            - `channels`, `filters`: second size of the first input, and of the first
+              output;
             - `batch`: size of the first dimension of the first input;
             - `reduced`: sizes of the dimensions that are reduced;
             - `rows`: product of the sizes of all dimensions but that of `axis`;
             - `scales`: output ÷ input size of the dimensions past the second;
             - `scale_ratio`: the first of the scales ÷ the last;
+            - `order`: places of a Transpose's dimensions, such as `0231`;
             - `outer`: product of all sizes but the last three of the first input;
             - `sizes`: those of all dimensions of the first input;
             - `spatial`: sizes of the last two dimensions of the first input;
@@ -286,6 +289,14 @@ def _plane(operator: Operator) -> Quantity:
     return (math.prod(sizes[2:]),) if sizes else ()
 
 
+def _channels(operator: Operator) -> Quantity:
+    return _first(operator)[1:2]
+
+
+def _filters(operator: Operator) -> Quantity:
+    return (operator.outputs[0].shape or ())[1:2] if operator.outputs else ()
+
+
 def _rank(operator: Operator) -> Quantity:
     return (max((len(one.shape or ()) for one in operator.activations), default=0),)
 
@@ -330,6 +341,12 @@ def _scale_ratio(operator: Operator) -> Quantity:
     return (scales[0] / scales[-1],) if scales and scales[-1] else ()
 
 
+def _order(operator: Operator) -> Quantity:
+    turned = tuple(reversed(range(len(_first(operator)))))
+    places = quantity(operator, "perm") or turned
+    return ("".join(_show(place) for place in places),)
+
+
 def _outer(operator: Operator) -> Quantity:
     return (math.prod(_first(operator)[:-3]),)
 
@@ -345,7 +362,9 @@ def _weight_scales(operator: Operator) -> Quantity:
 
 _DERIVED: Mapping[str, Callable[[Operator], Quantity]] = {
     "batch": _batch,
+    "channels": _channels,
     "dilation": _dilation,
+    "filters": _filters,
     "grouping": _grouping,
     "kernel_shape": _kernel_shape,
     "kernel_span": _kernel_span,
@@ -358,6 +377,7 @@ _DERIVED: Mapping[str, Callable[[Operator], Quantity]] = {
     "rows": _rows,
     "scale_ratio": _scale_ratio,
     "scales": _scales,
+    "order": _order,
     "outer": _outer,
     "sizes": _first,
     "spatial": _spatial,

@@ -10,7 +10,7 @@ from end to end is told beside it, with both sets of LiteRT's kernels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,7 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from benchmarks._formats_nets import Exported
 from skerry.adapt.tflite import _schema
 from skerry.adapt.tflite.net import Net, Operator
+from skerry.adapt.tflite.tidy import only_used
 from skerry.compress.ptq.calibrate import watch
 from skerry.core.seams import Array
 from skerry.graph import Graph
@@ -176,9 +177,8 @@ class _Part:
     """Some operators of a file on LiteRT's reference kernels."""
 
     def __init__(self, net: Net) -> None:
-        self._net = _without_strangers(net)
         self._given, self._made = net.inputs, net.outputs
-        content = _schema.encode(self._net, "a part")
+        content = _schema.encode(only_used(net), "a part")
         self._interpreter = _load(content, OpResolverType.BUILTIN_REF)
 
     def run(self, known: Mapping[int, Array]) -> dict[int, Array]:
@@ -192,38 +192,6 @@ class _Part:
             index: self._interpreter.get_tensor(one["index"])
             for one, index in zip(made, self._made, strict=True)
         }
-
-
-def _without_strangers(net: Net) -> Net:
-    """The same with those tensors alone that its operators read and make."""
-    used = sorted(
-        {
-            index
-            for one in net.operators
-            for index in (*one.inputs, *one.outputs)
-            if index >= 0
-        }
-    )
-    place = {index: at for at, index in enumerate(used)} | {-1: -1}
-
-    def moved(indices: Sequence[int]) -> tuple[int, ...]:
-        return tuple(place[index] for index in indices)
-
-    return Net(
-        tensors=tuple(net.tensors[index] for index in used),
-        operators=tuple(
-            Operator(
-                code=one.code,
-                inputs=moved(one.inputs),
-                outputs=moved(one.outputs),
-                options=one.options,
-                version=one.version,
-            )
-            for one in net.operators
-        ),
-        inputs=moved(net.inputs),
-        outputs=moved(net.outputs),
-    )
 
 
 def _load(content: bytes, kernels: Any) -> Any:

@@ -10,7 +10,7 @@ from end to end is told beside it, with both sets of LiteRT's kernels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,10 +19,10 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from benchmarks._formats_nets import Exported
 from skerry.adapt.tflite import _schema
-from skerry.adapt.tflite.net import Net, Operator
+from skerry.adapt.tflite.net import Net, Operator, Tensor
 from skerry.adapt.tflite.tidy import only_used
 from skerry.compress.ptq.calibrate import watch
-from skerry.core.seams import Array
+from skerry.core.seams import Array, Tensors
 from skerry.graph import Graph
 from skerry.runtimes import get_runtime
 
@@ -74,17 +74,17 @@ class Compared:
     samples: int
 
 
-def compare(net: Exported) -> Compared:
-    """Run a net's samples through onnxruntime and LiteRT."""
+def compare(net: Exported, samples: Iterable[Tensors]) -> Compared:
+    """Run samples through a net on onnxruntime and on LiteRT."""
     content = net.path.read_bytes()
     file = _schema.decode(content, net.name)
     codes = _codes_by_tensor(net.graph, file)
-    parts = [_Part(one) for one in _parts(file, set(codes))]
+    parts = [_Part(one) for one in _parts(file, {*codes, *file.inputs})]
     whole = {name: _load(content, one) for name, one in _KERNELS.items()}
     operators, offs = Offs(), {name: Offs() for name in (*whole, "default ÷ reference")}
-    same, samples = dict.fromkeys(whole, 0), 0
-    for known in _known(net, file, codes):
-        samples += 1
+    same, count = dict.fromkeys(whole, 0), 0
+    for known in _known(net.graph, samples, file, codes):
+        count += 1
         for part in parts:
             for index, made in part.run(known).items():
                 operators.add(made, known[index])
@@ -99,8 +99,8 @@ def compare(net: Exported) -> Compared:
     return Compared(
         operators=operators,
         whole=offs,
-        same_answer={name: count / max(1, samples) for name, count in same.items()},
-        samples=samples,
+        same_answer={name: alike / max(1, count) for name, alike in same.items()},
+        samples=count,
     )
 
 
@@ -128,16 +128,32 @@ def _codes_by_tensor(graph: Graph, file: Net) -> dict[int, str]:
 
 
 def _known(
-    net: Exported, file: Net, codes: Mapping[int, str]
+    graph: Graph,
+    samples: Iterable[Tensors],
+    file: Net,
+    codes: Mapping[int, str],
 ) -> Iterator[dict[int, Array]]:
     """The codes of each sample on onnxruntime, as TFLite has them."""
-    names = sorted(set(codes.values()))
+    given = [spec.name for spec in graph.inputs]
+    names = sorted({*codes.values(), *given})
     runtime = get_runtime("onnxruntime")
-    for found in watch(net.graph, names, net.samples(), runtime=runtime):
+    for found in watch(graph, names, samples, runtime=runtime):
+        known = {index: found[name] for index, name in codes.items()}
+        for index, name in zip(file.inputs, given, strict=True):
+            if found[name].dtype == np.float32:
+                known[index] = _quantized(found[name], file.tensors[index])
         yield {
-            index: _as_in_file(found[name], file.tensors[index].shape)
-            for index, name in codes.items()
+            index: _as_in_file(array, file.tensors[index].shape)
+            for index, array in known.items()
         }
+
+
+def _quantized(array: Array, tensor: Tensor) -> Array:
+    if tensor.quantization is None:
+        return array
+    codes = np.rint(array / tensor.quantization.scale[0])
+    codes += tensor.quantization.zero_point[0]
+    return np.clip(codes, -128, 127).astype(np.int8)
 
 
 def _as_in_file(array: Array, shape: tuple[int, ...]) -> Array:

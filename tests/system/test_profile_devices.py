@@ -142,7 +142,7 @@ def test_on_a_gateway(tmp_path: Path, monkeypatch: Patch, capsys: Capture) -> No
                 "profile", "mlp.onnx", *on, "--runtime", "openvino", code=2
             )
             assert "its release" in error["what"]
-            found = ask(typist, "profile", "mlp.onnx", *on, "--repeats", "12")
+            found = ask(typist, "profile", "mlp.onnx", *on, "--repeats", "6")
             (profile,) = found["profiles"]  # type: ignore[misc]
             assert profile["model"] == "meter/1"
             assert profile["device"] == "device://gw-1"

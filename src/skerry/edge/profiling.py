@@ -2,7 +2,7 @@
 
 Only what is installed is run, and only what was signed is installed: a hub names a
 model by its hash, and cannot make a gateway run one that no publisher vouches for. It
-runs in a process of its own, with the lowest priority and for a bounded time: whatever
+runs in a process of its own, with a lower priority and for a bounded time: whatever
 happens to it, the gateway serves on.
 """
 

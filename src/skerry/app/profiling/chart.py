@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from skerry.adapt.profiles.roofline import Peaks, RoofPoint
-from skerry.app.charts import LETTER_WIDTH, WIDTH, drawing
+from skerry.app.charts import FAR, LETTER_WIDTH, WIDTH, drawing
 from skerry.app.html import Child, Html, el
 
 HEIGHT = 420.0
@@ -59,9 +59,8 @@ def roofline_chart(points: Sequence[RoofPoint], peaks: Peaks, *, title: str) -> 
 
 
 def _speed(point: RoofPoint) -> tuple[float, float] | None:
-    if not point.gops or not point.intensity:
-        return None
-    return point.intensity, point.gops
+    speed, intensity = point.gops or 0.0, point.intensity or 0.0
+    return (intensity, speed) if 0 < speed < FAR and 0 < intensity < FAR else None
 
 
 def _plane(points: Sequence[RoofPoint], peaks: Peaks, ridge: float) -> _Plane:
@@ -146,7 +145,7 @@ def _circle(point: RoofPoint, plane: _Plane) -> Html:
 
 
 def _radius(point: RoofPoint) -> float:
-    return max(3.0, _LARGEST * math.sqrt(min(point.share, 1.0)))
+    return max(3.0, _LARGEST * math.sqrt(min(max(point.share, 0.0), 1.0)))
 
 
 def _names(points: Sequence[RoofPoint], plane: _Plane) -> list[Html]:

@@ -22,7 +22,7 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
-from typing import IO
+from typing import IO, Annotated
 
 import msgspec
 
@@ -31,6 +31,7 @@ from skerry.app.profiling.peaks import best_peaks, peaks_at
 from skerry.app.profiling.runner import GONE, MARK, PACKAGES, RUNTIMES
 from skerry.core.errors import (
     DataError,
+    LateError,
     LinkError,
     RuntimeFailure,
     SkerryError,
@@ -85,29 +86,35 @@ class Place:
     argv: tuple[str, ...]
 
 
+_Time = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
+_Rate = Annotated[float, msgspec.Meta(gt=0, le=1e9)]
+_Size = Annotated[int, msgspec.Meta(ge=0, le=1 << 40)]
+_Name = Annotated[str, msgspec.Meta(max_length=10_000)]
+
+
 class _Kernel(msgspec.Struct):
-    name: str
-    op_type: str
-    times_ms: list[float]
-    inputs: list[tuple[str, list[int]]] = []
-    outputs: list[tuple[str, list[int]]] = []
-    moved_bytes: int = 0
+    name: _Name
+    op_type: _Name
+    times_ms: list[_Time]
+    inputs: list[tuple[_Name, list[_Size]]] = []
+    outputs: list[tuple[_Name, list[_Size]]] = []
+    moved_bytes: _Size = 0
 
 
 class _Block(msgspec.Struct):
     operators: list[_Kernel]
-    cpu_ms: list[float]
-    wall_ms: list[float]
+    cpu_ms: list[_Time]
+    wall_ms: list[_Time]
 
 
 class _Measured(msgspec.Struct):
     blocks: list[_Block]
-    memory_bytes: int | None = None
+    memory_bytes: _Size | None = None
 
 
 class _Peaks(msgspec.Struct):
-    gops: float
-    bandwidth_gb_s: float
+    gops: _Rate
+    bandwidth_gb_s: _Rate
 
 
 class _Answer(msgspec.Struct):
@@ -159,6 +166,7 @@ def profile_on(
         ToolchainError: ssh or adb is not here, or something is missing there.
         RuntimeFailure: The runtime there does not take the model.
         WorkerLostError: The runner was killed.
+        LateError: It took too long.
     """
     answer = _ask(place, _payload(subjects, repeats))
     if len(answer.peaks) != 2 or len(answer.subjects) != len(subjects):
@@ -169,7 +177,9 @@ def profile_on(
     )
     profiles = []
     for subject, measured in zip(subjects, answer.subjects, strict=True):
-        if not measured.blocks or not all(each.cpu_ms for each in measured.blocks):
+        if not measured.blocks or not all(
+            each.cpu_ms and each.wall_ms for each in measured.blocks
+        ):
             raise _no_sense(place)
         blocks = [_block(each) for each in measured.blocks]
         notes = () if blocks[0].operators else (_tells_none(subject),)
@@ -259,7 +269,13 @@ def _converse(argv: Sequence[str], payload: bytes) -> tuple[int, str, str]:
                 f"cannot start {argv[0]}: {error.strerror}",
                 hint="Install it: apt-get install openssh-client, or adb.",
             ) from error
-        alarm = threading.Timer(TIMEOUT_S, running.kill)
+        late = threading.Event()
+
+        def give_up() -> None:
+            late.set()
+            running.kill()
+
+        alarm = threading.Timer(TIMEOUT_S, give_up)
         alarm.daemon = True
         alarm.start()
         with running:
@@ -281,6 +297,11 @@ def _converse(argv: Sequence[str], payload: bytes) -> tuple[int, str, str]:
                     running.wait(_CONNECT_S)
                 running.kill()
                 feeder.join(_CONNECT_S)
+        if late.is_set():
+            raise LateError(
+                f"{argv[0]} gave no answer in {TIMEOUT_S:g} s",
+                hint="Ask for fewer --repeats, or a smaller model.",
+            )
         complaints.seek(0)
         complaint = complaints.read(4096).decode(errors="replace")
     return running.returncode, said.decode(errors="replace"), complaint

@@ -15,6 +15,7 @@ from skerry.app.profiling import device, runner
 from skerry.app.profiling.device import parse_place, profile_on
 from skerry.core.errors import (
     DataError,
+    LateError,
     LinkError,
     RuntimeFailure,
     SkerryError,
@@ -150,6 +151,12 @@ FAILURES: dict[str, tuple[tuple[str, str] | None, str, type[SkerryError], str]] 
         "ENOSPC",
     ),
     "nonsense": (("python3", f"echo '{MARK}[]'"), "", DataError, "no sense"),
+    "figures without sense": (
+        ("python3", f'echo \'{MARK}{{"peaks": [{{"gops": 0}}]}}\''),
+        "",
+        DataError,
+        "no sense",
+    ),
     "too little": (("python3", f"echo '{MARK}{{}}'"), "", DataError, "no sense"),
     "no such phone": (
         None,
@@ -224,7 +231,7 @@ def test_a_device_that_never_answers(
     """It is given up after a time."""
     monkeypatch.setattr(device, "TIMEOUT_S", 0.3)
     phone.says("exec sleep 60")
-    with pytest.raises(WorkerLostError, match="signal 9"):
+    with pytest.raises(LateError, match="no answer in"):
         measure(phone.folder)
 
 

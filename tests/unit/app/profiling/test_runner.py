@@ -28,7 +28,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def ship(folder: Path, monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     """Make the archive as a device gets it."""
-    (folder / "net.onnx").write_bytes(models.mlp())
+    (folder / "net.onnx").write_bytes(models.conv_net(size=64))
     (folder / "net.tflite").write_bytes(tflite_net())
     subjects = []
     for name in names:
@@ -62,7 +62,7 @@ def test_all_runtimes_in_turns(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert operators[1] >= 2
     assert operators[2] == 0
     (kernel, *_) = found["subjects"][0]["blocks"][0]["operators"]
-    assert kernel["inputs"][0] == ["float", [1, 8]]
+    assert kernel["inputs"][0] == ["float", [1, 3, 64, 64]]
     assert kernel["moved_bytes"] > 0
     assert sorted(path.name for path in folder.glob("model-*")) == [
         "model-0.onnx",

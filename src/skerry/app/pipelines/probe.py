@@ -33,15 +33,13 @@ TFLITE_DTYPES = ("int8", "uint8", "int16", "int32", "float32")
 RECODED = frozenset({"uint8", "int16"})
 """Codes that TFLite has and that are not written from ONNX, but from int8."""
 
-HOMES = {
-    "vela": "https://gitlab.arm.com/artificial-intelligence/ethos-u/ethos-u-vela/-/tree/{}",
-    "onnxruntime": "https://github.com/microsoft/onnxruntime/tree/v{}",
-    "openvino": "https://github.com/openvinotoolkit/openvino/tree/{}",
-    "litert": "https://github.com/google-ai-edge/LiteRT/tree/v{}",
+VELA_SOURCE = "https://gitlab.arm.com/artificial-intelligence/ethos-u/ethos-u-vela"
+RUNTIME_SOURCES = {
+    "onnxruntime": "https://github.com/microsoft/onnxruntime",
+    "openvino": "https://github.com/openvinotoolkit/openvino",
+    "litert": "https://github.com/google-ai-edge/LiteRT",
 }
-"""Where the source of each toolchain can be read, by its version."""
-
-TOOLCHAINS = tuple(HOMES)
+TOOLCHAINS = ("vela", "onnxruntime", "openvino", "litert")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,12 +81,12 @@ def open_asker(name: str, target: Target, *, date: str) -> Asker:
         vela = VelaToolchain()
         version = vela.version
         number = version.rpartition(" ")[2]
-        url = HOMES[name].format(number)
+        url = f"{VELA_SOURCE}/-/tree/{number}"
         ask: Ask = CompilerAsker(vela, target)
     else:
         runtime = get_runtime(name)
         version = f"{name} {runtime.version}"
-        url = HOMES[name].format(runtime.version)
+        url = RUNTIME_SOURCES[name]
         ask = RuntimeAsker(runtime)
     command = f"skerry target probe {target.name} --toolchain {name}"
     source = Citation(

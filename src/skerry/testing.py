@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from skerry.app.simulate.fleet import FleetSimulator
     from skerry.app.simulate.gain import GainModel, make_gain_release
     from skerry.app.simulate.loop import simulate
+    from skerry.app.simulate.toolchain import SimulatedToolchain
 
 __all__ = [
     "FakeClock",
@@ -27,6 +28,7 @@ __all__ = [
     "NullRuntime",
     "PowerCut",
     "SimulatedDisk",
+    "SimulatedToolchain",
     "make_gain_release",
     "simulate",
 ]
@@ -34,6 +36,7 @@ __all__ = [
 _LAZY = {
     "FleetSimulator": "skerry.app.simulate.fleet",
     "GainModel": "skerry.app.simulate.gain",
+    "SimulatedToolchain": "skerry.app.simulate.toolchain",
     "make_gain_release": "skerry.app.simulate.gain",
     "simulate": "skerry.app.simulate.loop",
 }

@@ -172,6 +172,8 @@ def quantity(operator: Operator, name: str) -> Quantity:
             - `permutation`: where a Transpose takes dimensions from, such as `0231`;
             - `plane`: the largest product of all sizes but two of the first input;
             - `rank`: most dimensions of an activation;
+            - `channels`, `filters`: second size of the first input, and of the first
+              output;
             - `batch`: size of the first dimension of the first input;
             - `reduced`: sizes of the dimensions that are reduced;
             - `rows`: product of the sizes of all dimensions but that of `axis`;
@@ -286,6 +288,14 @@ def _plane(operator: Operator) -> Quantity:
     return (math.prod(sizes[2:]),) if sizes else ()
 
 
+def _channels(operator: Operator) -> Quantity:
+    return _first(operator)[1:2]
+
+
+def _filters(operator: Operator) -> Quantity:
+    return (operator.outputs[0].shape or ())[1:2] if operator.outputs else ()
+
+
 def _rank(operator: Operator) -> Quantity:
     return (max((len(one.shape or ()) for one in operator.activations), default=0),)
 
@@ -345,7 +355,9 @@ def _weight_scales(operator: Operator) -> Quantity:
 
 _DERIVED: Mapping[str, Callable[[Operator], Quantity]] = {
     "batch": _batch,
+    "channels": _channels,
     "dilation": _dilation,
+    "filters": _filters,
     "grouping": _grouping,
     "kernel_shape": _kernel_shape,
     "kernel_span": _kernel_span,

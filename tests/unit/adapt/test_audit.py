@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from skerry.graph import Graph, parse_graph
 from tests import models
 from tests.models import model_bytes
 
-ETHOS = load_target("ethos-u55-128")
+ETHOS = load_target(Path(__file__).with_name("npu.toml"))
 X86 = load_target("x86-64")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -18,7 +19,7 @@ from skerry.core.target import (
     Target,
 )
 
-ETHOS = load_target("ethos-u55-128")
+ETHOS = load_target(Path(__file__).with_name("npu.toml"))
 
 
 def operator(

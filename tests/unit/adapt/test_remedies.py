@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -10,7 +12,7 @@ from skerry.adapt.target_files import load_target
 from skerry.graph import parse_graph
 from tests.models import Weights, model_bytes
 
-ETHOS = load_target("ethos-u55-128")
+ETHOS = load_target(Path(__file__).with_name("npu.toml"))
 
 
 def advice(body: str, weights: Weights, *, opset: int = 20) -> list[str]:

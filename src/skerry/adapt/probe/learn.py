@@ -3,7 +3,8 @@
 Each line of a sweep is explored by a coroutine that asks for cases and is sent the
 answers; all of them are driven together, so that one question to the toolchain carries
 what every line wants to know next. Where the answers turn from yes to no along a line,
-the place is found exactly, by bisection.
+the place is found exactly, by bisection. What was found in one dtype is looked for in
+the others at the same place first.
 """
 
 from __future__ import annotations
@@ -45,10 +46,18 @@ Told = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """A case and its answer."""
+    """A case and its answer.
+
+    Attributes:
+        case: What was asked about.
+        answer: What was said.
+        is_usual: Whether nothing in it is stretched to find a border, so that what it
+            costs says what others cost.
+    """
 
     case: Case
     answer: Answer
+    is_usual: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +73,22 @@ class Learnt:
     asked: tuple[Asked, ...]
 
 
-Explorer = Generator[Sequence[Case], Sequence[Answer], list[Limit]]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Border:
+    """What was found along one line.
+
+    Attributes:
+        limits: What must be kept; none if all values were accepted.
+        values: Those that show it: on either side of the border, or all of a list.
+        runs: What was answered for each of them.
+    """
+
+    limits: tuple[Limit, ...] = ()
+    values: tuple[Setting, ...] = ()
+    runs: tuple[bool, ...] = ()
+
+
+Explorer = Generator[Sequence[Case], Sequence[Answer], _Border]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,8 +97,27 @@ class _Situation:
 
     sweep: Sweep
     dtype: str
-    limits: list[Limit] = field(default_factory=list)
+    borders: list[_Border] = field(default_factory=list)
     asked: list[Asked] = field(default_factory=list)
+
+    @property
+    def limits(self) -> list[Limit]:
+        """The limits along all of its lines."""
+        return [limit for border in self.borders for limit in border.limits]
+
+    def case(self, line: Line, value: Setting) -> Case:
+        """A case along one of its lines."""
+        changed = {**line.settings, line.parameter: value}
+        return self.sweep.case(self.dtype, **changed)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Exploring:
+    """A line of a situation, and the coroutine that explores it."""
+
+    situation: _Situation
+    line: Line
+    explorer: Explorer
 
 
 def learn(
@@ -105,62 +148,86 @@ def learn(
         case = situation.sweep.case(situation.dtype)
         situation.asked.append(Asked(case=case, answer=answer))
     alive = [one for one in situations if one.asked[0].answer.runs]
-    explorers = [
-        (one, _explore(one, line)) for one in alive for line in one.sweep.lines
+    leaders: dict[int, _Situation] = {}
+    for one in alive:
+        leaders.setdefault(id(one.sweep), one)
+    first = [
+        _Exploring(situation=one, line=line, explorer=_explore(one, line))
+        for one in leaders.values()
+        for line in one.sweep.lines
     ]
-    _drive(explorers, ask, say)
+    _drive(first, ask, say)
+    others = [
+        _Exploring(situation=one, line=line, explorer=_confirm(one, line, border))
+        for one in alive
+        if (leader := leaders[id(one.sweep)]) is not one
+        for line, border in zip(one.sweep.lines, leader.borders, strict=True)
+    ]
+    _drive(others, ask, say)
     return Learnt(
         rules=_rules(alive),
         asked=tuple(asked for one in situations for asked in one.asked),
     )
 
 
-def _drive(explorers: list[tuple[_Situation, Explorer]], ask: Ask, say: Told) -> None:
+def _drive(explorers: Sequence[_Exploring], ask: Ask, say: Told) -> None:
     """Ask what all explorers want to know and send the answers, until none asks."""
-    waiting = [(one, explorer, next(explorer)) for one, explorer in explorers]
+    waiting = [(one, next(one.explorer)) for one in explorers]
+    ended: dict[int, _Border] = {}
     while waiting:
-        cases = [case for _, _, wanted in waiting for case in wanted]
+        cases = [case for _, wanted in waiting for case in wanted]
         say(f"{len(cases)} cases along {len(waiting)} lines")
         answers = list(ask(cases))
         still = []
-        for one, explorer, wanted in waiting:
+        for one, wanted in waiting:
             given, answers = answers[: len(wanted)], answers[len(wanted) :]
-            one.asked.extend(
-                Asked(case=case, answer=answer)
+            one.situation.asked.extend(
+                Asked(case=case, answer=answer, is_usual=not one.line.settings)
                 for case, answer in zip(wanted, given, strict=True)
             )
             try:
-                still.append((one, explorer, explorer.send(given)))
+                still.append((one, one.explorer.send(given)))
             except StopIteration as end:
-                one.limits.extend(end.value)
+                ended[id(one)] = end.value
         waiting = still
+    for one in explorers:  # in the order of the lines
+        one.situation.borders.append(ended[id(one)])
 
 
 def _explore(situation: _Situation, line: Line) -> Explorer:
     """Find the limits along one line."""
-    sweep, dtype = situation.sweep, situation.dtype
-
-    def case(value: Setting) -> Case:
-        return sweep.case(dtype, **{**line.settings, line.parameter: value})
-
-    answers = yield [case(value) for value in line.values]
-    runs = [answer.runs for answer in answers]
+    answers = yield [situation.case(line, value) for value in line.values]
+    runs = tuple(answer.runs for answer in answers)
     accepted = [value for value, does in zip(line.values, runs, strict=True) if does]
     if all(runs) or not accepted:
-        return []
-    last, first_refused = runs.index(False) - 1, runs.index(False)
-    low, high = line.values[last], line.values[first_refused]
-    is_prefix = runs == sorted(runs, reverse=True)
+        return _Border(values=line.values[-1:], runs=runs[-1:])
+    low, high = line.values[runs.index(False) - 1], line.values[runs.index(False)]
+    is_prefix = list(runs) == sorted(runs, reverse=True)
     if not is_prefix or isinstance(low, str) or isinstance(high, str):
-        values = {one for value in accepted for one in _values(case(value), line)}
+        values = {
+            one
+            for value in accepted
+            for one in _values(situation.case(line, value), line)
+        }
         ordered = tuple(sorted(values, key=lambda one: (isinstance(one, str), one)))
-        return [Limit(quantity=line.quantity, take=line.take, one_of=ordered)]
+        limit = Limit(quantity=line.quantity, take=line.take, one_of=ordered)
+        return _Border(limits=(limit,), values=line.values, runs=runs)
     while high - low > 1:
         middle = (low + high) // 2
-        (answer,) = yield [case(middle)]
+        (answer,) = yield [situation.case(line, middle)]
         low, high = (middle, high) if answer.runs else (low, middle)
-    highest = max(one for one in _values(case(low), line) if not isinstance(one, str))
-    return [Limit(quantity=line.quantity, take=line.take, at_most=highest)]
+    found = _values(situation.case(line, low), line)
+    highest = max(one for one in found if not isinstance(one, str))
+    limit = Limit(quantity=line.quantity, take=line.take, at_most=highest)
+    return _Border(limits=(limit,), values=(low, high), runs=(True, False))
+
+
+def _confirm(situation: _Situation, line: Line, border: _Border) -> Explorer:
+    """See whether what holds in another dtype holds in this one; if not, explore."""
+    answers = yield [situation.case(line, value) for value in border.values]
+    if tuple(answer.runs for answer in answers) == border.runs:
+        return border
+    return (yield from _explore(situation, line))
 
 
 def _values(case: Case, line: Line) -> tuple[float | str, ...]:
@@ -260,6 +327,6 @@ def _cost(asked: Sequence[Asked]) -> OperatorCost | None:
     samples: list[tuple[Operator, int, float]] = [
         (case_operator(one.case), work_bytes(one.case), one.answer.time_us)
         for one in asked
-        if one.answer.runs and one.answer.time_us
+        if one.is_usual and one.answer.runs and one.answer.time_us
     ]
     return fit_cost([(float(op.macs), float(size), time) for op, size, time in samples])

@@ -12,7 +12,6 @@ import tomli_w
 
 from skerry.core.target import Citation, Limit, OperatorCost, OperatorRule, Take
 
-
 _REPLACED = frozenset({"refusals", "rules_complete"})
 """What a table that names all that runs makes void."""
 

@@ -14,7 +14,7 @@ from skerry.core.target import Take
 _KERNELS = (1, 2, 3, 5, 8, 9, 16, 31, 32, 33, 64, 65, 96, 128, 256, 257, 300)
 
 
-_STRIDES = (1, 2, 3, 4, 5, 8)
+_STRIDES = (1, 2, 3, 4, 5)
 
 
 def _window(settings: Settings, size: int) -> tuple[int, tuple[int, ...]]:
@@ -81,7 +81,7 @@ def convolutions() -> Iterator[Sweep]:
                         "padding": padding,
                         "dilation": dilation,
                     },
-                    lines=_conv_lines(is_dilated=dilation > 1),
+                    lines=_conv_lines(grouping, is_dilated=dilation > 1),
                     where=(
                         word("grouping", grouping),
                         word("padding", padding),
@@ -91,7 +91,7 @@ def convolutions() -> Iterator[Sweep]:
                 )
 
 
-def _conv_lines(*, is_dilated: bool) -> tuple[Line, ...]:
+def _conv_lines(grouping: str, *, is_dilated: bool) -> tuple[Line, ...]:
     few = {"channels": 2, "filters": 2}
     tall = Line(
         parameter="kernel",
@@ -108,7 +108,12 @@ def _conv_lines(*, is_dilated: bool) -> tuple[Line, ...]:
         settings={**few, "kernel": 32 if is_dilated else 64, "size": 560},
     )
     strides = Line(parameter="stride", values=_STRIDES, quantity="steps")
-    return (strides, tall, wide, BATCH)
+    channels = Line(
+        parameter="channels", values=(8, 16, 32, 64, 128), quantity="channels"
+    )
+    filters = Line(parameter="filters", values=(8, 32, 128), quantity="filters")
+    own = () if grouping == "depthwise" else (filters,)
+    return (strides, tall, wide, BATCH, channels, *own)
 
 
 def transposed_convolutions() -> Iterator[Sweep]:

@@ -140,6 +140,21 @@ def read_tflite_graph(content: bytes, *, name: str = "the model") -> Graph:
     return infer_shapes(parse_graph(graph.to_bytes(), name=name))
 
 
+def operator_codes(content: bytes, *, name: str) -> list[tuple[str, str]]:
+    """List a TFLite model's operators: what each is, and the tensor it makes first.
+
+    Raises:
+        ModelError: It is not a TFLite model, or damaged.
+        MissingExtraError: `tflite` is not installed.
+    """
+    net = _schema.decode(content, name)
+    return [
+        (one.code, net.tensors[one.outputs[0]].name)
+        for one in net.operators
+        if one.outputs and one.outputs[0] >= 0
+    ]
+
+
 def _port_names(content: bytes, name: str) -> dict[int, str]:
     signature = parse_tflite(content, name=name)
     ports = (*signature.inputs, *signature.outputs)

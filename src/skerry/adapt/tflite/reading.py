@@ -228,7 +228,7 @@ class Reading:
         """Add a node; returns its first output."""
         output = self._unique(wish or f"{op_type}_{len(self._nodes)}")
         node = make_node(op_type, inputs, dict(attributes or {}), outputs=[output])  # type: ignore[arg-type]
-        node.name = f"{self._source}/{output}"
+        node.name = f"{self._source}:{op_type}_{len(self._nodes)}"
         self._nodes.append(node)
         return node.outputs[0]
 
@@ -241,7 +241,7 @@ class Reading:
             for place in range(count)
         ]
         node = make_node(op_type, inputs, {"axis": axis}, outputs=names)
-        node.name = f"{self._source}/{names[0]}"
+        node.name = f"{self._source}:{op_type}_{len(self._nodes)}"
         self._nodes.append(node)
         return list(node.outputs)
 

@@ -127,7 +127,7 @@ def probe(
         output: Where to say what is under way.
     """
     from skerry.adapt.probe.learn import learn
-    from skerry.adapt.probe.sweeps import DTYPES, all_sweeps
+    from skerry.adapt.probe.sweeps import all_sweeps
     from skerry.adapt.probe.tables import target_toml, with_rules
     from skerry.adapt.target_files import load_target, parse_target, target_document
     from skerry.app.pipelines.probe import open_asker
@@ -136,7 +136,7 @@ def probe(
     target = load_target(name)
     date = datetime.now(tz=UTC).date().isoformat()
     asker = open_asker(toolchain, target, date=date)
-    found = learn(all_sweeps(), DTYPES, asker.ask, told=output.talk)
+    found = learn(all_sweeps(), asker.dtypes, asker.ask, told=output.talk)
     processor = next(
         (one for one in target.processors if one.toolchain == toolchain),
         target.processors[0],

@@ -12,6 +12,7 @@ import numpy as np
 from skerry.adapt.probe.cases import Case, case_graph, case_of
 from skerry.adapt.probe.learn import Answer, Ask
 from skerry.adapt.probe.recode import recoded
+from skerry.adapt.probe.sweeps import DTYPES
 from skerry.adapt.tflite import write_tflite
 from skerry.app.pipelines.vela import VelaToolchain
 from skerry.core.compiled import Compiled
@@ -26,6 +27,9 @@ BATCH = 96
 """Cases that are compiled as one model."""
 
 REPEATS = 5
+TFLITE_DTYPES = ("int8", "uint8", "int16", "int32", "float32")
+"""What operators of TFLite compute in."""
+
 RECODED = frozenset({"uint8", "int16"})
 """Codes that TFLite has and that are not written from ONNX, but from int8."""
 
@@ -38,11 +42,13 @@ class Asker:
 
     Attributes:
         ask: Answers cases.
+        dtypes: What it is asked about.
         version: What is asked, and its version.
         source: How a target file cites it.
     """
 
     ask: Ask
+    dtypes: tuple[str, ...]
     version: str
     source: Citation
 
@@ -84,7 +90,8 @@ def open_asker(name: str, target: Target, *, date: str) -> Asker:
         quote=version,
         date=date,
     )
-    return Asker(ask=ask, version=version, source=source)
+    dtypes = TFLITE_DTYPES if name in {"vela", "litert"} else DTYPES
+    return Asker(ask=ask, dtypes=dtypes, version=version, source=source)
 
 
 class CompilerAsker:
@@ -98,7 +105,7 @@ class CompilerAsker:
     def __init__(self, toolchain: Toolchain, target: Target) -> None:
         self._toolchain = toolchain
         self._target = target
-        self._writable: dict[tuple[str, str], str] = {}
+        self._writable: dict[tuple[str, str, int], str] = {}
 
     def __call__(self, cases: Sequence[Case]) -> list[Answer]:
         """Answer cases; one that cannot be written as TFLite does not run."""
@@ -117,8 +124,8 @@ class CompilerAsker:
         return [answers[number] for number in range(len(cases))]
 
     def _unwritten(self, case: Case) -> str:
-        """Why no case of this operator can be written as TFLite; empty if it can."""
-        key = (case.op_type, case.dtype)
+        """Why no case of this kind can be written as TFLite; empty if it can."""
+        key = (case.op_type, case.dtype, len(case.weights))
         if key not in self._writable:
             self._writable[key] = _unwritten(case)
         return self._writable[key]

@@ -154,7 +154,7 @@ def _conv(
     groups, filters = (channels, channels) if is_depthwise else (1, filters)
     if shape[2] < kernel:
         stride = 1
-    if builder.nodes[-3].op_type == "Pad":
+    if any(node.op_type == "Pad" for node in builder.nodes[-3:]):
         stride = min(stride, LONGEST_AFTER_PAD)
     sizes, pads = _window(builder, shape, kernel, stride, dilation)
     made = (1, filters, *sizes)

@@ -33,6 +33,8 @@ DOORS = {
     "PIL": {"skerry.tasks._image"},
     "mqtt5": {"skerry.comms._mqtt5"},
     "grpc": {"skerry.edge.protocol.grpc"},
+    "flatbuffers": {"skerry.adapt.tflite._schema"},
+    "tflite": {"skerry.adapt.tflite._schema"},
     "httpx": {"skerry.comms.http"},
     "uvicorn": {"skerry.comms.asgi"},
     "tuf.api": {"skerry.evolve.trust", "skerry.edge.trust"},

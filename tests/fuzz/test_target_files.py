@@ -16,12 +16,14 @@ from skerry.adapt.citations import compute, numbers_in
 from skerry.adapt.target_files import DTYPES, TARGET_SCHEMA, UNKNOWN, parse_target
 from skerry.core.errors import DataError, UsageError
 from skerry.core.target import (
+    Bus,
     Citation,
     Figure,
     Limit,
     OperatorRule,
     Processor,
     ProcessorKind,
+    Refusal,
     Sparsity,
     SparsityKind,
     Take,
@@ -68,20 +70,45 @@ _processors = st.builds(
     runs_everything=st.booleans(),
     rules=st.lists(_rules, min_size=1, max_size=2).map(tuple),
     rules_complete=st.booleans(),
+    refusals=st.lists(
+        st.builds(
+            Refusal, operators=st.frozensets(_words, min_size=1), evidence=_citations
+        ),
+        max_size=2,
+    ).map(tuple),
+    first_subgraph_only=st.booleans(),
+    cache_bytes=st.none() | _figures,
     operators_source=_citations,
     peak_gops=st.none() | _figures,
     memory_bytes=st.none() | _figures,
     sparsity=st.none()
     | st.builds(Sparsity, kind=st.sampled_from(SparsityKind), quote=_words, **_where),
 )
-_targets = st.builds(
-    Target,
-    name=_words,
-    title=_words,
-    processors=st.lists(
-        _processors, min_size=1, max_size=2, unique_by=lambda one: one.name
-    ).map(tuple),
-    power_mw=st.none() | _figures,
+
+
+def _buses(processors: tuple[Processor, ...]) -> st.SearchStrategy[tuple[Bus, ...]]:
+    if len(processors) < 2:
+        return st.just(())
+    names = tuple(one.name for one in processors)
+    bus = st.builds(
+        Bus, between=st.just(names), bandwidth_gb_s=_figures, energy_pj_byte=_figures
+    )
+    return st.lists(bus, max_size=1).map(tuple)
+
+
+_targets = (
+    st.lists(_processors, min_size=1, max_size=2, unique_by=lambda one: one.name)
+    .map(tuple)
+    .flatmap(
+        lambda processors: st.builds(
+            Target,
+            name=_words,
+            title=_words,
+            processors=st.just(processors),
+            buses=_buses(processors),
+            power_mw=st.none() | _figures,
+        )
+    )
 )
 
 
@@ -121,7 +148,17 @@ _values = st.recursive(
     max_leaves=6,
 )
 _keys = st.sampled_from(
-    ["name", "title", "processors", "buses", "rules", "kind", "limits", "power_mw"]
+    [
+        "name",
+        "title",
+        "processors",
+        "buses",
+        "rules",
+        "kind",
+        "limits",
+        "power_mw",
+        "refusals",
+    ]
 )
 
 

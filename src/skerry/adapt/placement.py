@@ -179,6 +179,7 @@ def quantity(operator: Operator, name: str) -> Quantity:
             - `rows`: product of the sizes of all dimensions but that of `axis`;
             - `scales`: output ÷ input size of the dimensions past the second;
             - `scale_ratio`: the first of the scales ÷ the last;
+            - `order`: places of a Transpose's dimensions, such as `0231`;
             - `outer`: product of all sizes but the last three of the first input;
             - `sizes`: those of all dimensions of the first input;
             - `spatial`: sizes of the last two dimensions of the first input;
@@ -340,6 +341,12 @@ def _scale_ratio(operator: Operator) -> Quantity:
     return (scales[0] / scales[-1],) if scales and scales[-1] else ()
 
 
+def _order(operator: Operator) -> Quantity:
+    turned = tuple(reversed(range(len(_first(operator)))))
+    places = quantity(operator, "perm") or turned
+    return ("".join(_show(place) for place in places),)
+
+
 def _outer(operator: Operator) -> Quantity:
     return (math.prod(_first(operator)[:-3]),)
 
@@ -370,6 +377,7 @@ _DERIVED: Mapping[str, Callable[[Operator], Quantity]] = {
     "rows": _rows,
     "scale_ratio": _scale_ratio,
     "scales": _scales,
+    "order": _order,
     "outer": _outer,
     "sizes": _first,
     "spatial": _spatial,

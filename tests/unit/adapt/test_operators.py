@@ -57,6 +57,28 @@ def test_quantized_graph_computes_in_its_integers(quantized_net: Graph) -> None:
     assert {one.dtype for one in operators["r"].activations} == {"int8"}
 
 
+@pytest.mark.parametrize("channels", [1, 4])
+def test_weights_know_how_many_scales_they_have(channels: int) -> None:
+    """One a tensor or one a channel; a constant that is not quantized has none."""
+    scales = np.full(channels, 0.1, np.float32)
+    zeros = np.zeros(channels, np.int8)
+    weights = {
+        "q": np.ones((4, 3, 3, 3), np.int8),
+        "scale": scales if channels > 1 else scales[0],
+        "zero": zeros if channels > 1 else zeros[0],
+        "b": np.ones(4, np.float32),
+    }
+    workload = read_text(
+        """net (float[1, 3, 8, 8] x) => (float[1, 4, 6, 6] y) {
+          w = DequantizeLinear<axis = 0>(q, scale, zero)
+          y = Conv(x, w, b)
+        }""",
+        weights,
+    )
+    conv = by_result(workload)["y"]
+    assert [one.scales for one in conv.constants] == [channels, 0]
+
+
 def test_bytes_moved_keep_the_dtype_they_have(quantized_net: Graph) -> None:
     """A Flatten after a DequantizeLinear moves INT8; a Sigmoid after it is float."""
     operators = by_result(read(quantized_net))

@@ -11,10 +11,12 @@ from skerry.adapt.operators import AttributeValue, Operator, Tensor
 from skerry.adapt.placement import NOWHERE, UNKNOWN, place, quantity, refusal
 from skerry.adapt.target_files import load_target
 from skerry.core.target import (
+    Citation,
     Limit,
     OperatorRule,
     Processor,
     ProcessorKind,
+    Refusal,
     Take,
     Target,
 )
@@ -171,6 +173,37 @@ def test_what_no_public_table_names_is_unknown() -> None:
         UNKNOWN,
         "no public operator table of ethos-u55 names it",
     )
+
+
+def test_what_is_known_to_be_refused_is_not_unknown() -> None:
+    """A partial table can name what does not run; the next processor takes it."""
+    refused = Refusal(operators=frozenset({"Sqrt"}), evidence=Citation(source="s"))
+    partial = replace(ETHOS.processors[0], rules_complete=False, refusals=(refused,))
+    target = replace(ETHOS, processors=(partial, ETHOS.processors[1]))
+    asked = operator("Sqrt", (1, 8))
+    assert place(asked, target) == ("cortex-m55", "known to be refused")
+
+
+@pytest.mark.parametrize(
+    ("asked", "name", "value"),
+    [
+        (operator("Relu", (2, 3, 4, 5, 6)), "outer", (6,)),
+        (operator("Relu", (7,)), "outer", (1,)),
+        (operator("Relu", (2, 3)), "sizes", (2, 3)),
+        (operator("Relu", (2, 3, 4)), "spatial", (3, 4)),
+        (operator("Relu", ()), "spatial", ()),
+        (operator("Transpose", (2, 3, 4)), "order", ("210",)),
+        (operator("Transpose", (2, 3, 4), perm=(0, 2, 1)), "order", ("021",)),
+        (operator("AveragePool", (1, 8, 9, 9)), "count_include_pad", (0,)),
+        (operator("Relu", (2, 3)), "weight_scales", ()),
+        (conv(), "weight_scales", ()),
+    ],
+)
+def test_quantities_of_shapes(
+    asked: Operator, name: str, value: tuple[float | str, ...]
+) -> None:
+    """What the limits of boards look at follows from shapes and attributes."""
+    assert quantity(asked, name) == value
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
-from skerry.adapt.plan import memory_pools
-from skerry.core.target import Figure, Processor, ProcessorKind, Target
+from dataclasses import replace
+
+import pytest
+
+from skerry.adapt.operators import Operator, Workload
+from skerry.adapt.plan import make_plan, memory_pools
+from skerry.core.target import (
+    Figure,
+    OperatorRule,
+    Processor,
+    ProcessorKind,
+    Target,
+)
+from tests.unit.adapt.test_placement import operator
 
 
 def target(**shared: str | None) -> Target:
@@ -39,3 +51,50 @@ def test_a_ring_of_sharing_is_one_memory() -> None:
     assert [(pool.name, set(pool.members)) for pool in pools] == [
         ("a", {"a", "b", "c"})
     ]
+
+
+RELUS = Processor(
+    name="npu",
+    kind=ProcessorKind.NPU,
+    rules=(OperatorRule(operators=frozenset({"Relu"}), dtypes=frozenset({"int8"})),),
+    first_subgraph_only=True,
+)
+CPU = Processor(name="cpu", kind=ProcessorKind.CPU, runs_everything=True)
+
+
+def chain(*op_types: str) -> Workload:
+    """Operators one after another, each named by its place."""
+    made: list[Operator] = []
+    for place, op_type in enumerate(op_types):
+        one = operator(op_type, (1, 8))
+        inputs = made[-1].outputs if made else one.inputs
+        outputs = (replace(one.outputs[0], name=f"y{place}"),)
+        made.append(replace(one, name=f"{place}", inputs=inputs, outputs=outputs))
+    return Workload(operators=tuple(made), results=frozenset())
+
+
+@pytest.mark.parametrize(
+    ("op_types", "processors"),
+    [
+        (("Relu", "Erf", "Relu"), ("npu", "cpu", "cpu")),
+        (("Erf", "Relu"), ("cpu", "cpu")),
+        (("Relu", "Relu"), ("npu", "npu")),
+    ],
+)
+def test_only_the_first_subgraph_is_taken(
+    op_types: tuple[str, ...], processors: tuple[str, ...]
+) -> None:
+    """After the first operator that it refuses, nothing more goes to the processor."""
+    board = Target(name="board", title="A board", processors=(RELUS, CPU))
+    plan = make_plan(chain(*op_types), board)
+    assert plan.processors == processors
+    if op_types[-1] == "Relu" and "cpu" in processors:
+        assert "one subgraph" in plan.reasons[-1]
+
+
+def test_a_processor_that_takes_several_subgraphs_takes_all() -> None:
+    """Without that property, work comes back to it."""
+    every = replace(RELUS, first_subgraph_only=False)
+    board = Target(name="board", title="A board", processors=(every, CPU))
+    plan = make_plan(chain("Relu", "Erf", "Relu"), board)
+    assert plan.processors == ("npu", "cpu", "npu")

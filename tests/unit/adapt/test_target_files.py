@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 
 import onnx
@@ -15,9 +16,11 @@ from skerry.core.target import (
     Citation,
     Figure,
     Limit,
+    OperatorCost,
     OperatorRule,
     Processor,
     ProcessorKind,
+    Refusal,
     Sparsity,
     SparsityKind,
     Take,
@@ -122,10 +125,15 @@ def test_second_golden_file_reads_as_it_always_has() -> None:
     """The second version of the schema gives each field its meaning."""
     where = {"source": "s", "date": "2026-11-21"}
     evidence = Citation(url="https://e.org/c", quote="strides to 3", **where)
+    refused = Citation(url="https://e.org/g", quote="Erf is not", **where)
+    cost = OperatorCost(
+        fixed_us=2, us_per_million_macs=8.5, us_per_mb=250, samples=40, error=0.1
+    )
     npu = Processor(
         name="npu",
         kind=ProcessorKind.NPU,
         toolchain="its compiler",
+        toolchain_options=("--fast",),
         first_subgraph_only=True,
         rules_complete=False,
         operators_source=Citation(url="https://e.org/o", quote="supported", **where),
@@ -137,6 +145,7 @@ def test_second_golden_file_reads_as_it_always_has() -> None:
         storage_bandwidth_gb_s=figure(0.5, "6", "0.5 GB/s"),
         memory_bytes=figure(262144, "7", "0x40000"),
         storage_bytes=figure(None, "8"),
+        cache_bytes=figure(524288, "f", "512 KiB", "512 * 1024"),
         power_mw=figure(300, "9", "300 mW"),
         wake_energy_uj=figure(1500, "a", "1,500 µJ"),
         sparsity=Sparsity(
@@ -145,7 +154,8 @@ def test_second_golden_file_reads_as_it_always_has() -> None:
             quote="2:4 structured",
             **where,
         ),
-        rules=(replace(RULE, evidence=evidence),),
+        rules=(replace(RULE, evidence=evidence, cost=cost),),
+        refusals=(Refusal(operators=frozenset({"Erf"}), evidence=refused),),
     )
     cpu = Processor(
         name="cpu",
@@ -167,6 +177,30 @@ def test_second_golden_file_reads_as_it_always_has() -> None:
     )
 
 
+def instances(within: object) -> Iterator[object]:
+    """Every dataclass at any depth, itself too."""
+    if isinstance(within, tuple):
+        for one in within:
+            yield from instances(one)
+    elif is_dataclass(within):
+        yield within
+        for field in fields(within):
+            yield from instances(getattr(within, field.name))
+
+
+def test_second_golden_file_has_each_field() -> None:
+    """A field that is added is added there too."""
+    wanted: set[str] = set()
+    used: set[str] = set()
+    for one in instances(load_target(GOLDEN / "target-2.toml")):
+        for field in fields(one):  # type: ignore[arg-type]
+            name = f"{type(one).__name__}.{field.name}"
+            wanted.add(name)
+            if getattr(one, field.name) != field.default:
+                used.add(name)
+    assert used == wanted
+
+
 @pytest.mark.parametrize("name", target_names())
 def test_built_in_targets_load_under_their_own_names(name: str) -> None:
     """Each target that comes with Skerry is valid and called what its file is."""
@@ -177,7 +211,7 @@ def test_built_in_targets_load_under_their_own_names(name: str) -> None:
 def test_built_in_rules_name_operators_of_onnx(name: str) -> None:
     """No operator in a table is misspelt: ONNX knows each."""
     for processor in load_target(name).processors:
-        for rule in processor.rules:
+        for rule in (*processor.rules, *processor.refusals):
             for operator in rule.operators:
                 assert onnx.defs.has(operator), operator
 

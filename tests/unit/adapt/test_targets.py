@@ -117,6 +117,8 @@ def test_rk3588_transposes_small_planes_alone(
         (operator("AveragePool", (1, 8, 9, 9), pads=(0, 0, 0, 0)), "npu"),
         (operator("AveragePool", (1, 8, 9, 9), pads=(1,), count_include_pad=1), "npu"),
         (operator("Relu", (1, 8), dtype="float16"), NOWHERE),  # no FP16
+        (operator("Resize", (1, 8, 9, 9)), "npu"),
+        (operator("Resize", (1, 8, 9, 9), mode="linear"), NOWHERE),  # issue 560
         (operator("Relu", (1, 8)), "npu"),
     ],
 )
@@ -131,6 +133,7 @@ def test_rv1106_has_no_fallback(asked: Operator, processor: str) -> None:
         (operator("ReduceMean", (1, 3, 256, 128), axes=(2, 3)), "host"),  # issue 461
         (operator("ReduceMean", (1, 3, 64, 128), axes=(2, 3)), "edge-tpu"),  # in four
         (operator("Transpose", (1, 3, 8, 8)), "host"),  # issue 342
+        (operator("Transpose", (1, 3, 8, 8), perm=(0, 2, 3, 1)), "edge-tpu"),
         (operator("Relu", (2, 3, 8, 8)), "host"),
         (operator("Relu", (12, 64)), "edge-tpu"),
         (operator("Relu", (1, 8), dtype="float32"), "host"),
@@ -169,7 +172,12 @@ def test_stm32mp2_takes_one_scale_a_tensor() -> None:
         ("jetson-nano", operator("Relu", (1, 8)), "cpu"),
         ("jetson-nano", operator("Relu", (1, 8), dtype="float16"), "gpu"),
         ("snapdragon-8-gen-3", operator("Relu", (1, 8), dtype="uint8"), "hexagon"),
-        ("snapdragon-8-gen-3", operator("Relu", (1, 8)), "cpu"),
+        ("snapdragon-8-gen-3", operator("Relu", (1, 8)), "hexagon"),
+        ("snapdragon-8-gen-3", operator("MatMul", (1, 8), (8, 8)), "cpu"),
+        ("rk3588", operator("Relu", (1, 8), dtype="uint8"), "npu"),
+        ("rk3588", operator("Slice", (2, 8)), NOWHERE),
+        ("rk3588", operator("Clip", (1, 8193)), "cpu"),
+        ("rk3588", operator("Gemm", (1, 8), constants=((8, 4),)), "npu"),
         ("kirin-990", operator("LayerNormalization", (1, 8), dtype="float16"), "cpu"),
         (
             "ascend-310",
@@ -179,6 +187,9 @@ def test_stm32mp2_takes_one_scale_a_tensor() -> None:
         ("nucleo-l4r5zi", operator("Erf", (1, 8)), NOWHERE),
         ("nucleo-l4r5zi", operator("Relu", (1, 8)), "cortex-m4"),
         ("kria-kv260", operator("Relu", (1, 8)), "dpu"),
+        ("stm32n6570-dk", operator("Relu", (1, 8)), "neural-art"),
+        ("stm32n6570-dk", operator("Softmax", (1, 8)), "cortex-m55"),
+        ("stm32n6570-dk", operator("Tanh", (1, 8)), UNKNOWN),
     ],
 )
 def test_public_tables_are_kept(name: str, asked: Operator, processor: str) -> None:

@@ -107,7 +107,9 @@ def _conv_lines(grouping: str, *, is_dilated: bool) -> tuple[Line, ...]:
         take=Take.PRODUCT,
         settings={**few, "kernel": 32 if is_dilated else 64, "size": 560},
     )
-    strides = Line(parameter="stride", values=_STRIDES, quantity="steps")
+    # Along one place alone a stride does nothing, and yet a depthwise one is looked at.
+    looked_at = "strides" if grouping == "depthwise" else "steps"
+    strides = Line(parameter="stride", values=_STRIDES, quantity=looked_at)
     channels = Line(
         parameter="channels", values=(8, 16, 32, 64, 128), quantity="channels"
     )

@@ -41,6 +41,7 @@ _COMPUTES = frozenset(
         "Concat",
         "Conv",
         "ConvTranspose",
+        "Elu",
         "Exp",
         "Gemm",
         "GlobalAveragePool",
@@ -48,7 +49,10 @@ _COMPUTES = frozenset(
         "LeakyRelu",
         "Log",
         "MatMul",
+        "Max",
+        "Min",
         "Mul",
+        "PRelu",
         "ReduceMean",
         "Relu",
         "Sigmoid",
@@ -93,7 +97,7 @@ def with_scales(graph: Graph, ranges: Mapping[str, tuple[float, float]]) -> Grap
             low, high = min(ranges[name][0], 0.0), max(ranges[name][1], 0.0)
             scale = max((high - low) / 255, float(np.finfo(np.float32).tiny))
             zero = round(-low / scale) - 128
-        _insert_pair(scaled, value, scale, zero)
+        insert_pair(scaled, value, scale, zero)
     return scaled
 
 
@@ -150,7 +154,15 @@ def _result(node: Node) -> Value:
     return reader.outputs[0] if is_fused and reader is not None else value
 
 
-def _insert_pair(graph: Graph, value: Value, scale: float, zero_point: int) -> None:
+def insert_pair(graph: Graph, value: Value, scale: float, zero_point: int) -> None:
+    """Pass a value through a pair of int8, in place.
+
+    Args:
+        graph: The graph of the value.
+        value: What all that reads it will read as codes.
+        scale: Of the codes.
+        zero_point: The code of 0.
+    """
     name = str(value.name)
     parameters = [
         graph.add_initializer(make_initializer(array, graph.unique_name(wish)))

@@ -72,11 +72,19 @@ def read_pad(reading: Reading, operator: Operator) -> None:
         reading.read(x, layout),
         reading.integers(_paddings(reading, operator, layout)),
     ]
-    if len(operator.inputs) > 2:
-        inputs.append(reading.read(operator.inputs[2]))
-        if reading.tensor(operator.inputs[2]).shape:
-            inputs[-1] = reading.add("Reshape", [inputs[-1], reading.integers([])])
+    filling = given(operator, 2)
+    if filling is not None:
+        inputs.append(reading.number(_single(reading, filling)))
     reading.write(operator.outputs[0], reading.add("Pad", inputs), layout)
+
+
+def _single(reading: Reading, index: int) -> float:
+    """What a constant of one number stands for."""
+    (number,) = reading.content(index).ravel()
+    quantization = reading.tensor(index).quantization
+    if quantization is None or reading.tensor(index).dtype == "float32":
+        return float(number)
+    return float((int(number) - quantization.zero_point[0]) * quantization.scale[0])
 
 
 def read_mirror_pad(reading: Reading, operator: Operator) -> None:

@@ -66,7 +66,7 @@ def export(
         task: The task's TOML file, which says how pictures of a folder are prepared.
         keep_layout: Keep the model's own order of dimensions outside.
     """
-    from skerry.adapt.tflite import count_floats, write_tflite
+    from skerry.adapt.tflite import count_floats, fuse_pairs, write_tflite
     from skerry.core.durable import make_folder, write_file
     from skerry.runtimes import open_any
 
@@ -75,7 +75,7 @@ def export(
             f"{out} does not end in {_SUFFIXES[to]}, as files of {to} do",
             hint=f"Write -o {out.with_suffix(_SUFFIXES[to])}",
         )
-    graph = _shaped(model, shape)
+    graph = fuse_pairs(_shaped(model, shape))
     if calibration is not None:
         graph = _calibrated(graph, calibration, task)
     content = write_tflite(graph, keep_layout=keep_layout)

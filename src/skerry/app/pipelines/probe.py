@@ -229,7 +229,7 @@ class RuntimeAsker:
         in_floats = [
             one
             for one in found.operators
-            if one.op_type == case.op_type and one.dtype.startswith("float")
+            if case.op_type in one.op_type.split() and one.dtype.startswith("float")
         ]
         if in_floats and not case.dtype.startswith("float"):
             return Answer(runs=False, reason="computes it in floats")

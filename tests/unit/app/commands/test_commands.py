@@ -394,6 +394,24 @@ def test_targets_are_listed_and_shown(ask: Ask, capsys: Capture) -> None:
     assert "everything" in seen(capsys, "target", "show", "x86-64")
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("rk3588", ("partial", "refuses: Abs", "unknown: every other", "sparsity")),
+        ("cambricon-mlu220", ("unknown: all operators",)),
+        ("coral-edge-tpu", ("takes only: what comes before", "whole")),
+        ("hailo-8l", ("hailo-8l to cpu", "0.625 GB/s")),
+    ],
+)
+def test_a_target_says_what_it_does_not_know(
+    name: str, words: tuple[str, ...], capsys: Capture
+) -> None:
+    """Refusals, what is open, one subgraph, and what lies between processors."""
+    text = seen(capsys, "target", "show", name)
+    for word in words:
+        assert word in text, text
+
+
 def test_a_mistyped_target_is_a_usage_error(ask: Ask) -> None:
     """The nearest known name is in the hint."""
     assert "x86-64" in ask("target", "show", "x86_64")["hint"]

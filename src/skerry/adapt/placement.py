@@ -177,7 +177,8 @@ def quantity(operator: Operator, name: str) -> Quantity:
             - `batch`: size of the first dimension of the first input;
             - `reduced`: sizes of the dimensions that are reduced;
             - `rows`: product of the sizes of all dimensions but that of `axis`;
-            - `scales`: output ÷ input size of the dimensions past the second;
+            - `scales`: output ÷ input size of the dimensions past the second; none
+              where the input has one place alone;
             - `scale_ratio`: the first of the scales ÷ the last;
             - `order`: places of a Transpose's dimensions, such as `0231`;
             - `outer`: product of all sizes but the last three of the first input;
@@ -332,6 +333,8 @@ def _rows(operator: Operator) -> Quantity:
 
 def _scales(operator: Operator) -> tuple[float, ...]:
     before = _first(operator)[2:]
+    if all(size == 1 for size in before):
+        return ()  # a single place is repeated, not scaled
     after = (operator.outputs[0].shape or ())[2:] if operator.outputs else ()
     return tuple(new / old for new, old in zip(after, before, strict=False) if old)
 

@@ -33,6 +33,12 @@ TFLITE_DTYPES = ("int8", "uint8", "int16", "int32", "float32")
 RECODED = frozenset({"uint8", "int16"})
 """Codes that TFLite has and that are not written from ONNX, but from int8."""
 
+VELA_SOURCE = "https://gitlab.arm.com/artificial-intelligence/ethos-u/ethos-u-vela"
+RUNTIME_SOURCES = {
+    "onnxruntime": "https://github.com/microsoft/onnxruntime",
+    "openvino": "https://github.com/openvinotoolkit/openvino",
+    "litert": "https://github.com/google-ai-edge/LiteRT",
+}
 TOOLCHAINS = ("vela", "onnxruntime", "openvino", "litert")
 
 
@@ -75,13 +81,12 @@ def open_asker(name: str, target: Target, *, date: str) -> Asker:
         vela = VelaToolchain()
         version = vela.version
         number = version.rpartition(" ")[2]
-        url = f"https://pypi.org/project/ethos-u-vela/{number}/"
+        url = f"{VELA_SOURCE}/-/tree/{number}"
         ask: Ask = CompilerAsker(vela, target)
     else:
         runtime = get_runtime(name)
         version = f"{name} {runtime.version}"
-        package = {"litert": "ai-edge-litert"}.get(name, name)
-        url = f"https://pypi.org/project/{package}/{runtime.version}/"
+        url = RUNTIME_SOURCES[name]
         ask = RuntimeAsker(runtime)
     command = f"skerry target probe {target.name} --toolchain {name}"
     source = Citation(

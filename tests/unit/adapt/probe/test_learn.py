@@ -15,6 +15,8 @@ from skerry.adapt.probe.sweeps import all_sweeps
 from skerry.core.target import Limit, OperatorRule, Processor, ProcessorKind, Take
 
 SWEEPS = all_sweeps()
+MOST = 6
+"""Situations of one operator that a test asks about."""
 
 
 def asked_of(*rules: OperatorRule) -> Ask:
@@ -35,7 +37,7 @@ def asked_of(*rules: OperatorRule) -> Ask:
 
 def learnt(op_type: str, ask: Ask, *dtypes: str) -> tuple[OperatorRule, ...]:
     """The rules that come out for one operator, without their costs."""
-    sweeps = [sweep for sweep in SWEEPS if sweep.op_type == op_type]
+    sweeps = [sweep for sweep in SWEEPS if sweep.op_type == op_type][:MOST]
     found = learn(sweeps, dtypes or ("int8", "float32"), ask)
     return tuple(replace(rule, cost=None) for rule in found.rules)
 
@@ -54,7 +56,7 @@ def test_what_is_not_in_the_table_gets_no_rule() -> None:
     assert learnt("Sin", asked_of(hidden("Sin"))) == (hidden("Sin"),)
 
 
-@pytest.mark.parametrize("largest", [7, 64, 201])
+@pytest.mark.parametrize("largest", [7, 201])
 def test_a_limit_is_found_exactly(largest: int) -> None:
     """Between two values of the ladder, by bisection."""
     limit = Limit(quantity="kernel_span", take=Take.FIRST, at_most=largest)
@@ -111,7 +113,8 @@ def test_what_was_learnt_answers_as_the_one_asked() -> None:
         hidden("MaxPool", limits=(Limit(quantity="padding", one_of=("none",)),)),
     )
     told: list[str] = []
-    found = learn(SWEEPS, ("int8",), asked_of(*truth), told=told.append)
+    asked = [one for one in SWEEPS if one.op_type in {"Conv", "MaxPool", "Tanh"}]
+    found = learn(asked[::2], ("int8",), asked_of(*truth), told=told.append)
     processor = Processor(name="npu", kind=ProcessorKind.NPU, rules=found.rules)
     for one in found.asked:
         assert (not refusal(case_operator(one.case), processor)) == one.answer.runs

@@ -35,7 +35,7 @@ TARGET = "ethos-u55-128"
 WORK = Path("build/bench")
 SEED = 0
 SAMPLES = 8
-MODELS, QUICK_MODELS = 6, 2
+MODELS, QUICK_MODELS = 16, 2
 """Random models of each kind that a rule is tried on."""
 
 STORED = {

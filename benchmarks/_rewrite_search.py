@@ -9,7 +9,7 @@ import numpy as np
 from tests.rewriting import CASES, excess, replacements
 
 SEED = 6
-MOST_CANDIDATES = 4
+MOST_CANDIDATES = 3
 """Replacements of one model that are tried; which ones is drawn too."""
 
 

@@ -34,8 +34,8 @@ NAME = "rewrite"
 TARGET = "ethos-u55-128"
 WORK = Path("build/bench")
 SEED = 0
-SAMPLES = 16
-MODELS, QUICK_MODELS = 60, 4
+SAMPLES = 8
+MODELS, QUICK_MODELS = 16, 2
 """Random models of each kind that a rule is tried on."""
 
 STORED = {
@@ -55,7 +55,7 @@ def measure(*, quick: bool, work: Path) -> Outcome:
     rows = [_rule_row(one) for one in searched]
     for name in (*BUILT, *STORED):
         try:
-            net = _net(name, work, samples=4 if quick else SAMPLES)
+            net = _net(name, work, samples=2 if quick else SAMPLES)
             fitted.append(fit(net, load_target(TARGET), VelaToolchain()))
             rows.append(_net_row(fitted[-1]))
         except SkerryError as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.random import Generator
@@ -812,6 +813,10 @@ def excess(case: Case, replacement: Replacement, rng: Generator) -> float:
     with np.errstate(divide="ignore", invalid="ignore"):
         share = np.where(off > 0, off / allowed, 0.0)
     return float(np.max(share))
+
+
+NPU = Path(__file__).parent / "unit" / "adapt" / "npu.toml"
+"""The file of a target whose NPU takes integers, as an Ethos-U does."""
 
 
 def target_of(

@@ -11,9 +11,10 @@ from skerry.adapt.rewrite import adapt
 from skerry.adapt.rewrite.residence import residence
 from skerry.adapt.target_files import load_target
 from skerry.graph import Graph
+from tests.rewriting import NPU
 from tests.running import same_outputs
 
-ETHOS = load_target("ethos-u55-128")
+ETHOS = load_target(NPU)
 
 
 def test_a_rule_within_its_bound_is_not_broken() -> None:

@@ -204,9 +204,6 @@ _MOVES: Mapping[str, Callable[[Settings, str], Case]] = {
     ),
     "Pad": _move("Pad", lambda n: (n, 10, 10, 16), lambda _: [0, 1, 1, 0, 0, 1, 1, 0]),
     "Reshape": _move("Reshape", lambda n: (n, 64, 16), lambda n: [n, 64, 16]),
-    "Slice": _move(
-        "Slice", lambda n: (n, 4, 8, 16), lambda _: [2], lambda _: [6], lambda _: [1]
-    ),
     "SpaceToDepth": _move(
         "SpaceToDepth",
         lambda n: (n, 64, 4, 4),
@@ -228,6 +225,14 @@ _MOVES: Mapping[str, Callable[[Settings, str], Case]] = {
 }
 
 
+def _slice(settings: Settings, dtype: str) -> Case:
+    """Rows 2 to 5, or each second or third of them."""
+    step = int(settings.get("stride", 1))
+    ends = (lambda _: [2], lambda _: [6], lambda _: [1], lambda _: [step])
+    made = _move("Slice", lambda n: (n, len(range(2, 6, step)), 8, 16), *ends)
+    return made(settings, dtype)
+
+
 def moves() -> Iterator[Sweep]:
     """Transposes by permutation, and what else moves bytes."""
     for perm in _PERMS:
@@ -245,10 +250,19 @@ def moves() -> Iterator[Sweep]:
             where=(word("permutation", perm),),
         )
     for op_type, make in _MOVES.items():
-        is_constant = op_type in {"Expand", "Gather", "Pad", "Slice", "Tile"}
+        is_constant = op_type in {"Expand", "Gather", "Pad", "Tile"}
         yield Sweep(
             op_type=op_type,
             make=make,
             lines=(BATCH,),
             constant_weights=is_constant,
         )
+    yield Sweep(
+        op_type="Slice",
+        make=_slice,
+        lines=(
+            BATCH,
+            Line(parameter="stride", values=(1, 2, 3), quantity="strides"),
+        ),
+        constant_weights=True,
+    )

@@ -12,10 +12,10 @@ from skerry.adapt.target_files import load_target
 from skerry.core.target import Limit, Take
 from skerry.graph import Graph, infer_shapes, parse_graph
 from tests.models import Weights, model_bytes
-from tests.rewriting import target_of
+from tests.rewriting import NPU, target_of
 from tests.running import random_inputs, run, same_outputs
 
-ETHOS = load_target("ethos-u55-128")
+ETHOS = load_target(NPU)
 
 
 def net(

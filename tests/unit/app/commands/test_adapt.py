@@ -10,6 +10,7 @@ import pytest
 from skerry.app.main import main
 from skerry.graph import read_graph
 from tests.models import conv_net, model_bytes
+from tests.rewriting import NPU
 
 Capture = pytest.CaptureFixture[str]
 
@@ -28,7 +29,7 @@ def test_what_was_replaced_and_what_is_left_is_told(
 ) -> None:
     """Why, by what, with which bound; and the file is there."""
     out = model.with_name("out.onnx")
-    words = ["adapt", str(model), "--target", "ethos-u55-128", "--out", str(out)]
+    words = ["adapt", str(model), "--target", str(NPU), "--out", str(out)]
     assert main([*words, "--json"]) == 0
     result = json.loads(capsys.readouterr().out)["result"]
     assert [one["op_type"] for one in result["applied"]] == ["Mish"]
@@ -72,6 +73,6 @@ def test_what_cannot_be_meant_is_refused(
 ) -> None:
     """The model is not overwritten, an error is not below zero."""
     monkeypatch.chdir(model.parent)
-    words = ["adapt", str(model), "--target", "ethos-u55-128", *more, "--json"]
+    words = ["adapt", str(model), "--target", str(NPU), *more, "--json"]
     assert main(words) != 0
     assert says in json.loads(capsys.readouterr().out)["error"]["what"]

@@ -137,7 +137,7 @@ def draw(found: Sequence[Found], figure: Figure) -> None:
     left.set_xticks(range(len(names)), names, fontsize=8)
     left.set_ylabel("operators, as Vela places them")
     left.set_title("Operators placed unlike Vela", fontsize=10)
-    left.legend()
+    left.legend(loc="lower right")
     _draw_times(right, found)
 
 

@@ -10,7 +10,7 @@ from end to end is told beside it, with both sets of LiteRT's kernels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,9 +19,10 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from benchmarks._formats_nets import Exported
 from skerry.adapt.tflite import _schema
-from skerry.adapt.tflite.net import Net, Operator
+from skerry.adapt.tflite.net import Net, Operator, Tensor
+from skerry.adapt.tflite.tidy import only_used
 from skerry.compress.ptq.calibrate import watch
-from skerry.core.seams import Array
+from skerry.core.seams import Array, Tensors
 from skerry.graph import Graph
 from skerry.runtimes import get_runtime
 
@@ -73,17 +74,17 @@ class Compared:
     samples: int
 
 
-def compare(net: Exported) -> Compared:
-    """Run a net's samples through onnxruntime and LiteRT."""
+def compare(net: Exported, samples: Iterable[Tensors]) -> Compared:
+    """Run samples through a net on onnxruntime and on LiteRT."""
     content = net.path.read_bytes()
     file = _schema.decode(content, net.name)
     codes = _codes_by_tensor(net.graph, file)
-    parts = [_Part(one) for one in _parts(file, set(codes))]
+    parts = [_Part(one) for one in _parts(file, {*codes, *file.inputs})]
     whole = {name: _load(content, one) for name, one in _KERNELS.items()}
     operators, offs = Offs(), {name: Offs() for name in (*whole, "default ÷ reference")}
-    same, samples = dict.fromkeys(whole, 0), 0
-    for known in _known(net, file, codes):
-        samples += 1
+    same, count = dict.fromkeys(whole, 0), 0
+    for known in _known(net.graph, samples, file, codes):
+        count += 1
         for part in parts:
             for index, made in part.run(known).items():
                 operators.add(made, known[index])
@@ -98,8 +99,8 @@ def compare(net: Exported) -> Compared:
     return Compared(
         operators=operators,
         whole=offs,
-        same_answer={name: count / max(1, samples) for name, count in same.items()},
-        samples=samples,
+        same_answer={name: alike / max(1, count) for name, alike in same.items()},
+        samples=count,
     )
 
 
@@ -127,16 +128,32 @@ def _codes_by_tensor(graph: Graph, file: Net) -> dict[int, str]:
 
 
 def _known(
-    net: Exported, file: Net, codes: Mapping[int, str]
+    graph: Graph,
+    samples: Iterable[Tensors],
+    file: Net,
+    codes: Mapping[int, str],
 ) -> Iterator[dict[int, Array]]:
     """The codes of each sample on onnxruntime, as TFLite has them."""
-    names = sorted(set(codes.values()))
+    given = [spec.name for spec in graph.inputs]
+    names = sorted({*codes.values(), *given})
     runtime = get_runtime("onnxruntime")
-    for found in watch(net.graph, names, net.samples(), runtime=runtime):
+    for found in watch(graph, names, samples, runtime=runtime):
+        known = {index: found[name] for index, name in codes.items()}
+        for index, name in zip(file.inputs, given, strict=True):
+            if found[name].dtype == np.float32:
+                known[index] = _quantized(found[name], file.tensors[index])
         yield {
-            index: _as_in_file(found[name], file.tensors[index].shape)
-            for index, name in codes.items()
+            index: _as_in_file(array, file.tensors[index].shape)
+            for index, array in known.items()
         }
+
+
+def _quantized(array: Array, tensor: Tensor) -> Array:
+    if tensor.quantization is None:
+        return array
+    codes = np.rint(array / tensor.quantization.scale[0])
+    codes += tensor.quantization.zero_point[0]
+    return np.clip(codes, -128, 127).astype(np.int8)
 
 
 def _as_in_file(array: Array, shape: tuple[int, ...]) -> Array:
@@ -176,9 +193,8 @@ class _Part:
     """Some operators of a file on LiteRT's reference kernels."""
 
     def __init__(self, net: Net) -> None:
-        self._net = _without_strangers(net)
         self._given, self._made = net.inputs, net.outputs
-        content = _schema.encode(self._net, "a part")
+        content = _schema.encode(only_used(net), "a part")
         self._interpreter = _load(content, OpResolverType.BUILTIN_REF)
 
     def run(self, known: Mapping[int, Array]) -> dict[int, Array]:
@@ -192,38 +208,6 @@ class _Part:
             index: self._interpreter.get_tensor(one["index"])
             for one, index in zip(made, self._made, strict=True)
         }
-
-
-def _without_strangers(net: Net) -> Net:
-    """The same with those tensors alone that its operators read and make."""
-    used = sorted(
-        {
-            index
-            for one in net.operators
-            for index in (*one.inputs, *one.outputs)
-            if index >= 0
-        }
-    )
-    place = {index: at for at, index in enumerate(used)} | {-1: -1}
-
-    def moved(indices: Sequence[int]) -> tuple[int, ...]:
-        return tuple(place[index] for index in indices)
-
-    return Net(
-        tensors=tuple(net.tensors[index] for index in used),
-        operators=tuple(
-            Operator(
-                code=one.code,
-                inputs=moved(one.inputs),
-                outputs=moved(one.outputs),
-                options=one.options,
-                version=one.version,
-            )
-            for one in net.operators
-        ),
-        inputs=moved(net.inputs),
-        outputs=moved(net.outputs),
-    )
 
 
 def _load(content: bytes, kernels: Any) -> Any:

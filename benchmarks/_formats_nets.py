@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.nets.case import Case
+from benchmarks.nets.case import Case, read_marker
 from benchmarks.nets.catalogue import find_net, make_case
 from benchmarks.nets.places import data, data_folder
 from skerry.adapt.tflite import fuse_pairs, read_tflite_graph, write_tflite
@@ -38,6 +38,9 @@ FROM_ZERO = {"vww": 1 / 255, "resnet8": 1.0}
 """The steps of pictures whose codes begin at zero: code = number ÷ step − 128."""
 
 
+Samples = Callable[[], Iterable[Tensors]]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exported:
     """A net in both formats.
@@ -46,21 +49,22 @@ class Exported:
         name: Its name in the results.
         graph: The ONNX graph, all of codes.
         path: The TFLite file that was written from it.
-        samples: Gives inputs of the graph; empty where there are none at hand.
+        samples: Gives inputs of the graph; None where there are none at hand.
     """
 
     name: str
     graph: Graph
     path: Path
-    samples: Callable[[], Iterable[Tensors]]
+    samples: Samples | None
 
 
-def missing(name: str) -> str | None:
+def missing(name: str, work: Path) -> str | None:
     """Say what is missing to make a net here, and how to get it."""
     if name not in IMPORTED:
-        return find_net(name).missing()
+        is_made = read_marker(work / f"{name}-seed0") is not None
+        return None if is_made else find_net(name).missing()
     source = IMPORTED[name][1]
-    return data(MODELS)() or (find_net(source).missing() if source else None)
+    return data(MODELS)() or (missing(source, work) if source else None)
 
 
 def export(name: str, work: Path, *, count: int, quick: bool) -> Exported:
@@ -72,10 +76,8 @@ def export(name: str, work: Path, *, count: int, quick: bool) -> Exported:
         count: Most samples that are given.
         quick: Whether small cases will do.
     """
-    if name in IMPORTED:
-        graph, samples = _imported(name, work, count=count, quick=quick)
-    else:
-        graph, samples = _compressed(name, work, count=count, quick=quick)
+    make = _imported if name in IMPORTED else _compressed
+    graph, samples = make(name, work, count=count, quick=quick)
     make_folder(work / "files")
     path = work / "files" / f"{name.replace(', ', '-')}.tflite"
     write_file(path, write_tflite(graph))
@@ -91,7 +93,7 @@ def case_of(name: str, work: Path, *, quick: bool) -> Case:
 
 def _compressed(
     name: str, work: Path, *, count: int, quick: bool
-) -> tuple[Graph, Callable[[], Iterable[Tensors]]]:
+) -> tuple[Graph, Samples]:
     case = case_of(name, work, quick=quick)
     runtime = get_runtime("onnxruntime")
     step = Quantize(operators="all")
@@ -111,13 +113,13 @@ def _of_one(shape: tuple[int | str | None, ...]) -> tuple[int, ...]:
 
 def _imported(
     name: str, work: Path, *, count: int, quick: bool
-) -> tuple[Graph, Callable[[], Iterable[Tensors]]]:
+) -> tuple[Graph, Samples | None]:
     place, source = IMPORTED[name]
     path = data_folder(MODELS) / place
     graph = read_tflite_graph(path.read_bytes(), name=path.name)
     (spec,) = graph.inputs
     if not source:
-        return graph, lambda: ()
+        return graph, None
 
     def samples() -> Iterator[Tensors]:
         for one in islice(case_of(source, work, quick=quick).report, count):
@@ -135,8 +137,3 @@ def _codes(source: str, floats: Array) -> Array:
     else:
         codes = np.rint(floats / FROM_ZERO[source]) - 128
     return np.clip(codes, -128, 127).astype(np.int8)
-
-
-def layers(counts: Mapping[str, int]) -> str:
-    """How often there is each operator, in words."""
-    return ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))

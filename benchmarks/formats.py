@@ -10,7 +10,7 @@ run in their toolchain environments (`skerry toolchain install vela`, and
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +23,7 @@ from benchmarks._serving_found import tell
 from skerry.adapt.target_files import load_target, target_names
 from skerry.app.pipelines.vela import VelaToolchain
 from skerry.core.errors import SkerryError
+from skerry.core.seams import Tensors
 from skerry.runtimes import open_any
 
 if TYPE_CHECKING:
@@ -48,13 +49,18 @@ def measure(work: Path, *, quick: bool) -> Outcome:
     rows: list[Row] = []
     nets: list[Exported] = []
     for name in (*COMPRESSED, *IMPORTED):
-        if (why := missing(name)) is not None:
+        if (why := missing(name, work)) is not None:
             rows.append(row("net", name, note=why))
             continue
         tell(f"{name}: graph and file")
         count = QUICK_SAMPLES if quick else SAMPLES
         nets.append(export(name, work, count=count, quick=quick))
-    found = {one.name: _compared(one, rows) for one in nets}
+    found = {}
+    for one in nets:
+        if one.samples is None:
+            rows.append(row("codes", one.name, note="no samples at hand"))
+        else:
+            found[one.name] = _compared(one, one.samples(), rows)
     measured = [
         _lsb_bar(found),
         _vela_bar(nets, rows),
@@ -63,12 +69,11 @@ def measure(work: Path, *, quick: bool) -> Outcome:
     return Outcome(rows=rows, measured=measured, draw=partial(draw, found))
 
 
-def _compared(net: Exported, rows: list[Row]) -> codes.Compared:
+def _compared(
+    net: Exported, samples: Iterable[Tensors], rows: list[Row]
+) -> codes.Compared:
     tell(f"{net.name}: codes")
-    found = codes.compare(net)
-    if not found.samples:
-        rows.append(row("codes", net.name, note="no samples at hand"))
-        return found
+    found = codes.compare(net, samples)
     what = "codes off by more than one"
     offs = found.operators
     rows += [
@@ -98,14 +103,13 @@ def _compared(net: Exported, rows: list[Row]) -> codes.Compared:
 
 
 def _lsb_bar(found: Mapping[str, codes.Compared]) -> Measured:
-    known = {name: one for name, one in found.items() if one.samples}
-    worst = max((one.operators.share(2) for one in known.values()), default=None)
-    lacking = [name for name in COMPRESSED if name not in known]
+    worst = max((one.operators.share(2) for one in found.values()), default=None)
+    lacking = [name for name in COMPRESSED if name not in found]
     return Measured(
         id="formats.tflite.lsb_off",
         figure=worst,
-        n=sum(one.operators.n for one in known.values()),
-        unmet=f"not measured: {', '.join(lacking)}" if lacking and known else "",
+        n=sum(one.operators.n for one in found.values()),
+        unmet=f"not measured: {', '.join(lacking)}" if lacking and found else "",
     )
 
 
@@ -186,29 +190,29 @@ def _latency_bar(
 def draw(found: Mapping[str, codes.Compared], figure: Figure) -> None:
     """How far codes are off: each operator, and end to end by both sets of kernels."""
     axes = figure.subplots()
-    known = {name: one for name, one in found.items() if one.samples}
     bars = {
-        "each operator, reference kernels": [c.operators for c in known.values()],
+        "each operator, reference kernels": [c.operators for c in found.values()],
         **{
-            f"end to end, {kernels}": [c.whole[kernels] for c in known.values()]
+            f"end to end, {kernels}": [c.whole[kernels] for c in found.values()]
             for kernels in ("reference kernels", "default kernels")
         },
         "LiteRT's kernels beside each other": [
-            c.whole["default ÷ reference"] for c in known.values()
+            c.whole["default ÷ reference"] for c in found.values()
         ],
     }
     width = 0.8 / len(bars)
     floor = 1e-3
     for place, (label, offs) in enumerate(bars.items()):
-        at = [x + place * width for x in range(len(known))]
+        at = [x + place * width for x in range(len(found))]
         heights = [max(one.share(2), floor) for one in offs]
         axes.bar(at, heights, width, label=label)
     axes.axhline(0.1, color="black", linewidth=0.8, linestyle="--")
     axes.set_yscale("log")
     axes.set_ylim(bottom=floor)
     axes.set_ylabel("codes off by more than one, %")
-    axes.set_xticks([x + 0.3 for x in range(len(known))], list(known), fontsize=8)
-    axes.legend(fontsize=8)
+    axes.set_xticks([x + 0.3 for x in range(len(found))], list(found), fontsize=8)
+    axes.set_title("Nothing to see is nothing off", fontsize=8, loc="right")
+    axes.legend(fontsize=8, ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -165,6 +165,10 @@ NETS = {
         "a = Conv(x, w) y = Clip(a, l, h)",
         w=(4, 4, 1, 1),
     ),
+    "a number for each column": moves(
+        "c = Conv(x, u) g = ReduceMean<axes=[0, 1, 2], keepdims=0>(c) y = Add(c, g)",
+        u=(4, 4, 1, 1),
+    ),
     "a mean": moves(
         "r = Conv(x, u) y = ReduceMean<axes=[2, 3], keepdims=0>(r)",
         u=(4, 4, 1, 1),

@@ -10,6 +10,7 @@ from skerry.adapt.tflite.net import ACTIVATIONS, Option, Quantization
 from skerry.adapt.tflite.pairs import Constant, constant_of
 from skerry.adapt.tflite.sinks import limits_of, sink_of
 from skerry.adapt.tflite.writing import (
+    Held,
     Order,
     Sink,
     Writing,
@@ -105,17 +106,12 @@ def _operand(
     if len(shape) == len(order):
         index = writing.take(value, order, integer=integer)
     else:
-        index = writing.take(value, plain(shape), integer=integer)
-        ones = (1,) * (len(order) - len(shape))
-        whole = [(*ones, *shape)[axis] for axis in order]
-        source = writing.tensor(index)
-        if sum(size > 1 for size in shape) > 1 and order != plain(order):
-            whole = [*ones, *shape]
-        made = writing.add_tensor(source, whole, source.name)
-        writing.operate("RESHAPE", [index, writing.integers(whole)], [made])
-        index = made
-        if whole == [*ones, *shape] and order != plain(order):
-            raise ValueError(value.name)
+        source = writing.take(value, plain(shape), integer=integer)
+        whole = (*((1,) * (len(order) - len(shape))), *shape)
+        like = writing.tensor(source)
+        made = writing.add_tensor(like, whole, like.name)
+        writing.operate("RESHAPE", [source, writing.integers(whole)], [made])
+        index = writing.arranged(Held(tensor=made, order=plain(whole)), order)
     if wanted is not None and not wanted.is_like(writing.tensor(index).quantization):
         return writing.requantized(index, wanted)
     return index

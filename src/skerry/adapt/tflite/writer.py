@@ -23,6 +23,7 @@ from skerry.adapt.tflite.pairs import (
     input_quantizations,
     quantization_of,
 )
+from skerry.adapt.tflite.tidy import tidied
 from skerry.adapt.tflite.writing import Held, Writing, unwritten
 from skerry.core.errors import ModelError
 from skerry.core.names import did_you_mean
@@ -160,7 +161,7 @@ def _write(graph: Graph, keeps_layout: tuple[bool, bool]) -> Net:
     for node in graph.nodes:
         if node not in writing.fused:
             _rule(writing, node)(writing, node)
-    return writing.finish()
+    return tidied(writing.finish())
 
 
 def _rule(writing: Writing, node: Node) -> arithmetic.Rule:

@@ -188,7 +188,7 @@ def test_another_description_is_another_environment(
     toolchains.install(fake, folder=tmp_path)
     python_says("echo fake 2")
     newer = replace(fake, packages=("other",))
-    with pytest.raises(ToolchainError, match="not installed"):
+    with pytest.raises(ToolchainError, match=r"installed as .fake 1., expected other"):
         toolchains.find_python(newer, folder=tmp_path)
     assert toolchains.install(newer, folder=tmp_path).versions == "fake 2"
 

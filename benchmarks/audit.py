@@ -34,7 +34,7 @@ NAME = "audit"
 SEED = 77_123
 RANDOM_NETS = 24
 QUICK_NETS = 10
-TARGETS = ("ethos-u55-128",)
+TARGETS = ("ethos-u55-128", "ethos-u65-256", "ethos-u85-256")
 FOLDERS = ("models_mlperf_tiny", "models_imagenet_tflite")
 
 Found = tuple[str, str, Comparison]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from contextlib import closing
+from functools import cache
 from typing import Any
 
 from skerry.core.errors import MissingExtraError
@@ -56,6 +57,17 @@ Shapes = tuple[tuple[int, ...], ...]
 _ANY: Shapes = ()
 
 
+@cache
+def _core() -> Any:
+    """The one core of this process, which lives as long.
+
+    Its CPU plugin gives the thread that first uses it another signal stack, large
+    enough for AMX, and takes it back in the thread that lets go of it last. Were that
+    another one, which the garbage collector decides, the next signal would kill us.
+    """
+    return openvino.Core()
+
+
 class OpenvinoSession(ModelSession):
     """A model loaded by OpenVINO; `run` may be called from several threads, one by one.
 
@@ -75,7 +87,7 @@ class OpenvinoSession(ModelSession):
         self._network: Any = network
         self._settings = settings
         self._outputs = [spec.name for spec in model.outputs]
-        self._core = openvino.Core()
+        self._core = _core()
         self._requests: dict[Shapes, Any] = {}
         self._lock = threading.Lock()
         self._is_static = all(spec.is_static for spec in model.inputs)

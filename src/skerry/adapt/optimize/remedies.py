@@ -254,12 +254,12 @@ def _rewrites(
             # Whatever stands in for it takes time, too.
             expected=1 - share / 2,
             change=partial(
-                _do_without, op_type=op_type, shapes=shapes, folder=workshop.folder
+                _rewrite_kind, op_type=op_type, shapes=shapes, folder=workshop.folder
             ),
         )
 
 
-def _do_without(
+def _rewrite_kind(
     deployment: Deployment,
     *,
     op_type: str,

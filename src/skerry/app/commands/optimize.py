@@ -125,16 +125,16 @@ def optimize(
 
     _check_target(target)
     given = complete(model, samples, task, folder=Path())
-    if given.samples is None:
-        require(given)
     opened = open_any(require_model(given.model, folder=Path()))
-    source = open_samples(given.samples or Path(), opened.inputs, given.task)
+    samples = given.samples or require(given).samples
+    source = open_samples(samples, opened.inputs, given.task)
     is_labelled = given.task is not None and next(iter(source)).label is not None
     selection, reported = split(source, SEED) if is_labelled else (source, source)
     purpose = given.task if is_labelled else None
     flags = Budget(accuracy_drop=accuracy_drop, latency_ms=latency_ms)
     budget = join_budgets(flags, given.budget, DEFAULT_BUDGET)
     limit = (budget.accuracy_drop or 0.0) if is_labelled else output_distance
+    allowed = SELECTION_MARGIN * limit if is_labelled else limit
     start = Deployment(
         model=opened, runtime=get_runtime(runtime or DEFAULT_RUNTIMES[opened.format])
     )
@@ -146,12 +146,11 @@ def optimize(
             most_threads=most_threads or len(os.sched_getaffinity(0)),
             runtimes=candidate,
         )
-        share = SELECTION_MARGIN if is_labelled else 1.0
         done = run(
             start,
             inputs,
             diagnose=lambda one: remedies_for(one, shop),
-            validate=Validator(start, selection, purpose, limit=share * limit),
+            validate=Validator(start, selection, purpose, limit=allowed),
             progress=progress,
         )
         verdict = Validator(start, reported, purpose, limit=limit)(done.chosen)

@@ -64,7 +64,8 @@ def test_a_runtime_is_asked_by_running(runtime: str) -> None:
         [case("Relu", "float32"), case("Conv", "int8"), case("Sin", "int8")]
     )
     assert relu.runs
-    assert relu.time_us
+    # OpenVINO gives no time to what takes less than a microsecond.
+    assert relu.time_us or runtime == "openvino"
     assert convolution.runs
     assert not sin.runs
 

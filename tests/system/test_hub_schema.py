@@ -64,7 +64,7 @@ def test_no_request_that_the_schema_allows_breaks_the_hub(tmp_path: Path) -> Non
         tried = 0
         for found in schema.get_all_operations():
             operation = found.ok()
-            if operation.path.endswith("/ping"):
+            if operation.path.endswith(("/ping", "/profile")):
                 continue  # nobody answers: each would take its whole time
 
             @settings(

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from skerry.app.figures import show_end_of
 from skerry.app.html import Child, Html, el
 
 WIDTH = 720.0
@@ -189,7 +190,9 @@ def bars(rows: Sequence[Bar], *, title: str) -> Html:
     parts: list[Child] = []
     for index, row in enumerate(rows):
         y = index * _ROW_HEIGHT
-        parts.append(_text(0, y + 17, _shorten(row.label, left - 12)))
+        parts.append(
+            _text(0, y + 17, show_end_of(row.label, int((left - 12) / LETTER_WIDTH)))
+        )
         parts.append(_draw_bar((left, y), 16, most, row))
     told = "; ".join(f"{row.label}: {row.text}" for row in rows[:12])
     return drawing(title, told, max(len(rows) * _ROW_HEIGHT, 1.0), parts)
@@ -423,12 +426,6 @@ def _text(
 def _label_width(labels: Iterable[str]) -> float:
     longest = max(map(len, labels), default=0)
     return min(longest * LETTER_WIDTH + 12, _MOST_LABEL_WIDTH)
-
-
-def _shorten(label: str, width: float) -> str:
-    """Keep the end of a long name: operators' names differ there."""
-    letters = int(width / LETTER_WIDTH)
-    return label if len(label) <= letters else "…" + label[1 - letters :]
 
 
 def drawing(title: str, told: str, height: float, parts: Sequence[Child]) -> Html:

@@ -119,6 +119,11 @@ def show_time(at_ms: int | None) -> str:
     return moment.strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
+def show_end_of(name: str, letters: int) -> str:
+    """A long name without its beginning: operators' names differ at their ends."""
+    return name if len(name) <= letters else f"…{name[1 - letters :]}"
+
+
 def show_signed(value: float, *, digits: int) -> str:
     """A number with its sign, a real minus; zero has none."""
     rounded = round(value, digits)

@@ -116,10 +116,11 @@ COMMANDS = (
         name="export",
         run=f"{_ROOM}.export:export",
         render=f"{_ROOM}.export:render_export",
-        summary="Write a model for another runtime or a compiler.",
+        summary="Write a model for another runtime, or compile it for a target.",
         examples=(
-            "export out/model.onnx --to tflite -o model.tflite",
-            "export m.onnx --to tflite -o m.tflite --calibration samples.npz",
+            "export out/model.onnx -o model.tflite",
+            "export model.tflite --target ethos-u55-128 -o compiled.tflite",
+            "export m.onnx -o m.tflite --calibration samples.npz",
         ),
     ),
     Command(

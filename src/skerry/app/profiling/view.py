@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 MOST_OPERATORS = 12
 """Operators that a terminal shows, those that take longest; --json has all."""
 
-LONGEST = 24
-"""Letters of an operator's type on a terminal."""
+LONGEST_NAME, LONGEST_TYPE = 40, 24
+"""Letters on a terminal; names in some TFLite files have hundreds."""
 
 UNSTABLE_HINT = (
     "Stop what else runs there, give more --repeats, fix the clock, and measure again."
@@ -119,11 +119,6 @@ def headline(profile: Profile) -> list[str]:
     return words
 
 
-def show_type(op_type: str) -> str:
-    """An operator's type as it fits a table."""
-    return op_type if len(op_type) <= LONGEST else f"{op_type[: LONGEST - 1]}…"
-
-
 def longest(profile: Profile) -> list[int]:
     """The places of the operators, the longest first."""
     times = [operator.latency_ms for operator in profile.operators]
@@ -175,8 +170,8 @@ def _operators(profile: Profile, roof: Sequence[RoofPoint]) -> RenderableType:
     for at in longest(profile)[:MOST_OPERATORS]:
         operator = profile.operators[at]
         cells = [
-            operator.name,
-            show_type(operator.op_type),
+            figures.show_end_of(operator.name, LONGEST_NAME),
+            figures.show_end_of(operator.op_type, LONGEST_TYPE),
             figures.show_ms(operator.latency_ms),
             figures.show_percent(operator.latency_ms / total_ms),
             figures.show_percent(operator.noise),

@@ -26,6 +26,7 @@ from skerry.graph.edit import (
     place_after,
     remove_dead,
     replace_all_uses,
+    sole_use,
     upgrade_opset,
 )
 from skerry.graph.files import (
@@ -81,6 +82,7 @@ __all__ = [
     "remove_dead",
     "replace_all_uses",
     "set_dtype",
+    "sole_use",
     "subgraphs",
     "upgrade_opset",
     "with_static_inputs",

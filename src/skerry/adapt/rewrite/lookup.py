@@ -17,7 +17,15 @@ from skerry.adapt.rewrite.rule import Draft, Replacement, Rule, Site
 from skerry.adapt.rewrite.transposes import ELEMENTWISE
 from skerry.core.errors import ModelError
 from skerry.core.seams import Array
-from skerry.graph import Graph, Node, Value, dtype_code, dtype_name, infer_shapes
+from skerry.graph import (
+    Graph,
+    Node,
+    Value,
+    dtype_code,
+    dtype_name,
+    infer_shapes,
+    sole_use,
+)
 
 MOST_LINKS = 8
 """Operators between DequantizeLinear and QuantizeLinear."""
@@ -71,9 +79,8 @@ def _maker(node: Node) -> Node | None:
 
 
 def _reader(node: Node) -> Node | None:
-    value = node.outputs[0]
-    uses = list(value.uses())
-    return uses[0][0] if len(uses) == 1 and not value.is_graph_output() else None
+    use = sole_use(node.outputs[0])
+    return None if use is None else use[0]
 
 
 def _results(graph: Graph, first: Node, nodes: list[Node], last: Node) -> Array | None:

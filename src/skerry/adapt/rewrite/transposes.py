@@ -13,7 +13,7 @@ from itertools import pairwise
 
 from skerry.adapt.rewrite.bounds import EXACT
 from skerry.adapt.rewrite.rule import Draft, Replacement, Rule, Shape, Site
-from skerry.graph import Node, Value, attribute
+from skerry.graph import Node, Value, attribute, sole_use
 
 TILES = (2, 4, 8, 16, 32, 64)
 
@@ -156,11 +156,8 @@ def draft_operand(site: Site, draft: Draft, value: Value | None) -> Value | None
 
 
 def _only_reader(node: Node) -> Node | None:
-    value = node.outputs[0]
-    uses = list(value.uses())
-    if value.is_graph_output() or len(uses) != 1 or uses[0][1] != 0:
-        return None
-    return uses[0][0]
+    use = sole_use(node.outputs[0])
+    return use[0] if use is not None and use[1] == 0 else None
 
 
 TRANSPOSE_CANCEL = Rule(

@@ -13,7 +13,7 @@ import numpy as np
 from skerry.adapt.tflite.net import Quantization
 from skerry.core.errors import ModelError
 from skerry.core.seams import Array
-from skerry.graph import Graph, Node, Value, attribute
+from skerry.graph import Graph, Node, Value, attribute, sole_use
 
 SHIFT = 128
 """From uint8 to int8."""
@@ -173,7 +173,5 @@ def _input_quantization(graph: Graph, value: Value) -> Quantization | None:
 
 def sole_reader(value: Value) -> Node | None:
     """The only node that reads a value, as its first input or another."""
-    uses = list(value.uses())
-    if len(uses) != 1 or value.is_graph_output():
-        return None
-    return uses[0].node
+    use = sole_use(value)
+    return None if use is None else use[0]

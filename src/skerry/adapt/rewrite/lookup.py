@@ -116,13 +116,12 @@ def _evaluate(graph: Graph, nodes: list[Node], inputs: Array) -> Array | None:
     x: Value = draft.constant(inputs)
     for node in nodes:
         more = []
-        for value in list(node.inputs)[1:]:
+        for value in node.inputs[1:]:
             array = graph.constant(value)
             if value is not None and array is None:
                 return None
             more.append(None if array is None else draft.constant(array))
-        kept = {name: one.value for name, one in node.attributes.items()}
-        x = draft.op(node.op_type, x, *more, **kept)
+        x = draft.like(node, x, *more)
     draft.graph.add_output(draft.op("Identity", x))
     try:
         folded = infer_shapes(draft.graph)

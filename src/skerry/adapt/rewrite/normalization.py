@@ -172,9 +172,8 @@ def _batch_in_conv(site: Site) -> Iterator[Replacement]:
     scaled = weights * factor.reshape(-1, *(1,) * (weights.ndim - 1))
     shifted = offset if bias is None else offset + factor * bias
     draft = site.draft()
-    kept = {name: one.value for name, one in conv.attributes.items()}
     operands = [draft.constant(one.astype(np.float32)) for one in (scaled, shifted)]
-    made = draft.op("Conv", site.take(draft, conv.inputs[0]), *operands, **kept)
+    made = draft.like(conv, site.take(draft, conv.inputs[0]), *operands)
     gain = np.abs(scaled).reshape(len(scaled), -1).sum(axis=1) + np.abs(shifted)
     gain = gain + 2 * np.abs(factor * mean) + np.abs(offset)
     terms = int(np.prod(weights.shape[1:]))

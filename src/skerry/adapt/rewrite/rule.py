@@ -109,6 +109,11 @@ class Draft:
         self.graph.add_node(node)
         return tuple(node.outputs)
 
+    def like(self, node: Node, *operands: Value | None) -> Value:
+        """Add an operator of ONNX itself, with the attributes of another graph's."""
+        kept = {name: one.value for name, one in node.attributes.items()}
+        return self.op(node.op_type, *operands, **kept)
+
     def negative(self, x: Value) -> Value:
         """Add a product with −1, which more processors have in integers than Neg."""
         return self.op("Mul", x, -1.0)

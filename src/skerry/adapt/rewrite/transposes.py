@@ -137,22 +137,14 @@ def _cancel(site: Site) -> Iterator[Replacement]:
         last = reader
     if reader is None:
         return
-    back = [
-        int(one) for one in attribute(reader, "perm", list(range(len(shape)))[::-1])
-    ]
+    back = attribute(reader, "perm", list(range(len(shape)))[::-1])
     total = [order[axis] for axis in back]
     draft = site.draft()
     x = site.read(draft, 0)
     for node in chain:
-        more = [draft_operand(site, draft, value) for value in list(node.inputs)[1:]]
-        kept = {name: one.value for name, one in node.attributes.items()}
-        x = draft.op(node.op_type, x, *more, **kept)
+        more = [value and site.take(draft, value) for value in node.inputs[1:]]
+        x = draft.like(node, x, *more)
     yield site.to(draft, draft.transpose(x, total), bound=EXACT, root=reader)
-
-
-def draft_operand(site: Site, draft: Draft, value: Value | None) -> Value | None:
-    """Let a draft read an optional operand."""
-    return None if value is None else site.take(draft, value)
 
 
 def _only_reader(node: Node) -> Node | None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from skerry.adapt.rewrite.bounds import Bound
 from skerry.adapt.rewrite.rule import Draft, Replacement, Rule, Site
-from skerry.adapt.rewrite.transposes import ELEMENTWISE
+from skerry.adapt.rewrite.transposes import ELEMENTWISE, is_elementwise
 from skerry.core.errors import ModelError
 from skerry.core.seams import Array
 from skerry.graph import (
@@ -57,10 +57,10 @@ def _table(site: Site) -> Iterator[Replacement]:
 def _chain(node: Node) -> tuple[Node, list[Node], Node] | None:
     """Follow a chain both ways, from DequantizeLinear to QuantizeLinear."""
     nodes = [node]
-    while (maker := _maker(nodes[0])) is not None and maker.op_type in ELEMENTWISE:
+    while (maker := _maker(nodes[0])) is not None and is_elementwise(maker):
         nodes.insert(0, maker)
     reader = _reader(nodes[-1])
-    while reader is not None and reader.op_type in ELEMENTWISE:
+    while reader is not None and is_elementwise(reader):
         nodes.append(reader)
         reader = _reader(reader)
     is_whole = (

@@ -162,7 +162,7 @@ def _batch_in_conv(site: Site) -> Iterator[Replacement]:
     if source is None or sole_use(source) is None or found is None or mean is None:
         return
     conv = source.producer()
-    if conv is None or conv.op_type != "Conv":
+    if conv is None or conv.domain or conv.op_type != "Conv":
         return
     conv_site = Site(graph=site.graph, node=conv, operator=site.operator)
     weights, bias = conv_site.constant(1), conv_site.constant(2)

@@ -31,6 +31,13 @@ from skerry.graph import (
 )
 from skerry.graph.match import Op
 
+FOREIGN = frozenset(
+    {"FastGelu", "Gelu", "Mish", "QuickGelu", "SiLU", "Silu", "Swish", "SwishBeta"}
+    | {"swish"}
+)
+"""Activation functions that others define too, and as the same function; any other
+operator of another domain than ONNX's may be anything, whatever it is called."""
+
 Shape = tuple[int, ...]
 Attribute = int | float | str | list[int]
 Operand = Value | float
@@ -269,3 +276,8 @@ class Rule:
     source: str
     draw: Callable[[Site], Iterator[Replacement]] = field(repr=False)
     opset: int = 13
+
+    def names(self, operator: Operator) -> bool:
+        """Whether it can stand in for an operator."""
+        is_known = operator.is_standard or operator.op_type in FOREIGN
+        return is_known and operator.op_type in self.replaces

@@ -131,7 +131,7 @@ def _cancel(site: Site) -> Iterator[Replacement]:
     while (reader := _only_reader(last)) is not None:
         if reader.op_type == "Transpose":
             break
-        if reader.op_type not in ELEMENTWISE:
+        if not is_elementwise(reader):
             return
         chain.append(reader)
         last = reader
@@ -145,6 +145,11 @@ def _cancel(site: Site) -> Iterator[Replacement]:
         more = [value and site.take(draft, value) for value in node.inputs[1:]]
         x = draft.like(node, x, *more)
     yield site.to(draft, draft.transpose(x, total), bound=EXACT, root=reader)
+
+
+def is_elementwise(node: Node) -> bool:
+    """Whether a node is one of `ELEMENTWISE`, as the ONNX standard defines it."""
+    return node.domain == "" and node.op_type in ELEMENTWISE
 
 
 def _only_reader(node: Node) -> Node | None:

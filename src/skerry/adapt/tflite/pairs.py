@@ -172,6 +172,6 @@ def _input_quantization(graph: Graph, value: Value) -> Quantization | None:
 
 
 def sole_reader(value: Value) -> Node | None:
-    """The only node that reads a value, as its first input or another."""
+    """The only node that reads a value, if it is one that ONNX itself defines."""
     use = sole_use(value)
-    return None if use is None else use[0]
+    return None if use is None or use[0].domain else use[0]

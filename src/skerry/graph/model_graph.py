@@ -11,9 +11,6 @@ from skerry.core.seams import Array
 from skerry.graph import _onnx
 from skerry.graph._onnx import IrModel, Node, Value
 
-_IR_VERSION = 8
-"""Of graphs that begin empty: that of ONNX 1.10, older than any opset drawn in them."""
-
 
 class Graph:
     """A model's graph, as nodes that read and make values.
@@ -44,12 +41,6 @@ class Graph:
         self._ir = ir
         self._names: set[str] | None = None
         self.name = name
-
-    @classmethod
-    def empty(cls, *, name: str, opset: int) -> Graph:
-        """Make a graph without nodes, in an opset of the ONNX standard."""
-        nodes = _onnx.IrGraph([], [], nodes=[], name=name, opset_imports={"": opset})
-        return cls(IrModel(nodes, ir_version=_IR_VERSION), name=name)
 
     @property
     def ir(self) -> IrModel:

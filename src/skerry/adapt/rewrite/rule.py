@@ -25,6 +25,7 @@ from skerry.graph import (
     dims,
     dtype_name,
     find,
+    make_graph,
     make_initializer,
     make_node,
     make_value,
@@ -61,7 +62,7 @@ class Draft:
             original: The graph that the drawing is for.
             dtype: What numbers given as Python floats become.
         """
-        self.graph = Graph.empty(name="replacement", opset=original.opset)
+        self.graph = make_graph(name="replacement", opset=original.opset)
         self.reads: dict[str, Value] = {}
         self._read: dict[Value, Value] = {}
         self._dtype = dtype

@@ -85,7 +85,7 @@ class Reading:
         Raises:
             ValueError: It has not four.
         """
-        _, *_ = shape = self.tensor(index).shape
+        shape = self.tensor(index).shape
         if len(shape) != PICTURE_RANK:
             raise ValueError(shape)
         return shape[axis]

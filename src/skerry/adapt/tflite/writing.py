@@ -334,11 +334,6 @@ class Writing:
             outputs=tuple(outputs),
         )
 
-    @property
-    def transposes(self) -> int:
-        """How many operators of the net only move numbers to another place."""
-        return sum(operator.code == "TRANSPOSE" for operator in self._operators)
-
     def _output(self, value: Value) -> int:
         held = self._codes.get(value) or self._numbers(value)
         order = plain(self.shape(value))

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from skerry.core.errors import ModelError, UsageError
 from skerry.core.model import TensorSpec
-from skerry.core.names import did_you_mean
+from skerry.core.names import claim_name, did_you_mean
 from skerry.core.seams import Array
 from skerry.graph import _onnx
 from skerry.graph._onnx import IrModel, Node, Value
@@ -170,12 +170,7 @@ class Graph:
             for node in self.all_nodes:
                 self._names.add(node.name or "")
                 self._names.update(value.name or "" for value in node.outputs)
-        name, number = wish, 1
-        while name in self._names:
-            number += 1
-            name = f"{wish}_{number}"
-        self._names.add(name)
-        return name
+        return claim_name(wish, self._names)
 
     def add_outputs(self, names: Iterable[str]) -> None:
         """Make values inside the graph outputs too; those that are stay so once.

@@ -17,6 +17,7 @@ import numpy as np
 from skerry.adapt.tflite.net import Net, Operator, Option, Quantization, Tensor
 from skerry.adapt.tflite.pairs import SHIFT, constant_of
 from skerry.core.errors import ModelError
+from skerry.core.names import claim_name
 from skerry.core.seams import Array
 from skerry.graph import Graph, Node, Value, dims, dtype_name
 
@@ -388,12 +389,7 @@ class Writing:
         return self._held[value]
 
     def _unique(self, wish: str) -> str:
-        name, number = wish, 1
-        while name in self._taken:
-            number += 1
-            name = f"{wish}_{number}"
-        self._taken.add(name)
-        return name
+        return claim_name(wish, self._taken)
 
 
 def plain(shape: Sequence[int]) -> Order:

@@ -314,10 +314,7 @@ class Writing:
             quantization=quantization,
         )
         if dtype == "uint8" and quantization is not None:
-            moved = Quantization(
-                scale=quantization.scale, zero_point=quantization.zero_point + SHIFT
-            )
-            like = replace(like, quantization=moved)
+            like = replace(like, quantization=quantization.moved(SHIFT))
         index = self.add_tensor(like, [shape[axis] for axis in order], like.name)
         self.inputs.append(index)
         if dtype == "uint8" and quantization is not None:
@@ -344,8 +341,7 @@ class Writing:
         source = self._tensors[index]
         own = source.quantization
         if dtype_name(value) == "uint8" and own is not None:
-            moved = Quantization(scale=own.scale, zero_point=own.zero_point + SHIFT)
-            like = replace(source, dtype="uint8", quantization=moved)
+            like = replace(source, dtype="uint8", quantization=own.moved(SHIFT))
             made = self.add_tensor(like, source.shape, source.name)
             self.operate("QUANTIZE", [index], [made])
             index = made

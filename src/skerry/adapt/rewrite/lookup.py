@@ -12,9 +12,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from skerry.adapt.operators import ELEMENTWISE
 from skerry.adapt.rewrite.bounds import Bound
 from skerry.adapt.rewrite.rule import Draft, Replacement, Rule, Site
-from skerry.adapt.rewrite.transposes import ELEMENTWISE, is_elementwise
+from skerry.adapt.rewrite.transposes import is_elementwise
 from skerry.core.errors import ModelError
 from skerry.core.seams import Array
 from skerry.graph import (

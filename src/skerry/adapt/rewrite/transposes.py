@@ -11,34 +11,12 @@ import math
 from collections.abc import Iterator
 from itertools import pairwise
 
+from skerry.adapt.operators import ELEMENTWISE
 from skerry.adapt.rewrite.bounds import EXACT
 from skerry.adapt.rewrite.rule import Draft, Replacement, Rule, Shape, Site
 from skerry.graph import Node, Value, attribute, sole_use
 
 TILES = (2, 4, 8, 16, 32, 64)
-
-ELEMENTWISE = frozenset(
-    {
-        "Abs",
-        "Clip",
-        "Elu",
-        "Erf",
-        "Exp",
-        "Gelu",
-        "HardSigmoid",
-        "HardSwish",
-        "LeakyRelu",
-        "Log",
-        "Mish",
-        "Neg",
-        "Relu",
-        "Sigmoid",
-        "Softplus",
-        "Sqrt",
-        "Tanh",
-    }
-)
-"""Operators that give each element of their first input one of their result."""
 
 
 def _order(site: Site, rank: int) -> list[int]:

@@ -172,7 +172,7 @@ def profile_on(
     if len(answer.peaks) != 2 or len(answer.subjects) != len(subjects):
         raise _no_sense(place)
     before, after = (
-        peaks_at(msgspec.to_builtins(each), place=f"at {place.url}")
+        peaks_at(each.gops, each.bandwidth_gb_s, place=f"at {place.url}")
         for each in answer.peaks
     )
     profiles = []

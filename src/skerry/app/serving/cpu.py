@@ -12,7 +12,7 @@ _TICKS_S = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ProcessStat:
+class CpuStat:
     """What Linux tells of a process (proc(5), `/proc/PID/stat`).
 
     Attributes:
@@ -26,7 +26,7 @@ class ProcessStat:
     reaped_s: float
 
 
-def processes() -> dict[int, ProcessStat]:
+def processes() -> dict[int, CpuStat]:
     """All processes that run here, by number."""
     found = {}
     for folder in PROC.glob("[0-9]*"):
@@ -36,7 +36,7 @@ def processes() -> dict[int, ProcessStat]:
     return found
 
 
-def tree(roots: Iterable[int], known: Mapping[int, ProcessStat]) -> set[int]:
+def tree(roots: Iterable[int], known: Mapping[int, CpuStat]) -> set[int]:
     """Some processes and all that descend from them, of those that are known."""
     found: set[int] = set()
     more = set(roots) & set(known)
@@ -63,12 +63,12 @@ def tree_cpu_s(roots: Iterable[int]) -> float | None:
     return sum(one.own_s + one.reaped_s for one in stats) if stats else None
 
 
-def _read(folder: Path) -> ProcessStat | None:
+def _read(folder: Path) -> CpuStat | None:
     try:
         text = (folder / "stat").read_text(encoding="ascii", errors="replace")
         fields = text.rpartition(")")[2].split()
         own, reaped = sum(map(int, fields[11:13])), sum(map(int, fields[13:15]))
-        return ProcessStat(
+        return CpuStat(
             parent=int(fields[1]), own_s=own / _TICKS_S, reaped_s=reaped / _TICKS_S
         )
     except (OSError, ValueError, IndexError):

@@ -26,7 +26,6 @@ from skerry.graph.edit import (
     place_after,
     remove_dead,
     replace_all_uses,
-    sole_use,
     upgrade_opset,
 )
 from skerry.graph.files import (
@@ -37,7 +36,7 @@ from skerry.graph.files import (
     read_graph,
     write_graph,
 )
-from skerry.graph.match import Match, anything, chain, constant, find, op
+from skerry.graph.match import Match, anything, chain, constant, find, op, sole_use
 from skerry.graph.model_graph import Graph
 from skerry.graph.new import make_graph
 from skerry.graph.shapes import infer_shapes, with_static_inputs

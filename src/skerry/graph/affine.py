@@ -7,7 +7,8 @@ import numpy as np
 from skerry.core.seams import Array
 from skerry.graph import _onnx
 from skerry.graph._onnx import Node, Value, make_initializer
-from skerry.graph.edit import replace_all_uses, sole_use
+from skerry.graph.edit import replace_all_uses
+from skerry.graph.match import sole_use
 from skerry.graph.model_graph import Graph
 
 

@@ -43,17 +43,6 @@ def replace_all_uses(graph: Graph, old: Value, new: Value) -> None:
     _move_uses(graph, old, new, list(old.uses()))
 
 
-def sole_use(value: Value) -> Use | None:
-    """Find the one place where a value is read.
-
-    Returns:
-        The node and which of its inputs it is; None where the value is read nowhere or
-        more than once, or where the caller of the model gets it.
-    """
-    uses = list(value.uses())
-    return uses[0] if len(uses) == 1 and not value.is_graph_output() else None
-
-
 def insert_after(graph: Graph, value: Value, nodes: Sequence[Node]) -> None:
     """Put a chain of new nodes between a value and all that reads it, in place.
 

@@ -24,7 +24,6 @@ from skerry.graph import (
     read_graph,
     remove_dead,
     replace_all_uses,
-    sole_use,
     upgrade_opset,
     write_graph,
 )
@@ -398,16 +397,3 @@ def test_name_all_nodes_avoids_taken_names() -> None:
     model.graph.node[1].name = "a"
     named = name_all_nodes(parse_graph(model.SerializeToString()))
     assert [node.name for node in named.nodes] == ["a_2", "a"]
-
-
-def test_a_value_read_once_has_one_use() -> None:
-    """Twice by one node, by nobody, or by the caller too: that is another number."""
-    graph = parsed(
-        "net (float[2] x, float[2] unread) => (float[2] y, float[2] z)"
-        "{ a = Neg(x) b = Mul(a, a) y = Sub(x, b) z = Relu(y) }"
-    )
-    values = {value.name: value for value in graph.values()}
-    node, place = sole_use(values["b"]) or (None, 0)
-    assert (node and node.op_type, place) == ("Sub", 1)
-    for name in ("a", "unread", "x", "y"):
-        assert sole_use(values[name]) is None

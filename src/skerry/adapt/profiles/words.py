@@ -9,6 +9,9 @@ import msgspec
 
 from skerry.core.errors import DataError
 
+LONGEST_LINE = 2000
+"""Letters of a line that are looked at."""
+
 LONGEST_NAME = 200
 """Letters of a name that are kept."""
 

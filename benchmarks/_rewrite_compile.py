@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,22 +19,7 @@ from skerry.compress.ptq.quantize import Quantize, StepContext
 from skerry.core.target import ProcessorKind, Target
 from skerry.graph import Graph, infer_shapes
 from skerry.runtimes import get_runtime, open_any
-from skerry.tasks.sample import Sample
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rows:
-    """Inputs without labels, as the quantizer reads samples."""
-
-    inputs: Sequence[dict[str, Array]]
-
-    def __len__(self) -> int:
-        return len(self.inputs)
-
-    def __iter__(self) -> Iterator[Sample]:
-        """Go through them."""
-        for number, inputs in enumerate(self.inputs):
-            yield Sample(inputs=dict(inputs), label=None, name=str(number))
+from skerry.tasks.samples import MemorySource, Sample
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +84,12 @@ def fit(net: Net, target: Target, vela: VelaToolchain) -> Fitted:
 
 def _quantized(graph: Graph, inputs: Sequence[dict[str, Array]]) -> Graph:
     runtime = get_runtime("onnxruntime")
-    context = StepContext(calibration=Rows(inputs=inputs), runtime=runtime)
+    samples = MemorySource(
+        samples=tuple(
+            Sample(inputs=dict(one), label=None, name=str(number))
+            for number, one in enumerate(inputs)
+        )
+    )
+    context = StepContext(calibration=samples, runtime=runtime)
     codes = infer_shapes(Quantize(operators="all").apply(graph, context))
     return complete_scales(codes, (dict(one) for one in inputs), runtime)

@@ -7,17 +7,16 @@ counts threads that have ended, too.
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from skerry.app.serving import cpu
+
 _SCHED_CLOCK = 2
 """What a process's clock counts: its time on a CPU (linux/posix-timers.h)."""
-
-_TICKS_S = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,27 +43,17 @@ class Usage:
 
 def usage(root: int) -> Usage:
     """Look at the CPU time of a process and of all that descends from it."""
-    own_s, reaped_s = {}, {}
-    for pid in tree(root):
+    known, own_s, reaped_s = cpu.processes(), {}, {}
+    for pid in cpu.tree({root}, known):
         with suppress(OSError):
             own_s[pid] = time.clock_gettime(_clock_of(pid))
-            fields = _stat(pid)
-            reaped_s[pid] = (int(fields[13]) + int(fields[14])) / _TICKS_S
+            reaped_s[pid] = known[pid].reaped_s
     return Usage(own_s=own_s, reaped_s=reaped_s)
 
 
-def tree(root: int) -> list[int]:
+def tree(root: int) -> set[int]:
     """A process and all that descends from it."""
-    children: dict[int, list[int]] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with suppress(OSError):
-                parent = int(_stat(int(entry.name))[1])
-                children.setdefault(parent, []).append(int(entry.name))
-    found = [root]
-    for pid in found:
-        found += children.get(pid, [])
-    return found
+    return cpu.tree({root}, cpu.processes())
 
 
 def pss_mb(root: int) -> float:
@@ -81,11 +70,6 @@ def _clock_of(pid: int) -> int:
     return (~pid << 3) | _SCHED_CLOCK
 
 
-def _stat(pid: int) -> list[str]:
-    """The fields of /proc/PID/stat from the third, the state, on (proc(5))."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-
-
 def _pss_kib(pid: int) -> int:
     with suppress(OSError):
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
@@ -96,12 +80,8 @@ def _pss_kib(pid: int) -> int:
 
 def _count(folder: Path) -> int:
     with suppress(OSError):
-        return sum(1 for _ in _entries(folder))
+        return sum(1 for _ in folder.iterdir())
     return 0
-
-
-def _entries(folder: Path) -> Iterator[Path]:
-    yield from folder.iterdir()
 
 
 def _growth(before: Mapping[int, float], after: Mapping[int, float]) -> float:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from skerry.adapt.operators import BYTE_MOVERS, Operator
+from skerry.adapt.operators import BYTE_MOVERS, ELEMENTWISE, Operator
 from skerry.adapt.plan import Plan, memory_pools
 
 
@@ -64,12 +66,8 @@ class DtypeTrouble:
     why: str
 
 
-LAYOUT_BLIND = frozenset(
-    {
-        *("Abs", "Add", "Clip", "Div", "Elu", "Erf", "Exp", "Gelu", "HardSigmoid"),
-        *("HardSwish", "Identity", "LeakyRelu", "Max", "Min", "Mul", "Neg", "Pow"),
-        *("Relu", "Sigmoid", "Sqrt", "Sub", "Tanh"),
-    }
+LAYOUT_BLIND = ELEMENTWISE | frozenset(
+    {"Add", "Div", "Identity", "Max", "Min", "Mul", "Pow", "Sub"}
 )
 """Operators that do the same whatever the order of dimensions."""
 
@@ -103,6 +101,7 @@ def large_tensors(plan: Plan) -> tuple[LargeTensor, ...]:
 def layout_changes(plan: Plan) -> tuple[LayoutChange, ...]:
     """List the Transposes, in order, and which of them undo one another."""
     operators = plan.workload.operators
+    readers = _readers(operators)
     found = []
     for operator, name in zip(operators, plan.processors, strict=True):
         if operator.op_type != "Transpose":
@@ -115,7 +114,7 @@ def layout_changes(plan: Plan) -> tuple[LayoutChange, ...]:
                 processor=name,
                 permutation=_permutation(operator),
                 moved_bytes=sum(known) if len(known) == len(sizes) else None,
-                undone_by=_undone_by(operator, operators),
+                undone_by=_undone_by(operator, readers, plan.workload.results),
             )
         )
     return tuple(found)
@@ -129,19 +128,23 @@ def _permutation(operator: Operator) -> tuple[int, ...]:
     return tuple(range(len(shape)))[::-1]
 
 
-def _undone_by(operator: Operator, operators: tuple[Operator, ...]) -> str:
+def _readers(operators: Sequence[Operator]) -> dict[str, list[Operator]]:
+    """What reads each tensor, by its name; an operator that does twice, once."""
+    readers: dict[str, list[Operator]] = defaultdict(list)
+    for operator in operators:
+        for name in {one.name for one in operator.inputs if one is not None}:
+            readers[name].append(operator)
+    return readers
+
+
+def _undone_by(
+    operator: Operator, readers: Mapping[str, list[Operator]], results: frozenset[str]
+) -> str:
     """Follow the one way out of a Transpose to one that puts things back."""
     permutation = _permutation(operator)
     current = operator
-    for _ in operators:
-        read = [
-            one
-            for one in operators
-            if any(
-                tensor is not None and tensor.name == current.outputs[0].name
-                for tensor in one.inputs
-            )
-        ]
+    while (made := current.outputs[0].name) not in results:
+        read = readers.get(made, [])
         if len(read) != 1:
             return ""
         (current,) = read
@@ -151,7 +154,7 @@ def _undone_by(operator: Operator, operators: tuple[Operator, ...]) -> str:
                 permutation[place] == number for number, place in enumerate(other)
             )
             return current.name if is_undone else ""
-        if current.op_type not in LAYOUT_BLIND:
+        if not current.is_standard or current.op_type not in LAYOUT_BLIND:
             return ""
     return ""
 
@@ -162,11 +165,7 @@ def dtype_troubles(plan: Plan) -> tuple[DtypeTrouble, ...]:
     makers = {
         tensor.name: operator for operator in operators for tensor in operator.outputs
     }
-    readers: dict[str, list[Operator]] = {}
-    for operator in operators:
-        for tensor in operator.inputs:
-            if tensor is not None:
-                readers.setdefault(tensor.name, []).append(operator)
+    readers = _readers(operators)
     found = []
     for operator in operators:
         before = [

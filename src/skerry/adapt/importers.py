@@ -11,7 +11,7 @@ from skerry.core.errors import ModelError, UsageError
 from skerry.core.plugins import IMPORTERS, find, names
 from skerry.core.seams import Importer
 from skerry.graph import Graph
-from skerry.runtimes._tflite_file import MAX_FILE_BYTES, is_tflite
+from skerry.runtimes._tflite_file import is_tflite, tflite_content
 
 HEAD_BYTES = 64
 """How much of a file an importer is shown."""
@@ -36,7 +36,7 @@ class TfliteImporter:
         """
         from skerry.adapt.tflite import read_tflite_graph
 
-        return read_tflite_graph(read_content(path), name=path.name)
+        return read_tflite_graph(tflite_content(path), name=path.name)
 
 
 def import_graph(path: Path) -> tuple[str, Graph]:
@@ -54,31 +54,15 @@ def import_graph(path: Path) -> tuple[str, Graph]:
     return importer.name, importer.read(path)
 
 
-def read_content(path: Path) -> bytes:
-    """The bytes of a model file.
-
-    Raises:
-        UsageError: It cannot be read.
-        ModelError: It is larger than any that is read.
-    """
-    try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise ModelError(
-                f"{path} has {path.stat().st_size:,} bytes; at most "
-                f"{MAX_FILE_BYTES:,} are read",
-                hint="Give the model it was made from.",
-            )
-        return path.read_bytes()
-    except OSError as error:
-        raise _unreadable(path, error) from error
-
-
 def _importer_of(path: Path) -> Importer[Graph]:
     try:
         with path.open("rb") as file:
             head = file.read(HEAD_BYTES)
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise UsageError(
+            f"the model {path} cannot be read: {error.strerror or error}",
+            hint="Check the path and its permissions.",
+        ) from error
     known = names(IMPORTERS)
     for name in known:
         importer: Importer[Graph] = find(IMPORTERS, name)()
@@ -87,11 +71,4 @@ def _importer_of(path: Path) -> Importer[Graph]:
     raise ModelError(
         f"{path} is of no format that is imported ({', '.join(known) or 'none'})",
         hint="An ONNX file needs no import. Otherwise export the model to ONNX.",
-    )
-
-
-def _unreadable(path: Path, error: OSError) -> UsageError:
-    return UsageError(
-        f"the model {path} cannot be read: {error.strerror or error}",
-        hint="Check the path and its permissions.",
     )

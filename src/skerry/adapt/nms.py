@@ -137,7 +137,7 @@ class _Net:
         ]
         names = [self.graph.unique_name(f"nms.{op_type}") for _ in range(outputs)]
         node = make_node(op_type, values, attributes, outputs=names, name=names[0])
-        self.graph.ir.graph.append(node)
+        self.graph.add_node(node)
         return tuple(node.outputs)
 
     def reduce_max(self, rows: Value) -> Value:
@@ -148,7 +148,7 @@ class _Net:
         node = make_node(
             "ReduceMax", [rows], {"axes": [1], "keepdims": 0}, outputs=[name], name=name
         )
-        self.graph.ir.graph.append(node)
+        self.graph.add_node(node)
         return node.outputs[0]
 
     def columns(self, rows: Value, start: int, end: int) -> Value:
@@ -205,7 +205,7 @@ class _Net:
             node = make_node(
                 "Unsqueeze", [value, axes], outputs=[output], name=output.name
             )
-            self.graph.ir.graph.append(node)
+            self.graph.add_node(node)
         outputs = self.graph.ir.graph.outputs
         outputs.clear()
         outputs.extend(made)

@@ -29,6 +29,29 @@ FUSED_ACTIVATIONS = frozenset({"Clip", "Relu"})
 VIEWS = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
 """Operators whose output is their input under another shape."""
 
+ELEMENTWISE = frozenset(
+    {
+        "Abs",
+        "Clip",
+        "Elu",
+        "Erf",
+        "Exp",
+        "Gelu",
+        "HardSigmoid",
+        "HardSwish",
+        "LeakyRelu",
+        "Log",
+        "Mish",
+        "Neg",
+        "Relu",
+        "Sigmoid",
+        "Softplus",
+        "Sqrt",
+        "Tanh",
+    }
+)
+"""Operators that give each element of their first input one of their result."""
+
 BYTE_MOVERS = VIEWS | {"Transpose"}
 """Operators that compute nothing: their output has the dtype of their input."""
 

@@ -125,10 +125,7 @@ def load_target(name_or_path: str | Path) -> Target:
     Raises:
         UsageError: No such target, or the file is not a target.
     """
-    text = str(name_or_path)
-    if isinstance(name_or_path, Path) or text.endswith(".toml") or "/" in text:
-        return _from_document(read_toml(Path(name_or_path)), name=text)
-    return parse_target(_content(text), name=text)
+    return _from_document(target_document(name_or_path), name=str(name_or_path))
 
 
 def target_document(name_or_path: str | Path) -> dict[str, Any]:
@@ -140,17 +137,13 @@ def target_document(name_or_path: str | Path) -> dict[str, Any]:
     text = str(name_or_path)
     if isinstance(name_or_path, Path) or text.endswith(".toml") or "/" in text:
         return read_toml(Path(name_or_path))
-    return parse_toml(_content(text), name=text)
-
-
-def _content(name: str) -> bytes:
     known = _built_in()
-    if name not in known:
+    if text not in known:
         raise UsageError(
-            f"there is no target called {name!r}",
-            hint=f"{did_you_mean(name, known)} Or give the path of a TOML file.",
+            f"there is no target called {text!r}",
+            hint=f"{did_you_mean(text, known)} Or give the path of a TOML file.",
         )
-    return known[name].read_bytes()
+    return parse_toml(known[text].read_bytes(), name=text)
 
 
 def parse_target(content: bytes, *, name: str) -> Target:

@@ -211,7 +211,7 @@ def run_in(
     *,
     timeout_s: float,
     folder: Path | None = None,
-) -> str:
+) -> tuple[int, str]:
     """Run a tool with files in and out.
 
     Args:
@@ -223,14 +223,13 @@ def run_in(
         folder: Where environments stand; `toolchains_folder` says if None.
 
     Returns:
-        What it printed, on both streams.
+        Its exit code, and what it printed on both streams.
 
     Raises:
-        ToolchainError: The environment is not installed, or the tool failed or took
-            too long; its last lines are told.
+        ToolchainError: The environment is not installed, or the tool took too long.
     """
     command = command_in(toolchain, argv, folder=folder)
-    return _call(command, toolchain.name, timeout_s, hint="See what the tool says.")
+    return _try(command, toolchain.name, timeout_s, hint="Is the input too large?")
 
 
 def run_through(
@@ -341,9 +340,26 @@ def _probe(place: Path, toolchain: Toolchain) -> str:
     return (said.strip().splitlines() or [""])[-1]
 
 
+def last_words(said: str) -> str:
+    """The last lines of what a tool printed, in one."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    return " | ".join(lines[-LAST_LINES:]) or "it said nothing"
+
+
 def _call(command: Sequence[str], name: str, timeout_s: float, *, hint: str) -> str:
+    exit_code, said = _try(command, name, timeout_s, hint=hint)
+    if exit_code != 0:
+        raise ToolchainError(
+            f"{name}: exit code {exit_code}: {last_words(said)}", hint=hint
+        )
+    return said
+
+
+def _try(
+    command: Sequence[str], name: str, timeout_s: float, *, hint: str
+) -> tuple[int, str]:
     try:
-        exit_code, said = _finish(command, timeout_s)
+        return _finish(command, timeout_s)
     except subprocess.TimeoutExpired as error:
         raise ToolchainError(
             f"{name}: took longer than {timeout_s:g} s and was stopped", hint=hint
@@ -352,11 +368,6 @@ def _call(command: Sequence[str], name: str, timeout_s: float, *, hint: str) -> 
         raise ToolchainError(
             f"{name}: cannot start {command[0]}: {error.strerror or error}", hint=hint
         ) from error
-    if exit_code != 0:
-        lines = [line.strip() for line in said.splitlines() if line.strip()]
-        last = " | ".join(lines[-LAST_LINES:]) or "it said nothing"
-        raise ToolchainError(f"{name}: exit code {exit_code}: {last}", hint=hint)
-    return said
 
 
 def _finish(command: Sequence[str], timeout_s: float) -> tuple[int, str]:

@@ -38,6 +38,16 @@ def check_name(name: str, *, kind: str) -> str:
     return name
 
 
+def claim_name(wish: str, taken: set[str]) -> str:
+    """Return the wish, with a number behind it if it is taken; it is taken then."""
+    name, number = wish, 1
+    while name in taken:
+        number += 1
+        name = f"{wish}_{number}"
+    taken.add(name)
+    return name
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Name the known word nearest to a mistyped one, or list the known ones.
 

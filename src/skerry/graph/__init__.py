@@ -36,7 +36,7 @@ from skerry.graph.files import (
     read_graph,
     write_graph,
 )
-from skerry.graph.match import Match, anything, chain, constant, find, op
+from skerry.graph.match import Match, anything, chain, constant, find, op, sole_use
 from skerry.graph.model_graph import Graph
 from skerry.graph.new import make_graph
 from skerry.graph.shapes import infer_shapes, with_static_inputs
@@ -81,6 +81,7 @@ __all__ = [
     "remove_dead",
     "replace_all_uses",
     "set_dtype",
+    "sole_use",
     "subgraphs",
     "upgrade_opset",
     "with_static_inputs",

@@ -8,6 +8,7 @@ from skerry.core.seams import Array
 from skerry.graph import _onnx
 from skerry.graph._onnx import Node, Value, make_initializer
 from skerry.graph.edit import replace_all_uses
+from skerry.graph.match import sole_use
 from skerry.graph.model_graph import Graph
 
 
@@ -39,10 +40,10 @@ def fold_products(graph: Graph) -> Graph:
     folded = graph.copy()
     for node in folded.nodes:
         first = _factor(folded, node)
-        uses = list(node.outputs[0].uses()) if first is not None else []
-        if first is None or len(uses) != 1 or node.outputs[0].is_graph_output():
+        use = sole_use(node.outputs[0])
+        if first is None or use is None:
             continue
-        second, index = uses[0]
+        second, index = use
         constant = _factor(folded, second) if second.graph is node.graph else None
         if constant is None or constant[1] is not second.inputs[1 - index]:
             continue
@@ -76,11 +77,10 @@ def _factor(graph: Graph, node: Node) -> tuple[Array, Value] | None:
 
 def _affine_reader(graph: Graph, conv: Node) -> tuple[Node, Array] | None:
     """The Mul or Add that alone reads a convolution, and its constant a channel."""
-    output = conv.outputs[0]
-    uses = list(output.uses())
-    if len(uses) != 1 or output.is_graph_output():
+    use = sole_use(conv.outputs[0])
+    if use is None:
         return None
-    node, index = uses[0]
+    node, index = use
     if node.op_type not in ("Mul", "Add") or node.domain not in _onnx.STANDARD_DOMAINS:
         return None
     constant = graph.constant(node.inputs[1 - index])

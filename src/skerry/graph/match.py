@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from skerry.graph._onnx import Node, Value
+from skerry.graph._onnx import Node, Use, Value
 from skerry.graph.model_graph import Graph
 
 _COMMUTATIVE = frozenset({"Add", "Mul"})
@@ -132,6 +132,17 @@ def find(graph: Graph, pattern: Op) -> tuple[Match, ...]:
                 matches.append(replace(found, nodes=nodes))
                 break
     return tuple(matches)
+
+
+def sole_use(value: Value) -> Use | None:
+    """Find the one place where a value is read.
+
+    Returns:
+        The node and which of its inputs it is; None where the value is read nowhere or
+        more than once, or where the caller of the model gets it.
+    """
+    uses = list(value.uses())
+    return uses[0] if len(uses) == 1 and not value.is_graph_output() else None
 
 
 def _match(

@@ -6,13 +6,10 @@ from collections.abc import Iterable, Iterator
 
 from skerry.core.errors import ModelError, UsageError
 from skerry.core.model import TensorSpec
-from skerry.core.names import did_you_mean
+from skerry.core.names import claim_name, did_you_mean
 from skerry.core.seams import Array
 from skerry.graph import _onnx
 from skerry.graph._onnx import IrModel, Node, Value
-
-_IR_VERSION = 8
-"""Of graphs that begin empty: that of ONNX 1.10, older than any opset drawn in them."""
 
 
 class Graph:
@@ -44,12 +41,6 @@ class Graph:
         self._ir = ir
         self._names: set[str] | None = None
         self.name = name
-
-    @classmethod
-    def empty(cls, *, name: str, opset: int) -> Graph:
-        """Make a graph without nodes, in an opset of the ONNX standard."""
-        nodes = _onnx.IrGraph([], [], nodes=[], name=name, opset_imports={"": opset})
-        return cls(IrModel(nodes, ir_version=_IR_VERSION), name=name)
 
     @property
     def ir(self) -> IrModel:
@@ -179,12 +170,7 @@ class Graph:
             for node in self.all_nodes:
                 self._names.add(node.name or "")
                 self._names.update(value.name or "" for value in node.outputs)
-        name, number = wish, 1
-        while name in self._names:
-            number += 1
-            name = f"{wish}_{number}"
-        self._names.add(name)
-        return name
+        return claim_name(wish, self._names)
 
     def add_outputs(self, names: Iterable[str]) -> None:
         """Make values inside the graph outputs too; those that are stay so once.

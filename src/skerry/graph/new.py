@@ -12,11 +12,11 @@ _IR_VERSION = 8
 
 
 def make_graph(
-    nodes: Sequence[Node],
+    nodes: Sequence[Node] = (),
     *,
-    inputs: Sequence[Value],
-    outputs: Sequence[Value],
-    initializers: Sequence[Value],
+    inputs: Sequence[Value] = (),
+    outputs: Sequence[Value] = (),
+    initializers: Sequence[Value] = (),
     opset: int,
     name: str,
 ) -> Graph:

@@ -90,16 +90,28 @@ def read_tflite(path: Path) -> TfliteSignature:
         UsageError: The file cannot be read.
         ModelError: It is not TFLite, damaged, or takes what is not an array of numbers.
     """
+    return parse_tflite(tflite_content(path), name=path.name)
+
+
+def tflite_content(path: Path) -> bytes:
+    """The bytes of a TFLite file.
+
+    Raises:
+        UsageError: The file cannot be read.
+        ModelError: It is larger than any can be.
+    """
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise _damaged(path.name)
-        content = path.read_bytes()
+        if (size_bytes := path.stat().st_size) > MAX_FILE_BYTES:
+            raise ModelError(
+                f"{path} has {size_bytes:,} bytes; at most {MAX_FILE_BYTES:,} are read",
+                hint="Give the model it was made from.",
+            )
+        return path.read_bytes()
     except OSError as error:
         raise UsageError(
             f"the model {path} cannot be read: {error.strerror or error}",
-            hint="Check who may read it.",
+            hint="Check the path and its permissions.",
         ) from error
-    return parse_tflite(content, name=path.name)
 
 
 def parse_tflite(content: bytes, *, name: str = "the model") -> TfliteSignature:

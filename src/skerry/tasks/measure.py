@@ -184,16 +184,12 @@ def pss_bytes() -> int:
     Raises:
         StateError: The system does not tell (it is not Linux).
     """
-    try:
-        text = _MEMORY_FILE.read_text(encoding="ascii")
-    except OSError:
-        text = ""
-    match = re.search(r"^Pss:\s+(\d+) kB", text, re.MULTILINE)
-    if match is None:
+    found = _kept_bytes(_MEMORY_FILE, "Pss")
+    if found is None:
         raise StateError(
             "this system does not tell a process's memory", hint="Measure on Linux."
         )
-    return int(match.group(1)) * 1024
+    return found
 
 
 def added_memory(call: Callable[[], object]) -> int | None:
@@ -201,26 +197,31 @@ def added_memory(call: Callable[[], object]) -> int | None:
 
     Linux forgets the old peak when it is told to (`clear_refs` in proc(5)).
 
+    Args:
+        call: What is called, once; its errors are the caller's.
+
     Returns:
         None where the system does not tell.
     """
     try:
         _CLEAR_PEAK.write_text("5", encoding="ascii")
-        before = _resident("VmRSS")
+    except OSError:
         call()
-        return max(0, _resident("VmHWM") - before)
-    except (OSError, StateError):
         return None
+    before = _kept_bytes(_STATUS, "VmRSS")
+    call()
+    peak = _kept_bytes(_STATUS, "VmHWM")
+    return None if before is None or peak is None else max(0, peak - before)
 
 
-def _resident(field: str) -> int:
-    text = _STATUS.read_text(encoding="ascii", errors="replace")
+def _kept_bytes(path: Path, field: str) -> int | None:
+    """A line of a file of proc(5) that counts kB; None where it is not there."""
+    try:
+        text = path.read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return None
     match = re.search(rf"^{field}:\s+(\d+) kB", text, re.MULTILINE)
-    if match is None:
-        raise StateError(
-            "this system does not tell a process's memory", hint="Measure on Linux."
-        )
-    return int(match.group(1)) * 1024
+    return None if match is None else int(match.group(1)) * 1024
 
 
 def run_measured(argv: Sequence[str], *, environment: Mapping[str, str]) -> ChildCost:

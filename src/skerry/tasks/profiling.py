@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -107,8 +107,7 @@ def profile_in_turns(
     with ExitStack() as opened:
         memory, sessions = [], []
         for subject in subjects:
-            session, added = _load(subject)
-            opened.callback(session.close)
+            session, added = _load(subject, opened)
             sessions.append(session)
             memory.append(added)
         refusals = ["" for _ in subjects]
@@ -195,18 +194,17 @@ def hardware_state(root: Path = Path("/")) -> HardwareState:
     )
 
 
-def _load(subject: Subject) -> tuple[Session, int | None]:
+def _load(subject: Subject, opened: ExitStack) -> tuple[Session, int | None]:
     """Load and run once; the session, and the bytes that it took at the peak."""
-    opened: list[Session] = []
+    sessions: list[Session] = []
 
     def begin() -> None:
-        opened.append(subject.runtime.load(subject.model, subject.options))
-        opened[0].run(subject.inputs)
+        session = subject.runtime.load(subject.model, subject.options)
+        sessions.append(opened.enter_context(closing(session)))
+        session.run(subject.inputs)
 
     added = added_memory(begin)
-    if not opened:
-        begin()
-    return opened[0], added
+    return sessions[0], added
 
 
 def _operators(subject: Subject, repeats: int) -> tuple[tuple[OperatorTime, ...], str]:

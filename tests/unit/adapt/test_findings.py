@@ -59,13 +59,14 @@ def test_transposes_that_undo_one_another_are_paired() -> None:
 
 
 def test_transposes_around_what_minds_the_layout_stay() -> None:
-    """A pool between them, or two readers of the first: nothing is undone."""
+    """A pool between them, two readers, or the model's: nothing is undone."""
     pooled = TURNED.replace("Relu(a)", "MaxPool<kernel_shape = [1, 1]>(a)")
     read_twice = TURNED.replace("r = Relu(a)", "r = Relu(a) s = Exp(a)")
     same = TURNED.replace("[0, 2, 3, 1]", "[0, 3, 1, 2]").replace(
         "(float[1, 4, 4, 2] y)", "(float[1, 4, 2, 4] y)"
     )
-    for text in (pooled, read_twice, same):
+    given = TURNED.replace("4, 2] y) {", "4, 2] y, float[1, 2, 4, 4] r) {")
+    for text in (pooled, read_twice, same, given):
         plan = make_plan(read_workload(graph(text)), X86)
         assert layout_changes(plan)[0].undone_by == ""
 

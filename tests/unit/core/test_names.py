@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from skerry.core.errors import UsageError
-from skerry.core.names import check_name, did_you_mean
+from skerry.core.names import check_name, claim_name, did_you_mean
 
 
 def test_the_nearest_known_word_is_named() -> None:
@@ -34,3 +34,10 @@ def test_what_could_mean_more_than_itself_is_no_name(name: str) -> None:
     """Nothing that a topic, a path or a file system gives another meaning."""
     with pytest.raises(UsageError, match="cannot be the name of a device"):
         check_name(name, kind="device")
+
+
+def test_a_name_is_given_once() -> None:
+    """The second to wish for it gets a number."""
+    taken: set[str] = set()
+    assert [claim_name("x", taken) for _ in range(3)] == ["x", "x_2", "x_3"]
+    assert claim_name("x_2", taken) == "x_2_2"

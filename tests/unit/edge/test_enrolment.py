@@ -87,7 +87,11 @@ def test_another_root_than_the_tokens_is_refused(tmp_path: Path) -> None:
     assert read_identity(tmp_path) is None
 
 
-@pytest.mark.parametrize("token", ["", "secret", ".", "s.abc", TOKEN[:-1], TOKEN[6:]])
+@pytest.mark.parametrize(
+    "token",
+    ["", "secret", ".", "s.abc", TOKEN[:-1], TOKEN[6:]],
+    ids=["empty", "no hash", "a dot", "short", "cut off", "no secret"],
+)
 def test_what_is_no_token_is_not_sent(tmp_path: Path, token: str) -> None:
     """The hub is not even asked."""
     with pytest.raises(UsageError, match="enrolment token"):

@@ -10,6 +10,7 @@ from skerry.graph import (
     find,
     op,
     parse_graph,
+    sole_use,
 )
 from tests import models
 
@@ -150,3 +151,14 @@ def test_custom_operators_do_not_match() -> None:
         domains=', "com.example": 1',
     )
     assert find(parse_graph(content), op("Relu")) == ()
+
+
+def test_a_value_read_once_has_one_use() -> None:
+    """Twice by one node, by nobody, or by the caller too: that is another number."""
+    body = "unread = Abs(x) a = Neg(x) b = Mul(a, a) y = Sub(x, b) z = Relu(y)"
+    graph = parsed(body, "float[4] y, float[4] z")
+    values = {value.name: value for value in graph.values()}
+    node, place = sole_use(values["b"]) or (None, 0)
+    assert (node and node.op_type, place) == ("Sub", 1)
+    for name in ("a", "unread", "x", "y"):
+        assert sole_use(values[name]) is None

@@ -178,6 +178,23 @@ def test_memory_of_a_system_that_does_not_tell_is_unknown(
     assert added_memory(lambda: None) is None
 
 
+def test_what_is_measured_is_called_once_and_may_fail(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A full disk under the call is not a system that does not tell."""
+    calls = []
+
+    def fail() -> None:
+        calls.append(1)
+        raise OSError(28, "No space left on device")
+
+    for path in (measure._CLEAR_PEAK, tmp_path / "no" / "clear_refs"):
+        monkeypatch.setattr(measure, "_CLEAR_PEAK", path)
+        with pytest.raises(OSError, match="No space left"):
+            added_memory(fail)
+    assert len(calls) == 2
+
+
 @pytest.mark.parametrize("text", [None, "", "Rss: 12 kB\n"])
 def test_a_system_that_does_not_tell_memory_is_an_error(
     tmp_path: Path, text: str | None

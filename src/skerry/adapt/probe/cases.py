@@ -79,9 +79,7 @@ def case_graph(cases: Sequence[Case], *, name: str = "probe") -> Graph:
         cases: Each becomes a part of its own, with inputs and outputs of its own.
         name: The model's name.
     """
-    graph = make_graph(
-        [], inputs=[], outputs=[], initializers=[], opset=OPSET, name=name
-    )
+    graph = make_graph(opset=OPSET, name=name)
     for number, case in enumerate(cases):
         _Part(graph, case, prefix=f"c{number}_").build()
     return graph
@@ -160,7 +158,7 @@ class _Part:
         elif self._is_turned(shape):
             shape = [shape[place] for place in _TO_NHWC]
             value = self._turned(value, f"{name}t", _TO_NHWC, shape)
-        self._graph.ir.graph.outputs.append(value)
+        self._graph.add_output(value)
 
     def _is_turned(self, shape: Sequence[int]) -> bool:
         return self._case.is_spatial and len(shape) == len(_TO_NCHW)
@@ -250,4 +248,4 @@ class _Part:
     ) -> None:
         called = f"{self._prefix}{name or f'{op_type}_{made[0].name}'}"
         node = make_node(op_type, read, attributes, outputs=list(made), name=called)
-        self._graph.ir.graph.append(node)
+        self._graph.add_node(node)

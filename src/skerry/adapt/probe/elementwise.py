@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from skerry.adapt.operators import AttributeValue
 from skerry.adapt.probe.cases import Case
 from skerry.adapt.probe.sweep import BATCH, RANK, Line, Settings, Sweep
 
-_UNARY: Mapping[str, Mapping[str, AttributeValue]] = {
+_UNARIES: Mapping[str, Mapping[str, AttributeValue]] = {
     "Abs": {},
     "Ceil": {},
     "Cos": {},
@@ -38,9 +39,7 @@ _UNARY: Mapping[str, Mapping[str, AttributeValue]] = {
     "Sqrt": {},
     "Tanh": {},
 }
-
-
-_BINARY = ("Add", "Div", "Max", "Min", "Mod", "Mul", "Pow", "PRelu", "Sub")
+_BINARIES = ("Add", "Div", "Max", "Min", "Mod", "Mul", "Pow", "PRelu", "Sub")
 
 
 def _shape(settings: Settings, channels: int = 16) -> tuple[int, ...]:
@@ -53,23 +52,8 @@ def _shape(settings: Settings, channels: int = 16) -> tuple[int, ...]:
 
 def unary() -> Iterator[Sweep]:
     """Operators of one tensor."""
-    for op_type, attributes in _UNARY.items():
-
-        def make(
-            settings: Settings,
-            dtype: str,
-            op_type: str = op_type,
-            attributes: Mapping[str, AttributeValue] = attributes,
-        ) -> Case:
-            shape = _shape(settings)
-            return Case(
-                op_type=op_type,
-                dtype=dtype,
-                shapes=(shape,),
-                output=shape,
-                attributes=attributes,
-            )
-
+    for op_type in _UNARIES:
+        make = partial(_unary, op_type=op_type)
         yield Sweep(op_type=op_type, make=make, lines=(RANK, BATCH))
     yield Sweep(op_type="Clip", make=_clip, lines=(RANK, BATCH))
     rows = Line(parameter="size", values=(8, 64, 128, 255, 256, 512), quantity="rows")
@@ -79,6 +63,17 @@ def unary() -> Iterator[Sweep]:
         make=lambda settings, dtype: replace(
             _softmax(settings, dtype), op_type="LogSoftmax"
         ),
+    )
+
+
+def _unary(settings: Settings, dtype: str, *, op_type: str) -> Case:
+    shape = _shape(settings)
+    return Case(
+        op_type=op_type,
+        dtype=dtype,
+        shapes=(shape,),
+        output=shape,
+        attributes=_UNARIES[op_type],
     )
 
 
@@ -108,28 +103,22 @@ def _softmax(settings: Settings, dtype: str) -> Case:
 
 def binary() -> Iterator[Sweep]:
     """Operators of two tensors."""
-    for op_type in _BINARY:
+    for op_type in _BINARIES:
         for is_constant in (False, True):
-
-            def make(
-                settings: Settings,
-                dtype: str,
-                op_type: str = op_type,
-                is_constant: bool = is_constant,  # noqa: FBT001 - binds the loop's value
-            ) -> Case:
-                shape = _shape(settings)
-                second = (shape[-1],)
-                return Case(
-                    op_type=op_type,
-                    dtype=dtype,
-                    shapes=(shape,) if is_constant else (shape, shape),
-                    weights=(second,) if is_constant else (),
-                    output=shape,
-                )
-
             yield Sweep(
                 op_type=op_type,
-                make=make,
+                make=partial(_binary, op_type=op_type, is_constant=is_constant),
                 lines=(RANK, BATCH),
                 constant_weights=is_constant,
             )
+
+
+def _binary(settings: Settings, dtype: str, *, op_type: str, is_constant: bool) -> Case:
+    shape = _shape(settings)
+    return Case(
+        op_type=op_type,
+        dtype=dtype,
+        shapes=(shape,) if is_constant else (shape, shape),
+        weights=((shape[-1],),) if is_constant else (),
+        output=shape,
+    )

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from skerry.adapt.operators import Operator
 from skerry.adapt.placement import take_values
 from skerry.adapt.probe.cases import Case, case_operator
 from skerry.adapt.probe.costs import fit_cost
@@ -324,9 +323,10 @@ def _covers(wider: OperatorRule, rule: OperatorRule) -> bool:
 
 
 def _cost(asked: Sequence[Asked]) -> OperatorCost | None:
-    samples: list[tuple[Operator, int, float]] = [
-        (case_operator(one.case), work_bytes(one.case), one.answer.time_us)
-        for one in asked
-        if one.is_usual and one.answer.runs and one.answer.time_us
-    ]
-    return fit_cost([(float(op.macs), float(size), time) for op, size, time in samples])
+    return fit_cost(
+        [
+            (case_operator(one.case).macs, work_bytes(one.case), one.answer.time_us)
+            for one in asked
+            if one.is_usual and one.answer.runs and one.answer.time_us
+        ]
+    )

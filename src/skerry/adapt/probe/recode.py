@@ -11,12 +11,13 @@ from dataclasses import replace
 import numpy as np
 
 from skerry.adapt.tflite import _schema
-from skerry.adapt.tflite.net import Net, Quantization, Tensor
+from skerry.adapt.tflite.net import Net, Tensor
+from skerry.adapt.tflite.pairs import SHIFT
+from skerry.adapt.tflite.writer import DESCRIPTION
 
 _WEIGHTED = frozenset(
     {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV"}
 )
-_DESCRIPTION = "Written by Skerry."
 
 
 def recoded(content: bytes, dtype: str) -> bytes:
@@ -37,13 +38,12 @@ def recoded(content: bytes, dtype: str) -> bytes:
     ]
     for number in _biases(net) if dtype == "int16" else ():
         tensors[number] = _long(tensors[number])
-    return _schema.encode(replace(net, tensors=tuple(tensors)), _DESCRIPTION)
+    return _schema.encode(replace(net, tensors=tuple(tensors)), DESCRIPTION)
 
 
 def _weights(net: Net) -> frozenset[int]:
-    places = {"TRANSPOSE_CONV": 1}
     return frozenset(
-        one.inputs[places.get(one.code, 1)]
+        one.inputs[1]
         for one in net.operators
         if one.code in _WEIGHTED and net.tensors[one.inputs[1]].content is not None
     )
@@ -65,13 +65,9 @@ def _unsigned(tensor: Tensor) -> Tensor:
         return tensor
     content = tensor.content
     if content is not None:
-        content = (content.astype(np.int16) + 128).astype(np.uint8)
-    return replace(
-        tensor,
-        dtype="uint8",
-        content=content,
-        quantization=_moved(tensor.quantization, 128),
-    )
+        content = (content.astype(np.int16) + SHIFT).astype(np.uint8)
+    how = tensor.quantization and tensor.quantization.moved(SHIFT)
+    return replace(tensor, dtype="uint8", content=content, quantization=how)
 
 
 def _widened(tensor: Tensor) -> Tensor:
@@ -81,18 +77,10 @@ def _widened(tensor: Tensor) -> Tensor:
     how = tensor.quantization
     if how is not None:
         scale = (how.scale / 256).astype(np.float32)
-        how = Quantization(
-            scale=scale, zero_point=np.zeros_like(how.zero_point), axis=how.axis
-        )
+        how = replace(how, scale=scale, zero_point=np.zeros_like(how.zero_point))
     return replace(tensor, dtype="int16", content=content, quantization=how)
 
 
 def _long(tensor: Tensor) -> Tensor:
     content = None if tensor.content is None else tensor.content.astype(np.int64)
     return replace(tensor, dtype="int64", content=content)
-
-
-def _moved(how: Quantization | None, by: int) -> Quantization | None:
-    if how is None:
-        return None
-    return Quantization(scale=how.scale, zero_point=how.zero_point + by, axis=how.axis)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 import numpy as np
 
@@ -18,17 +19,9 @@ def products() -> Iterator[Sweep]:
     batch = Line(parameter="batch", values=(1, 2, 8), quantity="batch")
     yield Sweep(op_type="Gemm", make=_gemm, lines=(batch,), constant_weights=True)
     for is_constant in (True, False):
-
-        def make(
-            settings: Settings,
-            dtype: str,
-            is_constant: bool = is_constant,  # noqa: FBT001 - binds the loop's value
-        ) -> Case:
-            return _matmul(settings, dtype, is_constant=is_constant)
-
         yield Sweep(
             op_type="MatMul",
-            make=make,
+            make=partial(_matmul, is_constant=is_constant),
             lines=(Line(parameter="rank", values=(2, 3, 4, 5), quantity="rank"),),
             constant_weights=is_constant,
         )
@@ -73,10 +66,6 @@ def reductions() -> Iterator[Sweep]:
         "ReduceProd",
         "ReduceSum",
     ):
-
-        def make(settings: Settings, dtype: str, op_type: str = op_type) -> Case:
-            return _reduced(settings, dtype, op_type)
-
         sides = Line(
             parameter="height",
             values=_SIDES,
@@ -86,7 +75,7 @@ def reductions() -> Iterator[Sweep]:
         )
         yield Sweep(
             op_type=op_type,
-            make=make,
+            make=partial(_reduced, op_type=op_type),
             settings={"height": 8, "width": 8},
             lines=(
                 sides,
@@ -114,7 +103,7 @@ def reductions() -> Iterator[Sweep]:
     yield Sweep(op_type="ArgMax", make=_arg_max, lines=(depth, BATCH))
 
 
-def _reduced(settings: Settings, dtype: str, op_type: str) -> Case:
+def _reduced(settings: Settings, dtype: str, *, op_type: str) -> Case:
     high, wide = int(settings["height"]), int(settings["width"])
     batch, channels = int(settings.get("batch", 1)), 4
     axes: tuple[Array | None, ...] = (np.array([2, 3], np.int64),)

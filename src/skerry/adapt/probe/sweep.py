@@ -15,8 +15,6 @@ from skerry.adapt.probe.cases import Case
 from skerry.core.target import Limit, Take
 
 Setting = int | str
-
-
 Settings = Mapping[str, Setting]
 
 
@@ -65,8 +63,6 @@ class Sweep:
 
 
 RANK = Line(parameter="rank", values=(1, 2, 3, 4, 5, 6, 7, 8), quantity="rank")
-
-
 BATCH = Line(parameter="batch", values=(1, 2, 3), quantity="batch")
 
 

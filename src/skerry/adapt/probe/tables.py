@@ -6,6 +6,7 @@ All else in the file stays as it is: the figures, and what they cite.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import tomli_w
@@ -64,7 +65,7 @@ def rule_table(rule: OperatorRule) -> dict[str, Any]:
     if rule.limits:
         table["limits"] = [_limit_table(limit) for limit in rule.limits]
     if rule.cost is not None:
-        table["cost"] = _cost_table(rule.cost)
+        table["cost"] = _without(rule.cost, (0.0, 0))
     return table
 
 
@@ -80,20 +81,13 @@ def _limit_table(limit: Limit) -> dict[str, Any]:
     return table
 
 
-def _cost_table(cost: OperatorCost) -> dict[str, Any]:
-    return _without(cost, (0.0, 0))
-
-
-def _without(record: Any, left_out: tuple[Any, ...]) -> dict[str, Any]:
-    names = [
-        name
-        for kind in reversed(type(record).__mro__)
-        for name in getattr(kind, "__annotations__", {})
-    ]
-    values = {name: getattr(record, name) for name in names}
+def _without(
+    record: Citation | OperatorCost, left_out: tuple[float, ...]
+) -> dict[str, Any]:
+    """The fields of a record but for empty ones and those of some values."""
     return {
         name: _plain(value)
-        for name, value in values.items()
+        for name, value in asdict(record).items()
         if value not in left_out and value != ""
     }
 

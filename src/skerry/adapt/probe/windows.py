@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 
@@ -12,8 +13,6 @@ from skerry.adapt.probe.sweep import BATCH, Line, Settings, Sweep, word
 from skerry.core.target import Take
 
 _KERNELS = (1, 2, 3, 5, 8, 9, 16, 31, 32, 33, 64, 65, 96, 128, 256, 257, 300)
-
-
 _STRIDES = (1, 2, 3, 4, 5)
 
 
@@ -41,14 +40,11 @@ def _grown(settings: Settings) -> int:
 def _conv(settings: Settings, dtype: str) -> Case:
     size, kernel = _grown(settings), int(settings.get("kernel", 3))
     width = int(settings.get("width", kernel))
-    channels, filters = (
-        int(settings.get("channels", 8)),
-        int(settings.get("filters", 8)),
-    )
+    channels = int(settings.get("channels", 8))
     is_depthwise = settings.get("grouping") == "depthwise"
-    high, pads_high = _window({**settings, "kernel": kernel}, size)
+    high, pads_high = _window(settings, size)
     wide, pads_wide = _window({**settings, "kernel": width}, size)
-    filters = channels if is_depthwise else filters
+    filters = channels if is_depthwise else int(settings.get("filters", 8))
     batch, dilation = int(settings.get("batch", 1)), int(settings.get("dilation", 1))
     groups = {"depthwise": channels, "grouped": 2}.get(str(settings.get("grouping")), 1)
     return Case(
@@ -165,13 +161,9 @@ def pools() -> Iterator[Sweep]:
     """Pools, with and without padding."""
     for op_type in ("AveragePool", "MaxPool"):
         for padding in ("none", "same", "other"):
-
-            def make(settings: Settings, dtype: str, op_type: str = op_type) -> Case:
-                return _pool(settings, dtype, op_type)
-
             yield Sweep(
                 op_type=op_type,
-                make=make,
+                make=partial(_pool, op_type=op_type),
                 settings={"padding": padding, "kernel": 2},
                 lines=(
                     Line(parameter="stride", values=_STRIDES, quantity="steps"),
@@ -194,11 +186,11 @@ def pools() -> Iterator[Sweep]:
             )
 
 
-def _pool(settings: Settings, dtype: str, op_type: str) -> Case:
+def _pool(settings: Settings, dtype: str, *, op_type: str) -> Case:
     kernel = int(settings["kernel"])
     width = int(settings.get("width", kernel))
     size = max(41, kernel, width)
-    high, pads_high = _window({**settings, "kernel": kernel}, size)
+    high, pads_high = _window(settings, size)
     wide, pads_wide = _window({**settings, "kernel": width}, size)
     batch, channels = int(settings.get("batch", 1)), 4
     stride = int(settings.get("stride", 1))
@@ -218,11 +210,8 @@ def _pool(settings: Settings, dtype: str, op_type: str) -> Case:
 
 def resizes() -> Iterator[Sweep]:
     """Resizing, in each mode."""
-    for mode, ways in {
-        "nearest": ("asymmetric", "half_pixel", "align_corners"),
-        "linear": ("asymmetric", "half_pixel", "align_corners"),
-    }.items():
-        for way in ways:
+    for mode in ("nearest", "linear"):
+        for way in ("asymmetric", "half_pixel", "align_corners"):
             yield Sweep(
                 op_type="Resize",
                 make=_resize,

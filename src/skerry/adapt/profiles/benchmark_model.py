@@ -9,11 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from skerry.adapt.profiles.words import number, word
+from skerry.adapt.profiles.words import LONGEST_LINE, number, word
 from skerry.core.errors import DataError
 from skerry.core.profile import OperatorTime, Profile
 
-LONGEST_LINE = 2000
 _ORDER = re.compile(r"=+ Run Order =+")
 _REGULAR = "for Regular Benchmark Runs"
 _NUMBER = r"-?\d{1,15}(?:\.\d{1,15})?(?:e[+-]?\d{1,3})?"

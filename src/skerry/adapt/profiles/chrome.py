@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from skerry.adapt.profiles.slices import Slice, profiles_of
-from skerry.adapt.profiles.words import not_a_profile, number, word
+from skerry.adapt.profiles.words import LATEST_US, not_a_profile, number, word
 from skerry.core.profile import Profile
 
 _KERNEL = "_kernel_time"
@@ -43,7 +43,8 @@ def _slices(events: list[dict[str, Any]], name: str) -> Iterator[Slice]:
         pid, tid = str(event.get("pid", ""))[:40], str(event.get("tid", ""))[:40]
         owner = processes.get((pid, "")) or f"process {pid}"
         thread = threads.get((pid, tid)) or tid
-        start_us = number(event.get("ts"), name=name, what="a time stamp")
+        stamp = event.get("ts")
+        start_us = number(stamp, name=name, what="a time stamp", most=LATEST_US)
         if phase == "B":
             begun.setdefault((pid, tid), []).append((event, start_us))
             continue

@@ -12,10 +12,9 @@ import re
 from collections.abc import Iterator
 
 from skerry.adapt.profiles.slices import Slice, profiles_of
-from skerry.adapt.profiles.words import number, word
+from skerry.adapt.profiles.words import LONGEST_LINE, number, word
 from skerry.core.profile import Profile
 
-LONGEST_LINE = 2000
 _MARK = "tracing_mark_write: "
 _LINE = re.compile(
     r"\s*(?P<task>.{1,64})-(?P<tid>\d{1,10})\s+(?:\(\s*(?P<tgid>\d{1,10}|-+)\)\s+)?"

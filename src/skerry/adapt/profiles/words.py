@@ -9,11 +9,17 @@ import msgspec
 
 from skerry.core.errors import DataError
 
+LONGEST_LINE = 2000
+"""Letters of a line that are looked at."""
+
 LONGEST_NAME = 200
 """Letters of a name that are kept."""
 
 LONGEST_MS = 1e9
 """No operator takes longer: eleven days."""
+
+LATEST_US = 1e16
+"""No time stamp is later: that of today, counted from 1970, is 2e15."""
 
 KNOWN = (
     "Known are Chrome and Perfetto JSON, systrace text, trtexec --exportProfile, "
@@ -40,8 +46,16 @@ def decode_json(content: bytes, name: str) -> Any:
     raise DataError(f"{name} is damaged JSON: {reason}", hint="Record it anew.")
 
 
-def number(value: object, *, name: str, what: str) -> float:
+def number(
+    value: object, *, name: str, what: str, most: float = LONGEST_MS * 1000
+) -> float:
     """A finite number that is not negative, of a text or a JSON value.
+
+    Args:
+        value: What was read.
+        name: What messages call the file.
+        what: What messages call the number.
+        most: The largest that makes sense.
 
     Raises:
         DataError: It is none.
@@ -50,7 +64,7 @@ def number(value: object, *, name: str, what: str) -> float:
         read = float(value) if isinstance(value, str | int | float) else math.nan
     except (ValueError, OverflowError):
         read = math.nan
-    if not 0 <= read <= LONGEST_MS * 1000 or isinstance(value, bool):
+    if not 0 <= read <= most or isinstance(value, bool):
         raise DataError(
             f"{name}: {what} is {str(value)[:40]!r}, expected a time",
             hint="Is the file whole, and as the tool wrote it?",

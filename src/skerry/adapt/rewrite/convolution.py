@@ -16,14 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from skerry.adapt.rewrite.bounds import Bound, same_sum
-from skerry.adapt.rewrite.rule import (
-    Attribute,
-    Draft,
-    Replacement,
-    Rule,
-    Shape,
-    Site,
-)
+from skerry.adapt.rewrite.rule import Draft, Replacement, Rule, Shape, Site
 from skerry.core.seams import Array
 from skerry.graph import Value
 
@@ -31,6 +24,8 @@ BLOCKS = (64, 32, 16, 11, 7, 5, 3, 2)
 """Largest sides of the smaller kernels, in the order in which they are tried."""
 
 MOST_PARTS = 64
+
+_NO_PADS = [0, 0, 0, 0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +67,21 @@ class _Conv:
             for i in (0, 1)
         ]
 
+    def draw(self, draft: Draft, x: Value) -> Value:
+        """Add this convolution of a value."""
+        operands = [draft.constant(np.ascontiguousarray(self.weights))]
+        if self.bias is not None:
+            operands.append(draft.constant(self.bias))
+        return draft.op(
+            "Conv",
+            x,
+            *operands,
+            strides=self.strides,
+            dilations=self.dilations,
+            pads=self.pads,
+            group=self.group,
+        )
+
 
 def _read(site: Site) -> _Conv | None:
     shape, result, weights = site.shape(), site.result_shape(), site.constant(1)
@@ -86,7 +96,7 @@ def _read(site: Site) -> _Conv | None:
         bias=bias,
         strides=site.integers("strides", [1, 1]),
         dilations=site.integers("dilations", [1, 1]),
-        pads=site.integers("pads", [0] * 4),
+        pads=site.integers("pads", _NO_PADS),
         group=site.attribute("group", 1),
     )
     return _with_automatic_pads(found, site.attribute("auto_pad", "NOTSET"), result)
@@ -105,15 +115,6 @@ def _with_automatic_pads(conv: _Conv, automatic: str, result: Shape) -> _Conv:
     return replace(conv, pads=[*large, *small] if is_lower else [*small, *large])
 
 
-def _make(
-    draft: Draft, x: Value, weights: Array, bias: Array | None, **attributes: Attribute
-) -> Value:
-    operands = [draft.constant(np.ascontiguousarray(weights))]
-    if bias is not None:
-        operands.append(draft.constant(bias))
-    return draft.op("Conv", x, *operands, **attributes)
-
-
 def _padded(draft: Draft, x: Value, pads: list[int]) -> Value:
     return draft.pad(x, [0, 0, *pads[:2], 0, 0, *pads[2:]])
 
@@ -123,15 +124,8 @@ def _explicit_pads(site: Site) -> Iterator[Replacement]:
     if conv is None or not any(conv.pads):
         return
     draft = site.draft()
-    made = _make(
-        draft,
-        _padded(draft, site.read(draft, 0), conv.pads),
-        conv.weights,
-        conv.bias,
-        strides=conv.strides,
-        dilations=conv.dilations,
-        group=conv.group,
-    )
+    x = _padded(draft, site.read(draft, 0), conv.pads)
+    made = replace(conv, pads=_NO_PADS).draw(draft, x)
     yield site.to(draft, made, bound=conv.bound)
 
 
@@ -143,16 +137,8 @@ def _zero_filled(site: Site) -> Iterator[Replacement]:
     down, right = conv.dilations
     filled[:, :, ::down, ::right] = conv.weights
     draft = site.draft()
-    made = _make(
-        draft,
-        site.read(draft, 0),
-        filled,
-        conv.bias,
-        strides=conv.strides,
-        pads=conv.pads,
-        group=conv.group,
-    )
-    yield site.to(draft, made, bound=conv.bound)
+    made = replace(conv, weights=filled, dilations=[1, 1])
+    yield site.to(draft, made.draw(draft, site.read(draft, 0)), bound=conv.bound)
 
 
 def _phases(site: Site) -> Iterator[Replacement]:
@@ -173,7 +159,7 @@ def _phases(site: Site) -> Iterator[Replacement]:
     x = draft.reshape(x, (batch, channels, rows, down, columns, right))
     x = draft.op("Transpose", x, perm=[0, 3, 5, 1, 2, 4])
     x = draft.reshape(x, (batch * down * right, channels, rows, columns))
-    x = _make(draft, x, conv.weights, conv.bias, group=conv.group)
+    x = replace(conv, pads=_NO_PADS, dilations=[1, 1]).draw(draft, x)
     rows, columns = rows - conv.kernel[0] + 1, columns - conv.kernel[1] + 1
     filters = conv.weights.shape[0]
     x = draft.reshape(x, (batch, down, right, filters, rows, columns))
@@ -211,17 +197,8 @@ def _split_kernel(site: Site, conv: _Conv, rows: int, columns: int) -> Replaceme
                 reach = (block.shape[2 + axis] - 1) * conv.dilations[axis] + 1
                 stop = first + (conv.out()[axis] - 1) * conv.strides[axis] + reach
                 part = draft.slice(part, first, stop, 2 + axis)
-            made.append(
-                _make(
-                    draft,
-                    part,
-                    block,
-                    bias,
-                    strides=conv.strides,
-                    dilations=conv.dilations,
-                    group=conv.group,
-                )
-            )
+            small = replace(conv, weights=block, bias=bias, pads=_NO_PADS)
+            made.append(small.draw(draft, part))
             bias = None
     return site.to(draft, draft.sum(made), bound=conv.bound)
 
@@ -238,17 +215,8 @@ def _groups(site: Site) -> Iterator[Replacement]:
         mine = slice(group * write, (group + 1) * write)
         part = draft.slice(x, group * read, (group + 1) * read, 1)
         bias = None if conv.bias is None else conv.bias[mine]
-        made.append(
-            _make(
-                draft,
-                part,
-                conv.weights[mine],
-                bias,
-                strides=conv.strides,
-                dilations=conv.dilations,
-                pads=conv.pads,
-            )
-        )
+        one = replace(conv, weights=conv.weights[mine], bias=bias, group=1)
+        made.append(one.draw(draft, part))
     yield site.to(draft, draft.op("Concat", *made, axis=1), bound=conv.bound)
 
 
@@ -264,19 +232,8 @@ def _dense(site: Site) -> Iterator[Replacement]:
         mine = slice(group * write, (group + 1) * write)
         full[mine, group * read : (group + 1) * read] = conv.weights[mine]
     draft = site.draft()
-    made = _make(
-        draft,
-        site.read(draft, 0),
-        full,
-        conv.bias,
-        strides=conv.strides,
-        dilations=conv.dilations,
-        pads=conv.pads,
-    )
-    gain = np.abs(full).sum(axis=(1, 2, 3), dtype=np.float64).max(initial=1.0)
-    more = 0.0 if conv.bias is None else float(np.abs(conv.bias).max(initial=0))
-    bound = same_sum(int(np.prod(full.shape[1:])), float(gain) + more)
-    yield site.to(draft, made, bound=bound)
+    made = replace(conv, weights=full, group=1)
+    yield site.to(draft, made.draw(draft, site.read(draft, 0)), bound=made.bound)
 
 
 CONV_PADS = Rule(

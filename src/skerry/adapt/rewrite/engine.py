@@ -205,9 +205,9 @@ def _prepare(graph: Graph, search: _Search) -> Graph:
     """Give the graph names, shapes, and an opset that has what rules may draw."""
     wanted = OLDEST_OPSET
     static = infer_shapes(name_all_nodes(constants_to_initializers(graph)))
-    types = {site.node.op_type for site, _ in _refused(static, search.processor)}
+    refused = [site.operator for site, _ in _refused(static, search.processor)]
     for rule in search.rules:
-        if rule.replaces & types:
+        if any(rule.names(operator) for operator in refused):
             wanted = max(wanted, rule.opset)
     for opset in (wanted, OLDEST_OPSET):
         if graph.opset >= opset:
@@ -264,11 +264,11 @@ def _kind(site: Site) -> tuple[object, ...]:
     makers = [one.producer() for one in node.inputs if one is not None]
     readers = [use[0] for value in node.outputs for use in value.uses()]
     return (
-        operator.op_type,
+        node.op_identifier(),
         tuple(sorted(operator.attributes.items())),
         tuple(one and replace(one, name="") for one in operator.inputs),
-        tuple(one.op_type if one is not None else "" for one in makers),
-        tuple(one.op_type for one in readers),
+        tuple(one and one.op_identifier() for one in makers),
+        tuple(one.op_identifier() for one in readers),
     )
 
 
@@ -309,8 +309,8 @@ def _taken(site: Site, search: _Search, path: _Path) -> Iterator[Taken]:
     """Replacements that the processor runs whole, with what was replaced in them."""
     path = path.without(site.node.op_type, search)
     for rule in search.rules:
-        is_named = site.node.op_type in rule.replaces and site.graph.opset >= rule.opset
-        if not is_named or rule in path.rules:
+        is_able = rule.names(site.operator) and site.graph.opset >= rule.opset
+        if not is_able or rule in path.rules:
             continue
         for replacement in rule.draw(site):
             if next(path.drawn) > MAX_DRAWN:
@@ -436,7 +436,7 @@ def _advice(site: Site, search: _Search) -> str:
             f"No public document says whether {search.processor.name} runs it: ask its "
             "vendor's compiler."
         )
-    tried = [one.name for one in search.rules if site.node.op_type in one.replaces]
+    tried = [one.name for one in search.rules if one.names(site.operator)]
     if not tried:
         return (
             f"No rule replaces {site.node.op_type}. Train the model with an operator "
@@ -458,4 +458,4 @@ def rules_for(
     """
     if not refusal_at_best(operator, processor):
         return ()
-    return tuple(one for one in rules if operator.op_type in one.replaces)
+    return tuple(one for one in rules if one.names(operator))

@@ -17,13 +17,12 @@ from collections.abc import Iterator
 
 from skerry.adapt.rewrite.bounds import (
     FUNCTION_ERROR,
-    Bound,
     approximation,
     of_peak,
     rounding,
 )
 from skerry.adapt.rewrite.rule import Draft, Replacement, Rule, Site
-from skerry.graph import Match, Node, Value, anything, constant, op
+from skerry.graph import Node, Value, anything, constant, op
 from skerry.graph.match import Op
 
 TANH_ERROR = 4.8e-4
@@ -59,17 +58,15 @@ def _is_tanh_form(site: Site) -> bool:
 def _definition(site: Site) -> Iterator[Replacement]:
     if site.node.op_type not in NAMES or site.has(1):
         return
-    draft = site.draft()
-    x = site.read(draft, 0)
-    if _is_tanh_form(site):
-        for form in (_sigmoid_of_cubic, _tanh_of_cubic):
-            draft = site.draft()
-            yield site.to(draft, form(draft, site.read(draft, 0)), bound=EQUAL)
-        return
+    is_near = _is_tanh_form(site)
+    for form in (_sigmoid_of_cubic, _tanh_of_cubic) if is_near else (_exact,):
+        draft = site.draft()
+        yield site.to(draft, form(draft, site.read(draft, 0)), bound=EQUAL)
+
+
+def _exact(draft: Draft, x: Value) -> Value:
     error = draft.op("Erf", draft.op("Mul", x, 1 / math.sqrt(2)))
-    half = draft.op("Mul", x, 0.5)
-    made = draft.op("Mul", half, draft.op("Add", error, 1.0))
-    yield site.to(draft, made, bound=EQUAL)
+    return draft.op("Mul", draft.op("Mul", x, 0.5), draft.op("Add", error, 1.0))
 
 
 def _tanh_of_cubic(draft: Draft, x: Value) -> Value:
@@ -96,7 +93,7 @@ def _near(site: Site) -> Iterator[Replacement]:
             (_quick, SIGMOID_ERROR, "GELU by a sigmoid"),
         ):
             draft = site.draft()
-            bound: Bound = approximation(error, of=words)
+            bound = approximation(error, of=words)
             yield site.to(draft, form(draft, draft.read(x)), bound=bound, root=root)
 
 
@@ -113,11 +110,7 @@ def exact_forms(site: Site) -> Iterator[tuple[Value, Node]]:
         return
     for pattern in PATTERNS:
         for found in site.matches(pattern):
-            yield _ends(found)
-
-
-def _ends(found: Match) -> tuple[Value, Node]:
-    return found.values["x"], found.nodes[-1]
+            yield found.values["x"], found.nodes[-1]
 
 
 def _fuse(site: Site) -> Iterator[Replacement]:

@@ -12,12 +12,21 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from skerry.adapt.operators import ELEMENTWISE
 from skerry.adapt.rewrite.bounds import Bound
 from skerry.adapt.rewrite.rule import Draft, Replacement, Rule, Site
-from skerry.adapt.rewrite.transposes import ELEMENTWISE
+from skerry.adapt.rewrite.transposes import is_elementwise
 from skerry.core.errors import ModelError
 from skerry.core.seams import Array
-from skerry.graph import Graph, Node, Value, dtype_code, dtype_name, infer_shapes
+from skerry.graph import (
+    Graph,
+    Node,
+    Value,
+    dtype_code,
+    dtype_name,
+    infer_shapes,
+    sole_use,
+)
 
 MOST_LINKS = 8
 """Operators between DequantizeLinear and QuantizeLinear."""
@@ -49,10 +58,10 @@ def _table(site: Site) -> Iterator[Replacement]:
 def _chain(node: Node) -> tuple[Node, list[Node], Node] | None:
     """Follow a chain both ways, from DequantizeLinear to QuantizeLinear."""
     nodes = [node]
-    while (maker := _maker(nodes[0])) is not None and maker.op_type in ELEMENTWISE:
+    while (maker := _maker(nodes[0])) is not None and is_elementwise(maker):
         nodes.insert(0, maker)
     reader = _reader(nodes[-1])
-    while reader is not None and reader.op_type in ELEMENTWISE:
+    while reader is not None and is_elementwise(reader):
         nodes.append(reader)
         reader = _reader(reader)
     is_whole = (
@@ -71,9 +80,8 @@ def _maker(node: Node) -> Node | None:
 
 
 def _reader(node: Node) -> Node | None:
-    value = node.outputs[0]
-    uses = list(value.uses())
-    return uses[0][0] if len(uses) == 1 and not value.is_graph_output() else None
+    use = sole_use(node.outputs[0])
+    return None if use is None else use[0]
 
 
 def _results(graph: Graph, first: Node, nodes: list[Node], last: Node) -> Array | None:
@@ -109,13 +117,12 @@ def _evaluate(graph: Graph, nodes: list[Node], inputs: Array) -> Array | None:
     x: Value = draft.constant(inputs)
     for node in nodes:
         more = []
-        for value in list(node.inputs)[1:]:
+        for value in node.inputs[1:]:
             array = graph.constant(value)
             if value is not None and array is None:
                 return None
             more.append(None if array is None else draft.constant(array))
-        kept = {name: one.value for name, one in node.attributes.items()}
-        x = draft.op(node.op_type, x, *more, **kept)
+        x = draft.like(node, x, *more)
     draft.graph.add_output(draft.op("Identity", x))
     try:
         folded = infer_shapes(draft.graph)

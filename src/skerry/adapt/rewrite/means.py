@@ -10,13 +10,17 @@ import math
 from collections.abc import Iterator
 
 from skerry.adapt.rewrite.bounds import same_sum
-from skerry.adapt.rewrite.rule import Replacement, Rule, Shape, Site
+from skerry.adapt.rewrite.rule import Replacement, Rule, Site
 
 TILES = (2, 3, 4, 5, 7, 8, 16, 32, 64)
 AVERAGES = frozenset({"GlobalAveragePool", "ReduceMean"})
 
 
-def _axes(site: Site, shape: Shape) -> list[int]:
+def _axes(site: Site) -> list[int]:
+    """The dimensions that are averaged, ascending; none where no size is known."""
+    shape = site.shape()
+    if shape is None:
+        return []
     if site.node.op_type == "GlobalAveragePool":
         return list(range(2, len(shape)))
     given = site.operator.attributes.get("axes", ())
@@ -35,7 +39,7 @@ def _keeps(site: Site) -> bool:
 def _other_form(site: Site) -> Iterator[Replacement]:
     """Write one kind of mean over height and width as another."""
     shape = site.shape()
-    if shape is None or len(shape) != 4 or _axes(site, shape) != [2, 3]:
+    if shape is None or len(shape) != 4 or _axes(site) != [2, 3]:
         return
     bound = same_sum(shape[2] * shape[3], 1.0)
     result = site.result_shape() or ()
@@ -55,8 +59,7 @@ def _other_form(site: Site) -> Iterator[Replacement]:
 
 
 def _tiles(site: Site) -> Iterator[Replacement]:
-    shape = site.shape()
-    axes = _axes(site, shape) if shape is not None else []
+    shape, axes = site.shape(), _axes(site)
     if shape is None or not axes:
         return
     size = math.prod(shape[axis] for axis in axes)
@@ -81,8 +84,7 @@ def _tiles(site: Site) -> Iterator[Replacement]:
 
 def _by_axis(site: Site) -> Iterator[Replacement]:
     """Reduce one dimension after another."""
-    shape = site.shape()
-    axes = _axes(site, shape) if shape is not None else []
+    shape, axes = site.shape(), _axes(site)
     if shape is None or len(axes) < 2:
         return
     for order in (axes, axes[::-1]):
@@ -98,8 +100,7 @@ def _by_axis(site: Site) -> Iterator[Replacement]:
 
 def _one_batch(site: Site) -> Iterator[Replacement]:
     """Join the dimensions before those that are reduced, in a batch of one."""
-    shape = site.shape()
-    axes = _axes(site, shape) if shape is not None else []
+    shape, axes = site.shape(), _axes(site)
     if shape is None or not axes or axes != list(range(axes[0], axes[-1] + 1)):
         return
     before, after = math.prod(shape[: axes[0]]), math.prod(shape[axes[-1] + 1 :])

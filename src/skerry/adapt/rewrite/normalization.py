@@ -32,7 +32,7 @@ from skerry.adapt.rewrite.bounds import (
 )
 from skerry.adapt.rewrite.rule import Draft, Replacement, Rule, Shape, Site
 from skerry.core.seams import Array
-from skerry.graph import Value
+from skerry.graph import Value, sole_use
 
 LARGEST_REDUCED = 4096
 """A group larger than this is laid out in two dimensions, for processors that reduce a
@@ -159,11 +159,10 @@ def _batch_in_conv(site: Site) -> Iterator[Replacement]:
     """Let the convolution before it do its work: weights s W, bias s b + offset."""
     found, mean = _batch_affine(site), site.constant(3)
     source = site.node.inputs[0]
-    conv = None if source is None else source.producer()
-    if conv is None or conv.op_type != "Conv" or found is None or mean is None:
+    if source is None or sole_use(source) is None or found is None or mean is None:
         return
-    readers = list(source.uses()) if source is not None else []
-    if len(readers) != 1 or (source is not None and source.is_graph_output()):
+    conv = source.producer()
+    if conv is None or conv.domain or conv.op_type != "Conv":
         return
     conv_site = Site(graph=site.graph, node=conv, operator=site.operator)
     weights, bias = conv_site.constant(1), conv_site.constant(2)
@@ -173,9 +172,8 @@ def _batch_in_conv(site: Site) -> Iterator[Replacement]:
     scaled = weights * factor.reshape(-1, *(1,) * (weights.ndim - 1))
     shifted = offset if bias is None else offset + factor * bias
     draft = site.draft()
-    kept = {name: one.value for name, one in conv.attributes.items()}
     operands = [draft.constant(one.astype(np.float32)) for one in (scaled, shifted)]
-    made = draft.op("Conv", site.take(draft, conv.inputs[0]), *operands, **kept)
+    made = draft.like(conv, site.take(draft, conv.inputs[0]), *operands)
     gain = np.abs(scaled).reshape(len(scaled), -1).sum(axis=1) + np.abs(shifted)
     gain = gain + 2 * np.abs(factor * mean) + np.abs(offset)
     terms = int(np.prod(weights.shape[1:]))

@@ -19,7 +19,7 @@ from skerry.adapt.rewrite.gelu import exact_forms
 from skerry.adapt.rewrite.rule import Draft, Replacement, Rule, Site
 from skerry.adapt.rewrite.swish import swishes
 from skerry.core.seams import Array
-from skerry.graph import Value
+from skerry.graph import Node, Value
 
 PIECES = (8, 12, 16, 24, 32, 48, 64)
 """How many pieces, in the order in which they are tried: few, then exact."""
@@ -130,28 +130,35 @@ CURVES = {
 
 def _draw(site: Site) -> Iterator[Replacement]:
     kind = site.node.op_type
+    x = site.node.inputs[0]
     if kind == "Sigmoid" or kind not in CURVES:
-        for x, beta, root in swishes(site):
-            for count in PIECES:
-                draft = site.draft()
-                scaled = draft.op("Mul", draft.read(x), draft.constant(beta))
-                made = _sum(draft, scaled, CURVES["Swish"], count)
-                inverse = (1 / beta.astype(np.float64)).astype(np.float32)
-                made = draft.op("Mul", made, draft.constant(inverse))
-                least = float(np.abs(beta).min())
-                bound = _bound(CURVES["Swish"], count, 1 / least)
-                yield site.to(draft, made, bound=bound, root=root)
-    for x, root in exact_forms(site):
-        for count in PIECES:
-            draft = site.draft()
-            made = _sum(draft, draft.read(x), CURVES["Gelu"], count)
-            bound = _bound(CURVES["Gelu"], count, 1.0)
-            yield site.to(draft, made, bound=bound, root=root)
-    if kind in CURVES and kind not in {"Gelu", "Swish"}:
-        for count in PIECES:
-            draft = site.draft()
-            made = _sum(draft, site.read(draft, 0), CURVES[kind], count)
-            yield site.to(draft, made, bound=_bound(CURVES[kind], count, 1.0))
+        for source, beta, root in swishes(site):
+            yield from _swish_pieces(site, source, beta, root)
+    for source, root in exact_forms(site):
+        yield from _pieces(site, source, CURVES["Gelu"], root)
+    if x is not None and kind in CURVES and kind not in {"Gelu", "Swish"}:
+        yield from _pieces(site, x, CURVES[kind], site.node)
+
+
+def _swish_pieces(
+    site: Site, x: Value, beta: Array, root: Node
+) -> Iterator[Replacement]:
+    """The pieces of x · σ(x) at βx, by β."""
+    curve, least = CURVES["Swish"], float(np.abs(beta).min())
+    inverse = (1 / beta.astype(np.float64)).astype(np.float32)
+    for count in PIECES:
+        draft = site.draft()
+        scaled = draft.op("Mul", draft.read(x), draft.constant(beta))
+        made = _sum(draft, scaled, curve, count)
+        made = draft.op("Mul", made, draft.constant(inverse))
+        yield site.to(draft, made, bound=_bound(curve, count, 1 / least), root=root)
+
+
+def _pieces(site: Site, x: Value, curve: Curve, root: Node) -> Iterator[Replacement]:
+    for count in PIECES:
+        draft = site.draft()
+        made = _sum(draft, draft.read(x), curve, count)
+        yield site.to(draft, made, bound=_bound(curve, count, 1.0), root=root)
 
 
 def _sum(draft: Draft, x: Value, curve: Curve, count: int) -> Value:

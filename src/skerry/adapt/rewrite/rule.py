@@ -25,11 +25,19 @@ from skerry.graph import (
     dims,
     dtype_name,
     find,
+    make_graph,
     make_initializer,
     make_node,
     make_value,
 )
 from skerry.graph.match import Op
+
+FOREIGN = frozenset(
+    {"FastGelu", "Gelu", "Mish", "QuickGelu", "SiLU", "Silu", "Swish", "SwishBeta"}
+    | {"swish"}
+)
+"""Activation functions that others define too, and as the same function; any other
+operator of another domain than ONNX's may be anything, whatever it is called."""
 
 Shape = tuple[int, ...]
 Attribute = int | float | str | list[int]
@@ -54,7 +62,7 @@ class Draft:
             original: The graph that the drawing is for.
             dtype: What numbers given as Python floats become.
         """
-        self.graph = Graph.empty(name="replacement", opset=original.opset)
+        self.graph = make_graph(name="replacement", opset=original.opset)
         self.reads: dict[str, Value] = {}
         self._read: dict[Value, Value] = {}
         self._dtype = dtype
@@ -108,6 +116,11 @@ class Draft:
         node = make_node(op_type, inputs, attributes, outputs=names, name=names[0])
         self.graph.add_node(node)
         return tuple(node.outputs)
+
+    def like(self, node: Node, *operands: Value | None) -> Value:
+        """Add an operator of ONNX itself, with the attributes of another graph's."""
+        kept = {name: one.value for name, one in node.attributes.items()}
+        return self.op(node.op_type, *operands, **kept)
 
     def negative(self, x: Value) -> Value:
         """Add a product with −1, which more processors have in integers than Neg."""
@@ -264,3 +277,8 @@ class Rule:
     source: str
     draw: Callable[[Site], Iterator[Replacement]] = field(repr=False)
     opset: int = 13
+
+    def names(self, operator: Operator) -> bool:
+        """Whether it can stand in for an operator."""
+        is_known = operator.is_standard or operator.op_type in FOREIGN
+        return is_known and operator.op_type in self.replaces

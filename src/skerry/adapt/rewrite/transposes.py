@@ -11,34 +11,12 @@ import math
 from collections.abc import Iterator
 from itertools import pairwise
 
+from skerry.adapt.operators import ELEMENTWISE
 from skerry.adapt.rewrite.bounds import EXACT
 from skerry.adapt.rewrite.rule import Draft, Replacement, Rule, Shape, Site
-from skerry.graph import Node, Value, attribute
+from skerry.graph import Node, Value, attribute, sole_use
 
 TILES = (2, 4, 8, 16, 32, 64)
-
-ELEMENTWISE = frozenset(
-    {
-        "Abs",
-        "Clip",
-        "Elu",
-        "Erf",
-        "Exp",
-        "Gelu",
-        "HardSigmoid",
-        "HardSwish",
-        "LeakyRelu",
-        "Log",
-        "Mish",
-        "Neg",
-        "Relu",
-        "Sigmoid",
-        "Softplus",
-        "Sqrt",
-        "Tanh",
-    }
-)
-"""Operators that give each element of their first input one of their result."""
 
 
 def _order(site: Site, rank: int) -> list[int]:
@@ -131,36 +109,30 @@ def _cancel(site: Site) -> Iterator[Replacement]:
     while (reader := _only_reader(last)) is not None:
         if reader.op_type == "Transpose":
             break
-        if reader.op_type not in ELEMENTWISE:
+        if not is_elementwise(reader):
             return
         chain.append(reader)
         last = reader
     if reader is None:
         return
-    back = [
-        int(one) for one in attribute(reader, "perm", list(range(len(shape)))[::-1])
-    ]
+    back = attribute(reader, "perm", list(range(len(shape)))[::-1])
     total = [order[axis] for axis in back]
     draft = site.draft()
     x = site.read(draft, 0)
     for node in chain:
-        more = [draft_operand(site, draft, value) for value in list(node.inputs)[1:]]
-        kept = {name: one.value for name, one in node.attributes.items()}
-        x = draft.op(node.op_type, x, *more, **kept)
+        more = [value and site.take(draft, value) for value in node.inputs[1:]]
+        x = draft.like(node, x, *more)
     yield site.to(draft, draft.transpose(x, total), bound=EXACT, root=reader)
 
 
-def draft_operand(site: Site, draft: Draft, value: Value | None) -> Value | None:
-    """Let a draft read an optional operand."""
-    return None if value is None else site.take(draft, value)
+def is_elementwise(node: Node) -> bool:
+    """Whether a node is one of `ELEMENTWISE`, as the ONNX standard defines it."""
+    return node.domain == "" and node.op_type in ELEMENTWISE
 
 
 def _only_reader(node: Node) -> Node | None:
-    value = node.outputs[0]
-    uses = list(value.uses())
-    if value.is_graph_output() or len(uses) != 1 or uses[0][1] != 0:
-        return None
-    return uses[0][0]
+    use = sole_use(node.outputs[0])
+    return use[0] if use is not None and use[1] == 0 else None
 
 
 TRANSPOSE_CANCEL = Rule(

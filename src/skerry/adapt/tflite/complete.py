@@ -10,7 +10,14 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from skerry.adapt.tflite.pairs import constant_of, sole_reader, written_quantization
+from skerry.adapt.tflite.pairs import (
+    CARRIERS,
+    FUSING,
+    behind_activation,
+    constant_of,
+    sole_reader,
+    written_quantization,
+)
 from skerry.graph import (
     Graph,
     Node,
@@ -60,10 +67,6 @@ _COMPUTES = frozenset(
         "Sub",
         "Tanh",
     }
-)
-_CARRIES = frozenset(
-    {"Flatten", "Identity", "MaxPool", "Reshape", "Slice", "Squeeze"}
-    | {"Transpose", "Unsqueeze"}
 )
 
 
@@ -115,7 +118,7 @@ def _unscaled(graph: Graph) -> list[Value]:
         ]
         if not varying or not scaled.issuperset(varying):
             continue
-        if node.op_type in _CARRIES:
+        if node.op_type in CARRIERS:
             scaled.update(node.outputs)
         elif node.op_type in _COMPUTES and _is_quantizable(graph, node):
             value = _result(node)
@@ -129,7 +132,7 @@ def _is_read_as_float(value: Value) -> bool:
     """Whether an input of floats is read by something that makes no codes of it."""
     readers = value.consumers()
     return dtype_name(value) == "float32" and any(
-        one.op_type in _CARRIES for one in readers
+        one.op_type in CARRIERS for one in readers
     )
 
 
@@ -148,10 +151,8 @@ def _result(node: Node) -> Value:
     value = node.outputs[0]
     reader = sole_reader(value)
     if node.op_type == "MatMul" and reader is not None and reader.op_type == "Add":
-        value, reader = reader.outputs[0], sole_reader(reader.outputs[0])
-    fuses = node.op_type in ("Add", "Conv", "Gemm", "MatMul", "Mul", "Sub")
-    is_fused = fuses and reader is not None and reader.op_type in ("Clip", "Relu")
-    return reader.outputs[0] if is_fused and reader is not None else value
+        value = reader.outputs[0]
+    return behind_activation(value) if node.op_type in FUSING else value
 
 
 def insert_pair(graph: Graph, value: Value, scale: float, zero_point: int) -> None:

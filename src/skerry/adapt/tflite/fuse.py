@@ -7,10 +7,14 @@ pair the result is nearer to the float net's, and there is one operator fewer.
 
 from __future__ import annotations
 
-from skerry.adapt.tflite.pairs import constant_of, sole_reader, written_quantization
+from skerry.adapt.tflite.pairs import (
+    FUSING,
+    behind_activation,
+    constant_of,
+    sole_reader,
+    written_quantization,
+)
 from skerry.graph import Graph, Node, Value, dims, remove_dead
-
-_HAVE_ACTIVATIONS = frozenset({"Add", "Conv", "Gemm", "MatMul", "Mul", "Sub"})
 
 
 def fuse_pairs(graph: Graph) -> Graph:
@@ -18,7 +22,7 @@ def fuse_pairs(graph: Graph) -> Graph:
     fused = graph.copy()
     for node in fused.nodes:
         if node.op_type in ("Clip", "Relu"):
-            _fuse(fused, node, 0, _HAVE_ACTIVATIONS)
+            _fuse(fused, node, 0, FUSING)
         elif node.op_type == "Add":
             for place in (0, 1):
                 if _is_bias(fused, node, 1 - place):
@@ -37,15 +41,9 @@ def _fuse(graph: Graph, node: Node, place: int, op_types: frozenset[str]) -> Non
         weights = constant_of(graph, producer.inputs[1])
         if weights is None or weights.array.ndim != 2:
             return
-    if written_quantization(graph, _result(node)) is not None:
+    result = behind_activation(node.outputs[0])
+    if written_quantization(graph, result) is not None:
         node.replace_input_with(place, source)
-
-
-def _result(node: Node) -> Value:
-    """What a node makes, behind an activation that follows it."""
-    reader = sole_reader(node.outputs[0])
-    is_fused = reader is not None and reader.op_type in ("Clip", "Relu")
-    return reader.outputs[0] if is_fused and reader is not None else node.outputs[0]
 
 
 def _before_pair(value: Value | None) -> Value | None:

@@ -7,7 +7,7 @@ modules that read a net into ONNX and write one from it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -60,6 +60,10 @@ class Quantization:
     scale: Array
     zero_point: Array
     axis: int = 0
+
+    def moved(self, by: int) -> Quantization:
+        """What the same numbers' codes stand for if all of them are larger by `by`."""
+        return replace(self, zero_point=self.zero_point + by)
 
     def is_like(self, other: Quantization | None) -> bool:
         """Whether codes mean the same in both, as kernels compare scales."""

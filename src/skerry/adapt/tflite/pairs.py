@@ -13,12 +13,12 @@ import numpy as np
 from skerry.adapt.tflite.net import Quantization
 from skerry.core.errors import ModelError
 from skerry.core.seams import Array
-from skerry.graph import Graph, Node, Value, attribute
+from skerry.graph import Graph, Node, Value, attribute, sole_use
 
 SHIFT = 128
 """From uint8 to int8."""
 
-_CARRIERS = frozenset(
+CARRIERS = frozenset(
     {
         "DepthToSpace",
         "Flatten",
@@ -33,6 +33,9 @@ _CARRIERS = frozenset(
     }
 )
 """Operators that may stand between codes, and keep their scale."""
+
+FUSING = frozenset({"Add", "Conv", "Gemm", "MatMul", "Mul", "Sub"})
+"""Operators into which TFLite fuses an activation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -143,7 +146,7 @@ def _written(graph: Graph, value: Value) -> list[Quantization]:
         found: list[Quantization] = []
         if use.node.op_type == "QuantizeLinear" and use.idx == 0:
             found = [quantization_of(graph, use.node)]
-        elif use.node.op_type in _CARRIERS and use.idx == 0:
+        elif use.node.op_type in CARRIERS and use.idx == 0:
             found = _written(graph, use.node.outputs[0])
         if not found:
             return []
@@ -165,15 +168,20 @@ def _input_quantization(graph: Graph, value: Value) -> Quantization | None:
             if use.node.op_type == "DequantizeLinear" and use.idx == 0:
                 return quantization_of(graph, use.node)
             made = use.node.outputs[0]
-            if use.node.op_type in _CARRIERS and use.idx == 0 and made not in seen:
+            if use.node.op_type in CARRIERS and use.idx == 0 and made not in seen:
                 seen.add(made)
                 waiting.append(made)
     return None
 
 
+def behind_activation(value: Value) -> Value:
+    """What the Relu or Clip makes that alone reads a value; else the value itself."""
+    reader = sole_reader(value)
+    is_fused = reader is not None and reader.op_type in ("Clip", "Relu")
+    return reader.outputs[0] if is_fused and reader is not None else value
+
+
 def sole_reader(value: Value) -> Node | None:
-    """The only node that reads a value, as its first input or another."""
-    uses = list(value.uses())
-    if len(uses) != 1 or value.is_graph_output():
-        return None
-    return uses[0].node
+    """The only node that reads a value, if it is one that ONNX itself defines."""
+    use = sole_use(value)
+    return None if use is None or use[0].domain else use[0]

@@ -23,6 +23,7 @@ from skerry.adapt.tflite.net import (
     Tensor,
 )
 from skerry.core.errors import ModelError
+from skerry.core.names import claim_name
 from skerry.core.seams import Array
 from skerry.graph import Graph, Node, Value, make_graph, make_initializer, make_node
 from skerry.graph import make_value as new_value
@@ -85,7 +86,7 @@ class Reading:
         Raises:
             ValueError: It has not four.
         """
-        _, *_ = shape = self.tensor(index).shape
+        shape = self.tensor(index).shape
         if len(shape) != PICTURE_RANK:
             raise ValueError(shape)
         return shape[axis]
@@ -344,12 +345,7 @@ class Reading:
         return self.tensor(index).dtype
 
     def _unique(self, wish: str) -> str:
-        name, number = wish, 1
-        while name in self._taken:
-            number += 1
-            name = f"{wish}_{number}"
-        self._taken.add(name)
-        return name
+        return claim_name(wish, self._taken)
 
     def _dequantized(self, codes: Value, index: int, axis: int) -> Value:
         scale, zero_point = self._parameters_of(index)

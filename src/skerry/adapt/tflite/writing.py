@@ -17,6 +17,7 @@ import numpy as np
 from skerry.adapt.tflite.net import Net, Operator, Option, Quantization, Tensor
 from skerry.adapt.tflite.pairs import SHIFT, constant_of
 from skerry.core.errors import ModelError
+from skerry.core.names import claim_name
 from skerry.core.seams import Array
 from skerry.graph import Graph, Node, Value, dims, dtype_name
 
@@ -313,10 +314,7 @@ class Writing:
             quantization=quantization,
         )
         if dtype == "uint8" and quantization is not None:
-            moved = Quantization(
-                scale=quantization.scale, zero_point=quantization.zero_point + SHIFT
-            )
-            like = replace(like, quantization=moved)
+            like = replace(like, quantization=quantization.moved(SHIFT))
         index = self.add_tensor(like, [shape[axis] for axis in order], like.name)
         self.inputs.append(index)
         if dtype == "uint8" and quantization is not None:
@@ -334,11 +332,6 @@ class Writing:
             outputs=tuple(outputs),
         )
 
-    @property
-    def transposes(self) -> int:
-        """How many operators of the net only move numbers to another place."""
-        return sum(operator.code == "TRANSPOSE" for operator in self._operators)
-
     def _output(self, value: Value) -> int:
         held = self._codes.get(value) or self._numbers(value)
         order = plain(self.shape(value))
@@ -348,8 +341,7 @@ class Writing:
         source = self._tensors[index]
         own = source.quantization
         if dtype_name(value) == "uint8" and own is not None:
-            moved = Quantization(scale=own.scale, zero_point=own.zero_point + SHIFT)
-            like = replace(source, dtype="uint8", quantization=moved)
+            like = replace(source, dtype="uint8", quantization=own.moved(SHIFT))
             made = self.add_tensor(like, source.shape, source.name)
             self.operate("QUANTIZE", [index], [made])
             index = made
@@ -393,12 +385,7 @@ class Writing:
         return self._held[value]
 
     def _unique(self, wish: str) -> str:
-        name, number = wish, 1
-        while name in self._taken:
-            number += 1
-            name = f"{wish}_{number}"
-        self._taken.add(name)
-        return name
+        return claim_name(wish, self._taken)
 
 
 def plain(shape: Sequence[int]) -> Order:

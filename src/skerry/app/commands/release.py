@@ -202,6 +202,7 @@ def adopt(
     """
     from skerry.app.publish.adopt import adopt as make_next
     from skerry.app.publish.publisher import Publisher
+    from skerry.runtimes.libraries import machine_abi
 
     signer = Publisher.open(publisher)
 
@@ -224,6 +225,12 @@ def adopt(
             model=candidate["model"],
             golden=await _fetch(api, manifest.golden.sha256),
             drift=candidate.get("drift"),
+            libraries=[
+                await _fetch(api, library.blob.sha256)
+                for model in manifest.models
+                for library in model.libraries
+                if library.abi == machine_abi()
+            ],
             notes=notes,
         )
         before = await _models_before(api, adopted)

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-
-import numpy as np
 
 from skerry.adapt.probe.cases import Case, case_graph, case_of
 from skerry.adapt.probe.learn import Answer, Ask
 from skerry.adapt.probe.recode import recoded
 from skerry.adapt.probe.sweeps import DTYPES
 from skerry.adapt.tflite import write_tflite
+from skerry.app.pipelines.vela import NAME as VELA
 from skerry.app.pipelines.vela import VelaToolchain
 from skerry.core.compiled import Compiled
 from skerry.core.durable import write_file
 from skerry.core.errors import ModelError, UsageError
+from skerry.core.model import ModelFormat
 from skerry.core.names import did_you_mean
 from skerry.core.seams import LoadOptions, Runtime, Toolchain
 from skerry.core.target import Citation, ProcessorKind, Target
-from skerry.runtimes import get_runtime, open_any
+from skerry.runtimes import RUNTIMES_OF, get_runtime, open_any
+from skerry.tasks.made_up import made_up_inputs
 
 BATCH = 96
 """Cases that are compiled as one model."""
@@ -39,7 +41,9 @@ RUNTIME_SOURCES = {
     "openvino": "https://github.com/openvinotoolkit/openvino",
     "litert": "https://github.com/google-ai-edge/LiteRT",
 }
-TOOLCHAINS = ("vela", "onnxruntime", "openvino", "litert")
+TOOLCHAINS = (VELA, *RUNTIME_SOURCES)
+
+_TAKE_ONNX = RUNTIMES_OF[ModelFormat.ONNX]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +81,7 @@ def open_asker(name: str, target: Target, *, date: str) -> Asker:
         raise UsageError(
             f"{name!r} cannot be probed", hint=did_you_mean(name, TOOLCHAINS)
         )
-    if name == "vela":
+    if name == VELA:
         vela = VelaToolchain()
         version = vela.version
         number = version.rpartition(" ")[2]
@@ -95,7 +99,7 @@ def open_asker(name: str, target: Target, *, date: str) -> Asker:
         quote=version,
         date=date,
     )
-    dtypes = TFLITE_DTYPES if name in {"vela", "litert"} else DTYPES
+    dtypes = DTYPES if name in _TAKE_ONNX else TFLITE_DTYPES
     return Asker(ask=ask, dtypes=dtypes, version=version, source=source)
 
 
@@ -209,24 +213,17 @@ class RuntimeAsker:
             return [self._answer(case, Path(scratch)) for case in cases]
 
     def _answer(self, case: Case, folder: Path) -> Answer:
-        graph = case_graph([case])
-        is_tflite = self._runtime.name == "litert"
-        path = folder / ("probe.tflite" if is_tflite else "probe.onnx")
+        is_onnx = self._runtime.name in _TAKE_ONNX
+        path = folder / ("probe.onnx" if is_onnx else "probe.tflite")
         try:
-            write_file(path, _tflite([case]) if is_tflite else graph.to_bytes())
+            content = case_graph([case]).to_bytes() if is_onnx else _tflite([case])
+            write_file(path, content)
             model = open_any(path)
-            inputs = {
-                spec.name: np.zeros(
-                    tuple(size for size in spec.shape if isinstance(size, int)),
-                    spec.dtype,
-                )
-                for spec in model.inputs
-            }
+            inputs = made_up_inputs(model.inputs)
             options = LoadOptions(threads=1)
-            if is_tflite:
-                session = self._runtime.load(model, options)
-                session.run(inputs)
-                session.close()
+            if not is_onnx:  # LiteRT tells no times
+                with closing(self._runtime.load(model, options)) as session:
+                    session.run(inputs)
                 return Answer(runs=True)
             found = self._runtime.profile(model, inputs, options, repeats=REPEATS)
         except ModelError as error:
@@ -238,5 +235,4 @@ class RuntimeAsker:
         ]
         if in_floats and not case.dtype.startswith("float"):
             return Answer(runs=False, reason="computes it in floats")
-        time_us = found.total_ms * 1000
-        return Answer(runs=True, time_us=time_us or None)
+        return Answer(runs=True, time_us=found.total_ms * 1000 or None)

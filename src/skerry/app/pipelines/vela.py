@@ -82,20 +82,18 @@ class VelaToolchain:
         return parse_compiled(layers, summary, toolchain=version)
 
     def _run(self, arguments: list[str], model: Model) -> None:
-        try:
-            toolchains.run_in(
-                self._toolchain,
-                arguments,
-                timeout_s=COMPILE_TIMEOUT_S,
-                folder=self._folder,
-            )
-        except ToolchainError as error:
-            if "exit code" not in error.what:
-                raise
+        exit_code, said = toolchains.run_in(
+            self._toolchain,
+            arguments,
+            timeout_s=COMPILE_TIMEOUT_S,
+            folder=self._folder,
+        )
+        if exit_code != 0:
             raise ModelError(
-                f"Vela does not compile {model.path.name}: {error.what}",
+                f"Vela does not compile {model.path.name}: exit code {exit_code}: "
+                f"{toolchains.last_words(said)}",
                 hint="See what Vela says; skerry audit says what it would not place.",
-            ) from error
+            )
 
 
 def vela_options(target: Target) -> tuple[str, ...]:

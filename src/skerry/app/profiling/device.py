@@ -22,6 +22,7 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
+from pathlib import Path
 from typing import IO, Annotated
 
 import msgspec
@@ -172,7 +173,7 @@ def profile_on(
     if len(answer.peaks) != 2 or len(answer.subjects) != len(subjects):
         raise _no_sense(place)
     before, after = (
-        peaks_at(msgspec.to_builtins(each), place=f"at {place.url}")
+        peaks_at(each.gops, each.bandwidth_gb_s, place=f"at {place.url}")
         for each in answer.peaks
     )
     profiles = []
@@ -200,26 +201,29 @@ def profile_on(
 
 
 def _payload(subjects: Sequence[Subject], repeats: int) -> bytes:
-    """The archive: the runner, the job, the models."""
+    """The archive: the runner, the job, and each model once."""
     source = resources.files("skerry.app.profiling").joinpath("runner.py").read_bytes()
     jobs = []
+    files: dict[Path, str] = {}
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("__main__.py", source)
-        for index, subject in enumerate(subjects):
+        for subject in subjects:
             name = subject.runtime.name
             if name not in RUNTIMES:
                 raise UsageError(
                     f"{name} is not measured on devices",
                     hint=f"Take one of {', '.join(sorted(RUNTIMES))}.",
                 )
-            file = f"model-{index}{subject.model.path.suffix}"
-            archive.writestr(file, model_content(subject.model))
+            path = subject.model.path
+            if path not in files:
+                files[path] = f"model-{len(files)}{path.suffix}"
+                archive.writestr(files[path], model_content(subject.model))
             inputs = [
                 {"name": key, "dtype": array.dtype.name, "shape": array.shape}
                 for key, array in subject.inputs.items()
             ]
-            jobs.append({"file": file, "runtime": name, "inputs": inputs})
+            jobs.append({"file": files[path], "runtime": name, "inputs": inputs})
         job = {
             "subjects": jobs,
             "threads": subjects[0].options.threads,

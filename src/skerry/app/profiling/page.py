@@ -14,7 +14,7 @@ from skerry.app.profiling.view import (
     UNSTABLE_HINT,
     ProfileView,
     headline,
-    roof_cells,
+    operator_rows,
     show_peaks,
     tell_compared,
 )
@@ -26,10 +26,10 @@ MOST_BARS = 8
 def profile_page(view: ProfileView) -> str:
     """Make the whole page: the figures, the pictures, all operators."""
     first = view.profiles[0]
-    sections = []
-    for index, profile in enumerate(view.profiles):
-        roof = view.roofs[index] if index < len(view.roofs) else ()
-        sections.append(_profile_section(profile, roof, view.peaks))
+    sections = [
+        _profile_section(profile, view.roof(index), view.peaks)
+        for index, profile in enumerate(view.profiles)
+    ]
     return page(
         first.model or first.source or first.runtime,
         _cards(view.profiles),
@@ -125,15 +125,5 @@ def _operators(profile: Profile, roof: Sequence[RoofPoint]) -> Html | None:
     columns += [Column(title=title, is_number=True) for title in titles]
     if roof:
         columns.append(Column(title="bound"))
-    total_ms = profile.total_ms or 1.0
-    rows = []
-    for at, operator in enumerate(profile.operators):
-        cells = [
-            operator.name,
-            operator.op_type,
-            figures.show_ms(operator.latency_ms),
-            figures.show_percent(operator.latency_ms / total_ms),
-            figures.show_percent(operator.noise),
-        ]
-        rows.append((*cells, *(roof_cells(roof[at]) if roof else ())))
+    rows = operator_rows(profile, roof)
     return html_table(columns, rows, caption="All operators, in order of execution")

@@ -31,25 +31,22 @@ def measure_peaks(*, threads: int) -> Peaks:
     try:
         done = subprocess.run(argv, capture_output=True, check=True, timeout=LIMIT_S)
         found = json.loads(done.stdout.removeprefix(runner.MARK.encode()))
-        return peaks_at(found, place="here")
+        gops, bandwidth_gb_s = (float(found[key]) for key in ("gops", "bandwidth_gb_s"))
     except (subprocess.SubprocessError, OSError, ValueError, KeyError) as error:
         raise StateError(
             f"the calibration failed: {error}",
             hint="Give a target whose file states the peaks: --target NAME.",
         ) from error
+    return peaks_at(gops, bandwidth_gb_s, place="here")
 
 
-def peaks_at(found: dict[str, float], *, place: str) -> Peaks:
-    """What the runner measured somewhere.
-
-    Raises:
-        KeyError: A figure is missing.
-    """
+def peaks_at(gops: float, bandwidth_gb_s: float, *, place: str) -> Peaks:
+    """What the runner measured somewhere."""
     side, mib = runner.SIDE, runner.COPIED_BYTES >> 20
     return Peaks(
-        gops=float(found["gops"]),
+        gops=gops,
         dtype="float32",
-        bandwidth_gb_s=float(found["bandwidth_gb_s"]),
+        bandwidth_gb_s=bandwidth_gb_s,
         source=f"measured {place}: a float32 product of side {side}, "
         f"a copy of {mib} MiB",
     )

@@ -50,6 +50,10 @@ class ProfileView:
     trace: Path | None = None
     page: Path | None = None
 
+    def roof(self, index: int) -> tuple[RoofPoint, ...]:
+        """The operators of one of the profiles under the roof; empty without peaks."""
+        return self.roofs[index] if self.roofs else ()
+
     @property
     def exit_code(self) -> int:
         """That of `StateError` where the machine is too restless, else 0."""
@@ -63,8 +67,7 @@ def render_view(view: ProfileView) -> RenderableType:
 
     parts: list[RenderableType] = []
     for index, profile in enumerate(view.profiles):
-        roof = view.roofs[index] if index < len(view.roofs) else ()
-        parts += [_profile(profile, roof), ""]
+        parts += [_profile(profile, view.roof(index)), ""]
     if view.peaks is not None:
         parts.append(Text(f"roof: {show_peaks(view.peaks)}", "dim"))
     parts += [Text(tell_compared(one)) for one in view.compared]
@@ -163,31 +166,60 @@ def _profile(profile: Profile, roof: Sequence[RoofPoint]) -> RenderableType:
 
 
 def _operators(profile: Profile, roof: Sequence[RoofPoint]) -> RenderableType:
-    has_roof = bool(roof)
     columns = ["operator", "type", "#time", "#share", "#±"]
-    table = plain_table(*columns, *(("#GOP/s", "#GB/s", "#of roof", "") * has_roof))
-    total_ms = profile.total_ms or 1.0
+    if roof:
+        columns += ["#GOP/s", "#GB/s", "#of roof", ""]
+    table = plain_table(*columns)
+    rows = operator_rows(profile, roof)
     for at in longest(profile)[:MOST_OPERATORS]:
-        operator = profile.operators[at]
-        cells = [
-            figures.show_end_of(operator.name, LONGEST_NAME),
-            figures.show_end_of(operator.op_type, LONGEST_TYPE),
-            figures.show_ms(operator.latency_ms),
-            figures.show_percent(operator.latency_ms / total_ms),
-            figures.show_percent(operator.noise),
-        ]
-        table.add_row(*cells, *(roof_cells(roof[at]) if has_roof else ()))
+        name, op_type, *cells = rows[at]
+        table.add_row(
+            figures.show_end_of(name, LONGEST_NAME),
+            figures.show_end_of(op_type, LONGEST_TYPE),
+            *cells,
+        )
     return table
 
 
-def roof_cells(point: RoofPoint) -> tuple[str, str, str, str]:
-    """What an operator achieved, as cells of a table."""
+def operator_rows(profile: Profile, roof: Sequence[RoofPoint]) -> list[tuple[str, ...]]:
+    """Each operator's cells of a table, in order of execution.
+
+    Args:
+        profile: The profile.
+        roof: Its operators under the roof; empty without one.
+
+    Returns:
+        Name, type, time, share and noise; with a roof, GOP/s, GB/s, the share of the
+        roof, and what it is bound by.
+    """
+    total_ms = profile.total_ms or 1.0
+    rows = [
+        (
+            operator.name,
+            operator.op_type,
+            figures.show_ms(operator.latency_ms),
+            figures.show_percent(operator.latency_ms / total_ms),
+            figures.show_percent(operator.noise),
+        )
+        for operator in profile.operators
+    ]
+    if not roof:
+        return list(rows)
+    return [(*row, *_roof_cells(at)) for row, at in zip(rows, roof, strict=True)]
+
+
+def _roof_cells(point: RoofPoint) -> tuple[str, str, str, str]:
+    """What an operator achieved."""
     return (
-        figures.show_value(point.gops) if point.gops is None else f"{point.gops:.3g}",
-        figures.show_value(point.gb_s) if point.gb_s is None else f"{point.gb_s:.3g}",
+        _show_rate(point.gops),
+        _show_rate(point.gb_s),
         figures.show_percent(point.of_roof),
         show_bound(point),
     )
+
+
+def _show_rate(rate: float | None) -> str:
+    return figures.NOT_MEASURED if rate is None else f"{rate:.3g}"
 
 
 def show_bound(point: RoofPoint) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,6 +31,7 @@ def adopt(
     model: bytes,
     golden: bytes,
     drift: bytes | None = None,
+    libraries: Sequence[bytes] = (),
     notes: str = "",
     clock: Clock | None = None,
 ) -> tuple[Manifest, dict[str, bytes]]:
@@ -44,6 +47,7 @@ def adopt(
         model: The candidate.
         golden: The golden samples of the old release.
         drift: What is usual now (`skerry.drift/1`), or None to keep the old.
+        libraries: The libraries of operators that the model needs here.
         notes: What is new, for people.
         clock: When it is.
 
@@ -67,11 +71,12 @@ def adopt(
         path = Path(folder) / "candidate.onnx"
         write_file(path, model)
         opened = open_model(path)
-        session = get_runtime(old.runtime).load(opened, LoadOptions())
-        try:
+        shared = [Path(folder) / f"{place}.so" for place in range(len(libraries))]
+        for library, content in zip(shared, libraries, strict=True):
+            write_file(library, content)
+        options = LoadOptions(libraries=tuple(shared))
+        with closing(get_runtime(old.runtime).load(opened, options)) as session:
             answered = _answer(session, kept)
-        finally:
-            session.close()
     parts = {"model": model, "golden": golden_to_bytes(answered)}
     if drift is not None:
         parts["drift"] = drift

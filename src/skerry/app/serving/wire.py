@@ -112,7 +112,11 @@ class Connection:
         if parts.scheme not in {"http", "https"} or not host:
             raise _no_url(url)
         is_safe = parts.scheme == "https"
-        self.host, self.port = host, port or (443 if is_safe else 80)
+        usual = 443 if is_safe else 80
+        self.host, self.port = host, port or usual
+        self._shown = f"[{host}]" if ":" in host else host
+        if self.port != usual:  # RFC 9110, section 7.2
+            self._shown += f":{self.port}"
         self._ssl = ssl.create_default_context() if is_safe else None
         self._root = parts.path.rstrip("/")
         self._token = token
@@ -161,7 +165,7 @@ class Connection:
             )
         reader, writer = self._streams
         headers = {
-            "Host": f"[{self.host}]" if ":" in self.host else self.host,
+            "Host": self._shown,
             "Content-Length": str(len(request.body)),
             **request.headers,
         }

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,18 @@ def test_a_list_of_events_may_lack_its_end() -> None:
     """Chrome's format allows a trace whose writer was killed."""
     whole = b'[{"ph": "X", "name": "a", "pid": 1, "tid": 1, "ts": 1, "dur": 5},'
     assert times(one(whole)) == {"a": 0.005}
+
+
+@pytest.mark.parametrize("since_us", [2_000_000_000_000, 1_790_000_000_000_000])
+def test_clocks_may_have_run_for_long(since_us: int) -> None:
+    """Of a machine that is up since three weeks, or of one that counts from 1970."""
+    events = [
+        {"ph": "B", "name": "a", "pid": 1, "tid": 1, "ts": since_us},
+        {"ph": "E", "pid": 1, "tid": 1, "ts": since_us + 500},
+        {"ph": "X", "name": "b", "pid": 1, "tid": 1, "ts": since_us + 600, "dur": 40},
+    ]
+    (found,) = parse_profiles(json.dumps(events).encode(), name="it")
+    assert [one.latency_ms for one in found.operators] == [0.5, 0.04]
 
 
 def test_each_process_is_a_profile() -> None:

@@ -87,6 +87,28 @@ def test_rules_build_on_each_other_until_all_runs(body: str, weights: Weights) -
     assert same_outputs(graph, adapted.graph, atol=1e-3)
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        "a = Relu(x) y = com.example.Neg(a)",
+        (
+            "a = Transpose<perm = [0, 2, 3, 1]>(x) b = com.example.Relu(a) "
+            "y = Transpose<perm = [0, 3, 1, 2]>(b)"
+        ),
+        "c = com.example.Conv(x, w) y = BatchNormalization(c, s, s, s, s)",
+    ],
+    ids=["alone", "between transposes", "before a normalization"],
+)
+def test_operators_of_others_are_not_taken_for_those_of_onnx(body: str) -> None:
+    """A vendor's Neg may be anything: nothing equal to it is known."""
+    s = np.ones(4, np.float32)
+    weights = {"w": np.ones((4, 4, 1, 1), np.float32), "s": s}
+    graph = net(body, weights, domains=', "com.example": 1')
+    adapted = adapt(graph, target_of("Relu", "Mul", "Add", "Conv"))
+    foreign = [node.op_type for node in adapted.graph.nodes if node.domain]
+    assert foreign == [node.op_type for node in graph.nodes if node.domain]
+
+
 def test_what_runs_is_left_alone() -> None:
     """A model that runs whole is given back as it is."""
     graph = net("a = Relu(x) s = Sigmoid(a) y = Mul(a, s)")

@@ -24,6 +24,20 @@ def test_results_of_codes_are_found_in_order() -> None:
     assert graph.nodes != scaled.nodes
 
 
+def test_blocks_carry_scales_along() -> None:
+    """DepthToSpace moves codes: what is computed behind it needs a scale too."""
+    graph = float_graph(
+        """net (float[1, 4, 4, 4] x) => (float[] y) {
+            a = HardSwish(x) b = DepthToSpace<blocksize=2>(a) y = HardSwish(b)
+        }"""
+    )
+    insert_pair(graph, graph.value("x"), 0.125, 3)
+    assert unscaled(graph) == ("a", "y")
+    scaled = with_scales(graph, dict.fromkeys(("a", "y"), (-1.0, 3.0)))
+    _, floats = count_floats(write_tflite(scaled))
+    assert floats == ()
+
+
 def test_softmax_has_the_scale_of_its_kernel() -> None:
     """1/256, whatever the samples showed."""
     graph = float_graph(

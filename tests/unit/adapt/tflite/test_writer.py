@@ -159,6 +159,17 @@ def test_what_tflite_lacks_is_named(body: str) -> None:
     assert caught.value.hint
 
 
+def test_an_activation_of_others_is_not_fused() -> None:
+    """A vendor's Relu may be anything, so there is no such file."""
+    text = "net (float[1, 4, 9, 9] x) => (float[1, 4, 9, 9] y)"
+    content = model_bytes(
+        f"{text} {{ a = Add(x, x) y = com.example.Relu(a) }}",
+        domains=', "com.example": 1',
+    )
+    with pytest.raises(ModelError, match="no operator for the Relu 'y'"):
+        write_tflite(infer_shapes(parse_graph(content)))
+
+
 def test_open_shapes_are_refused() -> None:
     """TFLite's are fixed; how to fix them is told."""
     text = "net (float[N, 3] x) => (float[N, 3] y) { y = Relu(x) }"

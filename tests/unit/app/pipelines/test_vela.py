@@ -71,6 +71,16 @@ def test_what_vela_does_not_compile_is_the_models_fault(
         VelaToolchain(folder=tmp_path).compile(model, ETHOS)
 
 
+def test_a_vela_that_hangs_is_its_own_fault(
+    tmp_path: Path, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The model may be fine: nothing is said against it."""
+    monkeypatch.setattr("skerry.app.pipelines.vela.COMPILE_TIMEOUT_S", 0.3)
+    install_vela(tmp_path, script="#!/bin/sh\necho 'exit code'; exec sleep 60\n")
+    with pytest.raises(ToolchainError, match=r"longer than 0\.3 s"):
+        VelaToolchain(folder=tmp_path).compile(model, ETHOS)
+
+
 def test_a_vela_that_writes_nothing_is_refused(tmp_path: Path, model: Model) -> None:
     """An exit code of 0 is not enough."""
     install_vela(tmp_path, script="#!/bin/sh\nexit 0\n")

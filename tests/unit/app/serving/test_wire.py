@@ -128,7 +128,9 @@ def _answer_with(content: bytes) -> str | None:
         async def say(
             reader: asyncio.StreamReader, writer: asyncio.StreamWriter
         ) -> None:
-            await reader.readuntil(b"\r\n\r\n")
+            asked = await reader.readuntil(b"\r\n\r\n")
+            # With the port, where it is not that of the scheme (RFC 9110, 7.2).
+            assert f"\r\nHost: 127.0.0.1:{port}\r\n".encode() in asked
             writer.write(content)
             writer.close()
 

@@ -127,6 +127,7 @@ class _Search:
     rules: tuple[Rule, ...]
     max_error: float
     is_quantized: bool
+    only: frozenset[str] | None
     hopeless: set[tuple[object, ...]] = field(default_factory=set)
 
     @property
@@ -168,6 +169,7 @@ def adapt(
     *,
     rules: Sequence[Rule] = RULES,
     max_error: float = DEFAULT_MAX_ERROR,
+    only: frozenset[str] | None = None,
 ) -> Adapted:
     """Replace operators that a target's most wanted processor does not run.
 
@@ -177,6 +179,7 @@ def adapt(
         rules: The rules to choose from.
         max_error: The largest absolute error of an activation function that may be
             replaced by another one; 0 allows equal functions alone.
+        only: The operators of the model that may be replaced; None for all.
 
     Raises:
         ModelError: The shapes in the graph do not fit together.
@@ -186,6 +189,7 @@ def adapt(
         rules=tuple(rules),
         max_error=max_error,
         is_quantized=any(one.op_type == "QuantizeLinear" for one in graph.nodes),
+        only=only,
     )
     work = _prepare(graph, search)
     applied: list[Applied] = []
@@ -243,6 +247,8 @@ def _round(graph: Graph, search: _Search) -> list[Applied]:
     for site, reason in _refused(graph, search.processor):
         if site.node.graph is None:
             continue  # part of what was replaced meanwhile
+        if search.only is not None and site.node.op_type not in search.only:
+            continue
         if site.operator.is_standard and not site.is_static:
             continue  # sizes may be known once what is before it is replaced
         if is_unknown(site.operator, search.processor):

@@ -167,8 +167,8 @@ def optimize_for(wanted: Wanted, target: Target, toolchain: Toolchain) -> Found:
     """
     (first,) = take(wanted.selection, 1)
     bench = Bench(
-        target=target,
-        toolchain=toolchain,
+        target,
+        toolchain,
         shapes={name: array.shape for name, array in first.inputs.items()},
         quantize=_integers(wanted.selection),
         folder=wanted.folder,
@@ -189,8 +189,8 @@ def optimize_for(wanted: Wanted, target: Target, toolchain: Toolchain) -> Found:
     notes = [*([note] if note else []), *done.notes]
     if built.left:
         notes.append(
-            f"Left to {target.processors[-1].name}, taken at its roofline, which is "
-            f"the least that they take: {', '.join(built.left)}."
+            "Left to another processor, and not in these figures: "
+            f"{', '.join(dict.fromkeys(built.left))}."
         )
     return Found(
         done=done,

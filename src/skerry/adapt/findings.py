@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from skerry.adapt.operators import BYTE_MOVERS, Operator
 from skerry.adapt.plan import Plan, memory_pools
+from skerry.adapt.rewrite.transposes import ELEMENTWISE, both
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,8 +37,8 @@ class LayoutChange:
         processor: Where it runs.
         permutation: Where it takes each dimension from.
         moved_bytes: Read and written; None where a size is not known.
-        undone_by: A later Transpose that puts things back, with nothing but operators
-            that do not mind the layout between them; empty if there is none.
+        undone_by: A later Transpose that puts things back, with nothing but functions
+            of each element between them; empty if there is none.
     """
 
     operator: str
@@ -62,16 +63,6 @@ class DtypeTrouble:
     op_type: str
     dtype: str
     why: str
-
-
-LAYOUT_BLIND = frozenset(
-    {
-        *("Abs", "Add", "Clip", "Div", "Elu", "Erf", "Exp", "Gelu", "HardSigmoid"),
-        *("HardSwish", "Identity", "LeakyRelu", "Max", "Min", "Mul", "Neg", "Pow"),
-        *("Relu", "Sigmoid", "Sqrt", "Sub", "Tanh"),
-    }
-)
-"""Operators that do the same whatever the order of dimensions."""
 
 
 def large_tensors(plan: Plan) -> tuple[LargeTensor, ...]:
@@ -147,11 +138,9 @@ def _undone_by(operator: Operator, operators: tuple[Operator, ...]) -> str:
         (current,) = read
         if current.op_type == "Transpose":
             other = _permutation(current)
-            is_undone = len(other) == len(permutation) and all(
-                permutation[place] == number for number, place in enumerate(other)
-            )
+            is_undone = both(permutation, other) == list(range(len(permutation)))
             return current.name if is_undone else ""
-        if current.op_type not in LAYOUT_BLIND:
+        if current.op_type not in ELEMENTWISE:
             return ""
     return ""
 

@@ -21,7 +21,7 @@ from skerry.adapt.plan import Plan, make_plan
 from skerry.adapt.profiles.conclude import type_shares
 from skerry.adapt.rewrite.catalogue import RULES
 from skerry.adapt.rewrite.engine import DEFAULT_MAX_ERROR, Adapted, adapt
-from skerry.adapt.roofline import find_speed
+from skerry.adapt.speed import find_speed
 from skerry.adapt.tflite import read_tflite_graph, write_tflite
 from skerry.core.compiled import Compiled
 from skerry.core.durable import write_file

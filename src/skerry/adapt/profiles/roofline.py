@@ -1,9 +1,5 @@
 """How near each operator of a profile comes to what the hardware could do.
 
-An operator that computes `ops` operations and moves `bytes` takes at least
-max(ops ÷ peak, bytes ÷ bandwidth): the roof. Which of the two is larger says what it is
-bound by (S. Williams, A. Waterman and D. Patterson, "Roofline: an insightful visual
-performance model for multicore architectures", Communications of the ACM 52(4), 2009).
 Bytes are those of the operator's own tensors: one whose tensors stay in a cache from
 the operator before may pass over the memory's roof.
 """
@@ -12,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from skerry.adapt.roofline import Bound, peak_of
+from skerry.adapt.roofline import Bound, computing_us, moving_us, roof
+from skerry.adapt.speed import peak_of
 from skerry.core.profile import OperatorTime, Profile
 from skerry.core.target import Target
 
@@ -93,17 +90,15 @@ def _point(operator: OperatorTime, total_ms: float, peaks: Peaks) -> RoofPoint:
     ops = None if operator.macs is None else 2 * operator.macs
     moved = operator.moved_bytes
     is_timed = time_s > 0
-    memory_s = None if moved is None else moved / (peaks.bandwidth_gb_s * 1e9)
     has_roof = operator.dtype in ("", peaks.dtype) or (
         peaks.dtype == "int8" and operator.dtype == "uint8"
     )
-    compute_s = ops / (peaks.gops * 1e9) if ops and has_roof else 0.0
     bound = Bound.UNKNOWN
     of_roof = None
-    if memory_s is not None and (has_roof or not ops):
-        bound = Bound.COMPUTE if compute_s > memory_s else Bound.MEMORY
-        least_s = max(compute_s, memory_s)
-        of_roof = least_s / time_s if is_timed else None
+    if moved is not None and (has_roof or not ops):
+        computing = computing_us(operator.macs or 0, peaks.gops)
+        least_us, bound = roof(computing, moving_us(moved, peaks.bandwidth_gb_s))
+        of_roof = least_us / (operator.latency_ms * 1000) if is_timed else None
     return RoofPoint(
         name=operator.name,
         op_type=operator.op_type,

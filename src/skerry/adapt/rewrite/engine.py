@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import count
+from itertools import count, islice
 
 from skerry.adapt.operators import (
     FUSED_ACTIVATIONS,
@@ -203,6 +203,42 @@ def adapt(
         _left(site, reason, search) for site, reason in _refused(work, search.processor)
     )
     return Adapted(graph=work if applied else graph, applied=tuple(applied), left=left)
+
+
+def drawn_whole(
+    graph: Graph, target: Target, rule: Rule
+) -> Iterator[tuple[str, Graph]]:
+    """Say what one rule would draw for each operator that is refused.
+
+    Args:
+        graph: The model, with inputs of fixed sizes; left as it was. If it is
+            quantized, scales for what is drawn are taken for granted.
+        target: The hardware.
+        rule: Tried alone, and only with equal functions.
+
+    Yields:
+        A node's name, and the first replacement of which its most wanted processor
+        runs all operators.
+
+    Raises:
+        ModelError: The shapes in the graph do not fit together.
+    """
+    search = _Search(
+        processor=target.processors[0],
+        rules=(rule,),
+        max_error=0.0,
+        is_quantized=False,
+        only=None,
+    )
+    work = _prepare(graph, search)
+    for site, _ in _refused(work, search.processor):
+        if site.node.op_type not in rule.replaces or work.opset < rule.opset:
+            continue
+        for replacement in islice(rule.draw(site), MAX_DRAWN):
+            small = finish(replacement)
+            if runs_whole(small, site.operator, search):
+                yield site.node.name or "", small
+                break
 
 
 def _prepare(graph: Graph, search: _Search) -> Graph:

@@ -8,14 +8,14 @@ Knuth, "The Art of Computer Programming", volume 3, section 5.2.1).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from skerry.adapt.rewrite.bounds import EXACT
 from skerry.adapt.rewrite.rule import Draft, Replacement, Rule, Shape, Site
 from skerry.graph import Node, Value, attribute
 
-TILES = (2, 4, 8, 16, 32, 64)
+TILES = (2, 4, 8, 16, 32, 64, 128)
 
 ELEMENTWISE = frozenset(
     {
@@ -140,7 +140,7 @@ def _cancel(site: Site) -> Iterator[Replacement]:
     back = [
         int(one) for one in attribute(reader, "perm", list(range(len(shape)))[::-1])
     ]
-    total = [order[axis] for axis in back]
+    total = both(order, back)
     draft = site.draft()
     x = site.read(draft, 0)
     for node in chain:
@@ -148,6 +148,11 @@ def _cancel(site: Site) -> Iterator[Replacement]:
         kept = {name: one.value for name, one in node.attributes.items()}
         x = draft.op(node.op_type, x, *more, **kept)
     yield site.to(draft, draft.transpose(x, total), bound=EXACT, root=reader)
+
+
+def both(first: Sequence[int], then: Sequence[int]) -> list[int]:
+    """The one permutation that two, one after the other, amount to."""
+    return [first[axis] for axis in then]
 
 
 def draft_operand(site: Site, draft: Draft, value: Value | None) -> Value | None:

@@ -6,6 +6,7 @@ compiler from the toolchains: what the loop may try is joined here.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +21,8 @@ from skerry.adapt.tflite import fuse_pairs
 from skerry.app.pipelines.export import complete_scales
 from skerry.compress.ptq.half import Half
 from skerry.compress.ptq.quantize import ACCURATE, StepContext
-from skerry.core.model import ModelFormat
+from skerry.core.errors import ModelError
+from skerry.core.model import Model, ModelFormat
 from skerry.core.seams import Runtime, Toolchain
 from skerry.core.target import Target
 from skerry.graph import (
@@ -140,15 +142,12 @@ def optimize_here(
     verdict = wanted.report(done.chosen)
     model, given = done.chosen.model, wanted.start.model
     shapes = {name: array.shape for name, array in inputs[0].items()}
-    peak = {}
-    if model.format is ModelFormat.ONNX:
-        graph = infer_shapes(with_static_inputs(read_graph(model.path), shapes))
-        peak["memory_bytes"] = float(count(graph).peak_activation_bytes)
     return Found(
         done=done,
         verdict=verdict,
         files=() if model.path == given.path else (model.path,),
-        measured=_measured(done, verdict, wanted, model.size_bytes) | peak,
+        measured=_measured(done, verdict, wanted, model.size_bytes)
+        | _peak_memory(model, shapes),
         missing=shop.missing,
         notes=done.notes,
     )
@@ -213,9 +212,17 @@ def recodings(samples: SampleSource) -> tuple[Recoding, ...]:
     """
     few = take(samples, CALIBRATED)
 
+    made: dict[tuple[str, bytes], Graph] = {}
+
     def integers(graph: Graph, runtime: Runtime) -> Graph:
-        step = replace(ACCURATE, runtime=runtime.name)
-        return step.apply(graph, StepContext(calibration=few, runtime=runtime))
+        # A remedy is tried again once something has changed, and alone at the end:
+        # what is the same model on the same runtime need not be calibrated again.
+        key = runtime.name, hashlib.sha256(graph.to_bytes()).digest()
+        if key not in made:
+            step = replace(ACCURATE, runtime=runtime.name)
+            context = StepContext(calibration=few, runtime=runtime)
+            made[key] = step.apply(graph, context)
+        return made[key]
 
     def half(graph: Graph, runtime: Runtime) -> Graph:
         context = StepContext(calibration=few, runtime=runtime)
@@ -240,6 +247,19 @@ def _integers(samples: SampleSource) -> Callable[[Graph], Graph]:
         return complete_scales(fused, (one.inputs for one in few), host)
 
     return quantize
+
+
+def _peak_memory(
+    model: Model, shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, float]:
+    """The most bytes of activations alive at once, where that can be counted."""
+    if model.format is not ModelFormat.ONNX:
+        return {}
+    graph = infer_shapes(with_static_inputs(read_graph(model.path), shapes))
+    try:
+        return {"memory_bytes": float(count(graph).peak_activation_bytes)}
+    except ModelError:
+        return {}  # a size is known only when the model runs
 
 
 def _measured(

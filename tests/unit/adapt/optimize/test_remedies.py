@@ -11,7 +11,7 @@ import pytest
 
 from skerry.adapt.optimize import Deployment, Kind, Remedy, remedies, remedies_for
 from skerry.adapt.optimize.remedies import Recoding, Workshop
-from skerry.core.errors import ModelError
+from skerry.core.errors import MissingExtraError, ModelError
 from skerry.core.profile import OperatorTime, Profile
 from skerry.core.seams import LoadOptions, Runtime, Tensors
 from skerry.graph import Graph, open_model, read_graph
@@ -88,14 +88,23 @@ def test_fewer_threads_are_glanced_at(start: Deployment) -> None:
     assert "1 thread" not in found(start, shop(start))
 
 
-def test_other_runtimes_are_glanced_at_in_both_precisions(start: Deployment) -> None:
+def test_other_runtimes_are_glanced_at_in_both_precisions(
+    start: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What cannot be tried says why."""
-    workshop = shop(start, runtimes=("null", "litert"))
+
+    def get(name: str) -> Runtime:
+        if name == "openvino":
+            raise MissingExtraError("openvino", extra="openvino")
+        return get_runtime(name)
+
+    monkeypatch.setattr(remedies, "get_runtime", get)
+    workshop = shop(start, runtimes=("null", "openvino"))
     promised = found(start, workshop)
     assert promised["null"].kind is Kind.RUNTIME
     moved = promised["null, float32"].change(start)
     assert (moved.runtime.name, moved.options.precision) == ("null", "float32")
-    assert list(workshop.missing) == ["litert", "litert, float32"]
+    assert "pip install" in workshop.missing["openvino"]
 
 
 def test_numbers_of_fewer_bits_speed_up_what_multiplies(start: Deployment) -> None:

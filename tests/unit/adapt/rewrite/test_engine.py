@@ -277,7 +277,7 @@ def test_one_rule_says_what_it_would_draw() -> None:
     small = Limit(quantity="reduced", take=Take.PRODUCT, at_most=4096)
     target = target_of("ReduceMean", "Slice", "Sum", "Add", "Mul", limits=(small,))
     ((node, drawn),) = drawn_whole(graph, target, MEAN_TILES)
-    assert node == "ReduceMean_0"
+    assert node == "y"
     assert kinds(drawn).count("Slice") == 2
     assert kinds(graph) == ["ReduceMean"]
     assert list(drawn_whole(graph, load_target("x86-64"), MEAN_TILES)) == []

@@ -131,7 +131,7 @@ def test_a_runtime_need_only_be_where_it_runs(
         raise StateError("nobody is there", hint=f"{repeats} repeats")
 
     def missing(name: str) -> None:
-        raise MissingExtraError(name, "litert")
+        raise MissingExtraError(name, extra=name)
 
     monkeypatch.setattr(device, "profile_on", profile_on)
     monkeypatch.setattr(runtimes, "get_runtime", missing)

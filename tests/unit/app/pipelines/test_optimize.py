@@ -76,6 +76,16 @@ def test_recodings_give_models_that_answer_nearly_the_same(wanted: Wanted) -> No
         assert [spec.dtype for spec in made.inputs] == ["float32"]
 
 
+def test_the_same_model_is_calibrated_once(wanted: Wanted) -> None:
+    """For one runtime; another one has patterns of its own."""
+    graph = read_graph(wanted.start.model.path)
+    int8, _ = recodings(SAMPLES)
+    here, there = get_runtime("onnxruntime"), get_runtime("openvino")
+    first = int8.change(graph, here)
+    assert int8.change(read_graph(wanted.start.model.path), here) is first
+    assert int8.change(graph, there) is not first
+
+
 def test_for_a_target_its_compiler_says_the_latency(
     wanted: Wanted, tmp_path: Path
 ) -> None:

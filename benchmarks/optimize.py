@@ -154,17 +154,18 @@ def _bars(found: Sequence[Found]) -> list[Measured]:
         for one in found
         if one.done.against_best_single is not None
     ]
-    if singles and len(found) == len(NETS):
-        worst, net = max(singles, key=lambda pair: pair[0].median)
-        bars.append(
-            Measured(
-                id="optimize.best_single",
-                figure=worst.median,
-                n=len(singles),
-                interval=(worst.low, worst.high),
-                peer=f"best single remedy, {net}",
-            )
+    worst, net = max(singles, key=lambda pair: pair[0].median, default=(None, ""))
+    # The bar is of all nets: the worst of some says nothing of it.
+    is_whole = worst is not None and len(found) == len(NETS)
+    bars.append(
+        Measured(
+            id="optimize.best_single",
+            figure=worst.median if worst is not None and is_whole else None,
+            n=len(singles),
+            interval=(worst.low, worst.high) if worst is not None else None,
+            peer=f"best single remedy, {net}" if net else None,
         )
+    )
     return bars
 
 

@@ -255,8 +255,8 @@ def _peak_memory(
     """The most bytes of activations alive at once, where that can be counted."""
     if model.format is not ModelFormat.ONNX:
         return {}
-    graph = infer_shapes(with_static_inputs(read_graph(model.path), shapes))
     try:
+        graph = infer_shapes(with_static_inputs(read_graph(model.path), shapes))
         return {"memory_bytes": float(count(graph).peak_activation_bytes)}
     except ModelError:
         return {}  # a size is known only when the model runs

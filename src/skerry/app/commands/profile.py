@@ -208,11 +208,11 @@ def _stated(target: str) -> Peaks | None:
     Raises:
         UsageError: The target is not known, or its file does not state them.
     """
-    from skerry.adapt.profiles.roofline import peaks_of
+    from skerry.adapt.profiles.roofline import DTYPES, peaks_of
     from skerry.adapt.target_files import load_target
 
     found = load_target(target)
-    for dtype in ("float32", "int8"):
+    for dtype in DTYPES:
         if peaks := peaks_of(found, dtype):
             return peaks
     raise UsageError(

@@ -90,11 +90,13 @@ class Bench:
         self._quantize = quantize
         self._folder = folder
         self._built: dict[Path, Built] = {}
-        self._given: Deployment | None = None
         self._most_left = 0
 
     def begin(self, given: Deployment) -> tuple[Deployment, str]:
         """Choose where to begin: the model as it is, if all of it runs there.
+
+        Else with equal operators in place of what does not, else with other functions,
+        whichever leaves least to another processor.
 
         Returns:
             The first deployment, and what a reader must know of it, if anything.
@@ -104,24 +106,34 @@ class Bench:
             ToolchainError: The compiler is not here, or failed.
         """
         given = replace(given, target=self._target.name)
-        built: Built | None = None
-        try:
-            built = self.build(given)
-            why = f"it leaves {', '.join(dict.fromkeys(built.left))} to another one"
-        except ModelError as error:
-            why = error.what
-        if built is not None and not built.left:
+        found: list[tuple[int, Deployment]] = []
+        refused: ModelError | None = None
+        for start in self._starts(given):
+            try:
+                left = len(self.build(start).left)
+            except ModelError as error:
+                refused = refused or error
+                continue
+            found.append((left, start))
+            if not left:
+                break
+        if not found and refused is not None:
+            raise refused
+        self._most_left, start = min(found, key=lambda one: one[0])
+        if start is given:
             return given, ""
-        equal = self._adapted(given, max_error=0.0)
-        start = self.build(equal)
-        if built is not None and len(start.left) >= len(built.left):
-            self._most_left = len(built.left)
-            return given, ""
-        self._given, self._most_left = given, len(start.left)
-        return equal, (
+        why = refused.what if refused else "it leaves some to another one"
+        return start, (
             f"As it is, {self._target.processors[0].name} does not run the whole model "
-            f"({why}): begun with equal operators, as skerry adapt writes them."
+            f"({why}): begun with other operators, as skerry adapt writes them."
         )
+
+    def _starts(self, given: Deployment) -> Iterator[Deployment]:
+        yield given
+        for word, max_error in (("adapted", 0.0), ("nearly", DEFAULT_MAX_ERROR)):
+            done = adapt(self._read(given), self._target, max_error=max_error)
+            if done.applied:
+                yield with_graph(given, done.graph, self._folder, word)
 
     def build(self, deployment: Deployment) -> Built:
         """Compile a deployment.
@@ -165,8 +177,6 @@ class Bench:
             and one.share >= LEAST_SHARE
             for remedy in self._remedies(deployment, one.op_type, one.share)
         ]
-        if self._given is not None:
-            found.append(self._other_functions(self._given))
         return profile, found
 
     def _build(self, deployment: Deployment) -> Built:
@@ -190,26 +200,6 @@ class Bench:
 
     def _read(self, deployment: Deployment) -> Graph:
         return with_static_inputs(read_graph(deployment.model.path), self._shapes)
-
-    def _adapted(self, given: Deployment, *, max_error: float) -> Deployment:
-        done = adapt(self._read(given), self._target, max_error=max_error)
-        word = "nearly-adapted" if max_error else "adapted"
-        return with_graph(given, done.graph, self._folder, word)
-
-    def _other_functions(self, given: Deployment) -> Remedy:
-        """Offer other functions, nearly the same, for what had to be rewritten."""
-
-        def change(deployment: Deployment) -> Deployment:
-            made = self._adapted(given, max_error=DEFAULT_MAX_ERROR)
-            return replace(deployment, model=made.model)
-
-        return Remedy(
-            name="other functions",
-            kind=Kind.REWRITE,
-            why="what did not run had to be replaced, so far by equal functions",
-            expected=1 - LEAST_SHARE,
-            change=change,
-        )
 
     def _remedies(
         self, deployment: Deployment, op_type: str, share: float

@@ -5,7 +5,7 @@ Rounding is where runtimes differ: LiteRT's reference kernels round twice (a pro
 is off by one changes what the next layer reads, so differences grow with depth in any
 two of them. What is to be judged here is the file. So each of its operators is given
 the codes that ONNX has at that place, and its own result is compared; the whole net
-from end to end is told beside it, with both sets of LiteRT's kernels.
+from end to end is told beside it; both with both sets of LiteRT's kernels.
 """
 
 from __future__ import annotations
@@ -61,14 +61,17 @@ class Compared:
     """What was found of one net.
 
     Attributes:
-        operators: Each operator on the codes of ONNX, reference kernels.
+        operators: Each operator on the codes of ONNX, by kernels.
+        begins: The first operator, in order, that differs at all there, by kernels;
+            empty where none does.
         whole: The net's outputs from end to end, by kernels; and LiteRT's default
             kernels against its reference ones.
         same_answer: Share of samples of the same largest output, by kernels.
         samples: How many.
     """
 
-    operators: Offs
+    operators: Mapping[str, Offs]
+    begins: Mapping[str, str]
     whole: Mapping[str, Offs]
     same_answer: Mapping[str, float]
     samples: int
@@ -79,15 +82,19 @@ def compare(net: Exported, samples: Iterable[Tensors]) -> Compared:
     content = net.path.read_bytes()
     file = _schema.decode(content, net.name)
     codes = _codes_by_tensor(net.graph, file)
-    parts = [_Part(one) for one in _parts(file, {*codes, *file.inputs})]
+    parts = [
+        (name, _Part(one, kernels), Offs())
+        for one in _parts(file, {*codes, *file.inputs})
+        for name, kernels in _KERNELS.items()
+    ]
     whole = {name: _load(content, one) for name, one in _KERNELS.items()}
-    operators, offs = Offs(), {name: Offs() for name in (*whole, "default ÷ reference")}
+    offs = {name: Offs() for name in (*whole, "default ÷ reference")}
     same, count = dict.fromkeys(whole, 0), 0
     for known in _known(net.graph, samples, file, codes):
         count += 1
-        for part in parts:
+        for _, part, off in parts:
             for index, made in part.run(known).items():
-                operators.add(made, known[index])
+                off.add(made, known[index])
         answers = {
             name: _run(one, known[file.inputs[0]]) for name, one in whole.items()
         }
@@ -97,11 +104,33 @@ def compare(net: Exported, samples: Iterable[Tensors]) -> Compared:
             same[name] += int(made.argmax() == wanted.argmax())
         offs["default ÷ reference"].add(*answers.values())
     return Compared(
-        operators=operators,
+        operators={
+            name: _joined(off for kernels, _, off in parts if kernels == name)
+            for name in whole
+        },
+        begins={
+            name: next(
+                (
+                    f"{part.code}, {off.share(1):.2g} % off by one"
+                    for kernels, part, off in parts
+                    if kernels == name and off.share(1)
+                ),
+                "",
+            )
+            for name in whole
+        },
         whole=offs,
         same_answer={name: alike / max(1, count) for name, alike in same.items()},
         samples=count,
     )
+
+
+def _joined(parts: Iterable[Offs]) -> Offs:
+    whole = Offs()
+    for part in parts:
+        for at, count in part.counts.items():
+            whole.counts[at] = whole.counts.get(at, 0) + count
+    return whole
 
 
 def _codes_by_tensor(graph: Graph, file: Net) -> dict[int, str]:
@@ -190,12 +219,13 @@ def _parts(file: Net, known: set[int]) -> Iterator[Net]:
 
 
 class _Part:
-    """Some operators of a file on LiteRT's reference kernels."""
+    """Some operators of a file on one of LiteRT's sets of kernels."""
 
-    def __init__(self, net: Net) -> None:
+    def __init__(self, net: Net, kernels: OpResolverType) -> None:
+        self.code = net.operators[-1].code
         self._given, self._made = net.inputs, net.outputs
         content = _schema.encode(only_used(net), "a part")
-        self._interpreter = _load(content, OpResolverType.BUILTIN_REF)
+        self._interpreter = _load(content, kernels)
 
     def run(self, known: Mapping[int, Array]) -> dict[int, Array]:
         """What they make of known codes."""

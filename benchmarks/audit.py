@@ -17,7 +17,6 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from benchmarks._audit_compare import Comparison, compare
-from benchmarks._audit_documented import CASES
 from benchmarks._audit_nets import random_net
 from benchmarks._harness import Measured, Outcome, Row, run_benchmark
 from benchmarks.nets.places import data_folder
@@ -25,6 +24,7 @@ from skerry.adapt.target_files import load_target
 from skerry.adapt.tflite import write_tflite
 from skerry.app.pipelines.vela import VelaToolchain
 from skerry.core.errors import ToolchainError, UsageError
+from tests.documented import CASES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -35,6 +35,8 @@ SAMPLES = 300
 QUICK_SAMPLES = 10
 REPEATS = 200
 QUICK_REPEATS = 20
+_REFERENCE, _DEFAULT = "reference kernels", "default kernels"
+_BOTH = "default ÷ reference"
 
 
 def row(what: str, net: str, **values: str | float | None) -> Row:
@@ -75,15 +77,17 @@ def _compared(
     tell(f"{net.name}: codes")
     found = codes.compare(net, samples)
     what = "codes off by more than one"
-    offs = found.operators
     rows += [
-        row(
-            f"{what}: each operator, reference kernels",
-            net.name,
-            figure=offs.share(2),
-            unit="%",
-            n=offs.n,
-            note=f"off by one: {offs.share(1) - offs.share(2):.2g} %",
+        *(
+            row(
+                f"{what}: each operator, {kernels}",
+                net.name,
+                figure=offs.share(2),
+                unit="%",
+                n=offs.n,
+                note=_off_by_one(offs, found.begins[kernels]),
+            )
+            for kernels, offs in found.operators.items()
         ),
         *(
             row(
@@ -102,13 +106,28 @@ def _compared(
     return found
 
 
+def _off_by_one(offs: codes.Offs, begins: str) -> str:
+    said = f"off by one: {offs.share(1) - offs.share(2):.2g} %"
+    return f"{said}; first at {begins}" if begins else said
+
+
 def _lsb_bar(found: Mapping[str, codes.Compared]) -> Measured:
-    worst = max((one.operators.share(2) for one in found.values()), default=None)
+    """The bar's figure, and beside it what becomes of it from end to end."""
+    ours = {name: one for name, one in found.items() if name in COMPRESSED}
     lacking = [name for name in COMPRESSED if name not in found]
+
+    def worst(kernels: str) -> float:
+        return max((one.whole[kernels].share(2) for one in ours.values()), default=0.0)
+
     return Measured(
         id="formats.tflite.lsb_off",
-        figure=worst,
-        n=sum(one.operators.n for one in found.values()),
+        figure=max(
+            (one.operators[_REFERENCE].share(2) for one in ours.values()), default=None
+        ),
+        n=sum(one.operators[_REFERENCE].n for one in ours.values()),
+        peer="none; from end to end, worst net: "
+        f"{worst(_REFERENCE):.4g} % on these kernels, {worst(_DEFAULT):.4g} % on the "
+        f"default ones, and LiteRT's two sets {worst(_BOTH):.4g} % from each other",
         unmet=f"not measured: {', '.join(lacking)}" if lacking and found else "",
     )
 
@@ -191,14 +210,14 @@ def draw(found: Mapping[str, codes.Compared], figure: Figure) -> None:
     """How far codes are off: each operator, and end to end by both sets of kernels."""
     axes = figure.subplots()
     bars = {
-        "each operator, reference kernels": [c.operators for c in found.values()],
+        f"each operator, {_REFERENCE}": [
+            c.operators[_REFERENCE] for c in found.values()
+        ],
         **{
             f"end to end, {kernels}": [c.whole[kernels] for c in found.values()]
-            for kernels in ("reference kernels", "default kernels")
+            for kernels in (_REFERENCE, _DEFAULT)
         },
-        "LiteRT's kernels beside each other": [
-            c.whole["default ÷ reference"] for c in found.values()
-        ],
+        "LiteRT's kernels beside each other": [c.whole[_BOTH] for c in found.values()],
     }
     width = 0.8 / len(bars)
     floor = 1e-3

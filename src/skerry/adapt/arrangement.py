@@ -2,72 +2,64 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from skerry.adapt.findings import layout_changes
 from skerry.adapt.gains import Remedy, gain_of, moving
-from skerry.adapt.operators import Operator
-from skerry.adapt.placement import NOWHERE, refusal
+from skerry.adapt.placement import NOWHERE
 from skerry.adapt.plan import Plan, make_plan
+from skerry.adapt.rewrite.engine import Adapted, drawn_whole
+from skerry.adapt.rewrite.means import MEAN_TILES
+from skerry.adapt.rewrite.transposes import TRANSPOSE_TILES
 from skerry.adapt.wording import show_bytes
+from skerry.graph import Graph
 
-_TILED = frozenset({"GlobalAveragePool", "ReduceMean", "Transpose"})
-"""Operators whose result is put together from results on parts of the input."""
-
-_TILES = (2, 4, 8, 16, 32, 64, 128)
-
-
-def find_arrangements(plan: Plan) -> list[Remedy]:
-    """Find what would help without other operators: tiles, order, no detours."""
-    return [*_tiling(plan), *_one_subgraph(plan), *_layouts(plan)]
+TILING = (MEAN_TILES, TRANSPOSE_TILES)
+"""Rules that put a result together from results on parts of the input."""
 
 
-def _tiling(plan: Plan) -> list[Remedy]:
-    """Advise to work in tiles where an operator is refused for its size alone."""
+def find_arrangements(plan: Plan, graph: Graph, adapted: Adapted) -> list[Remedy]:
+    """Find what would help without other operators: tiles, order, no detours.
+
+    Args:
+        plan: The model as it is laid out.
+        graph: The model.
+        adapted: What rewriting it would replace.
+    """
+    return [*_tiling(plan, graph, adapted), *_one_subgraph(plan), *_layouts(plan)]
+
+
+def _tiling(plan: Plan, graph: Graph, adapted: Adapted) -> Iterator[Remedy]:
+    """Advise the tiles that a rule would make where no other rule helps."""
     best = plan.target.processors[0]
-    found = []
-    for place, operator in enumerate(plan.workload.operators):
-        if operator.op_type not in _TILED or not refusal(operator, best):
+    places = {one.name: at for at, one in enumerate(plan.workload.operators)}
+    tiling = {rule.name for rule in TILING}
+    helped = {one.node for one in adapted.applied if not tiling & set(one.rules)}
+    refused = {
+        one.op_type
+        for one, name in zip(plan.workload.operators, plan.processors, strict=True)
+        if name != best.name
+    }
+    for rule in TILING:
+        if not rule.replaces & refused:
             continue
-        tiles = ((number, _tile(operator, number)) for number in _TILES)
-        fitting = (
-            (number, tile)
-            for number, tile in tiles
-            if tile is not None and not refusal(tile, best)
-        )
-        number, tile = next(fitting, (0, None))
-        if tile is None:
-            continue
-        operators = list(plan.workload.operators)
-        operators[place] = tile
-        tiled = replace(plan.workload, operators=tuple(operators))
-        gain = gain_of(plan, make_plan(tiled, plan.target))
-        shape = "×".join(str(size) for size in operator.activations[0].shape or ())
-        advice = (
-            f"Split {operator.op_type} {operator.name!r} over {shape} into {number} "
-            f"tiles and join their results: {moving(gain, plan)}."
-        )
-        solves = plan.processors[place] == NOWHERE
-        found.append(replace(gain, advice=advice, solves=solves))
-    return found
-
-
-def _tile(operator: Operator, number: int) -> Operator | None:
-    """One of a number of equal parts of an operator, cut along its longest side."""
-    shape = operator.activations[0].shape
-    if not shape:
-        return None
-    axis = max(range(len(shape)), key=lambda place: shape[place])
-    if shape[axis] % number:
-        return None
-    small = tuple(
-        size // number if place == axis else size for place, size in enumerate(shape)
-    )
-    inputs = tuple(
-        replace(one, shape=small) if one is not None and one.shape == shape else one
-        for one in operator.inputs
-    )
-    return replace(operator, inputs=inputs)
+        for node, small in drawn_whole(graph, plan.target, rule):
+            place = places.get(node)
+            if place is None or node in helped:
+                continue
+            operator = plan.workload.operators[place]
+            processors = list(plan.processors)
+            processors[place] = best.name
+            gain = gain_of(plan, replace(plan, processors=tuple(processors)))
+            tiles = sum(one.op_type == "Slice" for one in small.nodes)
+            shape = "×".join(str(size) for size in operator.activations[0].shape or ())
+            advice = (
+                f"Split {operator.op_type} {node!r} over {shape} into {tiles} tiles "
+                f"and join their results: {moving(gain, plan)}."
+            )
+            solves = plan.processors[place] == NOWHERE
+            yield replace(gain, advice=advice, solves=solves)
 
 
 def _one_subgraph(plan: Plan) -> list[Remedy]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from enum import StrEnum
 
 from skerry.adapt.findings import (
     DtypeTrouble,
@@ -20,10 +21,19 @@ from skerry.adapt.placement import NOWHERE, UNKNOWN
 from skerry.adapt.plan import Plan, make_plan, runs
 from skerry.adapt.remedies import find_remedies
 from skerry.adapt.rewrite.engine import adapt
-from skerry.adapt.roofline import Bound, find_speed, time_of
+from skerry.adapt.roofline import Bound
+from skerry.adapt.speed import find_speed, time_of
 from skerry.adapt.wording import show_bytes
 from skerry.core.target import Target
 from skerry.graph import Graph, infer_shapes
+
+
+class Verdict(StrEnum):
+    """Whether a model runs on a target."""
+
+    RUNS = "runs"
+    FAILS = "does not run"
+    UNKNOWN = "not known"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,9 +153,29 @@ class Audit:
     remedies: tuple[Remedy, ...]
 
     @property
+    def unknown_operators(self) -> int:
+        """Operators of which no public document says whether they run."""
+        return sum(one.processor == UNKNOWN for one in self.operators)
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether the model runs there, as far as anybody knows."""
+        if self.problems:
+            return Verdict.FAILS
+        return Verdict.UNKNOWN if self.unknown_operators else Verdict.RUNS
+
+    @property
     def would_run(self) -> bool:
-        """Whether nothing is known that keeps the model from running."""
-        return not self.problems
+        """Whether it is known that the model runs there."""
+        return self.verdict is Verdict.RUNS
+
+    @property
+    def said(self) -> str:
+        """The verdict in a few words."""
+        if self.verdict is Verdict.UNKNOWN:
+            number = self.unknown_operators
+            return f"{self.verdict}: {number} operator{'s' if number > 1 else ''}"
+        return str(self.verdict)
 
 
 def audit(graph: Graph, target: Target) -> Audit:
@@ -182,7 +212,7 @@ def audit(graph: Graph, target: Target) -> Audit:
         memory_bound_share=_memory_bound_share(operators),
         time_us=time_of(plan),
         problems=_problems(plan, fits),
-        remedies=find_remedies(plan, quantized, fits, adapt(graph, target)),
+        remedies=find_remedies(plan, quantized, fits, adapt(graph, target), graph),
     )
 
 

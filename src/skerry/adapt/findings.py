@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from skerry.adapt.operators import BYTE_MOVERS, ELEMENTWISE, Operator
 from skerry.adapt.plan import Plan, memory_pools
+from skerry.adapt.rewrite.transposes import both
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,8 +39,8 @@ class LayoutChange:
         processor: Where it runs.
         permutation: Where it takes each dimension from.
         moved_bytes: Read and written; None where a size is not known.
-        undone_by: A later Transpose that puts things back, with nothing but operators
-            that do not mind the layout between them; empty if there is none.
+        undone_by: A later Transpose that puts things back, with nothing but functions
+            of each element between them; empty if there is none.
     """
 
     operator: str
@@ -64,12 +65,6 @@ class DtypeTrouble:
     op_type: str
     dtype: str
     why: str
-
-
-LAYOUT_BLIND = ELEMENTWISE | frozenset(
-    {"Add", "Div", "Identity", "Max", "Min", "Mul", "Pow", "Sub"}
-)
-"""Operators that do the same whatever the order of dimensions."""
 
 
 def large_tensors(plan: Plan) -> tuple[LargeTensor, ...]:
@@ -150,11 +145,9 @@ def _undone_by(
         (current,) = read
         if current.op_type == "Transpose":
             other = _permutation(current)
-            is_undone = len(other) == len(permutation) and all(
-                permutation[place] == number for number, place in enumerate(other)
-            )
+            is_undone = both(permutation, other) == list(range(len(permutation)))
             return current.name if is_undone else ""
-        if not current.is_standard or current.op_type not in LAYOUT_BLIND:
+        if not current.is_standard or current.op_type not in ELEMENTWISE:
             return ""
     return ""
 

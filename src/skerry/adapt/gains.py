@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from skerry.adapt.plan import Plan, runs
-from skerry.adapt.roofline import time_of
+from skerry.adapt.speed import time_of
 from skerry.adapt.wording import show_share
 
 

@@ -9,24 +9,28 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from skerry.adapt.arrangement import find_arrangements
+from skerry.adapt.arrangement import TILING, find_arrangements
 from skerry.adapt.fits import Fit
 from skerry.adapt.gains import Remedy, gain_of, moving
 from skerry.adapt.operators import Workload, read_workload
 from skerry.adapt.plan import Plan, make_plan
 from skerry.adapt.rewrite.catalogue import RULES
 from skerry.adapt.rewrite.engine import Adapted
-from skerry.adapt.rewrite.means import MEAN_TILES
-from skerry.adapt.rewrite.transposes import TRANSPOSE_CANCEL, TRANSPOSE_TILES
+from skerry.adapt.rewrite.transposes import TRANSPOSE_CANCEL
 from skerry.adapt.wording import show_bytes, show_counts, show_share
 from skerry.core.target import Target
+from skerry.graph import Graph
 
-_ARRANGED = frozenset({MEAN_TILES.name, TRANSPOSE_CANCEL.name, TRANSPOSE_TILES.name})
+_ARRANGED = frozenset({TRANSPOSE_CANCEL.name, *(rule.name for rule in TILING)})
 """Rules whose advice `find_arrangements` gives, with the numbers of the tiles."""
 
 
 def find_remedies(
-    plan: Plan, quantized: Plan, fits: tuple[Fit, ...], adapted: Adapted
+    plan: Plan,
+    quantized: Plan,
+    fits: tuple[Fit, ...],
+    adapted: Adapted,
+    graph: Graph,
 ) -> tuple[Remedy, ...]:
     """Find what would help.
 
@@ -35,6 +39,7 @@ def find_remedies(
         quantized: The same with all floats imagined as INT8.
         fits: Whether the two fit into the target's memories.
         adapted: What rewriting the model would replace.
+        graph: The model itself.
 
     Returns:
         First what takes a problem away, then what else changes the whole model, then
@@ -48,7 +53,7 @@ def find_remedies(
     ]
     rewrites = [
         *_rewriting(plan, quantized, adapted),
-        *find_arrangements(plan),
+        *find_arrangements(plan, graph, adapted),
     ]
     return (
         *sorted(whole, key=_rank, reverse=True),
@@ -125,11 +130,10 @@ def _rewriting(plan: Plan, quantized: Plan, adapted: Adapted) -> list[Remedy]:
     after = "Once quantized: " if _needs_int8(adapted, plan.target) else ""
     replaced: dict[str, set[str]] = {}
     for one in adapted.applied:
-        replaced.setdefault(one.rules[0], set()).add(one.node)
+        if not _ARRANGED & set(one.rules):
+            replaced.setdefault(one.rules[0], set()).add(one.node)
     found = []
     for rule in RULES:
-        if rule.name in _ARRANGED:
-            continue
         names = replaced.get(rule.name, set())
         processors = tuple(
             best if operator.name in names else processor

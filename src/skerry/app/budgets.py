@@ -1,13 +1,40 @@
-"""A budget, joined from what was typed and what a project's file demands."""
+"""A budget, joined from what was typed and what a file demands."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from skerry.core.budget import Budget
+from skerry.core.config import from_table, read_toml
 from skerry.core.errors import UsageError
+
+BUDGET_SCHEMA = "skerry.budget/1"
+
+
+def read_budget(path: Path) -> Budget:
+    """Read a budget's TOML file: the fields of `Budget`, each a limit.
+
+    Raises:
+        UsageError: It cannot be read or is no budget, or a limit is below 0.
+    """
+    table = read_toml(path)
+    schema = table.pop("schema", BUDGET_SCHEMA)
+    if schema != BUDGET_SCHEMA:
+        raise UsageError(
+            f"{path} has the schema {schema!r}, expected {BUDGET_SCHEMA!r}",
+            hint="A newer one needs a newer Skerry.",
+        )
+    budget = from_table(Budget, table, name=str(path))
+    for name, limit in budget.limits.items():
+        if not limit >= 0:
+            raise UsageError(
+                f"{path}: {name} is {limit:g}, expected 0 or more",
+                hint="A loss is a fraction: accuracy_drop = 0.01 is one point.",
+            )
+    return budget
 
 
 def join_budgets(*budgets: Budget) -> Budget:

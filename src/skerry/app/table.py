@@ -169,10 +169,11 @@ COMMANDS = (
         name="optimize",
         run=f"{_ROOM}.optimize:optimize",
         render=f"{_ROOM}.optimize:render_optimize",
-        summary="Make a model faster here without touching its weights.",
+        summary="Make a model faster without training it, here or on a target.",
         examples=(
             "optimize model.onnx photos/ --task task.toml",
             "optimize model.onnx samples.npz --most-threads 1 --latency-ms 20",
+            "optimize model.onnx samples.npz --target ethos-u55-128",
         ),
     ),
     Command(

@@ -19,6 +19,13 @@ from skerry.tasks.task import Task, TaskKind
 Progress = Callable[[str, int, int], None]
 """Told (what, done, total) while long work goes on."""
 
+MOST_COMPARED = 64
+"""Samples on which outputs are compared: distances differ little between samples."""
+
+SELECTION_MARGIN = 0.75
+"""Share of the allowed loss that may be used up on the selection half: whoever picks
+the best of many on some samples does a little worse on others."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Scores:

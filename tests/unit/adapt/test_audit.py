@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from skerry.adapt.audit import Audit, Bound, audit
+from skerry.adapt.audit import Audit, Bound, Verdict, audit
 from skerry.adapt.target_files import load_target
 from skerry.core.target import Figure, Processor, ProcessorKind, Target
 from skerry.graph import Graph, parse_graph
@@ -228,3 +228,17 @@ def test_each_operator_is_placed_once(
     assert sum(one.operators for one in found.fallbacks) == sum(
         bool(one.reason) for one in found.operators
     )
+
+
+def test_what_nobody_knows_is_a_verdict_of_its_own(float_net: Graph) -> None:
+    """Neither runs nor fails: how many operators are not known is said."""
+    first = replace(ETHOS.processors[0], rules=(), rules_complete=False)
+    unknown = replace(ETHOS, processors=(first, *ETHOS.processors[1:]))
+    found = audit(float_net, unknown)
+    assert found.verdict is Verdict.UNKNOWN
+    assert found.unknown_operators == len(found.operators) == 4
+    assert found.said == "not known: 4 operators"
+    assert not found.would_run
+    assert audit(float_net, ETHOS).said == "runs"
+    tight = replace(resized(ETHOS, memory_bytes=1024))
+    assert audit(float_net, tight).said == "does not run"

@@ -8,7 +8,7 @@ from skerry.adapt.audit import Bound, audit
 from skerry.adapt.findings import large_tensors, layout_changes
 from skerry.adapt.operators import read_workload
 from skerry.adapt.plan import make_plan
-from skerry.adapt.roofline import find_speed, peak_of
+from skerry.adapt.speed import find_speed, peak_of
 from skerry.adapt.target_files import load_target
 from skerry.core.target import (
     Figure,

@@ -28,17 +28,21 @@ class Deployment:
         model: The file.
         runtime: What runs it.
         options: How it is loaded.
+        target: The target it is compiled for; empty for this machine.
         remedies: Names of those that led here from the first one, in order.
     """
 
     model: Model
     runtime: Runtime
     options: LoadOptions = field(default_factory=LoadOptions)
+    target: str = ""
     remedies: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
         """In a few words: `m.onnx on openvino, 2 threads, float32`."""
+        if self.target:
+            return f"{self.model.path.name} on {self.target}"
         threads = self.options.threads
         words = [f"{self.model.path.name} on {self.runtime.name}"]
         words.append("1 thread" if threads == 1 else f"{threads} threads")

@@ -1,33 +1,27 @@
 """The loop: what is expected to gain most is tried first, and stays if it measures so.
 
 Each round profiles the deployment at hand and asks what might help. The remedy that
-promises most is applied; the result is timed in turns with the deployment at hand, and
+promises most is applied; the result is timed beside the deployment at hand, and
 stays if it is faster beyond the noise and its answers hold on the selection samples.
 What did not help is tried again only once something else has changed. The loop ends
 when nothing that is promised has not been tried.
 
-Afterwards each remedy that helped is measured alone, in turns with the first deployment
-and with the chosen one: the ablation says what each is worth. Where all of them
+Afterwards each remedy that helped is measured alone, beside the first deployment and
+the chosen one: the ablation says what each is worth. Where all of them
 together are not faster than one alone, beyond the noise, that one takes their place.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 from skerry.adapt.optimize.deployment import Deployment, Kind, Remedy
+from skerry.adapt.optimize.timing import Timing
 from skerry.adapt.optimize.validate import Verdict
-from skerry.core.clock import Clock
 from skerry.core.errors import SkerryError
 from skerry.core.profile import Profile
-from skerry.core.seams import Session, Tensors
-from skerry.tasks.measure import Latency, Ratio, measure_latency, ratio
-
-ROUNDS = 31
-"""Rounds in which a remedy is timed against the deployment at hand."""
+from skerry.tasks.measure import Ratio, ratio
 
 MOST_TRIALS = 24
 
@@ -54,6 +48,9 @@ class Trial:
         on: The deployment it was tried on, in a few words.
         expected: Latency hoped for ÷ that of `on`.
         measured: Latency ÷ that of `on`; None where it could not be run.
+        latency_ms: Median latency of one inference; None likewise.
+        loss: What `Verdict` says is lost; None where answers were not looked at.
+        size_bytes: Of the model's file; None where it could not be made.
         is_kept: Whether it stayed.
         said: Why it did or did not.
     """
@@ -64,6 +61,9 @@ class Trial:
     on: str
     expected: float
     measured: Ratio | None
+    latency_ms: float | None
+    loss: float | None
+    size_bytes: int | None
     is_kept: bool
     said: str
 
@@ -96,8 +96,8 @@ class Optimized:
         after: Profile of the chosen one.
         trials: What was tried, in order.
         alone: The ablation: remedies that helped, each alone.
-        start_ms: Median latency of the first.
-        chosen_ms: Median latency of the chosen one, in turns with it.
+        start_ms: Median latency of one inference of the first.
+        chosen_ms: That of the chosen one, timed beside it.
         gain: The chosen one's latency ÷ the first one's.
         against_best_single: The chosen one's latency ÷ that of the fastest single
             remedy; None where there is none.
@@ -119,69 +119,40 @@ class Optimized:
 
 def optimize(
     start: Deployment,
-    inputs: Sequence[Tensors],
     *,
+    time: Timing,
     diagnose: Diagnose,
     validate: Validate,
-    rounds: int = ROUNDS,
-    clock: Clock | None = None,
     progress: Progress | None = None,
 ) -> Optimized:
     """Find a faster deployment whose answers hold.
 
     Args:
         start: How the model is run now.
-        inputs: Real inputs; one timed call runs all of them.
+        time: Times deployments beside one another.
         diagnose: Profiles a deployment and says what might help.
         validate: Judges answers on the selection samples.
-        rounds: Rounds of each timing.
-        clock: What measures time; this machine's clock by default.
         progress: Told of each trial.
 
     Raises:
         SkerryError: The first deployment cannot be run.
     """
-    bench = _Bench(inputs, rounds, clock)
-    search = _Search(start, bench, diagnose, validate, progress)
+    search = _Search(start, time, diagnose, validate, progress)
     search.run()
     return search.conclude()
-
-
-class _Bench:
-    """Times deployments in turns."""
-
-    def __init__(
-        self, inputs: Sequence[Tensors], rounds: int, clock: Clock | None
-    ) -> None:
-        self._inputs = tuple(inputs)
-        self._rounds = rounds
-        self._clock = clock
-
-    def time(self, deployments: Mapping[str, Deployment]) -> dict[str, Latency]:
-        """Time deployments by name, in turns."""
-        with ExitStack() as stack:
-            calls = {
-                name: partial(self._run, stack.enter_context(closing(one.load())))
-                for name, one in deployments.items()
-            }
-            return measure_latency(calls, repeats=self._rounds, clock=self._clock)
-
-    def _run(self, session: Session) -> None:
-        for inputs in self._inputs:
-            session.run(inputs)
 
 
 class _Search:
     def __init__(
         self,
         start: Deployment,
-        bench: _Bench,
+        time: Timing,
         diagnose: Diagnose,
         validate: Validate,
         progress: Progress | None,
     ) -> None:
         self._start = self._best = start
-        self._bench = bench
+        self._time = time
         self._diagnose = diagnose
         self._validate = validate
         self._progress = progress
@@ -213,18 +184,21 @@ class _Search:
 
     def _try(self, remedy: Remedy) -> None:
         measured: Ratio | None = None
-        is_kept = False
+        latency_ms: float | None = None
+        verdict: Verdict | None = None
+        changed: Deployment | None = None
         try:
             changed = _applied(remedy, self._best)
-            times = self._bench.time({"now": self._best, "then": changed})
+            times = self._time({"now": self._best, "then": changed})
             measured = ratio(times["then"], times["now"])
+            latency_ms = times["then"].median_ms
             said = _said(measured)
             if measured.high < 1 and measured.median <= 1 - LEAST_GAIN:
                 verdict = self._validate(changed)
-                is_kept = verdict.holds
                 said = f"{said}; {verdict.said}"
         except SkerryError as error:
             said = f"cannot be run: {error}"
+        is_kept = verdict is not None and verdict.holds
         self._trials.append(
             Trial(
                 remedy=remedy.name,
@@ -233,11 +207,14 @@ class _Search:
                 on=self._best.title,
                 expected=remedy.expected,
                 measured=measured,
+                latency_ms=latency_ms,
+                loss=None if verdict is None else verdict.loss,
+                size_bytes=None if changed is None else changed.model.size_bytes,
                 is_kept=is_kept,
                 said=said,
             )
         )
-        if not is_kept:
+        if changed is None or not is_kept:
             self._refused.add((remedy.name, self._best.remedies))
             return
         self._best = changed
@@ -250,7 +227,7 @@ class _Search:
         alone = self._alone()
         subjects = {"start": self._start, "best": self._best}
         subjects |= {name: one for name, (one, _) in alone.items()}
-        times = self._bench.time(subjects)
+        times = self._time(subjects)
         sound = [name for name, (_, verdict) in alone.items() if verdict.holds]
         fastest = min(sound, key=lambda name: times[name].median_ms, default=None)
         chosen, key = self._best, "best"

@@ -8,17 +8,16 @@ from dataclasses import dataclass
 from skerry.adapt.optimize.deployment import Deployment
 from skerry.core.errors import DataError
 from skerry.core.seams import Session
-from skerry.tasks.evaluate import Scores, compare_scores, evaluate, output_distance
+from skerry.tasks.evaluate import (
+    MOST_COMPARED,
+    Scores,
+    compare_scores,
+    evaluate,
+    output_distance,
+)
 from skerry.tasks.metrics import PairedDelta, find_metric
 from skerry.tasks.samples import SampleSource, take
 from skerry.tasks.task import Task
-
-MOST_COMPARED = 64
-"""Samples on which outputs are compared: distances differ little between samples."""
-
-SELECTION_MARGIN = 0.75
-"""Share of the allowed loss that may be used up on the selection half: whoever picks
-the best of many on some samples does a little worse on others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

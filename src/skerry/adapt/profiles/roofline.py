@@ -1,20 +1,21 @@
 """How near each operator of a profile comes to what the hardware could do.
 
-An operator that computes `ops` operations and moves `bytes` takes at least
-max(ops ÷ peak, bytes ÷ bandwidth): the roof. Which of the two is larger says what it is
-bound by (S. Williams, A. Waterman and D. Patterson, "Roofline: an insightful visual
-performance model for multicore architectures", Communications of the ACM 52(4), 2009).
 Bytes are those of the operator's own tensors: one whose tensors stay in a cache from
 the operator before may pass over the memory's roof.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
-from skerry.adapt.roofline import Bound, peak_of
+from skerry.adapt.roofline import Bound, computing_us, moving_us, roof
+from skerry.adapt.speed import peak_of
 from skerry.core.profile import OperatorTime, Profile
 from skerry.core.target import Target
+
+DTYPES = ("float32", "float16", "int8")
+"""What targets' files state peaks in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,15 +24,23 @@ class Peaks:
 
     Attributes:
         gops: 10⁹ operations a second, a multiply-add counted as two.
-        dtype: What those compute in; what computes in another has no such roof.
+        dtype: What those compute in.
         bandwidth_gb_s: 10⁹ bytes a second, to and from the memory together.
         source: Where the figures are from.
+        others: The same as `gops` in other dtypes; what computes in one that is not
+            here has no roof.
     """
 
     gops: float
     dtype: str
     bandwidth_gb_s: float
     source: str
+    others: Mapping[str, float] = field(default_factory=dict)
+
+    def gops_in(self, dtype: str) -> float | None:
+        """The roof of what computes in a dtype; an empty one stands for `dtype`."""
+        known = {**self.others, self.dtype: self.gops, "": self.gops}
+        return known.get("int8" if dtype == "uint8" else dtype)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +79,7 @@ def peaks_of(target: Target, dtype: str) -> Peaks | None:
 
     Args:
         target: The hardware.
-        dtype: `int8` or `float32`.
+        dtype: One of `DTYPES`; the roofs of the rest stand beside it.
 
     Returns:
         None where a figure that it takes is not known.
@@ -85,6 +94,11 @@ def peaks_of(target: Target, dtype: str) -> Peaks | None:
         dtype=dtype,
         bandwidth_gb_s=bandwidth.value,
         source=f"the target {target.name}, its {processor.name}",
+        others={
+            other: peak
+            for other in DTYPES
+            if other != dtype and (peak := peak_of(processor, other)) is not None
+        },
     )
 
 
@@ -93,17 +107,13 @@ def _point(operator: OperatorTime, total_ms: float, peaks: Peaks) -> RoofPoint:
     ops = None if operator.macs is None else 2 * operator.macs
     moved = operator.moved_bytes
     is_timed = time_s > 0
-    memory_s = None if moved is None else moved / (peaks.bandwidth_gb_s * 1e9)
-    has_roof = operator.dtype in ("", peaks.dtype) or (
-        peaks.dtype == "int8" and operator.dtype == "uint8"
-    )
-    compute_s = ops / (peaks.gops * 1e9) if ops and has_roof else 0.0
+    gops = peaks.gops_in(operator.dtype)
     bound = Bound.UNKNOWN
     of_roof = None
-    if memory_s is not None and (has_roof or not ops):
-        bound = Bound.COMPUTE if compute_s > memory_s else Bound.MEMORY
-        least_s = max(compute_s, memory_s)
-        of_roof = least_s / time_s if is_timed else None
+    if moved is not None and (gops or not ops):
+        computing = computing_us(operator.macs or 0, gops or peaks.gops)
+        least_us, bound = roof(computing, moving_us(moved, peaks.bandwidth_gb_s))
+        of_roof = least_us / (operator.latency_ms * 1000) if is_timed else None
     return RoofPoint(
         name=operator.name,
         op_type=operator.op_type,

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import count
+from itertools import count, islice
 
 from skerry.adapt.operators import (
     FUSED_ACTIVATIONS,
@@ -127,6 +127,7 @@ class _Search:
     rules: tuple[Rule, ...]
     max_error: float
     is_quantized: bool
+    only: frozenset[str] | None
     hopeless: set[tuple[object, ...]] = field(default_factory=set)
 
     @property
@@ -168,6 +169,7 @@ def adapt(
     *,
     rules: Sequence[Rule] = RULES,
     max_error: float = DEFAULT_MAX_ERROR,
+    only: frozenset[str] | None = None,
 ) -> Adapted:
     """Replace operators that a target's most wanted processor does not run.
 
@@ -177,6 +179,7 @@ def adapt(
         rules: The rules to choose from.
         max_error: The largest absolute error of an activation function that may be
             replaced by another one; 0 allows equal functions alone.
+        only: The operators of the model that may be replaced; None for all.
 
     Raises:
         ModelError: The shapes in the graph do not fit together.
@@ -186,6 +189,7 @@ def adapt(
         rules=tuple(rules),
         max_error=max_error,
         is_quantized=any(one.op_type == "QuantizeLinear" for one in graph.nodes),
+        only=only,
     )
     work = _prepare(graph, search)
     applied: list[Applied] = []
@@ -199,6 +203,42 @@ def adapt(
         _left(site, reason, search) for site, reason in _refused(work, search.processor)
     )
     return Adapted(graph=work if applied else graph, applied=tuple(applied), left=left)
+
+
+def drawn_whole(
+    graph: Graph, target: Target, rule: Rule
+) -> Iterator[tuple[str, Graph]]:
+    """Say what one rule would draw for each operator that is refused.
+
+    Args:
+        graph: The model, with inputs of fixed sizes; left as it was. If it is
+            quantized, scales for what is drawn are taken for granted.
+        target: The hardware.
+        rule: Tried alone, and only with equal functions.
+
+    Yields:
+        A node's name, and the first replacement of which its most wanted processor
+        runs all operators.
+
+    Raises:
+        ModelError: The shapes in the graph do not fit together.
+    """
+    search = _Search(
+        processor=target.processors[0],
+        rules=(rule,),
+        max_error=0.0,
+        is_quantized=False,
+        only=None,
+    )
+    work = _prepare(graph, search)
+    for site, _ in _refused(work, search.processor):
+        if site.node.op_type not in rule.replaces or work.opset < rule.opset:
+            continue
+        for replacement in islice(rule.draw(site), MAX_DRAWN):
+            small = finish(replacement)
+            if runs_whole(small, site.operator, search):
+                yield site.node.name or "", small
+                break
 
 
 def _prepare(graph: Graph, search: _Search) -> Graph:
@@ -243,6 +283,8 @@ def _round(graph: Graph, search: _Search) -> list[Applied]:
     for site, reason in _refused(graph, search.processor):
         if site.node.graph is None:
             continue  # part of what was replaced meanwhile
+        if search.only is not None and site.node.op_type not in search.only:
+            continue
         if site.operator.is_standard and not site.is_static:
             continue  # sizes may be known once what is before it is replaced
         if is_unknown(site.operator, search.processor):

@@ -8,7 +8,7 @@ Knuth, "The Art of Computer Programming", volume 3, section 5.2.1).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from skerry.adapt.operators import ELEMENTWISE
@@ -16,7 +16,7 @@ from skerry.adapt.rewrite.bounds import EXACT
 from skerry.adapt.rewrite.rule import Draft, Replacement, Rule, Shape, Site
 from skerry.graph import Node, Value, attribute, sole_use
 
-TILES = (2, 4, 8, 16, 32, 64)
+TILES = (2, 4, 8, 16, 32, 64, 128)
 
 
 def _order(site: Site, rank: int) -> list[int]:
@@ -116,7 +116,7 @@ def _cancel(site: Site) -> Iterator[Replacement]:
     if reader is None:
         return
     back = attribute(reader, "perm", list(range(len(shape)))[::-1])
-    total = [order[axis] for axis in back]
+    total = both(order, back)
     draft = site.draft()
     x = site.read(draft, 0)
     for node in chain:
@@ -128,6 +128,11 @@ def _cancel(site: Site) -> Iterator[Replacement]:
 def is_elementwise(node: Node) -> bool:
     """Whether a node is one of `ELEMENTWISE`, as the ONNX standard defines it."""
     return node.domain == "" and node.op_type in ELEMENTWISE
+
+
+def both(first: Sequence[int], then: Sequence[int]) -> list[int]:
+    """The one permutation that two, one after the other, amount to."""
+    return [first[axis] for axis in then]
 
 
 def _only_reader(node: Node) -> Node | None:

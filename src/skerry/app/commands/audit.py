@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from skerry.adapt.audit import Audit, Fallback
+from skerry.adapt.audit import Audit, Fallback, Verdict
+from skerry.adapt.placement import UNKNOWN
 from skerry.app import figures
 from skerry.app.arguments import parse_shapes
 from skerry.app.project import require_model
@@ -28,10 +29,19 @@ MOST_BREAKS = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Audits:
-    """A model against some targets."""
+    """A model against some targets.
+
+    Attributes:
+        model: Its file.
+        verdicts: Whether it runs there, as far as anybody knows, by target.
+        audits: One entry a target.
+        is_overview: Whether no target was named, so that people see one line each.
+    """
 
     model: Path
+    verdicts: dict[str, Verdict]
     audits: tuple[Audit, ...]
+    is_overview: bool
 
 
 def audit(
@@ -46,7 +56,7 @@ def audit(
     Args:
         model: An ONNX or TFLite file; that of skerry.toml by default.
         target: The name of a target or the path of a target file; repeat it for
-            several. All that Skerry knows by default.
+            several. All that Skerry knows by default, one line each.
         shape: An input's shape, as NAME=1x3x48x320; once for each input whose shape
             the model leaves open.
     """
@@ -59,7 +69,13 @@ def audit(
     graph = _read(path)
     shapes = parse_shapes(shape, [spec.name for spec in graph.inputs])
     static = with_static_inputs(graph, shapes)
-    return Audits(model=path, audits=tuple(run(static, one) for one in targets))
+    audits = tuple(run(static, one) for one in targets)
+    return Audits(
+        model=path,
+        verdicts={one.target: one.verdict for one in audits},
+        audits=audits,
+        is_overview=not target,
+    )
 
 
 def _read(path: Path) -> Graph:
@@ -77,17 +93,50 @@ def _read(path: Path) -> Graph:
 
 
 def render_audit(found: Audits) -> RenderableType:
-    """Render one paragraph a target."""
+    """Render one paragraph a target; of all targets, one line each."""
     from rich.console import Group
 
+    if found.is_overview:
+        words = f"skerry audit {found.model.name} --target NAME says more of one."
+        return Group(_overview(found.audits), "", words)
     return Group(*(_render_one(found.model.name, one) for one in found.audits))
+
+
+_COLOURS = {Verdict.RUNS: "green", Verdict.FAILS: "red", Verdict.UNKNOWN: "yellow"}
+
+
+def _overview(audits: Sequence[Audit]) -> RenderableType:
+    from rich.text import Text
+
+    table = plain_table("target", "verdict", "#elsewhere", "#about", "first obstacle")
+    for column in table.columns[:-1]:
+        column.no_wrap = True  # what is too long for a line is cut at its end
+    for one in audits:
+        elsewhere = sum(
+            bool(each.reason) and each.processor != UNKNOWN for each in one.operators
+        )
+        table.add_row(
+            one.target,
+            Text(one.said, _COLOURS[one.verdict]),
+            f"{elsewhere} of {len(one.operators)}",
+            "" if one.time_us is None else figures.show_ms(one.time_us / 1000),
+            Text(_obstacle(one), no_wrap=True, overflow="ellipsis"),
+        )
+    return table
+
+
+def _obstacle(found: Audit) -> str:
+    """What keeps a model from running well, the worst first, in one line."""
+    if found.problems:
+        return found.problems[0]
+    return found.fallbacks[0].reason if found.fallbacks else ""
 
 
 def _render_one(model: str, found: Audit) -> RenderableType:
     from rich.console import Group
     from rich.text import Text
 
-    verdict = Text("runs", "green") if found.would_run else Text("does not run", "red")
+    verdict = Text(found.said, _COLOURS[found.verdict])
     head = Text.assemble((f"{model} on {found.target}: ", "bold"), verdict)
     parts: list[RenderableType] = [head, indent(found.title)]
     for share in found.shares:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from skerry.adapt.profiles.roofline import Peaks
     from skerry.app.output import Progress
+    from skerry.app.profiling.device import Shipped
     from skerry.core.profile import Profile
-    from skerry.tasks.profiling import Subject
 
 
 _GATEWAY = "device://"
@@ -75,12 +75,12 @@ def profile(
     measured: Sequence[Profile] = ()
     peaks: Peaks | None = None
     if model is not None or compare is not None or not read:
-        subjects = _subjects(model, compare, runtime, shape, threads)
+        shipped = _shipped(model, compare, runtime, shape, threads)
         with output.progress() as progress:
             if on.startswith(_GATEWAY):
-                measured = _ask_gateway(subjects, runtime, on, hub, repeats)
+                measured = _ask_gateway(shipped, runtime, on, hub, repeats)
             else:
-                measured, peaks = _measure(subjects, on, repeats, progress)
+                measured, peaks = _measure(shipped, on, repeats, progress)
     if target:
         peaks = _stated(target)
     profiles = (*measured, *foreign)
@@ -115,20 +115,19 @@ def _check(repeats: int, threads: int, trace: Path | None, out: Path | None) -> 
             )
 
 
-def _subjects(
+def _shipped(
     model: Path | None,
     other: Path | None,
     runtimes: tuple[str, ...],
     shape: tuple[str, ...],
     threads: int,
-) -> list[Subject]:
+) -> list[Shipped]:
     """Each model on each runtime that was named, with inputs of random numbers."""
     from skerry.app.arguments import open_shaped, parse_shapes
+    from skerry.app.profiling.device import Shipped
     from skerry.app.project import require_model
-    from skerry.core.seams import LoadOptions
-    from skerry.runtimes import DEFAULT_RUNTIMES, get_runtime
+    from skerry.runtimes import DEFAULT_RUNTIMES
     from skerry.tasks.made_up import made_up_inputs
-    from skerry.tasks.profiling import Subject
 
     paths = [require_model(model, folder=Path()), *([other] if other else [])]
     subjects = []
@@ -137,35 +136,40 @@ def _subjects(
         shapes = parse_shapes(shape, [spec.name for spec in opened.inputs])
         inputs = made_up_inputs(opened.inputs, shapes=shapes)
         subjects += [
-            Subject(
-                model=opened,
-                runtime=get_runtime(name),
-                inputs=inputs,
-                options=LoadOptions(threads=threads),
-            )
+            Shipped(model=opened, runtime=name, inputs=inputs, threads=threads)
             for name in runtimes or (DEFAULT_RUNTIMES[opened.format],)
         ]
     return subjects
 
 
 def _measure(
-    subjects: Sequence[Subject], on: str, repeats: int, progress: Progress
+    shipped: Sequence[Shipped], on: str, repeats: int, progress: Progress
 ) -> tuple[Sequence[Profile], Peaks | None]:
+    from skerry.app.profiling.device import parse_place, profile_on
     from skerry.app.profiling.peaks import best_peaks, measure_peaks
-    from skerry.tasks.profiling import profile_in_turns
+    from skerry.core.seams import LoadOptions
+    from skerry.runtimes import get_runtime
+    from skerry.tasks.profiling import Subject, profile_in_turns
 
     if on:
-        from skerry.app.profiling.device import parse_place, profile_on
-
-        return profile_on(parse_place(on), subjects, repeats=repeats)
-    threads = subjects[0].options.threads
+        return profile_on(parse_place(on), shipped, repeats=repeats)
+    threads = shipped[0].threads
+    subjects = [
+        Subject(
+            model=one.model,
+            runtime=get_runtime(one.runtime),
+            inputs=one.inputs,
+            options=LoadOptions(threads=threads),
+        )
+        for one in shipped
+    ]
     before = measure_peaks(threads=threads)
     found = profile_in_turns(subjects, repeats=repeats, progress=progress)
     return found, best_peaks(before, measure_peaks(threads=threads))
 
 
 def _ask_gateway(
-    subjects: Sequence[Subject],
+    shipped: Sequence[Shipped],
     runtimes: tuple[str, ...],
     on: str,
     hub: str | None,
@@ -185,10 +189,8 @@ def _ask_gateway(
             f"{on} runs a model on the runtime of its release",
             hint="Leave --runtime out.",
         )
-    hashes = [
-        hashlib.sha256(model_content(each.model)).hexdigest() for each in subjects
-    ]
-    threads = subjects[0].options.threads
+    hashes = [hashlib.sha256(model_content(each.model)).hexdigest() for each in shipped]
+    threads = shipped[0].threads
 
     async def talk(api: HubApi) -> tuple[Profile, ...]:
         found = []
@@ -206,11 +208,11 @@ def _stated(target: str) -> Peaks | None:
     Raises:
         UsageError: The target is not known, or its file does not state them.
     """
-    from skerry.adapt.profiles.roofline import peaks_of
+    from skerry.adapt.profiles.roofline import DTYPES, peaks_of
     from skerry.adapt.target_files import load_target
 
     found = load_target(target)
-    for dtype in ("float32", "int8"):
+    for dtype in DTYPES:
         if peaks := peaks_of(found, dtype):
             return peaks
     raise UsageError(

@@ -147,7 +147,6 @@ def _headline(comparison: Comparison, text: TextAct, meter: MeterAct, day: Day) 
 
 
 def _audit(audit: Audit) -> Html:
-    verdict = "It would run." if audit.would_run else "It would not run as it is."
     sizes = [
         (
             fit.what,
@@ -160,7 +159,7 @@ def _audit(audit: Audit) -> Html:
     ]
     return join(
         el("h3", f"{audit.title} ({audit.target})"),
-        el("p", verdict),
+        el("p", f"As it is: {audit.said}."),
         el("ul", [el("li", problem) for problem in audit.problems])
         if audit.problems
         else None,

@@ -33,7 +33,7 @@ class AuditFigures:
 
     Attributes:
         target: Its short name.
-        would_run: Whether nothing keeps the net from running there.
+        would_run: Whether it is known that the net runs there.
         fallbacks: Operators that leave the most wanted processor.
         accelerated_macs: Share of the work on the most wanted processor, 0–1.
         problems: Why it would not run.
@@ -209,9 +209,8 @@ class _Teller:
     def audits(self, audits: tuple[Audit, ...]) -> None:
         for audit in audits:
             found = _audit_figures(audit)
-            verdict = "runs" if found.would_run else "does not run as it is"
             self._say(
-                f"{audit.target}: {verdict}; {found.fallbacks} of "
+                f"{audit.target}: {audit.said}; {found.fallbacks} of "
                 f"{len(audit.operators)} operators fall back, "
                 f"{figures.show_percent(found.accelerated_macs)} of the work stays on "
                 "its best processor"

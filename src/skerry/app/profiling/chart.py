@@ -66,9 +66,10 @@ def _speed(point: RoofPoint) -> tuple[float, float] | None:
 def _plane(points: Sequence[RoofPoint], peaks: Peaks, ridge: float) -> _Plane:
     places = [place for each in points if (place := _speed(each)) is not None]
     across = [ridge, *(x for x, _ in places)]
-    up = [peaks.gops, *(y for _, y in places)]
+    up = [peaks.gops, *peaks.others.values(), *(y for _, y in places)]
+    ridges = [ridge, *(each / peaks.bandwidth_gb_s for each in peaks.others.values())]
     return _Plane(
-        x=(_below(min(*across, ridge / 4)), _above(max(*across, ridge * 4))),
+        x=(_below(min(*across, ridge / 4)), _above(max(*across, max(ridges) * 4))),
         y=(_below(min(*up, peaks.gops / 30)), _above(max(up) * 1.3)),
     )
 
@@ -103,7 +104,7 @@ def _axes(plane: _Plane) -> list[Html]:
 
 
 def _roof(plane: _Plane, peaks: Peaks, ridge: float) -> list[Html]:
-    """The slope of the memory up to the ridge, then the flat of the processor."""
+    """The slope of the memory up to the ridge, then the processor's flat, by dtype."""
     left, right = 10.0 ** plane.x[0], 10.0 ** plane.x[1]
     foot = max(left, 10.0 ** plane.y[0] / peaks.bandwidth_gb_s)
     corners = [
@@ -111,7 +112,15 @@ def _roof(plane: _Plane, peaks: Peaks, ridge: float) -> list[Html]:
         (plane.across(ridge), plane.down(peaks.gops)),
         (plane.across(right), plane.down(peaks.gops)),
     ]
-    path = "M" + "L".join(f"{x:.1f},{y:.1f}" for x, y in corners)
+    roofs = [_path(corners)]
+    for dtype, gops in peaks.others.items():
+        start = min(ridge, gops / peaks.bandwidth_gb_s)
+        climbed = [(start, start * peaks.bandwidth_gb_s)]
+        climbed += [(gops / peaks.bandwidth_gb_s, gops), (right, gops)]
+        places = [(plane.across(x), plane.down(y)) for x, y in climbed]
+        roofs.append(_path(places))
+        words = f"{gops:.3g} GOP/s, {dtype}"
+        roofs.append(_text(places[2][0] - 4, places[2][1] - 8, words, "tick", "end"))
     flat = f"{peaks.gops:.3g} GOP/s, {peaks.dtype}"
     slope = f"{peaks.bandwidth_gb_s:.3g} GB/s"
     (x1, y1), (x2, y2) = corners[:2]
@@ -119,10 +128,15 @@ def _roof(plane: _Plane, peaks: Peaks, ridge: float) -> list[Html]:
     middle = f"translate({(x1 + x2) / 2:.1f},{(y1 + y2) / 2 - 8:.1f})"
     turn = f"{middle} rotate({angle:.1f})"
     return [
-        el("path", d=path, class_="trace"),
+        *roofs,
         _text(corners[2][0] - 4, corners[2][1] - 8, flat, "tick", "end"),
         el("text", slope, transform=turn, class_="tick", text_anchor="middle"),
     ]
+
+
+def _path(corners: Sequence[tuple[float, float]]) -> Html:
+    line = "M" + "L".join(f"{x:.1f},{y:.1f}" for x, y in corners)
+    return el("path", d=line, class_="trace")
 
 
 def _circle(point: RoofPoint, plane: _Plane) -> Html:

@@ -42,10 +42,12 @@ from skerry.core.errors import (
     UsageError,
     WorkerLostError,
 )
+from skerry.core.model import Model
 from skerry.core.profile import HardwareState, OperatorTime, Profile
+from skerry.core.seams import Tensors
 from skerry.runtimes import model_content
 from skerry.runtimes.kernel_work import Shaped, count_bytes, count_macs
-from skerry.tasks.profiling import BLOCKS, Block, Subject, pool
+from skerry.tasks.profiling import BLOCKS, Block, pool
 
 LARGEST_ANSWER_BYTES = 32 * 2**20
 TIMEOUT_S = 1800.0
@@ -85,6 +87,23 @@ class Place:
 
     url: str
     argv: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shipped:
+    """A model to be measured on a device.
+
+    Attributes:
+        model: The model.
+        runtime: The name of what runs it there; it need not be installed here.
+        inputs: One array an input; only dtypes and shapes are shipped.
+        threads: CPU threads of one inference.
+    """
+
+    model: Model
+    runtime: str
+    inputs: Tensors
+    threads: int
 
 
 _Time = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
@@ -148,7 +167,7 @@ def parse_place(url: str) -> Place:
 
 
 def profile_on(
-    place: Place, subjects: Sequence[Subject], *, repeats: int
+    place: Place, subjects: Sequence[Shipped], *, repeats: int
 ) -> tuple[tuple[Profile, ...], Peaks]:
     """Profile subjects in turns on a device.
 
@@ -187,8 +206,8 @@ def profile_on(
         profiles.append(
             replace(
                 pool(blocks),
-                runtime=subject.runtime.name,
-                threads=subject.options.threads,
+                runtime=subject.runtime,
+                threads=subject.threads,
                 model=subject.model.path.name,
                 device=place.url,
                 memory_bytes=measured.memory_bytes,
@@ -200,7 +219,7 @@ def profile_on(
     return tuple(profiles), best_peaks(before, after)
 
 
-def _payload(subjects: Sequence[Subject], repeats: int) -> bytes:
+def _payload(subjects: Sequence[Shipped], repeats: int) -> bytes:
     """The archive: the runner, the job, and each model once."""
     source = resources.files("skerry.app.profiling").joinpath("runner.py").read_bytes()
     jobs = []
@@ -209,7 +228,7 @@ def _payload(subjects: Sequence[Subject], repeats: int) -> bytes:
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("__main__.py", source)
         for subject in subjects:
-            name = subject.runtime.name
+            name = subject.runtime
             if name not in RUNTIMES:
                 raise UsageError(
                     f"{name} is not measured on devices",
@@ -226,7 +245,7 @@ def _payload(subjects: Sequence[Subject], repeats: int) -> bytes:
             jobs.append({"file": files[path], "runtime": name, "inputs": inputs})
         job = {
             "subjects": jobs,
-            "threads": subjects[0].options.threads,
+            "threads": subjects[0].threads,
             "repeats": -(-repeats // BLOCKS),
             "blocks": BLOCKS,
         }
@@ -345,8 +364,8 @@ def _operator(kernel: _Kernel) -> OperatorTime:
     )
 
 
-def _tells_none(subject: Subject) -> str:
-    return f"{subject.runtime.name} does not tell how long each operator takes."
+def _tells_none(subject: Shipped) -> str:
+    return f"{subject.runtime} does not tell how long each operator takes."
 
 
 def _refusal(place: Place, answer: _Answer) -> SkerryError:

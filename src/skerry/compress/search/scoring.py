@@ -43,6 +43,8 @@ from skerry.core.errors import DataError, ModelError
 from skerry.core.model import Model
 from skerry.core.seams import LoadOptions, Precision, Runtime, Session
 from skerry.tasks.evaluate import (
+    MOST_COMPARED,
+    SELECTION_MARGIN,
     Answered,
     Scores,
     answers,
@@ -60,15 +62,8 @@ FIRST_BLOCK = 24
 REACHES = 2.0
 """How many times the reach of the 95 % interval a loss must be beyond the limit."""
 
-MOST_COMPARED = 64
-"""Samples on which outputs are compared: distances differ little between samples."""
-
 STANDARD_ERRORS = 1.96
 """Reach of a 95 % interval in standard errors."""
-
-SELECTION_MARGIN = 0.75
-"""Share of the allowed loss that may be used up on the selection half: whoever picks
-the best of many on some samples does a little worse on others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

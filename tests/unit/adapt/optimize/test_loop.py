@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from skerry.adapt.optimize import Deployment, Kind, Optimized, Remedy, optimize
+from skerry.adapt.optimize.timing import in_turns
 from skerry.adapt.optimize.validate import Verdict
 from skerry.core.clock import FakeClock
 from skerry.core.errors import ModelError
@@ -102,11 +103,9 @@ def run(
 
     return optimize(
         start,
-        INPUTS,
+        time=in_turns(INPUTS, rounds=7, clock=clock),
         diagnose=lambda _: (profile, remedies),
         validate=validate,
-        rounds=7,
-        clock=clock,
     )
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from skerry.adapt.profiles.roofline import Peaks, peaks_of, roofline
@@ -71,3 +73,19 @@ def test_a_target_states_its_peaks() -> None:
     assert peaks.gops > 0
     assert "ethos-u55-128" in peaks.source
     assert peaks_of(load_target("ethos-u55-128"), "float32") is None
+
+
+def test_each_dtype_has_its_own_roof() -> None:
+    """A target's file may state several; uint8 goes by int8, bfloat16 by none."""
+    peaks = replace(PEAKS, others={"int8": 400.0})
+    codes, words, other = roofline(
+        profile(
+            operator(25_000_000, 1000, "uint8"),
+            operator(25_000_000, 1000),
+            operator(25_000_000, 1000, "bfloat16"),
+        ),
+        peaks,
+    )
+    assert codes.of_roof == pytest.approx(0.125)
+    assert words.of_roof == pytest.approx(0.5)
+    assert (other.bound, other.of_roof) == ("unknown", None)

@@ -7,6 +7,8 @@ import pytest
 
 from skerry.adapt.operators import read_workload
 from skerry.adapt.rewrite import RULES, adapt, rules_for
+from skerry.adapt.rewrite.engine import drawn_whole
+from skerry.adapt.rewrite.means import MEAN_TILES
 from skerry.adapt.rewrite.residence import residence
 from skerry.adapt.target_files import load_target
 from skerry.core.target import Limit, Take
@@ -279,3 +281,25 @@ def test_rules_for_names_what_could_help_an_operator() -> None:
     npu = ETHOS.processors[0]
     assert rules_for(runs, npu) == ()
     assert "Mish written out" in [one.name for one in rules_for(not_run, npu)]
+
+
+def test_only_what_is_named_is_replaced() -> None:
+    """The rest is left as it is, though it does not run either."""
+    graph = net("a = Mish(x) b = Relu(a) y = HardSigmoid(b)")
+    adapted = adapt(graph, ETHOS, only=frozenset({"Mish"}))
+    assert [one.op_type for one in adapted.applied] == ["Mish"]
+    assert [one.op_type for one in adapted.left] == ["HardSigmoid"]
+
+
+def test_one_rule_says_what_it_would_draw() -> None:
+    """The first replacement that runs whole, for each operator that is refused."""
+    text = """net (float[1, 4, 128, 64] x) => (float[1, 4, 1, 1] y) {
+      y = ReduceMean<axes = [2, 3]>(x) }"""
+    graph = parse_graph(model_bytes(text, opset=13), name="net")
+    small = Limit(quantity="reduced", take=Take.PRODUCT, at_most=4096)
+    target = target_of("ReduceMean", "Slice", "Sum", "Add", "Mul", limits=(small,))
+    ((node, drawn),) = drawn_whole(graph, target, MEAN_TILES)
+    assert node == "y"
+    assert kinds(drawn).count("Slice") == 2
+    assert kinds(graph) == ["ReduceMean"]
+    assert list(drawn_whole(graph, load_target("x86-64"), MEAN_TILES)) == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from skerry.app.main import main
@@ -35,12 +36,14 @@ def test_what_was_replaced_and_what_is_left_is_told(
     assert [one["op_type"] for one in result["applied"]] == ["Mish"]
     assert "float rounding" in result["applied"][0]["bounds"][0]
     assert [one["op_type"] for one in result["left"]] == ["Sin"]
+    assert result["answers"]["rewritten"] < 1e-10
     assert result["before"]["operators"] == 0
     assert result["after"]["operators"] == result["after"]["of"] - 1
     assert "Tanh" in [node.op_type for node in read_graph(out).nodes]
     assert main(words) == 0
     shown = capsys.readouterr().out
     assert "Mish" in shown
+    assert "on 8 made-up samples outputs moved by" in " ".join(shown.split())
     assert "No rule replaces Sin" in " ".join(shown.split())
 
 
@@ -54,7 +57,20 @@ def test_a_model_that_runs_whole_is_written_as_it_is(
     assert main(words) == 0
     result = json.loads(capsys.readouterr().out)["result"]
     assert result["applied"] == result["left"] == []
+    assert result["answers"] is None
     assert read_graph(out).to_bytes() == read_graph(path).to_bytes()
+
+
+def test_outputs_are_compared_on_samples_that_are_given(
+    model: Path, capsys: Capture
+) -> None:
+    """The first of them."""
+    np.savez(model.with_name("rows.npz"), x=np.ones((3, 4), np.float32))
+    words = ["adapt", str(model), str(model.with_name("rows.npz"))]
+    words += ["--target", str(NPU), "--out", str(model.with_name("out.onnx"))]
+    assert main([*words, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)["result"]
+    assert (result["answers"]["samples"], result["are_made_up"]) == (3, False)
 
 
 @pytest.mark.parametrize(

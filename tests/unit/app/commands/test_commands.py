@@ -92,12 +92,25 @@ def test_audit(ask: Ask, capsys: Capture) -> None:
     """Each target asked for is audited; a mistyped one is met with the nearest."""
     found = ask("audit", "mlp.onnx", "--target", "ethos-u55-128")
     assert [one["target"] for one in found["audits"]] == ["ethos-u55-128"]
-    assert len(ask("audit", "mlp.onnx")["audits"]) > 1
     text = seen(capsys, "audit", "mlp.onnx", "--target", "ethos-u55-128")
     assert "mlp.onnx on ethos-u55-128: runs" in text
     assert "what would help:" in text
+    assert found["verdicts"] == {"ethos-u55-128": "runs"}
     error = ask("audit", "mlp.onnx", "--target", "ethos-u55-129")
     assert "ethos-u55-128" in error["hint"]
+
+
+def test_audit_of_all_targets_is_a_table(ask: Ask, capsys: Capture) -> None:
+    """One line each: the verdict, what runs elsewhere, the first obstacle."""
+    found = ask("audit", "mlp.onnx")
+    assert len(found["audits"]) == len(found["verdicts"]) > 20
+    lines = seen(capsys, "audit", "mlp.onnx").splitlines()
+    assert len(lines) == len(found["audits"]) + 3
+    (intel,) = [line for line in lines if line.startswith("intel-npu")]
+    assert "not known: 4 operators" in intel
+    (ethos,) = [line for line in lines if line.startswith("ethos-u55-128")]
+    assert "4 of 4" in ethos
+    assert "float32 activations" in ethos
 
 
 def test_compare(ask: Ask, capsys: Capture) -> None:

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from skerry import runtimes
 from skerry.app.main import main
-from skerry.app.profiling import peaks
-from skerry.core.errors import StateError
+from skerry.app.profiling import device, peaks
+from skerry.core.errors import MissingExtraError, StateError
 from tests import foreign_profiles, models
 from tests.commands import Typist
 from tests.trace_schema import check_trace
@@ -114,3 +115,27 @@ def test_a_calibration_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(StateError, match="calibration failed") as caught:
         peaks.measure_peaks(threads=1)
     assert "--target" in caught.value.hint
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_runtime_need_only_be_where_it_runs(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is not installed here is asked for there, not here."""
+    asked: list[str] = []
+
+    def profile_on(
+        _: device.Place, shipped: list[device.Shipped], *, repeats: int
+    ) -> None:
+        asked.extend(one.runtime for one in shipped)
+        raise StateError("nobody is there", hint=f"{repeats} repeats")
+
+    def missing(name: str) -> None:
+        raise MissingExtraError(name, extra=name)
+
+    monkeypatch.setattr(device, "profile_on", profile_on)
+    monkeypatch.setattr(runtimes, "get_runtime", missing)
+    words = ("profile", "net.onnx", "--runtime", "openvino", "--on", "ssh://board")
+    assert main([*words, "--json"]) == StateError.exit_code
+    assert "nobody is there" in json.loads(capsys.readouterr().out)["error"]["what"]
+    assert asked == ["openvino"]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from skerry.app.profiling import device, runner
-from skerry.app.profiling.device import parse_place, profile_on
+from skerry.app.profiling.device import Shipped, parse_place, profile_on
 from skerry.core.errors import (
     DataError,
     LateError,
@@ -26,11 +26,8 @@ from skerry.core.errors import (
     WorkerLostError,
 )
 from skerry.core.profile import Profile
-from skerry.core.seams import LoadOptions
-from skerry.runtimes import get_runtime, open_any
-from skerry.runtimes.null import NullRuntime
+from skerry.runtimes import open_any
 from skerry.tasks.made_up import made_up_inputs
-from skerry.tasks.profiling import Subject
 from tests import models
 
 MARK = runner.MARK
@@ -77,16 +74,13 @@ def phone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Phone:
     return found
 
 
-def subject(folder: Path, runtime: str = "onnxruntime") -> Subject:
-    """A small model on a runtime."""
+def subject(folder: Path, runtime: str = "onnxruntime") -> Shipped:
+    """A small model for a runtime, which need not be here."""
     path = folder / "net.onnx"
     path.write_bytes(models.mlp())
     model = open_any(path)
-    return Subject(
-        model=model,
-        runtime=get_runtime(runtime),
-        inputs=made_up_inputs(model.inputs),
-        options=LoadOptions(),
+    return Shipped(
+        model=model, runtime=runtime, inputs=made_up_inputs(model.inputs), threads=1
     )
 
 
@@ -247,13 +241,7 @@ def test_no_place(url: str) -> None:
 
 def test_a_runtime_that_is_not_shipped(tmp_path: Path) -> None:
     """It is refused before anything is sent."""
-    known = subject(tmp_path)
-    odd = Subject(
-        model=known.model,
-        runtime=NullRuntime(),
-        inputs=known.inputs,
-        options=known.options,
-    )
+    odd = subject(tmp_path, "null")
     with pytest.raises(UsageError, match="null is not measured on devices"):
         profile_on(parse_place("adb://a"), [odd], repeats=1)
 

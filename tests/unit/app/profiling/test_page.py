@@ -124,3 +124,13 @@ def test_the_roofline_draws_what_multiplies() -> None:
     assert chart.count('class="name"') <= 6
     empty = roofline_chart((), PEAKS, title="nothing")
     assert "100 GOP/s" in empty
+
+
+def test_roofs_of_other_dtypes_are_drawn_too() -> None:
+    """Above the first one and below, each with its name, and inside the picture."""
+    peaks = replace(PEAKS, others={"int8": 400.0, "float16": 50.0})
+    chart = roofline_chart(roofline(PROFILE, peaks), peaks, title="roofs")
+    assert chart.count('class="trace"') == 3
+    for words in ("100 GOP/s, float32", "400 GOP/s, int8", "50 GOP/s, float16"):
+        assert words in chart
+    assert 'cy="-' not in chart

@@ -10,7 +10,6 @@ import pytest
 
 from skerry.compress.search.scoring import (
     FIRST_BLOCK,
-    SELECTION_MARGIN,
     LabelledScorer,
     Place,
     Seen,
@@ -21,6 +20,7 @@ from skerry.core.model import Model
 from skerry.core.seams import Tensors
 from skerry.graph import open_model
 from skerry.runtimes.null import NullRuntime
+from skerry.tasks.evaluate import SELECTION_MARGIN
 from skerry.tasks.samples import MemorySource, Sample
 from skerry.tasks.steps import TopK
 from skerry.tasks.task import Task, TaskKind

@@ -2,7 +2,8 @@
 
 A part is registered as a Python entry point in one of the groups below; a package
 that declares `[project.entry-points."skerry.runtimes"] mine = "pkg.module:Class"` adds
-a runtime called `mine`. Skerry's own parts are registered the same way.
+a runtime called `mine`. Skerry's own parts are registered the same way; they are found
+before others of the same name.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Self, get_args
+from typing import TYPE_CHECKING, Any, Self, get_args
 
 import numpy as np
 
@@ -23,8 +23,10 @@ from skerry.compress.numbers.schemes import Method
 from skerry.compress.ptq.quantize import ACCURATE, Quantize, StepContext
 from skerry.graph import read_graph, write_graph
 from skerry.runtimes import get_runtime
-from skerry.tasks.prediction import Label
 from skerry.tasks.sample import Mask, Sample, SampleSource
+
+if TYPE_CHECKING:
+    from skerry.tasks.prediction import Label
 
 REPORTED = 16
 """Samples of the command's own report: every model is scored on all of them later, and

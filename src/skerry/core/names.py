@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable
 
@@ -58,6 +57,9 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     Returns:
         A sentence for the hint of an error, such as `Did you mean 'resize'?`.
     """
+    # Slow to import, and few have mistyped anything.
+    import difflib
+
     words = sorted(known)
     near = difflib.get_close_matches(name, words, n=1, cutoff=0.5)
     if near:

@@ -2,13 +2,19 @@
 
 A part is registered as a Python entry point in one of the groups below; a package
 that declares `[project.entry-points."skerry.runtimes"] mine = "pkg.module:Class"` adds
-a runtime called `mine`. Skerry's own parts are registered the same way.
+a runtime called `mine`. Skerry's own parts are registered the same way; they are found
+before others of the same name.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.metadata import entry_points
+from importlib.metadata import (
+    EntryPoints,
+    PackageNotFoundError,
+    distribution,
+    entry_points,
+)
 from typing import Any
 
 from skerry.core.errors import StateError, UsageError
@@ -39,7 +45,7 @@ def find(group: str, name: str) -> Callable[..., Any]:
         StateError: The part is registered but cannot be imported.
     """
     kind = group.rpartition(".")[2].removesuffix("s")
-    for point in entry_points(group=group, name=name):
+    for point in _own(group, name) or entry_points(group=group, name=name):
         try:
             part: Callable[..., Any] = point.load()
         except (ImportError, AttributeError) as error:
@@ -51,3 +57,11 @@ def find(group: str, name: str) -> Callable[..., Any]:
     raise UsageError(
         f"there is no {kind} called {name!r}", hint=did_you_mean(name, names(group))
     )
+
+
+def _own(group: str, name: str) -> EntryPoints | None:
+    """Our own part of a name, without reading what all other packages register."""
+    try:
+        return distribution("skerry").entry_points.select(group=group, name=name)
+    except PackageNotFoundError:
+        return None

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from numpy.typing import NDArray
 
-from skerry.core.compiled import Compiled
 from skerry.core.model import Model, TensorSpec
-from skerry.core.profile import Profile
-from skerry.core.target import Target
+
+if TYPE_CHECKING:
+    # Who loads a model need not wait for what describes hardware.
+    from skerry.core.compiled import Compiled
+    from skerry.core.profile import Profile
+    from skerry.core.target import Target
 
 Array = NDArray[Any]
 Tensors = Mapping[str, Array]

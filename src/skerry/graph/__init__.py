@@ -1,5 +1,10 @@
 """The model graph: read, write, infer shapes, count, match and edit."""
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from skerry.graph._onnx import (
     Node,
     Value,
@@ -16,7 +21,6 @@ from skerry.graph._onnx import (
     subgraphs,
 )
 from skerry.graph.affine import fold_affine, fold_products
-from skerry.graph.cost import GraphCost, NodeCost, count
 from skerry.graph.edit import (
     constants_to_initializers,
     fold_batch_norm,
@@ -40,6 +44,9 @@ from skerry.graph.match import Match, anything, chain, constant, find, op, sole_
 from skerry.graph.model_graph import Graph
 from skerry.graph.new import make_graph
 from skerry.graph.shapes import infer_shapes, with_static_inputs
+
+if TYPE_CHECKING:
+    from skerry.graph.cost import GraphCost, NodeCost, count
 
 __all__ = [
     "Graph",
@@ -87,3 +94,10 @@ __all__ = [
     "with_static_inputs",
     "write_graph",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Import what counts the cost of a graph when it is first asked for."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module("skerry.graph.cost"), name)

@@ -28,7 +28,6 @@ try:
     import onnx.checker
     import onnx.defs
     import onnx.numpy_helper
-    import onnx.reference
     import onnx.shape_inference
     import onnx.version_converter
     import onnx_ir as ir
@@ -69,7 +68,9 @@ _SHAPE_BYTES = 4096
 AttributeT = TypeVar("AttributeT")
 
 NEWEST_OPSET: int = onnx.defs.onnx_opset_version()
-STANDARD_DOMAINS = frozenset({schema.domain for schema in onnx.defs.get_all_schemas()})
+STANDARD_DOMAINS = frozenset(
+    {"", "ai.onnx.ml", "ai.onnx.preview", "ai.onnx.preview.training"}
+)
 """The domains whose operators the ONNX standard defines; empty is the main one."""
 
 
@@ -564,10 +565,11 @@ def evaluate(node: Node, inputs: Mapping[str, Array], opset: int) -> list[Array]
     Raises:
         ModelError: The reference implementation refused.
     """
+    # Slow to import, and few models have anything to fold.
+    from onnx.reference import ReferenceEvaluator
+
     with foreign_errors(f"the {node.op_type} node {node.name!r} cannot be computed"):
-        evaluator = onnx.reference.ReferenceEvaluator(
-            serde.serialize_node(node), opsets={"": opset}
-        )
+        evaluator = ReferenceEvaluator(serde.serialize_node(node), opsets={"": opset})
         with np.errstate(all="ignore"):
             arrays = evaluator.run(None, dict(inputs))
         return [np.asarray(array) for array in arrays]

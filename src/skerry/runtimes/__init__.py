@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import cast
+from importlib import import_module
+from typing import TYPE_CHECKING, cast
 
 from skerry.core.plugins import RUNTIMES, find, names
 from skerry.core.seams import Runtime
-from skerry.runtimes.files import (
-    DEFAULT_RUNTIMES,
-    RUNTIMES_OF,
-    input_names,
-    model_content,
-    model_format,
-    open_any,
-)
+
+if TYPE_CHECKING:
+    from skerry.runtimes.files import (
+        DEFAULT_RUNTIMES,
+        RUNTIMES_OF,
+        input_names,
+        model_content,
+        model_format,
+        open_any,
+    )
 
 __all__ = [
     "DEFAULT_RUNTIMES",
@@ -40,3 +43,10 @@ def get_runtime(name: str) -> Runtime:
         MissingExtraError: The library behind it is not installed.
     """
     return cast("Runtime", find(RUNTIMES, name)())
+
+
+def __getattr__(name: str) -> object:
+    """Import what reads files of all formats when it is first asked for."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module("skerry.runtimes.files"), name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 
 from skerry.core.profile import OperatorTime
@@ -23,6 +22,9 @@ def median_times(
         dtype_of: What it computes in, by name and type; empty where it is not known.
         work_of: What it computes and moves, by name and type.
     """
+    # Slow to import, and whoever only runs a model has no need of it.
+    import statistics
+
     operators = []
     for (name, op_type), each_ms in times_ms.items():
         macs, moved_bytes = work_of(name, op_type)

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
 import tempfile
-from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from skerry.core.errors import MissingExtraError, RuntimeFailure, UsageError
 from skerry.core.model import Model, ModelFormat
 from skerry.core.names import did_you_mean
-from skerry.core.profile import OperatorTime, Profile
 from skerry.core.seams import Array, LoadOptions, Tensors
 from skerry.runtimes._checks import (
     Abilities,
@@ -30,8 +27,9 @@ from skerry.runtimes._checks import (
 from skerry.runtimes._reasons import plain_reason
 from skerry.runtimes._session import ModelSession
 from skerry.runtimes._stderr import captured_stderr
-from skerry.runtimes._times import Work, median_times
-from skerry.runtimes.kernel_work import Shaped, count_bytes, count_macs
+
+if TYPE_CHECKING:
+    from skerry.core.profile import Profile
 
 # From 1.29 on the wheel reports to Microsoft, and leaves an identifier in the home
 # folder, unless this is set before it is imported (Privacy.md in the wheel).
@@ -45,15 +43,12 @@ except ImportError as error:
 log = logging.getLogger(__name__)
 
 _FATAL_ONLY = 4
-_WARMUP = 1
 _CPU = "CPUExecutionProvider"
 _PROVIDER = "ExecutionProvider"
 _TALK = re.compile(
     r"(?:\x1b\[[0-9;]*m)?(?:\d{4}-\d\d-\d\d [\d:.]+ \[[VIWEF]:onnxruntime|\s*$)"
 )
 """Lines that onnxruntime prints when a provider fails to start, and their ends."""
-_NODE_SUFFIX = "_kernel_time"
-_DTYPES = {"float": "float32", "double": "float64"}
 
 
 class OnnxSession(ModelSession):
@@ -143,6 +138,10 @@ class OnnxRuntime:
             UsageError, DataError, ModelError, RuntimeFailure: As `load` and `run`
                 do; and for fewer repeats than one.
         """
+        # Most who load a model never ask for its profile.
+        from skerry.core.profile import Profile
+        from skerry.runtimes._onnxruntime_times import WARMUP, operator_times
+
         self._check(model, options)
         check_profile(inputs, model.inputs, repeats)
         settings = _session_options(model, options)
@@ -152,18 +151,18 @@ class OnnxRuntime:
             opened = self._open(model, settings, options.providers)
             session = opened.native()
             try:
-                for _ in range(_WARMUP + repeats):
+                for _ in range(WARMUP + repeats):
                     session.run(None, dict(inputs))
             except Exception as error:
                 raise failure(self.name, "run", model, error) from error
             finally:
                 trace = Path(session.end_profiling())
-            events = json.loads(trace.read_bytes())
+            content = trace.read_bytes()
         return Profile(
             runtime=self.name,
             threads=options.threads,
             repeats=repeats,
-            operators=_operator_times(events),
+            operators=operator_times(content),
         )
 
     def _check(self, model: Model, options: LoadOptions) -> None:
@@ -262,50 +261,3 @@ def _session_options(model: Model, options: LoadOptions) -> ort.SessionOptions:
                 hint="Build it for this machine and this version of onnxruntime.",
             ) from error
     return settings
-
-
-def _operator_times(events: list[dict[str, Any]]) -> tuple[OperatorTime, ...]:
-    """Median time by kernel, in order of execution, without the warm-up."""
-    times: dict[tuple[str, str], list[float]] = defaultdict(list)
-    dtypes: dict[tuple[str, str], str] = {}
-    work: dict[tuple[str, str], Work] = {}
-    for event in events:
-        name = event.get("name", "")
-        if event.get("cat") == "Node" and name.endswith(_NODE_SUFFIX):
-            key = name.removesuffix(_NODE_SUFFIX), event["args"]["op_name"]
-            times[key].append(event["dur"] / 1000)
-            dtypes[key] = _first_dtype(event["args"].get("input_type_shape", []))
-            work[key] = _work(event["args"])
-    warm = {key: values[_WARMUP:] or values for key, values in times.items()}
-    return median_times(
-        warm,
-        lambda name, op_type: dtypes[name, op_type],
-        lambda name, op_type: work[name, op_type],
-    )
-
-
-def _work(facts: dict[str, Any]) -> Work:
-    """What a kernel computed and moved, from what the profiler notes of it."""
-    inputs = _shaped(facts.get("input_type_shape", []))
-    outputs = _shaped(facts.get("output_type_shape", []))
-    sizes = ("activation_size", "parameter_size", "output_size")
-    if all(size in facts for size in sizes):
-        # Weights that were packed beforehand are missing from the shapes.
-        moved_bytes = sum(int(facts[size]) for size in sizes)
-    else:
-        moved_bytes = count_bytes(inputs, outputs)
-    return count_macs(facts["op_name"], inputs, outputs), moved_bytes
-
-
-def _shaped(shapes: list[dict[str, Any]]) -> list[Shaped]:
-    return [
-        Shaped(dtype=dtype, sizes=tuple(sizes))
-        for each in shapes
-        for dtype, sizes in each.items()
-    ]
-
-
-def _first_dtype(shapes: list[dict[str, Any]]) -> str:
-    """The type of what a kernel reads first, of shapes by type; empty for none."""
-    first = next(iter(shapes[0]), "") if shapes else ""
-    return _DTYPES.get(first, first)

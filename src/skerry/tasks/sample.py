@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skerry.core.seams import Array
-from skerry.tasks.prediction import Label
+
+if TYPE_CHECKING:
+    from skerry.tasks.prediction import Label
 
 Mask = NDArray[np.bool_]
 

@@ -55,3 +55,12 @@ def test_an_unknown_name_is_answered_with_the_nearest() -> None:
     with pytest.raises(UsageError, match="no runtime called 'onxruntime'") as caught:
         plugins.find(plugins.RUNTIMES, "onxruntime")
     assert caught.value.hint == "Did you mean 'onnxruntime'?"
+
+
+@pytest.mark.usefixtures("third_party")
+def test_our_own_part_is_found_before_one_of_the_same_name(tmp_path: Path) -> None:
+    """A package cannot take the place of a part of ours by standing before it."""
+    about = tmp_path / "theirs-1.0.dist-info" / "entry_points.txt"
+    about.write_text("[skerry.runtimes]\nnull = theirs:Fast\n")
+    found = plugins.find(plugins.RUNTIMES, "null")
+    assert found.__module__ == "skerry.runtimes.null"

@@ -1,4 +1,6 @@
-from skerry.runtimes.onnxruntime import _operator_times
+import json
+
+from skerry.runtimes._onnxruntime_times import operator_times
 
 
 def event(name: str, dur: int) -> dict[str, object]:
@@ -18,7 +20,7 @@ def test_times_are_medians_without_the_warm_up() -> None:
     for a, b in runs:
         trace += [event("b", b), event("a", a)]
     trace.append({"cat": "Node", "name": "a_fence_before", "dur": 7, "args": {}})
-    times = _operator_times(trace)
+    times = operator_times(json.dumps(trace).encode())
     assert [(entry.name, entry.latency_ms) for entry in times] == [
         ("b", 0.05),
         ("a", 0.002),

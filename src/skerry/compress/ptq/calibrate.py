@@ -49,6 +49,7 @@ def calibrate(
     threads: int = 1,
     progress: Progress | None = None,
     check: SamplesCheck | None = None,
+    made: Iterable[str] = (),
 ) -> dict[str, Range]:
     """Choose the range of each value from real samples.
 
@@ -61,6 +62,9 @@ def calibrate(
         threads: CPU threads.
         progress: Told of each sample.
         check: Looks at the samples on the way.
+        made: Values that are made too, though not looked at: which operators the
+            runtime fuses, and with it the last digits of all that follows, depends on
+            what it is asked for.
 
     Returns:
         The range by name of value, without what makes no difference to its readers.
@@ -79,7 +83,12 @@ def calibrate(
         name: _Observer(name, scheme, check if name in told else None) for name in names
     }
     for found in watch(
-        graph, names, samples, runtime=runtime, threads=threads, progress=progress
+        graph,
+        sorted({*names, *made}),
+        samples,
+        runtime=runtime,
+        threads=threads,
+        progress=progress,
     ):
         for name in inputs:
             check_finite(found[name], name)
@@ -114,7 +123,8 @@ def watch(
         progress: Told of each sample.
 
     Yields:
-        By name, for one sample after the other; inputs of the graph too.
+        By name, for one sample after the other; inputs of the graph too. Emptied when
+        the next is asked for: the values of two samples would take twice the memory.
 
     Raises:
         DataError: There are no samples, or they do not fit the graph.
@@ -128,7 +138,9 @@ def watch(
         session = runtime.load(model, LoadOptions(threads=threads, precision="float32"))
         try:
             for seen, sample in enumerate(samples, start=1):
-                yield {**session.run(sample), **sample}
+                shown = {**session.run(sample), **sample}
+                yield shown
+                shown.clear()
                 if progress is not None:
                     progress("calibrate", seen, 0)
         finally:

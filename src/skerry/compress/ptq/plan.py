@@ -44,6 +44,11 @@ class Plan:
     outputs: Mapping[str, str] = field(default_factory=dict)
     biases: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def sources(self) -> frozenset[str]:
+        """Names of all values whose range it needs."""
+        return frozenset((*self.reads.values(), *self.writes.values()))
+
 
 def observable(
     graph: Graph, operators: Operators, runtime: str = DEFAULT_RUNTIME

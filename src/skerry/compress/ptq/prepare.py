@@ -63,8 +63,10 @@ def simplify(graph: Graph) -> Graph:
     ready = upgrade_opset(graph, QDQ_OPSET)
     ready = constants_to_initializers(ready)
     ready = fold_constants(ready)
-    ready = fold_affine(fold_batch_norm(ready))
-    return infer_shapes(name_all_nodes(ready))
+    folded = name_all_nodes(fold_affine(fold_batch_norm(ready)))
+    # Folding constants infers shapes too: only what was folded since may lack some.
+    is_unchanged = len(folded.nodes) == len(ready.nodes)
+    return folded if is_unchanged else infer_shapes(folded)
 
 
 def check_float(graph: Graph) -> None:

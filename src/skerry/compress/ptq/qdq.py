@@ -26,7 +26,7 @@ from skerry.compress.numbers.schemes import (
 from skerry.compress.numbers.tensors import QuantizedTensor, quantize_tensor
 from skerry.compress.ptq.operators import Role, operands, role, weight
 from skerry.compress.ptq.plan import Plan
-from skerry.compress.ptq.weight_ranges import quantize_weights
+from skerry.compress.ptq.weight_ranges import quantize_rows, quantize_weights
 from skerry.core.errors import ModelError
 from skerry.core.seams import Array
 from skerry.graph import (
@@ -65,11 +65,14 @@ class Schemes:
         weights: Axis is set per node; `per_channel` says whether it is used.
         activations: One scale a tensor.
         per_channel: Whether weights have one scale an output channel.
+        weight_block: Over how many inputs in a row weights of matrix products share a
+            scale; 0 for all of a channel.
     """
 
     weights: Scheme = INT8_WEIGHTS
     activations: Scheme = UINT8_ACTIVATIONS
     per_channel: bool = True
+    weight_block: int = 0
 
     @property
     def needs_wide_opset(self) -> bool:
@@ -189,6 +192,10 @@ class _Writer:
         if value is None:
             self._operands_of(node)
             return
+        blocks = self._blocks(node, value)
+        if blocks is not None:
+            node.replace_input_with(1, blocks)
+            return
         codes = self._codes.get(node.name or "")
         # Codes made for one node serve it alone, others may share what it reads.
         sharing = "" if codes is None else f" of {node.name}"
@@ -220,6 +227,35 @@ class _Writer:
             self._bias_of(node, add, index, codes.scale)
         elif len(node.inputs) > 2:
             self._bias_of(node, node, 2, codes.scale)
+
+    def _blocks(self, node: Node, value: Value) -> Value | None:
+        """Store the weights of a product with a scale a block; None where not.
+
+        Blocked quantization of DequantizeLinear, opset 21. The bias stays float: its
+        scale would be one a block too.
+        """
+        block, weights = self._schemes.weight_block, self._constant(value)
+        axis = int(node.op_type == "Gemm" and bool(attribute(node, "transB", 0)))
+        is_product = node.op_type in ("Gemm", "MatMul") and weights.ndim == 2
+        # A short block at the end is not what all runtimes take.
+        if not (block and is_product) or self._domain or weights.shape[axis] % block:
+            return None
+        key = (str(value.name), f"blocks axis {axis}")
+        if key not in self._shared:
+            rows = np.moveaxis(weights, axis, 1)
+            scheme = replace(self._schemes.weights, axis=0)
+            codes = quantize_rows(rows.reshape(-1, block), scheme)
+            shape = (len(rows), -1)
+            self._shared[key] = self._dequantized(
+                f"{value.name}.blocks",
+                np.moveaxis(codes.values.reshape(rows.shape), 1, axis),
+                np.moveaxis(codes.scale.reshape(shape), 1, axis),
+                np.moveaxis(codes.zero_point.reshape(shape), 1, axis),
+                axis,
+                bits=scheme.bits,
+                block=block,
+            )
+        return self._shared[key]
 
     def _fitting_bias(self, node: Node, codes: QuantizedTensor) -> QuantizedTensor:
         """Codes of a scale with which the bias fits into int32.
@@ -350,6 +386,7 @@ class _Writer:
         axis: int | None,
         *,
         bits: int,
+        block: int = 0,
     ) -> Value:
         packed = "int4" if bits == PACKED_BITS else None
         stored = self._constant_value(f"{name}.codes", codes, packed)
@@ -360,7 +397,8 @@ class _Writer:
                 self._constant_value(f"{name}.codes.scale", scale),
                 self._constant_value(f"{name}.codes.zero_point", zero_point, packed),
             ],
-            {} if axis is None else {"axis": axis},
+            ({} if axis is None else {"axis": axis})
+            | ({"block_size": block} if block else {}),
             outputs=[self.graph.unique_name(f"{name}.dequantized")],
             name=self.graph.unique_name(f"{name}.DequantizeLinear"),
             domain=self._domain,

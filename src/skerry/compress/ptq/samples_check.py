@@ -90,7 +90,7 @@ class SamplesCheck:
             if name in second
             and (width := max(high, second[name][1]) - min(low, second[name][0])) > 0
         ]
-        return float(np.median(moves)) if moves else 0.0
+        return _median(moves) if moves else 0.0
 
     def refuse(self) -> None:
         """Refuse samples from which no sensible range can come.
@@ -147,6 +147,13 @@ class SamplesCheck:
             return []
         told = f"{copies} of {self._count} calibration samples are copies of others"
         return [f"{told}: they add nothing to the ranges."]
+
+
+def _median(numbers: list[float]) -> float:
+    """The middle of some numbers, without all that numpy's own imports at first use."""
+    ordered = sorted(numbers)
+    half = len(ordered) // 2
+    return (ordered[half] + ordered[-half - 1]) / 2
 
 
 def _percent(fraction: float) -> str:

@@ -25,8 +25,9 @@ from skerry.compress.ptq.qdq import Schemes, insert_qdq, raise_opset
 from skerry.core.seams import Array, LoadOptions, Runtime, Session, Tensors
 from skerry.graph import Graph, Node, subgraphs, write_graph
 
-LARGEST_KEPT_BYTES = 1 << 25
-"""What crosses a cut is kept in memory up to this size, in a file beyond."""
+LARGEST_KEPT_BYTES = 1 << 23
+"""What crosses a cut is kept in memory up to this size, in a file beyond; four such are
+kept at a time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -45,10 +45,18 @@ def quantize_weights(
         DataError: The weights are empty, not floats, or have NaN or infinity.
     """
     axis = weight_axis(node, weights.ndim) if per_channel else None
-    placed = replace(scheme, axis=axis)
+    return quantize_rows(weights, replace(scheme, axis=axis))
+
+
+def quantize_rows(weights: Array, scheme: Scheme) -> QuantizedTensor:
+    """Quantize weights along the axis of a scheme, by the method of its ranges.
+
+    Raises:
+        DataError: The weights are empty, not floats, or have NaN or infinity.
+    """
     if scheme.method == "mse" and scheme.symmetric:
-        return quantize_tensor(weights, placed, least_error_range(weights, placed))
-    return quantize_tensor(weights, placed)
+        return quantize_tensor(weights, scheme, least_error_range(weights, scheme))
+    return quantize_tensor(weights, scheme)
 
 
 def least_error_range(weights: Array, scheme: Scheme) -> Range:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
+from skerry.compress.numbers.schemes import BYTE_BITS
 from skerry.compress.ptq.quantize import Quantize
 from skerry.compress.recipe_files import make_step
 from skerry.core.model import Model
@@ -24,7 +25,11 @@ SOURCE_TITLE = "source model, float32"
 
 UNSURE = "holds, but chance may have been kind"
 
+SIZE_ONLY = "size gain, no speed gain"
+
 _QUANTIZE = "quantize"
+_STORING = frozenset({"codebook", "half"})
+"""Steps that change how weights are stored, not what is computed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,8 +95,18 @@ class Candidate:
             latency_ratio=self.latency.median if self.latency else None,
             kept_float=len(self.step.keep_float) if self.step else 0,
             chosen=is_chosen,
-            note=self.refusal or ("" if self.is_sure else UNSURE),
+            note="; ".join(filter(None, self._notes())),
             runtime=self.runtime,
+        )
+
+    def _notes(self) -> tuple[str, str]:
+        step, latency = self.step, self.latency
+        is_stored = any(spec.name in _STORING for spec in self.recipe.steps)
+        is_narrow = step is not None and step.weight_bits < BYTE_BITS
+        is_no_faster = latency is not None and latency.high >= 1
+        return (
+            self.refusal or ("" if self.is_sure else UNSURE),
+            SIZE_ONLY if (is_stored or is_narrow) and is_no_faster else "",
         )
 
 

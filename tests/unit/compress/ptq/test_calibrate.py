@@ -9,7 +9,7 @@ import pytest
 
 from skerry.compress import UINT8_ACTIVATIONS
 from skerry.compress.numbers.ranges import Range
-from skerry.compress.ptq.calibrate import LARGEST_SLICE, calibrate
+from skerry.compress.ptq.calibrate import LARGEST_SLICE, calibrate, watch
 from skerry.compress.ptq.dead_zones import narrow
 from skerry.compress.ptq.plan import observable
 from skerry.compress.ptq.prepare import prepare
@@ -131,3 +131,28 @@ def test_the_graph_is_left_as_it_was(runtime: Runtime) -> None:
     content = graph.to_bytes()
     calibrate(graph, ["a"], pictures(1), runtime=runtime, scheme=UINT8_ACTIVATIONS)
     assert graph.to_bytes() == content
+
+
+def test_values_of_two_samples_are_never_there_at_once(runtime: Runtime) -> None:
+    """What was shown of a sample is emptied before the next one is run."""
+    graph = conv_graph()
+    shown = []
+    for found in watch(graph, ["a"], pictures(3), runtime=runtime):
+        assert not any(shown)
+        assert {"a", "x", "y"} == found.keys()
+        shown.append(found)
+    assert len(shown) == 3
+    assert not any(shown)
+
+
+def test_what_is_only_made_has_no_range(runtime: Runtime) -> None:
+    """It keeps the runtime from fusing what others are made of, no more."""
+    ranges = calibrate(
+        conv_graph(),
+        ["y"],
+        pictures(3),
+        runtime=runtime,
+        scheme=UINT8_ACTIVATIONS,
+        made=["a"],
+    )
+    assert ranges.keys() == {"y"}

@@ -197,7 +197,8 @@ def test_the_accurate_step_loses_little(
 
 def test_what_a_search_may_set_makes_steps() -> None:
     """Each value of each range is one that the step takes, its own among them."""
-    assert set(SEARCH_RANGES) == set(ACCURATE.spec().params) - {"keep_float", "runtime"}
+    others = {"keep_float", "runtime", "weight_block"}
+    assert set(SEARCH_RANGES) == set(ACCURATE.spec().params) - others
     for name, values in SEARCH_RANGES.items():
         assert ACCURATE.spec().params[name] in values
         for value in values:
@@ -321,3 +322,18 @@ def test_per_tensor_has_one_scale_a_weight(quantized: Quantized) -> None:
     ]
     assert scales
     assert all(scale is not None and scale.ndim == 0 for scale in scales)
+
+
+@pytest.mark.parametrize("build", [models.conv_net, models.mlp, models.reshape_net])
+@pytest.mark.parametrize("operators", ["weights", "all", "fused"])
+def test_a_step_gives_the_bytes_that_a_search_does(
+    build: models.Builder, operators: str, make_source: MakeSource, runtime: Runtime
+) -> None:
+    """Though it looks at what it needs alone, and the search at all it may need."""
+    step = Quantize(operators=operators)
+    graph = parse_graph(build())
+    context = StepContext(calibration=make_source(graph), runtime=runtime)
+    equalized = step.equalized(prepare(graph), context)
+    measured = step.measure(equalized, context)
+    searched = step.write(equalized, measured.ranges)
+    assert step.apply(graph, context).to_bytes() == searched.to_bytes()

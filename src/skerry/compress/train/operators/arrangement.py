@@ -133,7 +133,7 @@ def _gather_elements(node: Node) -> Operator:
 
 
 def _expand(x: Tensor, shape: Tensor) -> Tensor:
-    return x.expand(torch.broadcast_shapes(x.shape, ints(shape)))
+    return x.expand(np.broadcast_shapes(tuple(x.shape), tuple(ints(shape))))
 
 
 def _tile(x: Tensor, repeats: Tensor) -> Tensor:

@@ -104,7 +104,7 @@ def _folded(function: Callable[[Tensor, Tensor], Tensor]) -> Builder:
     return same(lambda *tensors: reduce(function, tensors))
 
 
-def _cast(node: Node) -> Operator:
+def _cast(node: Node) -> Operator | None:
     dtype = _DTYPES.get(attribute(node, "to", 0))
     if dtype is None:
         return None
@@ -157,7 +157,7 @@ def _is_inf(node: Node) -> Operator:
     return torch.isposinf
 
 
-def _dropout(node: Node) -> Operator:
+def _dropout(node: Node) -> Operator | None:
     if len(node.outputs) > 1:
         return None
     # As an exported model computes it: nothing is dropped.

@@ -30,6 +30,8 @@ from skerry.graph.edit import (
     place_after,
     remove_dead,
     replace_all_uses,
+    set_attribute,
+    set_constant,
     upgrade_opset,
 )
 from skerry.graph.files import (
@@ -43,7 +45,7 @@ from skerry.graph.files import (
 from skerry.graph.match import Match, anything, chain, constant, find, op, sole_use
 from skerry.graph.model_graph import Graph
 from skerry.graph.new import make_graph
-from skerry.graph.shapes import infer_shapes, with_static_inputs
+from skerry.graph.shapes import forget_shapes, infer_shapes, with_static_inputs
 
 if TYPE_CHECKING:
     from skerry.graph.cost import GraphCost, NodeCost, count
@@ -70,6 +72,7 @@ __all__ = [
     "fold_batch_norm",
     "fold_constants",
     "fold_products",
+    "forget_shapes",
     "graph_contents",
     "infer_shapes",
     "insert_after",
@@ -87,6 +90,8 @@ __all__ = [
     "read_graph",
     "remove_dead",
     "replace_all_uses",
+    "set_attribute",
+    "set_constant",
     "set_dtype",
     "sole_use",
     "subgraphs",

@@ -64,3 +64,9 @@ def test_our_own_part_is_found_before_one_of_the_same_name(tmp_path: Path) -> No
     about.write_text("[skerry.runtimes]\nnull = theirs:Fast\n")
     found = plugins.find(plugins.RUNTIMES, "null")
     assert found.__module__ == "skerry.runtimes.null"
+
+
+def test_a_kind_of_two_words_is_spoken_of_as_such() -> None:
+    """Steps that train are a group of their own."""
+    with pytest.raises(UsageError, match="there is no train step called 'quantize'"):
+        plugins.find(plugins.TRAIN_STEPS, "quantize")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from skerry.adapt.profiles.roofline import Peaks, RoofPoint
 from skerry.app.charts import FAR, LETTER_WIDTH, WIDTH, drawing
+from skerry.app.figures import show_end_of
 from skerry.app.html import Child, Html, el
 
 HEIGHT = 420.0
@@ -169,9 +170,7 @@ def _names(points: Sequence[RoofPoint], plane: _Plane) -> list[Html]:
     for point in points:
         x, y = _speed(point) or (1.0, 1.0)
         across, down = plane.across(x), plane.down(y)
-        name = point.name
-        if len(name) > _LONGEST_NAME:
-            name = "…" + name[1 - _LONGEST_NAME :]
+        name = show_end_of(point.name, _LONGEST_NAME)
         width = len(name) * LETTER_WIDTH
         gap = _radius(point) + 5
         is_left = across + gap + width > WIDTH

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from skerry.compress.train.operators.making import Operator
+from skerry.compress.train.operators.making import Operator, makes_one
 from skerry.compress.train.operators.windows import crop, window_of
 from skerry.core.seams import Array
 from skerry.graph import Graph, Node, Value, attribute, dims
@@ -164,7 +164,7 @@ def _product(node: Node, weights: list[Array]) -> Layer | None:
 def _batch_norm(node: Node, weights: list[Array]) -> Layer | None:
     source = node.inputs[0]
     kind = None if source is None else _NORMS.get(len(dims(source) or ()))
-    is_training = attribute(node, "training_mode", 0) or len(node.outputs) > 1
+    is_training = attribute(node, "training_mode", 0) or not makes_one(node)
     if kind is None or is_training or len(weights) != 4:
         return None
     module = kind(

@@ -217,6 +217,8 @@ def _depth_to_space(node: Node) -> Operator:
 
 def _space_to_depth(node: Node) -> Operator:
     block = attribute(node, "blocksize", 1)
+    if attribute(node, "mode", "DCR") == "CRD":
+        return lambda x: functional.pixel_unshuffle(x, block)
 
     def gathered(x: Tensor) -> Tensor:
         n, depth, high, wide = x.shape

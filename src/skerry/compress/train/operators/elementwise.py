@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial, reduce
 
-from skerry.compress.train.operators.making import Builder, Operator, same
+from skerry.compress.train.operators.making import Builder, Operator, makes_one, same
 from skerry.graph import Node, attribute
 from skerry.runtimes.torch import Tensor, functional, torch
 
@@ -158,9 +158,9 @@ def _is_inf(node: Node) -> Operator:
 
 
 def _dropout(node: Node) -> Operator | None:
-    if len(node.outputs) > 1:
+    if not makes_one(node):
         return None
-    # As an exported model computes it: nothing is dropped.
+    # As runtimes compute it: nothing is dropped.
     return lambda x, *_ratio: x
 
 

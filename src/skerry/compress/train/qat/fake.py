@@ -155,7 +155,7 @@ class FakeQuantizer(Rounder):
             return
         seen = torch.stack([x.amin().clamp_max(0), x.amax().clamp_min(0)])
         self.ends.lerp_(seen, MOMENTUM)
-        low, high = self.ends.cpu().numpy().reshape(2, 1)
+        low, high = map(np.asarray, self.ends.tolist())
         if self._scheme.symmetric:
             high = np.maximum(-low, high)
             low = -high

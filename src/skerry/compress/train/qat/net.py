@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,7 +53,7 @@ class QuantizedNet(nn.Module):
         super().__init__()
         made: dict[str, FakeQuantizer] = {}
         places = {node.name: place for place, node in enumerate(graph.nodes)}
-        read_at: dict[str, int] = {}
+        read_at: dict[str, tuple[int, bool]] = {}
 
         def quantizing(pair: Pair) -> Rounder:
             if pair.kind not in ("activation", "weight"):
@@ -60,7 +61,8 @@ class QuantizedNet(nn.Module):
             is_weight = pair.kind == "weight"
             scheme = schemes.weights if is_weight else schemes.activations
             made[pair.name] = FakeQuantizer(pair, scheme, ranges)
-            read_at[pair.name] = min(places[name] for name in pair.consumers)
+            first = min(places[name] for name in pair.consumers)
+            read_at[pair.name] = first, is_weight
             return made[pair.name]
 
         self.body = from_graph(graph, quantizing)
@@ -157,7 +159,8 @@ def quantized_net(
             "the network is quantized already",
             hint="Give the float network that it was made from.",
         )
-    graph = export_graph(module, example, inputs=inputs, outputs=outputs)
+    # Exporting puts what it is given into eval mode.
+    graph = export_graph(copy.deepcopy(module), example, inputs=inputs, outputs=outputs)
     context = StepContext(
         calibration=samples, runtime=get_runtime("onnxruntime"), progress=progress
     )

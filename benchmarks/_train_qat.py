@@ -52,9 +52,10 @@ INT8 = Qat(epochs=2, learning_rate=3e-4)
 INT4 = Qat(epochs=3, learning_rate=3e-4, weight_bits=4)
 PTQ = {
     "minmax": Quantize(weight_bits=4),
+    "minmax, one scale a tensor": Quantize(weight_bits=4, per_channel=False),
     "adaptive rounding": replace(ACCURATE, weight_bits=4),
 }
-"""Post-training quantization beside it: the plain one, and our best."""
+"""Post-training quantization beside it: the plain ones, and our best."""
 
 Array = NDArray[np.generic]
 
@@ -86,26 +87,23 @@ def measure(work: Path, *, quick: bool) -> tuple[list[Row], list[Measured]]:
         return [], [replace(lost, id="train.qat.lsb_off"), lost]
     rows: list[Row] = []
     offs: list[Off] = []
+    count = QUICK_INPUTS if quick else INPUTS
     drops: list[NDArray[np.float64]] = []
     for seed in SEEDS[:1] if quick else SEEDS:
         case = _case(work, seed, quick=quick)
         tell(f"seed {seed}: INT8")
+        path, pictures = work / f"codes-{seed}.onnx", case.pictures[:count]
         net = _tuned(case, INT8, quick=quick)
-        count = QUICK_INPUTS if quick else INPUTS
-        offs.append(codes_off(net, case.pictures[:count], work / f"int8-{seed}.onnx"))
+        offs.append(codes_off(net, pictures, path))
+        rows.append(_codes_row("INT8", seed, offs[-1]))
+        for quantizer in net.quantizers.values():
+            quantizer.layer = None
+        plain = codes_off(net, pictures, path)
+        rows.append(_codes_row("INT8, simulated with float sums", seed, plain))
         tell(f"seed {seed}: INT4")
-        drops.append(_four_bits(case, work, rows, quick=quick))
-    codes = sum(one.codes for one in offs)
-    rows += [
-        {
-            "what": f"codes off by {step}",
-            "net": "INT8",
-            "figure": 100 * sum(one.by[step] for one in offs) / codes,
-            "unit": "%",
-            "n": codes,
-        }
-        for step in (1, 2)
-    ]
+        net = _tuned(case, INT4, quick=quick)
+        rows.append(_codes_row("INT4", seed, codes_off(net, pictures, path)))
+        drops.append(_lost(case, net, path, rows))
     return rows, [_lsb_bar(offs), _lost_bar(drops)]
 
 
@@ -189,27 +187,34 @@ def _runs(model: Model, pictures: NDArray[np.float32]) -> Iterator[dict[str, Arr
     session.close()
 
 
-def _four_bits(
-    case: Case, work: Path, rows: list[Row], *, quick: bool
-) -> NDArray[np.float64]:
-    """What each picture loses by QAT, in points; all ways of doing it become rows."""
-    path = work / f"int4-{case.seed}.onnx"
-    training = case.training
+def _codes_row(what: str, seed: int, off: Off) -> Row:
+    return {
+        "what": f"codes off: {what}",
+        "net": f"depthwise, seed {seed}",
+        "figure": 100 * (off.by[1] + off.by[2]) / off.codes,
+        "unit": "%",
+        "n": off.codes,
+        "note": f"{off.by[2]} by more than one; {off.answers} answers differ",
+    }
 
-    def rounded(step: Quantize) -> Graph:
-        return quantized_net(
+
+def _lost(
+    case: Case, tuned: QuantizedNet, path: Path, rows: list[Row]
+) -> NDArray[np.float64]:
+    """What each picture loses by QAT, in points; rows say what others lose."""
+    training = case.training
+    right = {"float32": _right_in_torch(case)}
+    for name, step in PTQ.items():
+        rounded = quantized_net(
             training.module,
             training.example,
             training.calibration,
             step=step,
             inputs=training.inputs,
             outputs=training.outputs,
-        ).to_graph()
-
-    tuned = _tuned(case, INT4, quick=quick)
-    right = {"float32": _right_in_torch(case)}
-    for name, step in PTQ.items():
-        right[f"INT4 after training, {name}"] = _right(case, rounded(step), path)
+        )
+        key = f"INT4 after training, {name}"
+        right[key] = _right(case, rounded.to_graph(), path)
     right["INT4 in training"] = _right(case, tuned.to_graph(), path)
     rows += [
         {

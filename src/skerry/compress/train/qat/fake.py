@@ -133,8 +133,8 @@ class FakeQuantizer(Rounder):
         """
         step = self.step()
         factor = of_sum / step
-        codes = (x / of_sum).round() if bool((factor < 1).all()) else x / of_sum
-        return (codes * factor).clamp(*self._bounds).round() * step
+        sums = (x / of_sum).round() if bool((factor < 1).all()) else x / of_sum
+        return (sums * factor).clamp(*self._bounds).round() * step
 
     @property
     def _zero(self) -> float:

@@ -69,7 +69,9 @@ class QuantizedNet(nn.Module):
         self.quantizers = {
             name: made[name] for name in sorted(made, key=read_at.__getitem__)
         }
-        for name, sums in sums_before_pairs(graph).items():
+        # What has other widths runtimes compute in floats.
+        integer = {} if schemes.needs_wide_opset else sums_before_pairs(graph)
+        for name, sums in integer.items():
             made[name].layer = Sums(made[sums.read], made[sums.weights], sums.axis)
         with torch.no_grad():
             for name, weights in weights_before(graph, floats).items():

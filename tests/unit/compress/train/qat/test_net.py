@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,10 +14,10 @@ from skerry.compress.train.qat.fake import Ranges
 from skerry.compress.train.qat.net import START, QuantizedNet, quantized_net
 from skerry.core.errors import ModelError
 from skerry.core.seams import LoadOptions
-from skerry.graph import parse_graph
+from skerry.graph import Graph, parse_graph
 from skerry.runtimes import get_runtime
-from skerry.runtimes.torch import output_tensors, torch
-from skerry.tasks.sample import MemorySource
+from skerry.runtimes.torch import nn, output_tensors, torch
+from skerry.tasks.sample import MemorySource, Sample
 from tests import models, training
 
 Source = Callable[..., MemorySource]
@@ -99,6 +100,20 @@ def test_training_moves_scales_and_codes() -> None:
     assert any("weights" in name for name in moved)
 
 
+def test_a_copy_is_of_its_own() -> None:
+    """Steps that follow change a copy; the network that it was made from stays."""
+    net = toy_net()
+    expected = net(*TOY.example)
+    changed = copy.deepcopy(net)
+    assert torch.equal(changed(*TOY.example), expected)
+    with torch.no_grad():
+        for quantizer in changed.quantizers.values():
+            quantizer.growth.add_(0.5)
+    assert not torch.equal(changed(*TOY.example), expected)
+    assert torch.equal(net(*TOY.example), expected)
+    assert changed.to_graph().to_bytes() != net.to_graph().to_bytes()
+
+
 def test_a_rounded_net_is_no_start() -> None:
     """Whatever is quantized already is refused, as module and as graph."""
     net = toy_net()
@@ -116,6 +131,39 @@ def test_a_rounded_net_is_no_start() -> None:
             from_graph(net.to_graph()),
             TOY.example,
             TOY.calibration,
+            step=START,
+            inputs=TOY.inputs,
+            outputs=TOY.outputs,
+        )
+
+
+class Odd(nn.Module):
+    """Writes a graph with an operator that torch is not told how to compute."""
+
+    def to_graph(self) -> Graph:
+        """A convolution, and the determinants of what it makes."""
+        return parse_graph(
+            models.model_bytes(
+                """net (float[1, 2, 4, 4] picture) => (float[1, 2] logits) {
+                  a = Conv(picture, w) logits = Det(a)
+                }""",
+                models.random_weights({"w": (2, 2, 1, 1)}),
+            )
+        )
+
+
+def test_an_operator_that_torch_has_not_is_named() -> None:
+    """Before anything is trained."""
+    picture = np.random.default_rng(0).normal(size=(2, 1, 2, 4, 4))
+    samples = tuple(
+        Sample(inputs={"picture": one.astype(np.float32)}, label=None, name="s")
+        for one in picture
+    )
+    with pytest.raises(ModelError, match="Det"):
+        quantized_net(
+            Odd(),
+            (torch.zeros(1, 2, 4, 4),),
+            MemorySource(samples=samples),
             step=START,
             inputs=TOY.inputs,
             outputs=TOY.outputs,

@@ -1,19 +1,23 @@
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 
 from skerry.compress.ptq.quantize import Quantize
 from skerry.compress.recipe_files import make_step
 from skerry.compress.train.fit import fit
-from skerry.compress.train.qat.step import Qat
+from skerry.compress.train.qat.step import Qat, _imitating
+from skerry.compress.train.run import train_recipe
 from skerry.compress.train.training import TrainContext, Training
 from skerry.core.budget import Budget
 from skerry.core.errors import ModelError, UsageError
 from skerry.core.plugins import TRAIN_STEPS
-from skerry.core.recipe import Choices, StepSpec
+from skerry.core.recipe import Choices, Recipe, StepSpec
+from skerry.core.seams import Runtime
 from skerry.runtimes.torch import Tensor, torch
+from skerry.tasks.decoders import Value
+from skerry.tasks.task import Task, TaskKind
 from tests import training
 
 
@@ -106,3 +110,24 @@ def test_recipes_name_it() -> None:
     assert step == Qat(weight_bits=4, epochs=1)
     with pytest.raises(UsageError, match="epoch"):
         make_step(StepSpec(name="qat", params={"epoch": 1}), TRAIN_STEPS)
+
+
+def test_a_recipe_of_it_gives_a_quantized_graph(
+    trained: Training, runtime: Runtime
+) -> None:
+    """`train_recipe` scores the network and takes its graph as it is."""
+    spec = StepSpec(name="qat", params={"epochs": 1, "norm_batches": 1})
+    found = train_recipe(trained, Recipe(steps=(spec,)), runtime=runtime)
+    assert any(node.op_type == "QuantizeLinear" for node in found.graph.nodes)
+    assert found.log[0].score == trained.score(found.module).value
+
+
+def test_numbers_are_imitated_as_numbers(trained: Training) -> None:
+    """What is no classifier is compared by squares, relative to what is right."""
+    task = Task(kind=TaskKind.REGRESSION, metric="mae", post=(Value(),))
+    inputs, labels = next(iter(trained.batches(0)))
+    loss = _imitating(trained.module, replace(trained, task=task), 1.0)
+    assert loss is not None
+    right = trained.module.eval()(*inputs).detach()
+    assert float(loss(trained.module, inputs, right, labels)) == 0
+    assert float(loss(trained.module, inputs, right * 2, labels)) == pytest.approx(1)

@@ -51,18 +51,22 @@ class QuantizedNet(nn.Module):
         self, graph: Graph, floats: Graph, schemes: Schemes, *, ranges: Ranges
     ) -> None:
         super().__init__()
-        made: dict[str, FakeQuantizer] = {}
+        before = weights_before(graph, floats)
         places = {node.name: place for place, node in enumerate(graph.nodes)}
+        last = len(places)
+        made: dict[str, FakeQuantizer] = {}
         read_at: dict[str, tuple[int, bool]] = {}
 
         def quantizing(pair: Pair) -> Rounder:
-            if pair.kind not in ("activation", "weight"):
+            is_weight = pair.source in before
+            if pair.kind != "activation" and not is_weight:
                 return Rounder(pair)
-            is_weight = pair.kind == "weight"
             scheme = schemes.weights if is_weight else schemes.activations
             made[pair.name] = FakeQuantizer(pair, scheme, ranges)
-            first = min(places[name] for name in pair.consumers)
-            read_at[pair.name] = first, is_weight
+            read_at[pair.name] = (
+                min((places.get(name, last) for name in pair.consumers), default=last),
+                is_weight,
+            )
             return made[pair.name]
 
         self.body = from_graph(graph, quantizing)
@@ -74,7 +78,7 @@ class QuantizedNet(nn.Module):
         for name, sums in integer.items():
             made[name].layer = Sums(made[sums.read], made[sums.weights], sums.axis)
         with torch.no_grad():
-            for name, weights in weights_before(graph, floats).items():
+            for name, weights in before.items():
                 self.body.parameter(name).copy_(torch.from_numpy(weights))
 
     def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:

@@ -87,7 +87,9 @@ def sums_before_pairs(graph: Graph) -> dict[str, LayerSums]:
             continue
         read = _maker(layer.inputs[0], _DEQUANTIZES)
         stored = _maker(layer.inputs[1], _DEQUANTIZES)
-        if read is None or stored is None or graph.constant(stored.inputs[0]) is None:
+        if read is None or graph.constant(read.inputs[0]) is not None:
+            continue
+        if stored is None or graph.constant(stored.inputs[0]) is None:
             continue
         bias = layer.inputs[2] if len(layer.inputs) > 2 else None
         if bias is not None and not _is_int32(bias):

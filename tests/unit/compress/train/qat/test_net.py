@@ -18,7 +18,7 @@ from skerry.graph import Graph, parse_graph
 from skerry.runtimes import get_runtime
 from skerry.runtimes.torch import nn, output_tensors, torch
 from skerry.tasks.sample import MemorySource, Sample
-from tests import models, training
+from tests import models, running, training
 
 Source = Callable[..., MemorySource]
 
@@ -98,6 +98,37 @@ def test_training_moves_scales_and_codes() -> None:
         net.quantizers
     )
     assert any("weights" in name for name in moved)
+
+
+def test_a_constant_on_the_left_is_no_layers_weights() -> None:
+    """It is rounded as activations are, and is exported as it is simulated."""
+    content = models.model_bytes(
+        """net (float[1, 1, 4, 4] picture) => (float[1, 1, 3, 4] logits) {
+          a = Conv(picture, w) logits = MatMul(left, a)
+        }""",
+        models.random_weights({"w": (1, 1, 1, 1), "left": (3, 4)}),
+    )
+    graph = parse_graph(content)
+    pictures = np.random.default_rng(0).normal(size=(8, 1, 1, 4, 4))
+    source = MemorySource(
+        samples=tuple(
+            Sample(inputs={"picture": one.astype(np.float32)}, label=None, name="s")
+            for one in pictures
+        )
+    )
+    net = quantized_net(
+        from_graph(graph),
+        (torch.zeros(1, 1, 4, 4),),
+        source,
+        step=Quantize(operators="all"),
+        inputs=TOY.inputs,
+        outputs=TOY.outputs,
+    )
+    one = source.samples[0].inputs
+    found = running.run(net.to_graph(), one)["logits"]
+    with torch.inference_mode():
+        expected = output_tensors(net(torch.from_numpy(one["picture"])))[0].numpy()
+    assert np.allclose(found, expected, atol=1e-5)
 
 
 def test_a_copy_is_of_its_own() -> None:

@@ -72,6 +72,7 @@ class Growing:
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
     def graph(self, name: str) -> Graph:
+        """All nodes so far; one value is the output."""
         read = {key: one for key, one in self.weights.items() if self.reads(key)}
         return parse_graph(
             models.model_bytes(
@@ -82,6 +83,7 @@ class Growing:
         )
 
     def reads(self, constant: str) -> bool:
+        """Whether any node reads a constant."""
         words = " ".join(self.lines).replace(",", " ").replace(")", " ").split()
         return any(word.rpartition("(")[2] == constant for word in words)
 
@@ -103,93 +105,113 @@ class Growing:
         return True
 
 
-def weight(rng: np.random.Generator, *shape: int) -> NDArray[np.float32]:
-    size = max(1, int(np.prod(shape[1:])))
-    return (rng.normal(size=shape) / np.sqrt(size)).astype(np.float32)
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a node with weights or a window is to be put, and what draws it."""
+
+    draw: st.DrawFn
+    x: str
+    shape: tuple[int, ...]
+    rng: np.random.Generator
+    key: str
+
+    def weight(self, *shape: int) -> NDArray[np.float32]:
+        """Random weights of which a sum stays small."""
+        size = max(1, int(np.prod(shape[1:])))
+        return (self.rng.normal(size=shape) / np.sqrt(size)).astype(np.float32)
+
+    def numbers(self, low: int, high: int, count: int) -> list[int]:
+        """Draw some whole numbers."""
+        return [self.draw(st.integers(low, high)) for _ in range(count)]
+
+    def one_of(self, *words: str) -> str:
+        """Draw a word."""
+        return self.draw(st.sampled_from(words))
+
+    def window(self, *, may_dilate: bool) -> tuple[list[int], str]:
+        """The size of a window, and all its attributes; they need not fit."""
+        kernel = self.numbers(1, 3, 2)
+        given = [f"kernel_shape = {kernel}", f"strides = {self.numbers(1, 3, 2)}"]
+        mode = self.one_of("SAME_UPPER", "SAME_LOWER", "VALID", "", "")
+        if may_dilate and "SAME" not in mode:  # onnxruntime refuses both at once
+            given.append(f"dilations = {self.numbers(1, 2, 2)}")
+        if mode:
+            given.append(f'auto_pad = "{mode}"')
+        else:
+            pads = [self.draw(st.integers(0, size - 1)) for size in kernel * 2]
+            given.append(f"pads = {pads}")
+        return kernel, ", ".join(given)
 
 
-def window(draw: st.DrawFn, *, may_dilate: bool) -> str:
-    """The attributes of a window, valid or not."""
-    kernel = [draw(st.integers(1, 3)) for _ in range(2)]
-    strides = [draw(st.integers(1, 3)) for _ in range(2)]
-    given = [f"kernel_shape = {kernel}", f"strides = {strides}"]
-    if may_dilate:
-        given.append(f"dilations = {[draw(st.integers(1, 2)) for _ in range(2)]}")
-    mode = draw(st.sampled_from(("SAME_UPPER", "SAME_LOWER", "VALID", None, None)))
-    if mode is None:
-        pads = [draw(st.integers(0, size - 1)) for size in kernel * 2]
-        given.append(f"pads = {pads}")
-    else:
-        given.append(f'auto_pad = "{mode}"')
-    return ", ".join(given)
+Made = tuple[str, dict[str, NDArray[np.generic]]]
 
 
-def layer(
-    draw: st.DrawFn, x: str, shape: tuple[int, ...], rng: np.random.Generator, key: str
-) -> tuple[str, dict[str, NDArray[np.generic]]]:
-    """A node with weights or a window."""
-    channels = shape[1]
-    kind = draw(
-        st.sampled_from(
-            ("Conv", "Conv", "Turned", "Norm", "Instance", "Product", "Max", "Average",
-             "Resize", "Pad")
-        )
-    )  # fmt: skip
-    if kind == "Conv":
-        groups = draw(st.sampled_from((1, channels)))
-        out = draw(st.sampled_from((channels, 2 * channels)))
-        where = window(draw, may_dilate=True)
-        kernel = [int(one) for one in where.split("[")[1].split("]")[0].split(",")]
-        weights = {f"{key}w": weight(rng, out, channels // groups, *kernel)}
-        weights |= {f"{key}b": weight(rng, out)}
-        bias = draw(st.sampled_from((f", {key}b", "")))
-        return f"Conv<group = {groups}, {where}>({x}, {key}w{bias})", weights
-    if kind == "Turned":
-        ends = [draw(st.integers(0, 1)) for _ in range(4)]
-        more = draw(st.integers(0, 1))
-        return (
-            f"ConvTranspose<strides = [2, 2], pads = {ends}, "
-            f"output_padding = [{more}, {more}]>({x}, {key}w)",
-            {f"{key}w": weight(rng, channels, 3, 2, 3)},
-        )
-    if kind == "Norm":
-        names = [f"{key}{part}" for part in "smvn"]
-        found = {name: np.abs(weight(rng, channels)) + 0.5 for name in names}
-        return f"BatchNormalization({x}, {', '.join(names)})", found
-    if kind == "Instance":
-        found = {f"{key}s": weight(rng, channels), f"{key}t": weight(rng, channels)}
-        return f"InstanceNormalization({x}, {key}s, {key}t)", found
-    if kind == "Product":
-        return f"MatMul({x}, {key}w)", {f"{key}w": weight(rng, shape[3], 4)}
-    if kind in {"Max", "Average"}:
-        up = draw(st.integers(0, 1))
-        counts = f", count_include_pad = {draw(st.integers(0, 1))}"
-        more = counts if kind == "Average" else ""
-        where = window(draw, may_dilate=kind == "Max")
-        return f"{kind}Pool<ceil_mode = {up}, {where}{more}>({x})", {}
-    if kind == "Resize":
-        mode = draw(st.sampled_from(("nearest", "linear", "cubic")))
-        place = draw(
-            st.sampled_from(
-                ("half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel")
-            )
-        )
-        near = draw(
-            st.sampled_from(
-                ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
-            )
-        )
-        sizes = np.array([*shape[:2], *(draw(st.integers(1, 9)) for _ in range(2))])
-        return (
-            f'Resize<mode = "{mode}", coordinate_transformation_mode = "{place}", '
-            f'nearest_mode = "{near}">({x}, , , {key}z)',
-            {f"{key}z": sizes},
-        )
-    ends = [0, 0, *(draw(st.integers(-1, 2)) for _ in range(2))] * 2
-    mode = draw(st.sampled_from(("constant", "reflect", "edge")))
-    if mode != "constant":
-        ends = [max(end, 0) for end in ends]
-    return f'Pad<mode = "{mode}">({x}, {key}z)', {f"{key}z": np.array(ends)}
+def convolution(at: Place) -> Made:
+    """With or without a bias, of one group or of as many as there are channels."""
+    channels = at.shape[1]
+    groups = at.draw(st.sampled_from((1, channels)))
+    out = channels * at.draw(st.integers(1, 2))
+    kernel, where = at.window(may_dilate=True)
+    weights = {
+        f"{at.key}w": at.weight(out, channels // groups, *kernel),
+        f"{at.key}b": at.weight(out),
+    }
+    bias = at.one_of(f", {at.key}b", "")
+    return f"Conv<group = {groups}, {where}>({at.x}, {at.key}w{bias})", weights
+
+
+def transposed(at: Place) -> Made:
+    """A convolution that enlarges."""
+    ends, more = at.numbers(0, 1, 4), at.numbers(0, 1, 2)
+    call = f"ConvTranspose<strides = [2, 2], pads = {ends}, output_padding = {more}>"
+    return f"{call}({at.x}, {at.key}w)", {f"{at.key}w": at.weight(at.shape[1], 3, 2, 3)}
+
+
+def norm(at: Place) -> Made:
+    """A batch norm, or one of each sample's own numbers."""
+    names = [f"{at.key}{part}" for part in "smvn"]
+    found = {name: np.abs(at.weight(at.shape[1])) + np.float32(0.5) for name in names}
+    if at.draw(st.booleans()):
+        return f"BatchNormalization({at.x}, {', '.join(names)})", found
+    return f"InstanceNormalization({at.x}, {', '.join(names[:2])})", found
+
+
+def product(at: Place) -> Made:
+    """A product with a matrix."""
+    return f"MatMul({at.x}, {at.key}w)", {f"{at.key}w": at.weight(at.shape[3], 4)}
+
+
+def pool(at: Place) -> Made:
+    """The largest or the mean of a window."""
+    kind = at.one_of("Max", "Average")
+    _, where = at.window(may_dilate=kind == "Max")
+    more = f", ceil_mode = {at.draw(st.integers(0, 1))}"
+    if kind == "Average":
+        more += f", count_include_pad = {at.draw(st.integers(0, 1))}"
+    return f"{kind}Pool<{where}{more}>({at.x})", {}
+
+
+def resize(at: Place) -> Made:
+    """Any size from 1 to 9 elements, by each rule that is known."""
+    mode = at.one_of("nearest", "linear", "cubic")
+    place = at.one_of("half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel")
+    near = at.one_of("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
+    call = f'Resize<mode = "{mode}", coordinate_transformation_mode = "{place}", '
+    sizes = np.array([*at.shape[:2], *at.numbers(1, 9, 2)])
+    return f'{call}nearest_mode = "{near}">({at.x}, , , {at.key}z)', {
+        f"{at.key}z": sizes
+    }
+
+
+def pad(at: Place) -> Made:
+    """Zeros, or what is there, at the ends; a constant pad may also cut off."""
+    mode = at.one_of("constant", "reflect", "edge")
+    least = -1 if mode == "constant" else 0
+    ends = [0, 0, *at.numbers(least, 2, 2), 0, 0, *at.numbers(least, 2, 2)]
+    return f'Pad<mode = "{mode}">({at.x}, {at.key}z)', {f"{at.key}z": np.array(ends)}
+
+
+LAYERS = (convolution, convolution, transposed, norm, product, pool, resize, pad)
 
 
 @st.composite
@@ -207,14 +229,17 @@ def graphs(draw: st.DrawFn) -> Graph:
             other = draw(st.sampled_from(list(growing.shapes)))
             growing.add(f"{draw(st.sampled_from(BINARY))}({x}, {other})", {})
         else:
-            call, weights = layer(draw, x, growing.shapes[x], rng, f"k{index}")
-            growing.add(call, weights)
+            place = Place(
+                draw=draw, x=x, shape=growing.shapes[x], rng=rng, key=f"k{index}"
+            )
+            growing.add(*draw(st.sampled_from(LAYERS))(place))
     if not growing.lines:
         growing.add("Relu(in)", {})
     return growing.graph(list(growing.shapes)[-1])
 
 
 def assert_close(module: GraphModule, graph: Graph) -> None:
+    """To within 1e-5 of the largest magnitude, or of 1 where that is less."""
     session = TorchSession(module, module.inputs, module.outputs)
     inputs = running.random_inputs(graph, seed=1)
     for name, expected in running.run(graph, inputs).items():

@@ -10,6 +10,7 @@ import pytest
 
 from skerry.core.errors import DataError, RuntimeFailure
 from skerry.core.model import TensorSpec
+from skerry.core.seams import Array
 from skerry.runtimes.torch import Tensor, TorchSession, nn, torch
 
 X = TensorSpec(name="x", dtype="float32", shape=("batch", 3))
@@ -30,7 +31,8 @@ class Answering(nn.Module):
 
 def run(
     answer: Callable[[Tensor], Any], outputs: tuple[TensorSpec, ...] = (Y,)
-) -> dict[str, np.ndarray]:
+) -> dict[str, Array]:
+    """Run a module that answers so."""
     session = TorchSession(Answering(answer), (X,), outputs)
     return session.run({"x": np.ones((2, 3), np.float32)})
 

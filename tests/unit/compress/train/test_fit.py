@@ -18,6 +18,7 @@ from tests.training import toy_training
 
 
 def state(module: nn.Module) -> list[list[float]]:
+    """All numbers of a module, to compare."""
     return [one.flatten().tolist() for one in module.state_dict().values()]
 
 
@@ -121,6 +122,8 @@ def test_the_learning_rate_falls_along_a_cosine() -> None:
 
 
 def generated(training: Training) -> Training:
+    """The same batches, of which nobody knows how many there are."""
+
     def batches(epoch: int) -> Iterator[Batch]:
         yield from training.batches(epoch)
 

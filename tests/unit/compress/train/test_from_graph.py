@@ -6,7 +6,6 @@ import copy
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from skerry.compress.ptq.quantize import Quantize, StepContext
 from skerry.compress.train.fit import fit
@@ -19,14 +18,6 @@ from skerry.runtimes.torch import TorchSession, nn, torch
 from tests import models, running
 from tests.training import samples, toy_training
 from tests.unit.compress.train.nets import exported_toy
-
-
-def outputs(
-    module: GraphModule, inputs: dict[str, NDArray[np.generic]]
-) -> list[object]:
-    return list(
-        TorchSession(module, module.inputs, module.outputs).run(inputs).values()
-    )
 
 
 def assert_same(module: GraphModule, graph: Graph) -> None:
@@ -101,7 +92,8 @@ def test_weights_that_two_nodes_share_stay_shared() -> None:
     graph = parse_graph(
         models.model_bytes(
             "net (float[n, 3] x) => (float[n, 3] y) "
-            "{ h = Gemm<transB = 1>(x, a) i = Gemm<transB = 1>(h, a) y = MatMul(i, a) }",
+            "{ h = Gemm<transB = 1>(x, a) i = Gemm<transB = 1>(h, a) "
+            "y = MatMul(i, a) }",
             models.random_weights({"a": (3, 3)}),
         )
     )
@@ -187,6 +179,7 @@ def test_a_layer_that_lost_channels_is_written_as_it_is() -> None:
 
 
 def quantized() -> Graph:
+    """The toy net, quantized wherever that works."""
     context = StepContext(
         calibration=samples(8, seed=0), runtime=get_runtime("onnxruntime")
     )
@@ -201,10 +194,8 @@ def test_a_quantized_graph_is_simulated_and_comes_back_as_it_was() -> None:
     assert 0 < len(module.quantizers) <= len(places)
     assert len(module.weights) == 10
     assert_same(module, graph)
-    assert (
-        module.to_graph().to_bytes()
-        == from_graph(module.to_graph()).to_graph().to_bytes()
-    )
+    again = from_graph(module.to_graph()).to_graph()
+    assert again.to_bytes() == module.to_graph().to_bytes()
     assert running.same_outputs(graph, module.to_graph())
 
 

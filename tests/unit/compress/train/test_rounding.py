@@ -15,6 +15,7 @@ from tests import models, running
 def pair(
     scale: Array, zero_point: Array, *, dtype: str = "uint8", axis: int | None = None
 ) -> Pair:
+    """A place that rounds an activation."""
     return Pair(
         name="scale",
         kind="activation",

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from skerry.compress.train import run
 from skerry.compress.train.fit import fit
+from skerry.compress.train.from_graph import from_graph
 from skerry.compress.train.run import train_recipe
-from skerry.compress.train.training import TrainContext
+from skerry.compress.train.training import Batch, TrainContext
 from skerry.core import plugins
 from skerry.core.budget import Budget
 from skerry.core.errors import UsageError
 from skerry.core.plugins import TRAIN_STEPS
 from skerry.core.recipe import ParamValue, Recipe, StepSpec
+from skerry.graph import read_graph
 from skerry.runtimes import get_runtime
 from skerry.runtimes.torch import nn
 from tests.training import toy_training
@@ -51,6 +54,7 @@ def _known(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def recipe(*steps: tuple[str, dict[str, ParamValue]]) -> Recipe:
+    """A recipe of names and parameters."""
     return Recipe(
         steps=tuple(StepSpec(name=name, params=params) for name, params in steps)
     )
@@ -99,3 +103,28 @@ def test_a_recipe_that_makes_no_sense_is_refused_before_anything_is_trained(
     training = toy_training(batches=never)
     with pytest.raises(UsageError, match=what):
         train_recipe(training, recipe(*steps), runtime=get_runtime("onnxruntime"))
+
+
+def test_an_interrupted_run_leaves_the_last_step_that_was_done(tmp_path: Path) -> None:
+    """Ctrl-C in the second step: the first one's model is there, and is whole."""
+    training, out = toy_training(), tmp_path / "model.onnx"
+    looked = iter(range(10**6))
+
+    def batches(epoch: int) -> Iterable[Batch]:
+        if next(looked) == 2:
+            raise KeyboardInterrupt
+        return training.batches(epoch)
+
+    with pytest.raises(KeyboardInterrupt):
+        train_recipe(
+            replace(training, batches=batches),
+            recipe(("tune", {"epochs": 2}), ("tune", {})),
+            runtime=get_runtime("onnxruntime"),
+            out=out,
+        )
+    module = from_graph(read_graph(out))
+    assert training.score(module).value > training.score(training.module).value
+    made = train_recipe(
+        training, recipe(("half", {})), runtime=get_runtime("onnxruntime"), out=out
+    )
+    assert out.read_bytes() == made.graph.to_bytes()

@@ -48,11 +48,13 @@ if TYPE_CHECKING:
     from skerry.compress.model import quantize_model
     from skerry.compress.ptq.quantize import ACCURATE, Quantize
     from skerry.compress.search.evidence import compress
+    from skerry.compress.train.qat.loop import quantization_aware
 
 _LAZY = {
     "ACCURATE": "skerry.compress.ptq.quantize",
     "Quantize": "skerry.compress.ptq.quantize",
     "compress": "skerry.compress.search.evidence",
+    "quantization_aware": "skerry.compress.train.qat.loop",
     "quantize_model": "skerry.compress.model",
 }
 """What needs more than numpy, and where it is."""
@@ -72,6 +74,7 @@ __all__ = [
     "Scheme",
     "choose_range",
     "compress",
+    "quantization_aware",
     "quantization_error",
     "quantize_layer",
     "quantize_model",

@@ -32,6 +32,8 @@ def quantization_aware(
     """Give a network that trains with rounded numbers, for a loop of one's own.
 
     ```python
+    from skerry.compress import quantization_aware
+
     with quantization_aware(module, samples, weight_bits=4) as net:
         optimizer = torch.optim.AdamW(net.parameters(), lr=1e-4)
         for pictures, labels in batches:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from skerry.compress.train.qat.loop import quantization_aware
+from skerry.compress import quantization_aware
 from skerry.core.errors import DataError, ModelError
 from skerry.core.seams import LoadOptions
 from skerry.runtimes import get_runtime

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from skerry.compress.numbers.tensors import QuantizedTensor, quantize_tensor
     from skerry.compress.ptq.quantize import ACCURATE, Quantize
     from skerry.compress.search.evidence import compress
+    from skerry.compress.train.qat.loop import quantization_aware
 
 _LAZY = {
     "ACCURATE": "skerry.compress.ptq.quantize",
@@ -64,6 +65,7 @@ _LAZY = {
     "UINT8_ACTIVATIONS": "skerry.compress.numbers.schemes",
     "choose_range": "skerry.compress.numbers.ranges",
     "compress": "skerry.compress.search.evidence",
+    "quantization_aware": "skerry.compress.train.qat.loop",
     "quantization_error": "skerry.compress.numbers.error",
     "quantize_layer": "skerry.compress.numbers.layers",
     "quantize_model": "skerry.compress.model",
@@ -87,6 +89,7 @@ __all__ = [
     "Scheme",
     "choose_range",
     "compress",
+    "quantization_aware",
     "quantization_error",
     "quantize_layer",
     "quantize_model",

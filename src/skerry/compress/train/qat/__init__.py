@@ -1,0 +1,1 @@
+"""Quantization-aware training: fine-tune a network while its numbers are rounded."""

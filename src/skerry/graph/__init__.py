@@ -12,8 +12,6 @@ from skerry.graph._onnx import (
     make_node,
     make_value,
     places_for,
-    set_attribute,
-    set_constant,
     set_dtype,
     subgraphs,
 )
@@ -28,6 +26,8 @@ from skerry.graph.edit import (
     place_after,
     remove_dead,
     replace_all_uses,
+    set_attribute,
+    set_constant,
     upgrade_opset,
 )
 from skerry.graph.files import (

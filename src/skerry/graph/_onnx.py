@@ -130,20 +130,6 @@ def make_initializer(array: Array, name: str, dtype: str | None = None) -> Value
     return ir.val(name, const_value=ir.tensor(array, name=name))
 
 
-def set_constant(value: Value, array: Array) -> None:
-    """Let an initializer hold another array, as its own dtype, in place."""
-    # The tensor is replaced, not changed: copies of a graph share it.
-    old = value.dtype
-    dtype = array.dtype if old is None else old.numpy()
-    value.const_value = ir.tensor(array.astype(dtype), name=value.name)
-    value.shape = ir.Shape(array.shape)
-
-
-def set_attribute(node: Node, name: str, number: int) -> None:
-    """Give a node an attribute that is a whole number, in place."""
-    node.attributes[name] = ir.AttrInt64(name, number)
-
-
 def constant_array(value: Value) -> Array | None:
     """Return what a value holds if it is an initializer or made by a Constant node.
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import cast
 
+from skerry.compress.train.operators import Operator
 from skerry.compress.train.program import Program, Step, plan
 from skerry.compress.train.rounding import Quantizing, Rounder
 from skerry.core.errors import RuntimeFailure
@@ -120,10 +121,24 @@ class GraphModule(nn.Module):
             return infer_shapes(graph)
         return graph
 
+    def parameter(self, initializer: str) -> nn.Parameter:
+        """The trained floats of an initializer of the graph, as the layers have them.
+
+        Args:
+            initializer: Of a weight, or of its codes; a layer may have it transposed.
+
+        Raises:
+            KeyError: Nothing of that name is trained.
+        """
+        tensors = {one.initializer: one.tensor for one in self._written}
+        return self.get_parameter(tensors[initializer])
+
     def _arrays(self) -> Iterator[tuple[str, Array]]:
         """What the initializers are to hold, by their names."""
-        tensors = dict(self.named_parameters(remove_duplicate=False))
-        tensors |= dict(self.named_buffers(remove_duplicate=False))
+        tensors: dict[str, Tensor] = {
+            **dict(self.named_parameters(remove_duplicate=False)),
+            **dict(self.named_buffers(remove_duplicate=False)),
+        }
         for one in self._written:
             tensor = tensors[one.tensor].detach()
             tensor = tensor.T if one.is_turned else tensor
@@ -144,8 +159,12 @@ class GraphModule(nn.Module):
         """Write how many groups convolutions have: pruning takes whole ones away."""
         nodes = {str(node.name): node for node in graph.nodes}
         for step in self._steps:
-            layer = self.layers[step.layer] if step.layer in self.layers else None
-            groups = getattr(layer, "groups", None)
+            key = step.layer or ""
+            groups = (
+                getattr(self.layers[key], "groups", None)
+                if key in self.layers
+                else None
+            )
             if isinstance(groups, int):
                 set_attribute(nodes[step.name], "group", groups)
 
@@ -161,11 +180,7 @@ class GraphModule(nn.Module):
         self, step: Step, given: list[Tensor | None]
     ) -> Tensor | tuple[Tensor, ...]:
         try:
-            if step.layer is None:
-                return step.operator(*given)
-            if step.layer in self.layers:
-                return self.layers[step.layer](*given)
-            return self.quantizers[step.layer](*given)
+            made: Tensor | tuple[Tensor, ...] = self._doer(step)(*given)
         except Exception as error:
             reason = plain_reason(str(error)) or type(error).__name__
             raise RuntimeFailure(
@@ -173,3 +188,10 @@ class GraphModule(nn.Module):
                 f"{reason}",
                 hint="Check that the inputs have the shapes that the model expects.",
             ) from error
+        return made
+
+    def _doer(self, step: Step) -> Operator:
+        if step.operator is not None:
+            return step.operator
+        key = step.layer or ""
+        return self.layers[key] if key in self.layers else self.quantizers[key]

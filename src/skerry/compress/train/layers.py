@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from skerry.compress.train.operators.making import Operator
+from skerry.compress.train.operators.making import Operator, makes_one
 from skerry.compress.train.operators.windows import crop, window_of
 from skerry.core.seams import Array
 from skerry.graph import Graph, Node, Value, attribute, dims
 from skerry.runtimes.torch import Tensor, nn, torch
 
-_CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
-_TRANSPOSED = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+# torch's types know of one size a tensor of each rank.
+_CONVOLUTIONS: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+_TRANSPOSED: dict[int, Any] = {
+    1: nn.ConvTranspose1d,
+    2: nn.ConvTranspose2d,
+    3: nn.ConvTranspose3d,
+}
 _NORMS = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}
 _MOMENTUM = 0.9
 """What the ONNX standard takes where the attribute is missing."""
@@ -158,7 +164,7 @@ def _product(node: Node, weights: list[Array]) -> Layer | None:
 def _batch_norm(node: Node, weights: list[Array]) -> Layer | None:
     source = node.inputs[0]
     kind = None if source is None else _NORMS.get(len(dims(source) or ()))
-    is_training = attribute(node, "training_mode", 0) or len(node.outputs) > 1
+    is_training = attribute(node, "training_mode", 0) or not makes_one(node)
     if kind is None or is_training or len(weights) != 4:
         return None
     module = kind(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from skerry.compress.train.layers import Layer, as_tensor, is_trained, layer_of
 from skerry.compress.train.operators import BUILDERS, Operator
@@ -73,31 +73,31 @@ class Written:
     quantizer: str | None = None
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
 class Program:
     """All that a module is made of; filled while a graph is gone through.
 
-    Attributes:
+    Args:
         graph: What is computed, in the form that it is written back in.
-        steps: What to compute, in order.
-        layers: The layers by key.
-        quantizers: What rounds, by key.
-        rounds: The initializers of scale and zero point, by key of quantizer.
-        weights: Other trained tensors: key by name of value.
-        parameters: Those tensors by key.
-        constants: What is not trained, by name of value.
-        written: What `layers` and `weights` hold of the graph.
     """
 
-    graph: Graph
-    steps: list[Step] = field(default_factory=list)
-    layers: dict[str, nn.Module] = field(default_factory=dict)
-    quantizers: dict[str, Rounder] = field(default_factory=dict)
-    rounds: dict[str, tuple[str, str | None]] = field(default_factory=dict)
-    weights: dict[str, str] = field(default_factory=dict)
-    parameters: dict[str, nn.Parameter] = field(default_factory=dict)
-    constants: dict[str, Tensor] = field(default_factory=dict)
-    written: list[Written] = field(default_factory=list)
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.steps: list[Step] = []
+        """What to compute, in order."""
+        self.layers: dict[str, nn.Module] = {}
+        """The layers by key."""
+        self.quantizers: dict[str, Rounder] = {}
+        """What rounds, by key."""
+        self.rounds: dict[str, tuple[str, str | None]] = {}
+        """The initializers of scale and zero point, by key of quantizer."""
+        self.weights: dict[str, str] = {}
+        """Keys of other trained tensors, by the name of the value."""
+        self.parameters: dict[str, nn.Parameter] = {}
+        """Those tensors by key."""
+        self.constants: dict[str, Tensor] = {}
+        """What is not trained, by the name of the value."""
+        self.written: list[Written] = []
+        """What `layers` and `weights` hold of the graph."""
 
 
 def plan(graph: Graph, quantizing: Quantizing) -> Program:
@@ -123,7 +123,7 @@ class _Planner:
     """Fills the program of a graph."""
 
     def __init__(self, graph: Graph, quantizing: Quantizing) -> None:
-        self.program = Program(graph=graph)
+        self.program = Program(graph)
         self._graph = graph
         self._quantizing = quantizing
         self._keys: set[str] = set()
@@ -282,7 +282,7 @@ class _Planner:
         for key, known in self.program.rounds.items():
             if known == names:
                 return key
-        return self._key(str(names[0]))
+        return self._key(names[0])
 
     def _hold(
         self, name: str, parameter: nn.Parameter, *, quantizer: str | None = None
@@ -313,7 +313,7 @@ def _names(values: Iterable[Value | None]) -> tuple[str | None, ...]:
     return tuple(None if value is None else str(value.name) for value in values)
 
 
-def _scale_names(node: Node) -> tuple[str | None, str | None]:
+def _scale_names(node: Node) -> tuple[str, str | None]:
     """The names of the initializers of scale and zero point."""
     scale, zero_point = (*_names(node.inputs[1:]), None)[:2]
-    return scale, zero_point
+    return str(scale), zero_point

@@ -133,7 +133,7 @@ def _gather_elements(node: Node) -> Operator:
 
 
 def _expand(x: Tensor, shape: Tensor) -> Tensor:
-    return x.expand(torch.broadcast_shapes(x.shape, ints(shape)))
+    return x.expand(np.broadcast_shapes(tuple(x.shape), tuple(ints(shape))))
 
 
 def _tile(x: Tensor, repeats: Tensor) -> Tensor:
@@ -217,6 +217,8 @@ def _depth_to_space(node: Node) -> Operator:
 
 def _space_to_depth(node: Node) -> Operator:
     block = attribute(node, "blocksize", 1)
+    if attribute(node, "mode", "DCR") == "CRD":
+        return lambda x: functional.pixel_unshuffle(x, block)
 
     def gathered(x: Tensor) -> Tensor:
         n, depth, high, wide = x.shape

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial, reduce
 
-from skerry.compress.train.operators.making import Builder, Operator, same
+from skerry.compress.train.operators.making import Builder, Operator, makes_one, same
 from skerry.graph import Node, attribute
 from skerry.runtimes.torch import Tensor, functional, torch
 
@@ -104,7 +104,7 @@ def _folded(function: Callable[[Tensor, Tensor], Tensor]) -> Builder:
     return same(lambda *tensors: reduce(function, tensors))
 
 
-def _cast(node: Node) -> Operator:
+def _cast(node: Node) -> Operator | None:
     dtype = _DTYPES.get(attribute(node, "to", 0))
     if dtype is None:
         return None
@@ -157,10 +157,10 @@ def _is_inf(node: Node) -> Operator:
     return torch.isposinf
 
 
-def _dropout(node: Node) -> Operator:
-    if len(node.outputs) > 1:
+def _dropout(node: Node) -> Operator | None:
+    if not makes_one(node):
         return None
-    # As an exported model computes it: nothing is dropped.
+    # As runtimes compute it: nothing is dropped.
     return lambda x, *_ratio: x
 
 

@@ -23,3 +23,10 @@ def same(function: Operator) -> Builder:
 def ints(tensor: Tensor) -> list[int]:
     """The numbers of a tensor that says shapes, axes or places."""
     return [int(number) for number in tensor.reshape(-1).tolist()]
+
+
+def makes_one(node: Node) -> bool:
+    """Whether only the first output of a node is of any use."""
+    return not any(
+        value.uses() or value.is_graph_output() for value in node.outputs[1:]
+    )

@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from skerry.compress.train.operators.making import Builder, Operator, ints, same
+from skerry.compress.train.operators.making import (
+    Builder,
+    Operator,
+    ints,
+    makes_one,
+    same,
+)
 from skerry.graph import Node, attribute
 from skerry.runtimes.torch import Tensor, functional, torch
 
@@ -81,7 +87,7 @@ def _lp_normalization(node: Node) -> Operator:
 
 
 def _layer_norm(node: Node) -> Operator | None:
-    if len(node.outputs) > 1:
+    if not makes_one(node):
         return None
     axis, epsilon = attribute(node, "axis", -1), attribute(node, "epsilon", 1e-5)
 
@@ -113,7 +119,7 @@ def _group_norm(node: Node) -> Operator:
 
 
 def _batch_norm(node: Node) -> Operator | None:
-    if len(node.outputs) > 1 or attribute(node, "training_mode", 0):
+    if not makes_one(node) or attribute(node, "training_mode", 0):
         return None
     epsilon = attribute(node, "epsilon", 1e-5)
     return lambda x, scale, shift, mean, variance: functional.batch_norm(

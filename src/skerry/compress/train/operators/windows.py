@@ -8,7 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from skerry.compress.train.operators.making import Builder, Operator, ints, same
+from skerry.compress.train.operators.making import (
+    Builder,
+    Operator,
+    makes_one,
+    same,
+)
 from skerry.core.seams import Array
 from skerry.graph import Node, attribute
 from skerry.runtimes.torch import Tensor, functional, torch
@@ -152,7 +157,7 @@ def _conv_transpose(node: Node) -> Operator | None:
 
 
 def _max_pool(node: Node) -> Operator | None:
-    if len(node.outputs) > 1 or attribute(node, "storage_order", 0):
+    if not makes_one(node) or attribute(node, "storage_order", 0):
         return None
     window = window_of(node, ())
     rounds_up = bool(attribute(node, "ceil_mode", 0))
@@ -226,10 +231,12 @@ def _resize(node: Node) -> Operator | None:
     place = attribute(node, "coordinate_transformation_mode", "half_pixel")
     if mode not in _TAPS or place not in _PLACES or attribute(node, "antialias", 0):
         return None
-    if attribute(node, "exclude_outside", 0) or attribute(node, "axes", None):
+    if attribute(node, "exclude_outside", 0):
         return None
     if attribute(node, "keep_aspect_ratio_policy", "stretch") != "stretch":
         return None
+
+    axes = attribute(node, "axes", None)
 
     def resize(
         x: Tensor,
@@ -237,19 +244,15 @@ def _resize(node: Node) -> Operator | None:
         scales: Tensor | None = None,
         sizes: Tensor | None = None,
     ) -> Tensor:
-        if sizes is not None:
-            wanted = ints(sizes)
-            factors = [new / old for new, old in zip(wanted, x.shape, strict=True)]
-        else:
-            factors = [] if scales is None else [float(one) for one in scales]
-            wanted = [
-                math.floor(old * factor)
-                for old, factor in zip(x.shape, factors, strict=True)
-            ]
-        # The size of a batch that was written down stands for that of any other.
-        for axis in range(1, x.dim()):
-            if wanted[axis] != x.shape[axis] or factors[axis] != 1:
-                x = _along(x, axis, wanted[axis], factors[axis], node)
+        where = range(x.dim()) if axes is None else axes
+        given = scales if sizes is None else sizes
+        for axis, number in zip(where, [] if given is None else given, strict=False):
+            old = x.shape[axis]
+            factor = float(number) if sizes is None else int(number) / old
+            new = math.floor(old * factor) if sizes is None else int(number)
+            # The size of a batch that was written down stands for that of any other.
+            if axis and (new != old or factor != 1):
+                x = _along(x, axis, new, factor, node)
         return x
 
     return resize
@@ -312,6 +315,9 @@ _PLACES: dict[str, Callable[[Array, float, int, int], Array]] = {
     "align_corners": lambda x, _factor, new, old: x * (old - 1) / max(new - 1, 1),
     "asymmetric": lambda x, factor, _new, _old: x / factor,
     "half_pixel": lambda x, factor, _new, _old: (x + 0.5) / factor - 0.5,
+    "half_pixel_symmetric": lambda x, factor, new, old: (
+        old / 2 * (1 - new / (old * factor)) + (x + 0.5) / factor - 0.5
+    ),
     "pytorch_half_pixel": lambda x, factor, new, _old: (
         (x + 0.5) / factor - 0.5 if new > 1 else x * 0
     ),

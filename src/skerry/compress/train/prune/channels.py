@@ -124,7 +124,9 @@ class PruneChannels:
             found = self._smaller(kept, context, limits, whole * (1 - wish))
             cost = total(layer_costs(found, training.example), self.multiple)
             if cost >= left:
-                break
+                # Blocks are large: the round before took what this one was to take.
+                reached = wish
+                continue
             recover(
                 found,
                 module,

@@ -75,11 +75,12 @@ def layer_costs(module: nn.Module, example: tuple[Tensor, ...]) -> Costs:
 def total(costs: Costs, multiple: int = 1) -> int:
     """All multiply-accumulates, of channels rounded up to a multiple.
 
-    Kernels compute whole blocks of channels: what is left of one costs all of it.
+    Kernels compute whole blocks of channels: what is left of one costs all of it. A
+    layer that reads less than a block, such as a picture, has a kernel of its own.
     """
     return sum(
         one.each
-        * (one.read if one.is_depthwise else _rounded(one.read, multiple))
+        * (one.read if one.read < multiple else _rounded(one.read, multiple))
         * _rounded(one.made, multiple)
         for one in costs.values()
     )

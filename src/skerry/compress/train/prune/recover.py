@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from skerry.compress.train.distil.losses import matched, softened
+from skerry.compress.train.distil.response import as_logits, is_probability
 from skerry.compress.train.fit import FitLog, Loss, fit
 from skerry.compress.train.training import TrainContext, Training
 from skerry.runtimes.torch import Tensor, nn, output_tensors, torch
@@ -86,5 +87,7 @@ def recover(
 
 def _far(own: Tensor, told: Tensor) -> Tensor:
     if own.ndim == 2 and own.shape[1] > 1:
-        return softened(own, told, temperature=TEMPERATURE).mean()
+        flag = is_probability(told)
+        rows = (as_logits(one, is_probability=flag) for one in (own, told))
+        return softened(*rows, temperature=TEMPERATURE).mean()
     return matched(own, told).mean()

@@ -17,12 +17,14 @@ from skerry.runtimes._reasons import plain_reason
 try:
     import torch
     from torch import Tensor, nn
+    from torch.export import ExportedProgram
     from torch.nn import functional
     from torch.optim import Optimizer
 except ImportError as error:
     raise MissingExtraError("torch", extra="train") from error
 
 __all__ = [
+    "ExportedProgram",
     "Optimizer",
     "Tensor",
     "TorchSession",

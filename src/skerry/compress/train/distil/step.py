@@ -37,6 +37,8 @@ class Distil:
 
     Attributes:
         teachers: Model files, which `runtime` loads; `learn` takes sessions instead.
+            Without any the training's own module teaches, as it was before all steps:
+            so what pruning has cost is learnt back.
         response: By which loss the answers are compared. `none` and a weight of 1 are
             the first stage of FitNets, and another `distil` follows: then the last
             epoch is kept, not the one that scores best.
@@ -114,13 +116,13 @@ class Distil:
         Raises:
             UsageError: A teacher's file is not there, or the student or the teacher has
                 nothing of a name that is to be matched.
-            DataError: There is no teacher, or samples or labels do not fit.
+            DataError: Samples or labels do not fit the student or a teacher.
             ModelError: Student and teacher do not fit each other, a teacher answers
                 NaN, or the training diverges.
         """
         training = context.training
         with ExitStack() as stack:
-            sessions = self._open(stack)
+            sessions = self._open(stack) or [training.session(training.module)]
             if not self.unlabelled:
                 return self.learn(module, context, sessions)
             inputs = training.session(copy.deepcopy(module)).inputs

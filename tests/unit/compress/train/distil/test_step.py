@@ -99,6 +99,19 @@ def test_features_alone_teach(taught: tuple[Training, TorchSession]) -> None:
     assert context.evaluate(found).value >= 0.8
 
 
+def test_without_teachers_the_trainings_own_module_teaches(
+    taught: tuple[Training, TorchSession],
+) -> None:
+    """A smaller net learns from the one before all steps, which stays as it was."""
+    training, _ = taught
+    large = _net(16)
+    fit(large, training, epochs=3)
+    context = _context(_without_labels(replace(training, module=large)))
+    found = Distil(epochs=4).apply(_net(4), context)
+    assert context.evaluate(found).value >= 0.8
+    assert all(one.requires_grad for one in large.parameters())
+
+
 def test_samples_without_labels_are_learnt_from(
     taught: tuple[Training, TorchSession], tmp_path: Path
 ) -> None:

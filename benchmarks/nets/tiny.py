@@ -102,12 +102,12 @@ def write_resnet8(folder: Path, *, seed: int, quick: bool) -> None:
     report = np.random.default_rng(0).permutation(test).tolist()
     dealt["report"] = report[:QUICK_CIFAR_REPORT] if quick else report
     for part, chosen in dealt.items():
-        pictures = np.stack([_cifar_picture(arrays, index) for index in chosen])
+        pictures = np.stack([cifar_picture(arrays, index) for index in chosen])
         labels = arrays["label"][chosen].astype(np.int64)
         write_arrays(folder / f"{part}.npz", "input", pictures, labels)
 
 
-def _cifar_picture(
+def cifar_picture(
     arrays: dict[str, NDArray[np.generic]], index: int
 ) -> NDArray[np.float32]:
     """One picture as the net takes it: float32 [32, 32, 3], 0–255."""

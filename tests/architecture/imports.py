@@ -30,6 +30,7 @@ DOORS = {
     "onnxruntime": {"skerry.runtimes.onnxruntime"},
     "openvino": {"skerry.runtimes.openvino"},
     "torch": {"skerry.runtimes.torch"},
+    "torch_pruning": {"skerry.compress.train.prune.dependency"},
     "PIL": {"skerry.tasks._image"},
     "mqtt5": {"skerry.comms._mqtt5"},
     "grpc": {"skerry.edge.protocol.grpc"},

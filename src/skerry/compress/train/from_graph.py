@@ -18,7 +18,15 @@ from skerry.compress.train.rounding import Quantizing, Rounder
 from skerry.core.errors import RuntimeFailure
 from skerry.core.model import TensorSpec
 from skerry.core.seams import Array
-from skerry.graph import Graph, forget_shapes, infer_shapes, set_attribute, set_constant
+from skerry.graph import (
+    Graph,
+    forget_shapes,
+    infer_shapes,
+    remove_dead,
+    replace_all_uses,
+    set_attribute,
+    set_constant,
+)
 from skerry.runtimes._reasons import plain_reason
 from skerry.runtimes.torch import Tensor, nn
 
@@ -117,6 +125,7 @@ class GraphModule(nn.Module):
         for name, array in self._arrays():
             set_constant(held[name], array)
         self._write_groups(graph)
+        graph = self._without_left_out(graph)
         if shapes != [value.shape for value in graph.initializers]:
             forget_shapes(graph)
             return infer_shapes(graph)
@@ -141,6 +150,9 @@ class GraphModule(nn.Module):
             **dict(self.named_buffers(remove_duplicate=False)),
         }
         for one in self._written:
+            if one.tensor not in tensors:
+                # Its layer was left out.
+                continue
             tensor = tensors[one.tensor].detach()
             tensor = tensor.T if one.is_turned else tensor
             if one.quantizer is None:
@@ -170,6 +182,21 @@ class GraphModule(nn.Module):
             )
             if isinstance(groups, int):
                 set_attribute(nodes[step.name], "group", groups)
+
+    def _without_left_out(self, graph: Graph) -> Graph:
+        """Let what reads a layer that pruning left out read what the layer read."""
+        nodes = {str(node.name): node for node in graph.nodes}
+        layers = dict(self.layers.items())
+        gone = [
+            nodes[step.name]
+            for step in self._steps
+            if isinstance(layers.get(step.layer or ""), nn.Identity)
+        ]
+        for node in gone:
+            given = node.inputs[0]
+            if given is not None:
+                replace_all_uses(graph, node.outputs[0], given)
+        return remove_dead(graph) if gone else graph
 
     def _constants(self) -> dict[str, Tensor]:
         values = dict(self._numbers)

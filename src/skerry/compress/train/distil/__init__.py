@@ -1,0 +1,1 @@
+"""Distillation: a small module learns from what larger models answer."""

@@ -1,0 +1,127 @@
+"""The step `prune_layers`: whole blocks less, as long as the budget holds."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import ClassVar
+
+from skerry.compress.train.prune.blocks import Block, leave_out, removable
+from skerry.compress.train.prune.checks import check_numbers
+from skerry.compress.train.prune.cost import layer_costs, total
+from skerry.compress.train.prune.judge import Pruned, Round, check_any, fall, judge
+from skerry.compress.train.prune.recover import recover
+from skerry.compress.train.training import TrainContext
+from skerry.core.errors import ModelError
+from skerry.core.recipe import Space, Span
+from skerry.runtimes.torch import nn
+from skerry.tasks.evaluate import Scores
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PruneLayers:
+    """Leave out whole blocks of a trained module, and train what is left.
+
+    A block can go where it gives the shape that it takes: what follows reads what it
+    read. Each is left out alone first, to see what it contributes; then the one that
+    costs least of the metric for what it saves goes, the rest is trained, and so on. A
+    block whose absence breaks the budget stays, and the next one is tried.
+
+    Attributes:
+        most: So many blocks go at most.
+        tries: So many blocks may break the budget before that is all.
+        epochs: How long the module is trained after each block.
+        learning_rate: At the beginning of each training; 0 takes the training's.
+        teach: The original's part in the loss, 0 to 1.
+
+    Raises:
+        UsageError: A number is out of range.
+    """
+
+    SPACE: ClassVar[Space] = {"most": Span(low=1, high=4, is_integer=True)}
+
+    most: int = 1
+    tries: int = 2
+    epochs: int = 2
+    learning_rate: float = 0.0
+    teach: float = 0.9
+
+    def __post_init__(self) -> None:
+        check_numbers(
+            "prune_layers",
+            {
+                "most": (self.most, self.most >= 1),
+                "tries": (self.tries, self.tries >= 1),
+                "epochs": (self.epochs, self.epochs >= 0),
+                "learning_rate": (self.learning_rate, 0 <= self.learning_rate < 1e3),
+                "teach": (self.teach, 0 <= self.teach <= 1),
+            },
+            hint="Use most = 1, tries = 2, epochs = 2, teach = 0.9.",
+        )
+
+    def apply(self, module: nn.Module, context: TrainContext) -> nn.Module:
+        """Return a copy of fewer layers; the module given stays as it was.
+
+        Raises:
+            ModelError: No block can be left out, the training diverges, or the budget
+                breaks without each of those tried; the message says what came closest.
+        """
+        return self.prune(module, context).module
+
+    def prune(self, module: nn.Module, context: TrainContext) -> Pruned:
+        """Do the same, and tell of each round.
+
+        Raises:
+            ModelError: As `apply` does.
+        """
+        example = context.training.example
+        before = context.evaluate(copy.deepcopy(module))
+        kept, rounds = copy.deepcopy(module), list[Round]()
+        whole = total(layer_costs(kept, example))
+        refused: set[Block] = set()
+        while len(rounds) - len(refused) < self.most and len(refused) < self.tries:
+            block = self._next(kept, context, before, refused)
+            if block is None:
+                break
+            found = copy.deepcopy(kept)
+            leave_out(found, block)
+            recover(
+                found,
+                module,
+                context,
+                epochs=self.epochs,
+                learning_rate=self.learning_rate,
+                weight=self.teach,
+            )
+            gone = 1 - total(layer_costs(found, example)) / whole
+            rounds.append(judge(str(block), gone, before, found, context))
+            if rounds[-1].is_kept:
+                kept = found
+            else:
+                refused.add(block)
+        if not rounds:
+            raise ModelError(
+                f"no block of {type(module).__name__} gives the shape that it takes",
+                hint="Leave out channels instead: the step prune.",
+            )
+        check_any(rounds, context)
+        return Pruned(module=kept, rounds=tuple(rounds))
+
+    def _next(
+        self,
+        module: nn.Module,
+        context: TrainContext,
+        before: Scores,
+        refused: set[Block],
+    ) -> Block | None:
+        """The block that costs least of the metric for what it saves."""
+        example = context.training.example
+        blocks = removable(module, example, layer_costs(module, example))
+        found: list[tuple[float, int, Block]] = []
+        for block in (one for one in blocks if one not in refused):
+            tried = copy.deepcopy(module)
+            leave_out(tried, block)
+            lost = max(fall(before, context.evaluate(tried)), 0.0)
+            found.append((lost / block.cost, -block.cost, block))
+        # What holds others is called after them: of those alike it is taken.
+        return min(reversed(found), key=lambda one: one[:2])[2] if found else None

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from skerry.compress.train.prune.blocks import leave_out, removable
+from skerry.compress.train.prune.cost import layer_costs, total
+from skerry.compress.train.prune.layers import PruneLayers
+from skerry.compress.train.training import TrainContext, Training
+from skerry.core import plugins
+from skerry.core.budget import Budget
+from skerry.core.errors import ModelError, UsageError
+from skerry.runtimes.torch import nn
+from tests.training import ToyNet
+
+
+def test_blocks_give_the_shape_that_they_take(trained: Training) -> None:
+    """Whole blocks and layers inside are found, with the batch norms behind them."""
+    costs = layer_costs(trained.module, trained.example)
+    blocks = removable(trained.module, trained.example, costs)
+    assert {one.layers for one in blocks} == {
+        ("point", "point_norm"),
+        ("block.0", "block.1"),
+        ("block",),
+    }
+    cost = next(one.cost for one in blocks if one.layers == ("block",))
+    assert cost == costs["block.0"].each * 16 * 16
+
+
+def test_a_block_left_out_gives_what_it_takes(trained: Training) -> None:
+    """What was a block is nothing any more, and the rest runs."""
+    net = ToyNet(16)
+    costs = layer_costs(net, trained.example)
+    block = next(
+        one
+        for one in removable(net, trained.example, costs)
+        if one.layers == ("point", "point_norm")
+    )
+    leave_out(net, block)
+    assert isinstance(net.point, nn.Identity)
+    assert isinstance(net.point_norm, nn.Identity)
+    assert net(*trained.example).shape == (4, 2)
+
+
+def test_the_block_that_saves_most_for_least_goes(context: TrainContext) -> None:
+    """One block less, as much work less, and the budget holds."""
+    net = context.training.module
+    pruned = PruneLayers(epochs=1).prune(net, context)
+    assert len(pruned.rounds) == 1
+    example = context.training.example
+    before, after = (total(layer_costs(one, example)) for one in (net, pruned.module))
+    assert pruned.rounds[0].gone == pytest.approx(1 - after / before)
+    assert pruned.rounds[0].gone > 0.5
+
+
+def test_a_block_that_is_missed_stays(
+    context: TrainContext, strict: TrainContext
+) -> None:
+    """Where each block breaks the budget, what came closest is told."""
+    with pytest.raises(ModelError, match="breaks the budget at once"):
+        PruneLayers(epochs=0).apply(strict.training.module, strict)
+    open_context = replace(context, budget=Budget())
+    pruned = PruneLayers(most=9, epochs=0).prune(context.training.module, open_context)
+    assert len(pruned.rounds) == 2
+
+
+def test_a_module_whose_blocks_all_change_shapes_is_refused(
+    context: TrainContext,
+) -> None:
+    """A net in which no layer can be left out says so."""
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 2))
+    with pytest.raises(ModelError, match="no block"):
+        PruneLayers().apply(net, context)
+
+
+@pytest.mark.parametrize(
+    "params", [{"most": 0}, {"tries": 0}, {"epochs": -1}, {"teach": 2.0}]
+)
+def test_numbers_out_of_range_are_refused(params: dict[str, Any]) -> None:
+    """Each parameter says what it takes."""
+    with pytest.raises(UsageError, match=next(iter(params))):
+        PruneLayers(**params)
+
+
+def test_the_step_is_registered() -> None:
+    """A recipe finds the step by its name."""
+    assert plugins.find(plugins.TRAIN_STEPS, "prune_layers") is PruneLayers

@@ -121,6 +121,18 @@ class GraphModule(nn.Module):
             return infer_shapes(graph)
         return graph
 
+    def parameter(self, initializer: str) -> nn.Parameter:
+        """The trained floats of an initializer of the graph, as the layers have them.
+
+        Args:
+            initializer: Of a weight, or of its codes; a layer may have it transposed.
+
+        Raises:
+            KeyError: Nothing of that name is trained.
+        """
+        tensors = {one.initializer: one.tensor for one in self._written}
+        return self.get_parameter(tensors[initializer])
+
     def _arrays(self) -> Iterator[tuple[str, Array]]:
         """What the initializers are to hold, by their names."""
         tensors: dict[str, Tensor] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from skerry.compress.ptq.quantize import StepContext
 from skerry.compress.recipe_files import make_step
@@ -14,7 +15,7 @@ from skerry.core.names import did_you_mean
 from skerry.core.plugins import STEPS, TRAIN_STEPS, names
 from skerry.core.recipe import Recipe, StepSpec
 from skerry.core.seams import Runtime
-from skerry.graph import Graph
+from skerry.graph import Graph, write_graph
 from skerry.runtimes.torch import nn
 from skerry.tasks.evaluate import Progress
 
@@ -58,6 +59,7 @@ def train_recipe(
     seed: int = 0,
     threads: int = 1,
     progress: Progress | None = None,
+    out: Path | None = None,
 ) -> Trained:
     """Apply the steps that train, export the module, and apply the other steps.
 
@@ -69,8 +71,11 @@ def train_recipe(
         seed: Makes training repeatable.
         threads: CPU threads of the runtime.
         progress: Told of what is under way.
+        out: Where the model is put, after each step that trains and at the end: an
+            interrupted run leaves what stood before the step that it was in.
 
     Raises:
+        StorageError: The disk refused.
         UsageError: There is no such step or parameter, or a step that trains comes
             after one that does not.
         ModelError: The module cannot be exported, or training diverged.
@@ -83,8 +88,10 @@ def train_recipe(
         training=training, budget=budget or Budget(), seed=seed, progress=progress
     )
     module, log = training.module, []
+    graph = None
     for spec, step in made:
         module = step.apply(module, context)
+        graph = _written(module, training, out)
         log.append(
             StepLog(
                 step=spec,
@@ -92,9 +99,8 @@ def train_recipe(
                 parameters=sum(one.numel() for one in module.parameters()),
             )
         )
-    graph = export_graph(
-        module, training.example, inputs=training.inputs, outputs=training.outputs
-    )
+    if graph is None:
+        graph = _written(module, training, None)
     graph_context = StepContext(
         calibration=training.calibration,
         runtime=runtime,
@@ -103,7 +109,18 @@ def train_recipe(
     )
     for step in later:
         graph = step.apply(graph, graph_context)
+    if out is not None:
+        write_graph(graph, out)
     return Trained(module=module, graph=graph, log=tuple(log))
+
+
+def _written(module: nn.Module, training: Training, out: Path | None) -> Graph:
+    graph = export_graph(
+        module, training.example, inputs=training.inputs, outputs=training.outputs
+    )
+    if out is not None:
+        write_graph(graph, out)
+    return graph
 
 
 def split_steps(recipe: Recipe) -> tuple[tuple[StepSpec, ...], tuple[StepSpec, ...]]:

@@ -101,8 +101,9 @@ def _layer_norm(node: Node) -> Operator | None:
 
 def _instance_norm(node: Node) -> Operator:
     epsilon = attribute(node, "epsilon", 1e-5)
-    return lambda x, scale, shift: functional.instance_norm(
-        x, weight=scale, bias=shift, eps=epsilon
+    # A channel is a group; torch's own instance norm refuses a single element.
+    return lambda x, scale, shift: torch.group_norm(
+        x, x.shape[1], scale, shift, epsilon
     )
 
 
@@ -113,7 +114,7 @@ def _group_norm(node: Node) -> Operator:
         # Before opset 21 there is one scale a group rather than a channel.
         channels = x.shape[1]
         wide = [one.repeat_interleave(channels // len(one)) for one in (scale, shift)]
-        return functional.group_norm(x, groups, wide[0], wide[1], epsilon)
+        return torch.group_norm(x, groups, wide[0], wide[1], epsilon)
 
     return normalize
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from operator import length_hint
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from skerry.compress.train.training import Batch
 from skerry.core.errors import DataError
@@ -11,6 +11,9 @@ from skerry.runtimes.torch import Tensor, torch
 from skerry.tasks.sample import SampleSource
 
 Batches = Callable[[int], Iterable[Batch]]
+
+_SEEDS_APART = 1_000_003
+"""Epochs that a seed has to itself."""
 
 
 def gather(source: SampleSource, names: tuple[str, ...]) -> tuple[Tensor, ...]:
@@ -33,40 +36,46 @@ def mixed(batches: Batches, extra: tuple[Tensor, ...], *, seed: int) -> Batches:
     """Spread unlabelled samples evenly between labelled batches, all in each epoch.
 
     Args:
-        batches: Labelled ones; the first of an epoch says how large the others are.
+        batches: Labelled ones. Epoch 0 is gone through once, to see how many there are
+            and how large; where there are none, there will be none.
         extra: All unlabelled samples, one tensor an input.
         seed: Shuffles them, differently in each epoch.
     """
-    return lambda epoch: _Epoch(batches(epoch), batches, extra, epoch, seed)
+    sizes = [len(inputs[0]) for inputs, _ in batches(0)]
+    if not sizes:
+        return batches
 
-
-class _Epoch:
-    def __init__(
-        self,
-        labelled: Iterable[Batch],
-        batches: Batches,
-        extra: tuple[Tensor, ...],
-        epoch: int,
-        seed: int,
-    ) -> None:
-        self._labelled = labelled
-        self._count = length_hint(labelled) or sum(1 for _ in batches(epoch))
-        first = next(iter(batches(epoch)), None)
-        self._size = len(extra[0]) if first is None else max(1, len(first[0][0]))
-        self._extra = extra
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    def epoch(number: int) -> _Epoch:
+        generator = torch.Generator().manual_seed(seed * _SEEDS_APART + number)
         order = torch.randperm(len(extra[0]), generator=generator)
-        self._pieces = torch.split(order, self._size)
+        return _Epoch(
+            labelled=batches(number),
+            count=len(sizes),
+            extra=extra,
+            pieces=torch.split(order, sizes[0]),
+        )
+
+    return epoch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Epoch:
+    """An epoch of both, which can tell how long it is before it is gone through."""
+
+    labelled: Iterable[Batch]
+    count: int
+    extra: tuple[Tensor, ...]
+    pieces: Sequence[Tensor]
 
     def __len__(self) -> int:
-        return self._count + len(self._pieces)
+        return self.count + len(self.pieces)
 
     def __iter__(self) -> Iterator[Batch]:
         given = 0
-        for number, batch in enumerate(self._labelled, start=1):
+        for number, batch in enumerate(self.labelled, start=1):
             yield batch
-            due = len(self._pieces) * number // self._count
-            for piece in self._pieces[given:due]:
+            due = len(self.pieces) * number // self.count
+            for piece in self.pieces[given:due]:
                 device = batch[0][0].device
-                yield tuple(one[piece].to(device) for one in self._extra), None
+                yield tuple(one[piece].to(device) for one in self.extra), None
             given = due

@@ -30,6 +30,7 @@ DOORS = {
     "onnxruntime": {"skerry.runtimes.onnxruntime"},
     "openvino": {"skerry.runtimes.openvino"},
     "torch": {"skerry.runtimes.torch"},
+    "optuna": {"skerry.compress.tune._optuna"},
     "PIL": {"skerry.tasks._image"},
     "mqtt5": {"skerry.comms._mqtt5"},
     "grpc": {"skerry.edge.protocol.grpc"},

@@ -17,6 +17,7 @@ from skerry.core.names import did_you_mean
 IMPORTERS = "skerry.importers"
 RUNTIMES = "skerry.runtimes"
 STEPS = "skerry.steps"
+TRAIN_STEPS = "skerry.train_steps"
 
 
 def names(group: str) -> list[str]:
@@ -28,7 +29,7 @@ def find(group: str, name: str) -> Callable[..., Any]:
     """Import the part registered under a name.
 
     Args:
-        group: `IMPORTERS`, `RUNTIMES` or `STEPS`.
+        group: `IMPORTERS`, `RUNTIMES`, `STEPS` or `TRAIN_STEPS`.
         name: What the user calls it.
 
     Returns:
@@ -38,7 +39,7 @@ def find(group: str, name: str) -> Callable[..., Any]:
         UsageError: No part of that name is registered.
         StateError: The part is registered but cannot be imported.
     """
-    kind = group.rpartition(".")[2].removesuffix("s")
+    kind = group.rpartition(".")[2].removesuffix("s").replace("_", " ")
     for point in entry_points(group=group, name=name):
         try:
             part: Callable[..., Any] = point.load()

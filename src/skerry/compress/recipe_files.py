@@ -55,11 +55,12 @@ def recipe_to_toml(recipe: Recipe) -> str:
     return tomli_w.dumps({"schema": RECIPE_SCHEMA, "step": steps})
 
 
-def make_step(spec: StepSpec) -> Any:
+def make_step(spec: StepSpec, group: str = STEPS) -> Any:
     """Make the step that a recipe names, its parameters checked.
 
     Args:
         spec: As a recipe holds it; nothing of it is believed.
+        group: `STEPS` or `TRAIN_STEPS` of `skerry.core.plugins`.
 
     Returns:
         The step, of the class that is registered under its name.
@@ -69,7 +70,7 @@ def make_step(spec: StepSpec) -> Any:
             named), or the value of one is wrong.
         StateError: The step is registered but cannot be imported.
     """
-    part = find(STEPS, spec.name)
+    part = find(group, spec.name)
     known = list(signature(part).parameters)
     kinds = get_type_hints(part) if is_dataclass(part) else {}
     for key, value in spec.params.items():

@@ -145,6 +145,7 @@ class Toolchain(Protocol):
 
 
 GraphT = TypeVar("GraphT")
+ModuleT = TypeVar("ModuleT")
 GraphT_co = TypeVar("GraphT_co", covariant=True)
 ContextT_contra = TypeVar("ContextT_contra", contravariant=True)
 
@@ -177,6 +178,14 @@ class Step(Protocol[GraphT, ContextT_contra]):
 
     def apply(self, graph: GraphT, context: ContextT_contra) -> GraphT:
         """Return a changed copy; the graph given is left as it was."""
+        ...
+
+
+class TrainStep(Protocol[ModuleT, ContextT_contra]):
+    """One step of a recipe that trains: a module in, another out."""
+
+    def apply(self, module: ModuleT, context: ContextT_contra) -> ModuleT:
+        """Return a changed copy; the module given is left as it was."""
         ...
 
 

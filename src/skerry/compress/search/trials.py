@@ -10,12 +10,14 @@ import os
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 import msgspec
 
-from skerry.compress.ptq.quantize import StepContext
+from skerry.compress.ptq.plan import Plan, plan_quantization
+from skerry.compress.ptq.quantize import Quantize, StepContext
 from skerry.compress.ptq.samples_check import FEWEST_SAMPLES
 from skerry.compress.search.alone import SAMPLES
 from skerry.compress.search.cache import Key, fingerprint, versions
@@ -31,6 +33,7 @@ from skerry.compress.search.scoring import (
     UnlabelledScorer,
     tighter,
 )
+from skerry.compress.search.sensitivity import measure_sensitivity
 from skerry.compress.search.timing import SOURCE, TIE, is_slower, time_models
 from skerry.core.errors import DataError, ModelError
 from skerry.core.model import Model
@@ -75,6 +78,9 @@ class Gate(Protocol):
         ...
 
 
+SENSITIVITY_SAMPLES = 3
+"""Samples on which operators are quantized one by one: enough to rank them."""
+
 NOT_SURE = "refused: too few samples to be sure of it"
 TOO_FEW_INTEGERS = "not scored: more in float than --integer-share allows"
 
@@ -104,9 +110,8 @@ class Trials:
             threads=search.threads,
             progress=search.progress,
         )
-        self.maker = Maker(
-            source, graph, self.context, Workshop(folder=folder, cache=search.cache)
-        )
+        workshop = Workshop(folder=folder, cache=search.cache, trainer=search.trainer)
+        self.maker = Maker(source, graph, self.context, workshop)
         self.sample = _first(search.calibration)
         self._samples = fingerprint(search.selection) if search.cache.is_kept else ""
         self.scorer = self._make_scorer()
@@ -213,6 +218,39 @@ class Trials:
         return self.remembered(
             "source", self._score_key(self.source, place), float, self._measure_source
         )
+
+    def plan(self, step: Quantize) -> Plan:
+        """What a step quantizes of the source."""
+        return plan_quantization(
+            self.maker.prepared,
+            operators=step.operators,
+            keep_float=frozenset(step.keep_float),
+            runtime=step.runtime,
+        )
+
+    def sensitivity(self, step: Quantize) -> dict[str, float]:
+        """By operator, the error that it causes when it alone is quantized.
+
+        Raises:
+            RuntimeFailure: The runtime does not bear what it takes to tell.
+        """
+        search = self.search
+
+        def measure() -> dict[str, float]:
+            few = islice(search.calibration, SENSITIVITY_SAMPLES)
+            return measure_sensitivity(
+                self.maker.equalized(step),
+                self.plan(step),
+                self.maker.measured(step).ranges,
+                [sample.inputs for sample in few],
+                runtime=search.runtime,
+                schemes=step.schemes,
+                threads=search.threads,
+                progress=search.progress,
+            )
+
+        key = self.maker.key(effects=dict(step.spec().params), few=SENSITIVITY_SAMPLES)
+        return self.remembered("effects", key, dict[str, float], measure)
 
     def _recall(self, kind: str, key: Key, form: type[Kept]) -> Kept | None:
         known = self.search.cache.get(kind, key)

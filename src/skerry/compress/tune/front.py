@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from skerry.compress.search.ranking import Standing, best
 from skerry.compress.search.request import Preference
-from skerry.compress.tune.trial import Costs, Trial, holding
+from skerry.compress.tune.trial import Trial, holding
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,18 +77,19 @@ def _is_below(value: float, limit: float) -> bool:
     return value < limit
 
 
-def find_front(trials: Sequence[Trial], prefer: Preference) -> Front:
+def find_front(trials: Sequence[Trial], prefer: Preference, source: Standing) -> Front:
     """Find what nothing beats, and which of it to take.
 
     Args:
         trials: Of an experiment; those under way do not count.
         prefer: What counts among those that hold the budget.
+        source: The source model, which is a candidate too.
     """
     held = holding(trials)
-    rows = [_costs(one) for one in held]
-    kept = sorted((held[k] for k in nondominated(rows)), key=lambda t: _costs(t)[1])
+    rows = [one.costs for one in held]
+    kept = sorted((held[k] for k in nondominated(rows)), key=lambda one: one.costs[1])
     sure = [one for one in kept if one.outcome and one.outcome.is_sure] or kept
-    at = best([_standing(one) for one in sure], _SOURCE, prefer)
+    at = best([_standing(one) for one in sure], source, prefer)
     chosen = None if at < 0 else sure[at]
     return Front(
         trials=tuple(kept),
@@ -98,21 +99,11 @@ def find_front(trials: Sequence[Trial], prefer: Preference) -> Front:
     )
 
 
-_SOURCE = Standing(latency=1.0, size_bytes=1 << 62, drop=0.0)
-"""The source as a candidate of its own front: files of all trials are smaller, or
-nobody asked for that."""
-
 _BEST = {"latency": "the fastest", "size": "the smallest", "accuracy": "the closest"}
 
 
-def _costs(trial: Trial) -> Costs:
-    outcome = trial.outcome
-    found = outcome.costs if outcome is not None else None
-    return found or (float("inf"), float("inf"), float("inf"))
-
-
 def _standing(trial: Trial) -> Standing:
-    drop, latency, _ = _costs(trial)
+    drop, latency, _ = trial.costs
     size_bytes = trial.outcome.size_bytes if trial.outcome is not None else None
     return Standing(latency=latency, size_bytes=size_bytes or 0, drop=drop)
 
@@ -126,17 +117,17 @@ def _why(
             if held
             else "No recipe that was tried holds the budget."
         )
-    drop, latency, size = _costs(chosen)
+    drop, latency, size = chosen.costs
     said = (
         f"Trial {chosen.number} is {_BEST[prefer]} of {held} that hold the budget"
         f" ({len(front)} of them nothing beats): {latency:.2f} × the source's time,"
         f" {size:.2f} × its size, {drop:.2%} lost on the samples that choose."
     )
-    smaller = min(front, key=lambda one: _costs(one)[2])
+    smaller = min(front, key=lambda one: one.costs[2])
     if smaller is not chosen and prefer != "size":
         said += (
-            f" Trial {smaller.number} is the smallest: {_costs(smaller)[2]:.2f} ×, at"
-            f" {_costs(smaller)[1]:.2f} × the time."
+            f" Trial {smaller.number} is the smallest: {smaller.costs[2]:.2f} ×, at"
+            f" {smaller.costs[1]:.2f} × the time."
         )
     return said
 

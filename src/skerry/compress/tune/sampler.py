@@ -177,8 +177,7 @@ def _rewards(space: SearchSpace, trials: Sequence[Trial]) -> list[tuple[Point, f
     worth = {one.number: 0.0 for one in trials if one.outcome is not None}
     left, reward = holding(trials), 1.0
     while left:
-        rows = [one.outcome.costs for one in left if one.outcome and one.outcome.costs]
-        front = {left[k].number for k in nondominated(rows)}
+        front = {left[k].number for k in nondominated([one.costs for one in left])}
         worth |= dict.fromkeys(front, reward)
         left = [one for one in left if one.number not in front]
         reward /= 2

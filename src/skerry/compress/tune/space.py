@@ -7,7 +7,7 @@ So a parameter is only chosen where its step is, and no sampler needs to know of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from inspect import Parameter, signature
 from typing import Any
@@ -138,6 +138,11 @@ class SearchSpace:
                 point[_name(number, step, key)] = given[key]
         return None if left else point
 
+    def own(self, recipes: Iterable[Recipe]) -> tuple[Recipe, ...]:
+        """Those of some recipes that the space holds, each in its own words."""
+        points = [self.point(recipe) for recipe in recipes]
+        return tuple(self.recipe(_follow(one)) for one in points if one is not None)
+
 
 def draw(rng: np.random.Generator, one: Choices | Span) -> ParamValue:
     """Draw a value of a range at random."""
@@ -151,37 +156,43 @@ def draw(rng: np.random.Generator, one: Choices | Span) -> ParamValue:
 
 
 def default_space(
-    *, with_training: bool = False, fixed: Mapping[str, Space] | None = None
+    *, with_training: bool = False, ranges: Mapping[str, Space] | None = None
 ) -> SearchSpace:
     """The space of all registered steps that say what they may be tuned over.
 
     Args:
         with_training: Whether steps that train are among them.
-        fixed: Further ranges by name of step, such as which operators stay in float;
+        ranges: Further ranges by name of step, such as which operators stay in float;
             they replace those of the step.
     """
-    known = {
-        group: {name: _declared(group, name) for name in names(group)}
-        for group in ((TRAIN_STEPS, STEPS) if with_training else (STEPS,))
-    }
-    spaces: dict[str, Space] = {
-        name: {**space, **(fixed or {}).get(name, {})}
-        for found in known.values()
-        for name, space in found.items()
-        if space
+    groups = (TRAIN_STEPS, STEPS) if with_training else (STEPS,)
+    spaces = {
+        name: {**space, **(ranges or {}).get(name, {})}
+        for group in groups
+        for name in names(group)
+        if (space := declared_space(name))
     }
     ours = {name for slot in (*FIRST, LAST) for name in slot}
     others = tuple((name,) for name in sorted(spaces) if name not in ours)
-    slots = []
-    for wanted in (*FIRST, *others, LAST):
-        steps = tuple(
-            StepSpace(name=name, searched=spaces[name])
-            for name in wanted
-            if name in spaces
+    wanted = [
+        tuple(StepSpace(name=name, searched=spaces[name]) for name in slot)
+        for slot in (
+            tuple(name for name in slot if name in spaces)
+            for slot in (*FIRST, *others, LAST)
         )
-        if steps:
-            slots.append(Slot(steps=steps))
-    return SearchSpace(slots=tuple(slots))
+    ]
+    return SearchSpace(slots=tuple(Slot(steps=steps) for steps in wanted if steps))
+
+
+def declared_space(name: str) -> Space:
+    """What a step says it may be tuned over; nothing where it says nothing.
+
+    Raises:
+        The errors of `step_defaults`.
+    """
+    part: Any = find(step_group(name), name)
+    space: Space = getattr(part, "SPACE", {})
+    return space
 
 
 def step_group(name: str) -> str:
@@ -230,10 +241,8 @@ def _say(key: str, value: ParamValue) -> str:
     return f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}"
 
 
-def _declared(group: str, name: str) -> Space:
-    part: Any = find(group, name)
-    space: Space = getattr(part, "SPACE", {})
-    return space
+def _follow(point: Point) -> Choose:
+    return lambda name, _: point[name]
 
 
 def _name(number: int, step: StepSpace, key: str) -> str:
@@ -251,13 +260,3 @@ def _is_in(value: ParamValue | None, one: Choices | Span) -> bool:
         return value in one.values
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return is_number and one.low <= value <= one.high  # type: ignore[operator]
-
-
-def templates_in(space: SearchSpace, recipes: Sequence[Recipe]) -> tuple[Recipe, ...]:
-    """Those of some recipes that the space holds, each in the space's own words."""
-    found = []
-    for recipe in recipes:
-        point = space.point(recipe)
-        if point is not None:
-            found.append(space.recipe(lambda name, _, at=point: at[name]))  # type: ignore[misc]
-    return tuple(found)

@@ -12,6 +12,9 @@ Costs = tuple[float, float, float]
 """Loss of the metric, latency ÷ the source's, size ÷ the source's: less is better."""
 
 
+UNKNOWN: Costs = (float("inf"), float("inf"), float("inf"))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """What a recipe came to.
@@ -72,6 +75,12 @@ class Trial:
     worker: str = ""
     claims: int = 1
     outcome: Outcome | None = None
+
+    @property
+    def costs(self) -> Costs:
+        """What it costs; infinite while one of the three is not known."""
+        known = self.outcome.costs if self.outcome is not None else None
+        return known or UNKNOWN
 
 
 def holding(trials: Iterable[Trial]) -> list[Trial]:

@@ -89,7 +89,7 @@ def tune(
     out: Path = Path("out"),
     runtime: str = DEFAULT_RUNTIME,
     prefer: Preference = "latency",
-    sampler: SamplerName = "tpe",
+    sampler: SamplerName = "bandit",
     seed: int = 0,
     threads: int = 1,
     output: Annotated[Output, Parameter(parse=False)],
@@ -119,7 +119,7 @@ def tune(
         out: The folder to write the result to.
         runtime: What the result is to run on, and is timed on.
         prefer: What counts among all that hold the budget: latency, size or accuracy.
-        sampler: What proposes recipes: tpe (Optuna), bandit or random.
+        sampler: What proposes recipes: bandit, tpe (Optuna's) or random.
         seed: Of all chance.
         threads: CPU threads of one worker; latency is measured on one.
         output: Where the front is shown while it grows.

@@ -70,7 +70,11 @@ class Opened:
 
     def work(self, most: int, told: Told) -> None:
         """Claim and try until no trial is left."""
-        sampler = make_sampler(self.experiment.sampler, self.space)
+        sampler = make_sampler(
+            self.experiment.sampler,
+            self.space,
+            allowed_drop=self.trials.scorer.limit,
+        )
         proposer = Proposer(
             space=self.space,
             sampler=sampler,

@@ -121,7 +121,8 @@ def _why(
     said = (
         f"Trial {chosen.number} is {_BEST[prefer]} of {held} that hold the budget"
         f" ({len(front)} of them nothing beats): {latency:.2f} × the source's time,"
-        f" {size:.2f} × its size, {drop:.2%} lost on the samples that choose."
+        f" {size:.2f} × its size, {round(drop, 4) + 0.0:.2%} lost on the samples that"
+        " choose."
     )
     smaller = min(front, key=lambda one: one.costs[2])
     if smaller is not chosen and prefer != "size":

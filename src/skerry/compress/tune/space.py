@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from inspect import Parameter, signature
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -155,6 +157,21 @@ def draw(rng: np.random.Generator, one: Choices | Span) -> ParamValue:
     return round(value) if one.is_integer else value
 
 
+def near(
+    space: SearchSpace, recipe: Recipe, count: int, rng: np.random.Generator
+) -> Recipe:
+    """A recipe with so many of its choices drawn anew, and what follows from them."""
+    point = space.point(recipe) or {}
+    known = list(point)
+    redrawn = set(rng.choice(known, min(count, len(known)), replace=False))
+
+    def choose(name: str, one: Choices | Span) -> ParamValue:
+        is_kept = name in point and name not in redrawn
+        return point[name] if is_kept else draw(rng, one)
+
+    return space.recipe(choose)
+
+
 def default_space(
     *, with_training: bool = False, ranges: Mapping[str, Space] | None = None
 ) -> SearchSpace:
@@ -195,12 +212,14 @@ def declared_space(name: str) -> Space:
     return space
 
 
+@cache
 def step_group(name: str) -> str:
     """The group that a step is registered in: of those that train, or of the others."""
     return TRAIN_STEPS if name in names(TRAIN_STEPS) else STEPS
 
 
-def step_defaults(name: str) -> dict[str, ParamValue]:
+@cache
+def step_defaults(name: str) -> Mapping[str, ParamValue]:
     """The parameters of a step as they are unless told otherwise.
 
     Raises:
@@ -208,11 +227,15 @@ def step_defaults(name: str) -> dict[str, ParamValue]:
         StateError, MissingExtraError: It cannot be imported.
     """
     given = signature(find(step_group(name), name)).parameters.values()
-    return {
-        one.name: list(one.default) if isinstance(one.default, tuple) else one.default
-        for one in given
-        if one.default is not Parameter.empty
-    }
+    return MappingProxyType(
+        {
+            one.name: list(one.default)
+            if isinstance(one.default, tuple)
+            else one.default
+            for one in given
+            if one.default is not Parameter.empty
+        }
+    )
 
 
 def describe(recipe: Recipe) -> str:
@@ -224,7 +247,7 @@ def _describe(step: StepSpec) -> str:
     try:
         usual = step_defaults(step.name)
     except SkerryError:
-        usual = {}
+        usual = MappingProxyType({})
     said = [
         _say(key, value)
         for key, value in step.params.items()

@@ -71,7 +71,7 @@ class Experiment:
     created_ms: int
     budget: Budget
     prefer: Preference = "latency"
-    sampler: SamplerName = "tpe"
+    sampler: SamplerName = "bandit"
     seed: int = 0
     space: str = ""
     given: Mapping[str, str] = field(default_factory=dict)

@@ -26,6 +26,8 @@ from skerry.graph.edit import (
     place_after,
     remove_dead,
     replace_all_uses,
+    set_attribute,
+    set_constant,
     upgrade_opset,
 )
 from skerry.graph.files import (
@@ -39,7 +41,7 @@ from skerry.graph.files import (
 from skerry.graph.match import Match, anything, chain, constant, find, op
 from skerry.graph.model_graph import Graph
 from skerry.graph.new import make_graph
-from skerry.graph.shapes import infer_shapes, with_static_inputs
+from skerry.graph.shapes import forget_shapes, infer_shapes, with_static_inputs
 
 __all__ = [
     "Graph",
@@ -63,6 +65,7 @@ __all__ = [
     "fold_batch_norm",
     "fold_constants",
     "fold_products",
+    "forget_shapes",
     "graph_contents",
     "infer_shapes",
     "insert_after",
@@ -80,6 +83,8 @@ __all__ = [
     "read_graph",
     "remove_dead",
     "replace_all_uses",
+    "set_attribute",
+    "set_constant",
     "set_dtype",
     "subgraphs",
     "upgrade_opset",

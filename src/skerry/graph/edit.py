@@ -18,6 +18,7 @@ from skerry.graph._onnx import (
     Use,
     Value,
     attribute,
+    constant_array,
     make_initializer,
     make_node,
 )
@@ -77,6 +78,23 @@ def place_after(graph: Graph, value: Value, nodes: Sequence[Node]) -> None:
         graph.ir.graph.insert_before(first, nodes)
     else:
         graph.ir.graph.extend(nodes)
+
+
+def set_constant(value: Value, array: Array) -> None:
+    """Let an initializer hold another array, as its own dtype, in place.
+
+    Copies of its graph keep the tensor that they share.
+    """
+    old = constant_array(value)
+    stored = array if old is None else array.astype(old.dtype)
+    made = make_initializer(stored, value.name or "")
+    value.const_value, value.shape = made.const_value, made.shape
+
+
+def set_attribute(node: Node, name: str, number: int) -> None:
+    """Give a node an attribute that is a whole number, in place."""
+    made = make_node(node.op_type, [], {name: number})
+    node.attributes[name] = made.attributes[name]
 
 
 def remove_dead(graph: Graph) -> Graph:

@@ -220,6 +220,9 @@ class Graph:
         """Return a graph of its own that shares the tensors."""
         return Graph(self._ir.clone(), name=self.name)
 
+    def __deepcopy__(self, _memo: dict[int, object]) -> Graph:
+        return self.copy()
+
     def to_bytes(self) -> bytes:
         """Return the ONNX file; the same graph gives the same bytes.
 

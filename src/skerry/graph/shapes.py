@@ -86,6 +86,17 @@ def infer_shapes(graph: Graph, *, max_folded_bytes: int = 4096) -> Graph:
     return inferred
 
 
+def forget_shapes(graph: Graph) -> None:
+    """Forget the shapes of what nodes make, in place; those of outputs stay.
+
+    What reads weights of another shape now makes something of another shape too.
+    """
+    for node in graph.nodes:
+        for value in node.outputs:
+            if not value.is_graph_output():
+                value.shape = None
+
+
 def _check_fit(spec: TensorSpec, shape: tuple[int, ...], sizes: dict[str, int]) -> None:
     got = "×".join(str(size) for size in shape)
     if not spec.accepts(shape) or min(shape, default=1) < 1:

@@ -17,12 +17,14 @@ from skerry.runtimes._reasons import plain_reason
 try:
     import torch
     from torch import Tensor, nn
+    from torch.export import ExportedProgram
     from torch.nn import functional
     from torch.optim import Optimizer
 except ImportError as error:
     raise MissingExtraError("torch", extra="train") from error
 
 __all__ = [
+    "ExportedProgram",
     "Optimizer",
     "Tensor",
     "TorchSession",
@@ -104,6 +106,7 @@ class TorchSession:
         try:
             with torch.inference_mode():
                 results = output_tensors(self._module(*given))
+                arrays = [result.cpu().numpy() for result in results]
         except RuntimeFailure:
             raise
         except Exception as error:
@@ -112,15 +115,14 @@ class TorchSession:
                 f"the {type(self._module).__name__} failed: {reason}",
                 hint="Run the module itself on the same inputs to see where.",
             ) from error
-        if len(results) != len(self._outputs):
+        if len(arrays) != len(self._outputs):
             raise RuntimeFailure(
-                f"the module returned {len(results)} tensors, expected "
+                f"the module returned {len(arrays)} tensors, expected "
                 f"{len(self._outputs)}",
                 hint="Name each output of the module, in order.",
             )
         return {
-            spec.name: result.cpu().numpy()
-            for spec, result in zip(self._outputs, results, strict=True)
+            spec.name: array for spec, array in zip(self._outputs, arrays, strict=True)
         }
 
     def close(self) -> None:

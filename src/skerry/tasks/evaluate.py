@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby, islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,8 +57,10 @@ def evaluate(
     source: SampleSource,
     task: Task,
     progress: Progress | None = None,
+    *,
+    batch: int = 1,
 ) -> Scores:
-    """Run a model over labelled samples, one at a time, and score its predictions.
+    """Run a model over labelled samples and score its predictions.
 
     A sample for which the model gives NaN or infinities counts as wrong: a value as
     wrong by the whole span of the labels.
@@ -67,6 +70,8 @@ def evaluate(
         source: The samples; each has a label.
         task: How outputs are decoded and scored.
         progress: Told after each sample.
+        batch: How many samples of one shape to run at once, at most, where the model
+            takes and gives any number along axis 0.
 
     Raises:
         DataError: There are no samples, one has no label or does not fit the model,
@@ -75,7 +80,7 @@ def evaluate(
     """
     total = len(source)
     found: list[Answered] = []
-    for one in answers(session, source, task):
+    for one in answers(session, source, task, batch=batch):
         found.append(one)
         if progress is not None:
             progress("evaluate", len(found), total)
@@ -91,21 +96,62 @@ class Answered:
     label: Label
 
 
-def answers(session: Session, source: SampleSource, task: Task) -> Iterator[Answered]:
-    """Run a model over labelled samples and decode what it says, one at a time.
+def answers(
+    session: Session, source: SampleSource, task: Task, *, batch: int = 1
+) -> Iterator[Answered]:
+    """Run a model over labelled samples and decode what it says of each.
+
+    Args:
+        session: The loaded model.
+        source: The samples; each has a label.
+        task: How outputs are decoded.
+        batch: How many samples to run at once, at most.
 
     Raises:
         DataError: A sample has no label or does not fit the model, or the outputs do
             not fit the task.
         RuntimeFailure: The runtime failed.
     """
-    for sample in source:
-        outputs = session.run(sample.inputs)
+    for sample, outputs in _outputs(session, source, batch):
         yield Answered(
             label=_check_label(sample, task, outputs),
             prediction=task.decode(outputs, sample.inputs),
             name=sample.name,
         )
+
+
+def _outputs(
+    session: Session, source: SampleSource, batch: int
+) -> Iterator[tuple[Sample, Tensors]]:
+    """Run samples, in batches of those that follow one another and are of one shape."""
+
+    def shapes(sample: Sample) -> list[tuple[int, ...]]:
+        return [array.shape for array in sample.inputs.values()]
+
+    for _, alike in groupby(source, shapes):
+        while samples := list(islice(alike, batch)):
+            yield from zip(samples, _run_at_once(session, samples), strict=True)
+
+
+def _run_at_once(session: Session, samples: Sequence[Sample]) -> Iterator[Tensors]:
+    """Run samples as one batch; gives the outputs of each."""
+    if len(samples) == 1:
+        yield session.run(samples[0].inputs)
+        return
+    together = {
+        name: np.concatenate([sample.inputs[name] for sample in samples])
+        for name in samples[0].inputs
+    }
+    outputs = session.run(together)
+    for name, array in outputs.items():
+        if array.shape[:1] != (len(samples),):
+            raise DataError(
+                f"the output {name!r} of {len(samples)} samples has shape "
+                f"{array.shape}, expected {len(samples)} along axis 0",
+                hint="Run one sample at a time.",
+            )
+    for index in range(len(samples)):
+        yield {name: array[index : index + 1] for name, array in outputs.items()}
 
 
 def score(found: Sequence[Answered], task: Task) -> Scores:

@@ -38,7 +38,8 @@ class Training:
 
     Attributes:
         module: The module, with its weights; no step changes it.
-        example: One batch of inputs to export with; axis 0 is the batch.
+        example: One batch of inputs to export with; axis 0 is the batch. The module
+            is scored on so many samples at once.
         inputs: What the inputs are called in the exported model, in order.
         outputs: What the outputs are called, in order.
         batches: From the number of an epoch, from 0, to its batches; the same epoch
@@ -117,7 +118,13 @@ class Training:
             DataError: Samples do not fit the module or the task.
             RuntimeFailure: The module failed.
         """
-        return evaluate(self.session(module), self.selection, self.task, progress)
+        return evaluate(
+            self.session(module),
+            self.selection,
+            self.task,
+            progress,
+            batch=len(self.example[0]),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

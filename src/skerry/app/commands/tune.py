@@ -12,8 +12,10 @@ from cyclopts import Parameter
 from skerry.app.budgets import join_budgets
 from skerry.app.output import Output
 from skerry.app.pipelines.compress import write_compressed
+from skerry.app.pipelines.training import split_setup
 from skerry.app.pipelines.tune import (
     Proved,
+    export_training,
     open_experiment,
     prove_front,
     run_workers,
@@ -29,6 +31,7 @@ from skerry.compress.tune.trial import Trial
 from skerry.core.budget import Budget
 from skerry.core.clock import SystemClock
 from skerry.core.config import from_table, read_toml
+from skerry.core.durable import make_folder
 from skerry.core.errors import UsageError
 from skerry.core.files import read_file
 from skerry.core.report import Report
@@ -40,6 +43,9 @@ if TYPE_CHECKING:
 
 DEFAULT_RUNTIME = "onnxruntime"
 DEFAULT_TRIALS = 40
+
+SOURCE_FILE = "source.onnx"
+"""The module of a training, exported into the experiment's folder."""
 
 LARGEST_SEARCH_BYTES = 1 << 20
 
@@ -83,6 +89,7 @@ def tune(
     task: Path | None = None,
     report: Path | None = None,
     search: Path | None = None,
+    train: str = "",
     trials: int = DEFAULT_TRIALS,
     workers: int = 1,
     store: Path | None = None,
@@ -112,6 +119,9 @@ def tune(
         report: Labelled samples to report on instead of that half.
         search: A search file (schema skerry.search/1): which steps, in which order,
             over which ranges. All that declare theirs by default.
+        train: The user's training code, as train.py:setup: a function that returns a
+            Training. Steps that train are searched too; module, samples and task are
+            those of the training.
         trials: Recipes to try.
         workers: Processes on this machine that try them; others may join by the same
             folder, with skerry experiment resume.
@@ -125,10 +135,19 @@ def tune(
         output: Where the front is shown while it grows.
     """
     given = complete(model, evaluation, task, folder=Path())
-    if given.model is None:
+    if train:
+        _refuse_samples(train, calibration, evaluation, task, report)
+    elif given.model is None:
         require(given)
-    source = open_model((given.model or Path()).resolve())
-    check_counts(trials=trials, workers=workers, out=out, source=source.path)
+    path = model if train else given.model
+    stem = path.stem if path else split_setup(train)[0].stem
+    kept = Store(store or Path("experiments") / stem)
+    check_counts(trials=trials, workers=workers, out=out, source=path)
+    if path is None:
+        make_folder(kept.folder)
+        source = export_training(train, kept.folder.resolve() / SOURCE_FILE)
+    else:
+        source = open_model(path.resolve())
     limits = Budget()
     if budget is not None:
         limits = from_table(Budget, read_toml(budget), name=str(budget))
@@ -151,16 +170,16 @@ def tune(
             "evaluation": _place(given.samples),
             "report": _place(report),
             "task": "" if given.task is None else task_to_toml(given.task),
+            "train": _setup_place(train),
             "runtime": runtime,
             "threads": str(threads),
         },
     )
-    kept = Store(store or Path("experiments") / source.path.stem)
     kept.create(experiment)
     return run_experiment(kept, trials=trials, workers=workers, out=out, output=output)
 
 
-def check_counts(*, trials: int, workers: int, out: Path, source: Path) -> None:
+def check_counts(*, trials: int, workers: int, out: Path, source: Path | None) -> None:
     """Refuse numbers that mean nothing, and an output over the source.
 
     Raises:
@@ -174,7 +193,7 @@ def check_counts(*, trials: int, workers: int, out: Path, source: Path) -> None:
             f"got {workers} workers, expected 1 to {cores}, the cores of this machine",
             hint="Latencies are measured: workers must not wait for one another.",
         )
-    if (out / MODEL_FILE).resolve() == source.resolve():
+    if source is not None and (out / MODEL_FILE).resolve() == source.resolve():
         raise UsageError(
             f"the compressed model would replace {source}",
             hint="Choose another folder with --out.",
@@ -232,3 +251,20 @@ def render_tune(result: TuneResult) -> RenderableType:
 
 def _place(path: Path | None) -> str:
     return "" if path is None else str(path.resolve())
+
+
+def _setup_place(train: str) -> str:
+    """Where the training code is, wherever the experiment goes on."""
+    if not train:
+        return ""
+    path, name = split_setup(train)
+    return f"{path.resolve()}:{name}"
+
+
+def _refuse_samples(train: str, *samples: Path | None) -> None:
+    """Refuse samples beside a training, which brings its own."""
+    if given := [str(one) for one in samples if one is not None]:
+        raise UsageError(
+            f"got {' and '.join(given)} beside --train {train}",
+            hint="A Training brings its samples and its task: leave them out here.",
+        )

@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING
 
 from skerry.app.output import Progress
 from skerry.app.pipelines.compress import SearchSamples, open_search_samples
+from skerry.app.pipelines.training import load_training, training_key
 from skerry.app.project import Given
+from skerry.compress.ptq.patterns import PATTERNS
+from skerry.compress.recipe_files import split_steps
 from skerry.compress.search.cache import Cache
 from skerry.compress.search.candidates import Candidate, Choice
 from skerry.compress.search.evidence import Compressed, prove
-from skerry.compress.search.making import parted
+from skerry.compress.search.making import Trainer
 from skerry.compress.search.ranking import Standing
 from skerry.compress.search.request import Search
 from skerry.compress.search.trials import Trials
@@ -30,8 +33,9 @@ from skerry.compress.tune.space_files import parse_space
 from skerry.compress.tune.store import CACHE, Experiment, Store
 from skerry.compress.tune.trial import Trial
 from skerry.core.errors import ModelError, SkerryError
+from skerry.core.recipe import Choices, Recipe
 from skerry.core.seams import LoadOptions
-from skerry.graph import open_model, read_graph
+from skerry.graph import Graph, open_model, read_graph, write_graph
 from skerry.runtimes import get_runtime
 from skerry.tasks.evaluate import compare_scores, evaluate
 from skerry.tasks.metrics import find_metric
@@ -114,16 +118,22 @@ def open_experiment(store: Store, progress: Progress | None) -> Iterator[Opened]
             f"{source.path} is not the model that the experiment was begun with",
             hint="Bring the old file back, or begin anew with another --store.",
         )
-    samples = open_search_samples(
-        Given(
-            model=source.path,
-            samples=_path(given.get("evaluation")),
-            task=_task(given.get("task", "")),
-        ),
-        _path(given.get("calibration")),
-        _path(given.get("report")),
-        source,
-        is_report_only=False,
+    training = given.get("train")
+    apart = None if not training else _OpenTraining(training, experiment)
+    samples = (
+        apart.samples
+        if apart is not None
+        else open_search_samples(
+            Given(
+                model=source.path,
+                samples=_path(given.get("evaluation")),
+                task=_task(given.get("task", "")),
+            ),
+            _path(given.get("calibration")),
+            _path(given.get("report")),
+            source,
+            is_report_only=False,
+        )
     )
     search = Search(
         calibration=samples.calibration,
@@ -134,6 +144,7 @@ def open_experiment(store: Store, progress: Progress | None) -> Iterator[Opened]
         prefer=experiment.prefer,
         threads=int(given["threads"]),
         cache=Cache(store.folder / CACHE),
+        trainer=None if apart is None else apart.trainer(progress),
         progress=progress,
     )
     with tempfile.TemporaryDirectory(prefix="skerry-") as folder:
@@ -141,7 +152,7 @@ def open_experiment(store: Store, progress: Progress | None) -> Iterator[Opened]
         space = (
             parse_space(experiment.space.encode(), name="the experiment's space")
             if experiment.space
-            else default_space(ranges={QUANTIZE: quantize_ranges(trials)})
+            else _default_space(trials)
         )
         yield Opened(
             store=store,
@@ -150,6 +161,79 @@ def open_experiment(store: Store, progress: Progress | None) -> Iterator[Opened]
             space=space,
             samples=samples,
         )
+
+
+def _default_space(trials: Trials) -> SearchSpace:
+    if trials.search.trainer is None:
+        return default_space(ranges={QUANTIZE: quantize_ranges(trials)})
+    # Operators of a net that was trained are not those of the source.
+    name = trials.search.runtime.name
+    ranges = {"runtime": Choices(values=(name,))} if name in PATTERNS else {}
+    return default_space(with_training=True, ranges={QUANTIZE: ranges})
+
+
+class _OpenTraining:
+    """The user's training, as an experiment uses it.
+
+    Args:
+        where: The file and its function.
+        experiment: What is asked.
+    """
+
+    def __init__(self, where: str, experiment: Experiment) -> None:
+        self._where = where
+        self._experiment = experiment
+        self._training = load_training(where)
+
+    @property
+    def samples(self) -> SearchSamples:
+        """The samples that come with it."""
+        training = self._training
+        return SearchSamples(
+            calibration=training.calibration,
+            selection=training.selection,
+            report=training.report,
+            task=training.task,
+        )
+
+    def trainer(self, progress: Progress | None) -> Trainer:
+        """What does the steps that train."""
+        from skerry.compress.train.run import train_recipe
+
+        asked = self._experiment
+
+        def train(recipe: Recipe) -> Graph:
+            return train_recipe(
+                self._training,
+                recipe,
+                runtime=get_runtime(asked.given["runtime"]),
+                budget=asked.budget,
+                seed=asked.seed,
+                threads=int(asked.given["threads"]),
+                progress=progress,
+            ).graph
+
+        key = f"{training_key(self._where, self._training)};{asked.seed}"
+        return Trainer(train=train, key=key)
+
+
+def export_training(where: str, path: Path) -> Model:
+    """Write the module that the user's training begins with.
+
+    Raises:
+        UsageError: The training code is wrong.
+        ModelError: The module cannot be exported.
+    """
+    from skerry.compress.train.export import export_graph
+
+    training = load_training(where)
+    graph = export_graph(
+        training.module,
+        training.example,
+        inputs=training.inputs,
+        outputs=training.outputs,
+    )
+    return write_graph(graph, path)
 
 
 def run_workers(opened: Opened, most: int, workers: int, told: Told) -> None:
@@ -223,7 +307,7 @@ def prove_front(opened: Opened, front: Front) -> tuple[Compressed, tuple[Proved,
     candidates = {one.number: _candidate(opened, one) for one in known if one.outcome}
     stage = trials.maker
     if chosen is not None:
-        stage = trials.maker.after(parted(chosen.recipe)[0])
+        stage = trials.maker.after(split_steps(chosen.recipe)[0])
     notes = [front.why, *trials.maker.sample_notes()]
     if front.closest is not None and front.closest.outcome is not None:
         notes.append(

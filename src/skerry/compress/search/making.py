@@ -16,13 +16,12 @@ import msgspec
 
 from skerry.compress.ptq.prepare import prepare
 from skerry.compress.ptq.quantize import Equalization, Measured, Quantize, StepContext
-from skerry.compress.recipe_files import make_step
+from skerry.compress.recipe_files import make_step, split_steps
 from skerry.compress.search.cache import Cache, fingerprint, versions
 from skerry.compress.search.candidates import quantize_step
 from skerry.compress.search.stored import decode_measured, encode_measured
 from skerry.core.errors import UsageError
 from skerry.core.model import Model
-from skerry.core.plugins import TRAIN_STEPS, names
 from skerry.core.recipe import Recipe, StepSpec
 from skerry.graph import Graph, content_hash, read_graph, write_graph
 
@@ -88,9 +87,9 @@ class Maker:
         Raises:
             SkerryError: As its steps do.
         """
-        trained, rest = parted(recipe)
-        if trained.steps:
-            return self.after(trained).make(rest)
+        trained, rest = split_steps(recipe)
+        if trained:
+            return self.after(trained).make(Recipe(steps=rest))
         self._made += 1
         path = self._workshop.folder / f"candidate-{self._made}.onnx"
         key = self.key(steps=[_plain(step) for step in recipe.steps])
@@ -98,7 +97,7 @@ class Maker:
             key, lambda where: write_graph(self._apply(recipe), where), path
         )
 
-    def after(self, trained: Recipe) -> Maker:
+    def after(self, trained: tuple[StepSpec, ...]) -> Maker:
         """What makes candidates of the model that steps have trained.
 
         Args:
@@ -108,16 +107,16 @@ class Maker:
             UsageError: There is nothing to train with.
             SkerryError: As the steps do.
         """
-        if not trained.steps:
+        if not trained:
             return self
         trainer = self._workshop.trainer
         if trainer is None:
             raise UsageError(
-                f"the step {trained.steps[0].name!r} trains, and there is nothing to "
+                f"the step {trained[0].name!r} trains, and there is nothing to "
                 "train with",
                 hint="Give the module and its data: --train train.py:setup.",
             )
-        steps = [_plain(step) for step in trained.steps]
+        steps = [_plain(step) for step in trained]
         key = self.key(trained=steps, training=trainer.key)
         mark = repr(steps)
         if mark not in self._after:
@@ -125,7 +124,7 @@ class Maker:
             folder.mkdir()
             model = self._workshop.cache.model(
                 key,
-                lambda where: write_graph(trainer.train(trained), where),
+                lambda where: write_graph(trainer.train(Recipe(steps=trained)), where),
                 folder / "trained.onnx",
             )
             workshop = replace(self._workshop, folder=folder, trainer=None)
@@ -205,14 +204,6 @@ class Maker:
             "versions": versions(**{runtime.name: runtime.version}),
             **more,
         }
-
-
-def parted(recipe: Recipe) -> tuple[Recipe, Recipe]:
-    """The steps of a recipe that train, which come first, and the others."""
-    training = names(TRAIN_STEPS)
-    trained = tuple(step for step in recipe.steps if step.name in training)
-    rest = tuple(step for step in recipe.steps if step.name not in training)
-    return Recipe(steps=trained), Recipe(steps=rest)
 
 
 def _plain(step: StepSpec) -> dict[str, object]:

@@ -29,15 +29,14 @@ Choose = Callable[[str, Choices | Span], ParamValue]
 Point = dict[str, ParamValue]
 """What was chosen on a walk, by name."""
 
-FIRST: tuple[tuple[str, ...], ...] = (
-    ("prune_layers",),
-    ("prune", "sparsify"),
-    ("distil",),
-    ("resize",),
-)
+FIRST = (("prune_layers",), ("prune",), ("distil",))
 LAST = ("qat", "quantize", "half", "codebook")
 """Steps in the order in which they make sense: what changes the net, then what changes
-its numbers; those that exclude one another share a slot."""
+its numbers, of which one is enough."""
+
+APART = ("resize", "sparsify")
+"""Steps that only a search file names: one changes what samples must look like, the
+other nothing that a trial measures unless the runtime skips zeros."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,7 +188,7 @@ def default_space(
         for name in names(group)
         if (space := declared_space(name))
     }
-    ours = {name for slot in (*FIRST, LAST) for name in slot}
+    ours = {*APART, *LAST, *(name for slot in FIRST for name in slot)}
     others = tuple((name,) for name in sorted(spaces) if name not in ours)
     wanted = [
         tuple(StepSpace(name=name, searched=spaces[name]) for name in slot)

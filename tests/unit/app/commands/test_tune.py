@@ -5,11 +5,16 @@ import os
 import signal
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from skerry.compress import recipe_files
+from skerry.compress.tune import space
 from skerry.compress.tune.store import Store
+from skerry.core import plugins
+from skerry.core.recipe import Recipe
 from tests.commands import SKERRY, Typist, make_parts, wait_for
 
 SEARCH = """
@@ -161,3 +166,113 @@ def test_a_killed_search_goes_on(typist: Typist) -> None:
     after = Store(Path("experiments/mlp")).trials()
     assert all(one in after for one in before)
     assert all(one.outcome for one in after)
+
+
+SETUP = """
+from tests.training import toy_training
+
+def setup():
+    return toy_training()
+
+def wrong():
+    return 1
+
+def broken():
+    return 1 / 0
+"""
+
+
+def test_a_training_brings_module_samples_and_steps_that_train(
+    typist: Typist, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The module is exported; a step that trains is made once for all that follow."""
+    pytest.importorskip("torch")
+    trained: list[Recipe] = []
+
+    def train_recipe(training: Any, recipe: Recipe, **_: object) -> Any:
+        trained.append(recipe)
+        graph = export_graph(
+            training.module,
+            training.example,
+            inputs=training.inputs,
+            outputs=training.outputs,
+        )
+        return Trained(module=training.module, graph=graph, log=())
+
+    from skerry.compress.train import run
+    from skerry.compress.train.export import export_graph
+    from skerry.compress.train.run import Trained
+
+    monkeypatch.setattr(run, "train_recipe", train_recipe)
+    monkeypatch.setattr(recipe_files, "names", _names)
+    monkeypatch.setattr(space, "names", _names)
+    monkeypatch.setattr(space, "find", lambda *_: _Shrink)
+    space.step_group.cache_clear()
+    space.step_defaults.cache_clear()
+    Path("train.py").write_text(SETUP)
+    Path("search.toml").write_text(TRAINED)
+    found = typist.ask("tune", "--train", "train.py:setup", *MORE, "--trials", "4")
+    space.step_group.cache_clear()
+    space.step_defaults.cache_clear()
+    assert found["trials"] == 4
+    assert Path("experiments/train/source.onnx").exists()
+    assert [one.steps[0].params for one in trained] == [{"ratio": 0.5}]
+
+
+TRAINED = """
+schema = "skerry.search/1"
+
+[[slot]]
+optional = false
+
+[[slot.step]]
+step = "shrink"
+search.ratio = [0.5]
+
+[[slot]]
+
+[[slot.step]]
+step = "half"
+search.dtype = ["float16", "bfloat16"]
+
+[[slot.step]]
+step = "codebook"
+search.bits = [8]
+"""
+
+
+class _Shrink:
+    """A step that trains, of one parameter."""
+
+    def __init__(self, ratio: float = 0.5, dtype: str = "", bits: int = 8) -> None:
+        """Take what all steps of the search file take."""
+
+
+def _names(group: str) -> list[str]:
+    return ["shrink"] if group == plugins.TRAIN_STEPS else plugins.names(group)
+
+
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [
+        ("gone.py:setup", "no file gone.py"),
+        ("train.py:none", "no function 'none'"),
+        ("train.py:wrong", "returned int"),
+        ("train.py:broken", "line 11: ZeroDivisionError"),
+        ("mlp.onnx:setup", "no Python file"),
+    ],
+)
+def test_faults_of_training_code_are_told_by_their_line(
+    typist: Typist, where: str, said: str
+) -> None:
+    """The user's own line, not ours."""
+    pytest.importorskip("torch")
+    Path("train.py").write_text(SETUP)
+    error = typist.ask("tune", "--train", where, *MORE, code=2)
+    assert said in error["what"]
+
+
+def test_a_training_brings_its_own_samples(typist: Typist) -> None:
+    """Others beside it are refused, rather than not looked at."""
+    error = typist.ask(*WORDS, "--train", "train.py:setup", code=2)
+    assert "rows.npz" in error["what"]

@@ -55,3 +55,9 @@ def test_an_unknown_name_is_answered_with_the_nearest() -> None:
     with pytest.raises(UsageError, match="no runtime called 'onxruntime'") as caught:
         plugins.find(plugins.RUNTIMES, "onxruntime")
     assert caught.value.hint == "Did you mean 'onnxruntime'?"
+
+
+def test_a_kind_of_two_words_is_spoken_of_as_such() -> None:
+    """Steps that train are a group of their own."""
+    with pytest.raises(UsageError, match="there is no train step called 'quantize'"):
+        plugins.find(plugins.TRAIN_STEPS, "quantize")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,9 @@ from skerry.core.errors import ModelError
 from skerry.graph import (
     Graph,
     _onnx,
+    attribute,
     constants_to_initializers,
+    dtype_name,
     fold_batch_norm,
     fold_constants,
     infer_shapes,
@@ -24,6 +27,8 @@ from skerry.graph import (
     read_graph,
     remove_dead,
     replace_all_uses,
+    set_attribute,
+    set_constant,
     upgrade_opset,
     write_graph,
 )
@@ -397,3 +402,35 @@ def test_name_all_nodes_avoids_taken_names() -> None:
     model.graph.node[1].name = "a"
     named = name_all_nodes(parse_graph(model.SerializeToString()))
     assert [node.name for node in named.nodes] == ["a_2", "a"]
+
+
+def test_an_initializer_may_hold_another_array() -> None:
+    """In its own dtype, and of any shape; copies keep what they had."""
+    graph = parse_graph(models.mlp())
+    before, copied = graph.to_bytes(), copy.deepcopy(graph)
+    name = str(graph.initializers[0].name)
+    set_constant(graph.value(name), np.ones((2, 3)))
+    held = graph.constant(graph.value(name))
+    assert held is not None
+    assert (held.dtype, held.shape, held.sum()) == (np.float32, (2, 3), 6)
+    assert graph.value(name).shape == (2, 3)
+    assert copied.to_bytes() == before
+
+
+def test_codes_of_four_bits_stay_so() -> None:
+    """An array of whole numbers is stored as the initializer's dtype is."""
+    value = make_initializer(np.zeros(4, np.int8), "codes", "int4")
+    set_constant(value, np.array([-8, 7, 1]))
+    assert dtype_name(value) == "int4"
+    held = _onnx.constant_array(value)
+    assert held is not None
+    assert held.astype(int).tolist() == [-8, 7, 1]
+
+
+def test_an_attribute_is_set_where_it_was_or_was_not() -> None:
+    """The next reader finds the number."""
+    graph = parse_graph(models.conv_net())
+    node = graph.nodes[0]
+    set_attribute(node, "group", 2)
+    set_attribute(node, "axis", -1)
+    assert (attribute(node, "group", 1), attribute(node, "axis", 0)) == (2, -1)

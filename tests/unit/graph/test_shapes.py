@@ -9,6 +9,7 @@ import pytest
 from skerry.core.errors import DataError, ModelError
 from skerry.graph import (
     Graph,
+    forget_shapes,
     infer_shapes,
     parse_graph,
     read_graph,
@@ -196,3 +197,12 @@ def test_real_recognition_net() -> None:
     assert open_shapes(inferred) == []
     assert inferred.outputs[0].shape == (1, 40, 6625)
     assert inferred.metadata == graph.metadata
+
+
+def test_forgotten_shapes_are_found_again() -> None:
+    """Those of inputs and outputs stay: they are the signature."""
+    graph = infer_shapes(parse_graph(models.conv_net()))
+    forget_shapes(graph)
+    forgotten = open_shapes(graph)
+    assert len(forgotten) == len(graph.nodes) - 1
+    assert open_shapes(infer_shapes(graph)) == []

@@ -49,3 +49,21 @@ def test_nothing_heavy_is_imported_before_it_is_asked_for() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert run.stdout == "[]\n"
+
+
+def test_torch_is_asked_for_by_name_where_it_is_missing() -> None:
+    """Whatever trains says which extra brings it; what quantizes does without."""
+    script = (
+        "import sys\n"
+        "sys.modules['torch'] = None\n"
+        "from skerry.core.errors import MissingExtraError\n"
+        "import skerry.compress.search.evidence, skerry.compress.recipe_files\n"
+        "try:\n"
+        "    import skerry.compress.train.fit\n"
+        "except MissingExtraError as error:\n"
+        "    print(error.hint)\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert (run.stdout, run.stderr) == ("pip install 'skerry[train]'\n", "")

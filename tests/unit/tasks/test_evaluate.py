@@ -39,6 +39,39 @@ def test_evaluate_scores_each_sample(
     assert told == [("evaluate", k, 8) for k in range(1, 9)]
 
 
+def test_samples_of_one_shape_are_run_together(
+    make_session: MakeSession, four_classes: Task
+) -> None:
+    """At most so many at once, in order, with the scores of one at a time."""
+    ran: list[tuple[int, ...]] = []
+
+    def scores_of(x: Array) -> Array:
+        ran.append(x.shape)
+        return x[:, :4]
+
+    widths = (4, 4, 4, 5, 5, 4)
+    source = MemorySource(
+        samples=tuple(
+            Sample(inputs={"x": np.eye(width)[[index % 4]]}, label=0, name=f"s{index}")
+            for index, width in enumerate(widths)
+        )
+    )
+    together = evaluate(make_session(scores_of), source, four_classes, batch=2)
+    assert ran == [(2, 4), (1, 4), (2, 5), (1, 4)]
+    alone = evaluate(make_session(scores_of), source, four_classes)
+    assert together.names == alone.names
+    assert together.per_sample.tolist() == [1, 0, 0, 0, 1, 0]
+    assert alone.per_sample.tolist() == [1, 0, 0, 0, 1, 0]
+
+
+def test_a_model_that_gives_something_else_for_a_batch_is_refused(
+    make_session: MakeSession, four_classes: Task, one_hot: MemorySource
+) -> None:
+    """Answers without one row a sample cannot be told apart."""
+    with pytest.raises(DataError, match=r"of 4 samples has shape .*, expected 4"):
+        evaluate(make_session(lambda x: x[:1]), one_hot, four_classes, batch=4)
+
+
 def test_a_perfect_model_scores_one(
     make_session: MakeSession, four_classes: Task, one_hot: MemorySource
 ) -> None:

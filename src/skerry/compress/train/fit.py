@@ -134,6 +134,7 @@ class _Run:
         self._progress = progress
         self._state = copy.deepcopy(module.state_dict())
         self._best_score: float | None = None
+        self._count = 0
         self.best: int | None = None
         self.epochs: list[EpochLog] = []
         self.restarts = 0
@@ -178,11 +179,9 @@ class _Run:
     def _epoch(self, epoch: int, epochs: int, optimizer: Optimizer) -> float:
         """Train through the batches of one epoch; returns their mean loss."""
         batches = self._training.batches(epoch)
-        count = length_hint(batches) or sum(1 for _ in self._training.batches(epoch))
-        if not count:
-            raise UsageError(
-                f"epoch {epoch} has no batches", hint="Give at least one batch."
-            )
+        # What is generated has no length: it is gone through once to count it.
+        count = length_hint(batches) or self._count
+        count = count or sum(1 for _ in self._training.batches(epoch))
         self._module.train()
         total, done = 0.0, 0
         for inputs, labels in batches:
@@ -193,8 +192,13 @@ class _Run:
             done += 1
             if self._progress is not None:
                 self._progress("train", epoch * count + done, epochs * count)
+        if not done:
+            raise UsageError(
+                f"epoch {epoch} has no batches", hint="Give at least one an epoch."
+            )
         if not _is_finite(self._module):
             raise _DivergedError
+        self._count = done
         return total / done
 
     def _step(
@@ -250,11 +254,7 @@ def _plain(training: Training) -> Loss:
 
 
 def _is_finite(module: nn.Module) -> bool:
-    return all(
-        bool(torch.isfinite(one).all())
-        for one in module.state_dict().values()
-        if isinstance(one, Tensor)
-    )
+    return all(bool(torch.isfinite(one).all()) for one in module.parameters())
 
 
 @contextmanager

@@ -58,6 +58,7 @@ class GraphModule(nn.Module):
         self._weights = dict(program.weights)
         self._written = tuple(program.written)
         self._rounds = dict(program.rounds)
+        self._codes = dict(program.codes)
         # Whole numbers stay where Python reads them; floats go where the module goes.
         self._numbers = {
             name: tensor
@@ -146,6 +147,8 @@ class GraphModule(nn.Module):
                 yield one.initializer, tensor.cpu().numpy()
             else:
                 yield one.initializer, self._rounder(one.quantizer).codes(tensor)
+        for name, key in self._codes.items():
+            yield name, self._rounder(key).codes(tensors[self._buffer_names[name]])
         for key, (scale, zero_point) in self._rounds.items():
             rounder = self._rounder(key)
             yield scale, rounder.step().detach().cpu().numpy()

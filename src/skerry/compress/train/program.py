@@ -96,6 +96,8 @@ class Program:
         """Those tensors by key."""
         self.constants: dict[str, Tensor] = {}
         """What is not trained, by the name of the value."""
+        self.codes: dict[str, str] = {}
+        """What rounds a constant whose initializer holds codes, by that one's name."""
         self.written: list[Written] = []
         """What `layers` and `weights` hold of the graph."""
 
@@ -249,6 +251,7 @@ class _Planner:
             self._add_quantizer(key, node, self._quantizing(pair))
         if pair.kind == "constant":
             self.program.constants[pair.source] = dequantized(pair, codes)
+            self.program.codes[pair.source] = key
         elif pair.source not in self.program.weights:
             parameter = self._parameter(source, dequantized(pair, codes))
             self._hold(pair.source, parameter, quantizer=key)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
-from skerry.compress.train import run
 from skerry.compress.train.fit import fit
 from skerry.compress.train.from_graph import from_graph
 from skerry.compress.train.run import train_recipe
 from skerry.compress.train.training import Batch, TrainContext
-from skerry.core import plugins
 from skerry.core.budget import Budget
 from skerry.core.errors import UsageError
 from skerry.core.plugins import TRAIN_STEPS
@@ -39,18 +39,19 @@ class Tune:
 
 
 @pytest.fixture(autouse=True)
-def _known(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A step called `tune` is registered among those that train."""
-    find, names = plugins.find, plugins.names
-
-    def find_too(group: str, name: str) -> Callable[..., Any]:
-        return Tune if (group, name) == (TRAIN_STEPS, "tune") else find(group, name)
-
-    def names_too(group: str) -> list[str]:
-        return [*names(group), "tune"] if group == TRAIN_STEPS else names(group)
-
-    monkeypatch.setattr("skerry.compress.recipe_files.find", find_too)
-    monkeypatch.setattr(run, "names", names_too)
+def _known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package is installed that brings a step `tune`, which trains."""
+    about = tmp_path / "packages" / "theirs-1.0.dist-info"
+    about.mkdir(parents=True)
+    metadata = "Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n"
+    (about / "METADATA").write_text(metadata)
+    (about / "entry_points.txt").write_text(
+        f"[{TRAIN_STEPS}]\ntune = their_steps:Tune\n"
+    )
+    steps = ModuleType("their_steps")
+    steps.__dict__["Tune"] = Tune
+    monkeypatch.setitem(sys.modules, "their_steps", steps)
+    monkeypatch.syspath_prepend(str(about.parent))
 
 
 def recipe(*steps: tuple[str, dict[str, ParamValue]]) -> Recipe:

@@ -58,3 +58,25 @@ def open_shaped(path: Path, texts: Sequence[str]) -> Model:
     if not texts or model_format(path) is not ModelFormat.NCNN:
         return open_any(path)
     return open_any(path, shapes=parse_shapes(texts, input_names(path)))
+
+
+def check_here(target: str, verb: str) -> None:
+    """Refuse a target that cannot be measured by running a model on this machine.
+
+    Args:
+        target: Its name; nothing is checked where it is empty.
+        verb: The command that would measure.
+
+    Raises:
+        UsageError: There is no such target, or this machine cannot be it.
+    """
+    from skerry.adapt.target_files import load_target
+
+    if not target:
+        return
+    found = load_target(target)
+    if not any(one.runs_everything for one in found.processors):
+        raise UsageError(
+            f"{found.name} has no processor that runs everything, so this is not it",
+            hint=f"Run skerry {verb} on the device, or skerry adapt for its rewrites.",
+        )

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from skerry.app import figures
+from skerry.app.arguments import check_here
 from skerry.app.budgets import join_budgets
 from skerry.app.output import Output
 from skerry.app.project import complete, require, require_model
 from skerry.app.tables import indent, plain_table
 from skerry.core.budget import Breach, Budget
-from skerry.core.errors import UsageError
 from skerry.core.seams import Precision
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def optimize(
     from skerry.runtimes import DEFAULT_RUNTIMES, get_runtime, open_any
     from skerry.tasks.samples import open_samples, split, take
 
-    _check_target(target)
+    check_here(target, "optimize")
     given = complete(model, samples, task, folder=Path())
     opened = open_any(require_model(given.model, folder=Path()))
     samples = given.samples or require(given).samples
@@ -223,20 +223,6 @@ def _ablation(alone: tuple[Alone, ...], gain: Ratio) -> RenderableType:
 
 def _show(ratio: Ratio) -> str:
     return f"{ratio.median:.2f} × ({ratio.low:.2f}–{ratio.high:.2f})"
-
-
-def _check_target(name: str) -> None:
-    """Refuse a target that cannot be measured by running the model here."""
-    from skerry.adapt.target_files import load_target
-
-    if not name:
-        return
-    target = load_target(name)
-    if not any(one.runs_everything for one in target.processors):
-        raise UsageError(
-            f"{target.name} has no processor that runs everything, so this is not it",
-            hint="Run skerry optimize on the device, or skerry adapt for its rewrites.",
-        )
 
 
 def _place(chosen: Model, given: Model, out: Path) -> Path:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from skerry.app.arguments import check_here
 from skerry.app.budgets import join_budgets
 from skerry.app.output import Output
 from skerry.app.pipelines.compress import write_compressed
@@ -84,6 +85,7 @@ def tune(
     /,
     *,
     budget: Path | None = None,
+    target: str = "",
     calibration: Path | None = None,
     evaluation: Path | None = None,
     task: Path | None = None,
@@ -111,6 +113,7 @@ def tune(
         budget: A TOML file of limits: accuracy_drop (a fraction), latency_ms,
             size_bytes, memory_bytes, conditions. Those of skerry.toml by default, and
             one point of accuracy where nothing is said.
+        target: The target this machine is; it must have a CPU that runs everything.
         calibration: Real inputs: an .npz, or a folder of pictures; by default the
             half of the evaluation samples that chooses.
         evaluation: Labelled samples; half of them choose, half report. Those of
@@ -134,6 +137,7 @@ def tune(
         threads: CPU threads of one worker; latency is measured on one.
         output: Where the front is shown while it grows.
     """
+    check_here(target, "tune")
     given = complete(model, evaluation, task, folder=Path())
     if train:
         _refuse_samples(train, calibration, evaluation, task, report)

@@ -250,18 +250,18 @@ def run_workers(opened: Opened, most: int, workers: int, told: Told) -> None:
         context.Process(target=_work_apart, args=(folder, most), daemon=True)
         for _ in range(workers - 1)
     ]
-    for process in others:
-        process.start()
+    for child in others:
+        child.start()
     try:
         opened.work(most, told)
-        for process in others:
-            process.join()
+        for child in others:
+            child.join()
         if others:
             # What a worker left when it died is still to be done.
             opened.work(most, told)
     finally:
-        for process in others:
-            process.terminate()
+        for child in others:
+            child.terminate()
 
 
 def _work_apart(folder: str, most: int) -> None:
@@ -353,7 +353,7 @@ def _candidate(opened: Opened, trial: Trial) -> Candidate:
     """A trial as a search lists it; its file is found in the cache."""
     outcome, search = trial.outcome, opened.trials.search
     found = Candidate(
-        title=f"{trial.number}: {describe(trial.recipe)}",
+        title=f"{describe(trial.recipe)}, trial {trial.number}",
         recipe=trial.recipe,
         runtime=search.runtime.name,
     )

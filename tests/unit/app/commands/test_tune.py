@@ -134,6 +134,8 @@ def test_what_is_not_there_is_said(typist: Typist) -> None:
     Path("wrong.toml").write_text("accuracy_dorp = 0.1\n")
     error = typist.ask(*WORDS, "--budget", "wrong.toml", code=2)
     assert "accuracy_dorp" in error["what"]
+    error = typist.ask(*WORDS, "--target", "stm32h743zi", code=2)
+    assert "target" in error["what"] or "this is not it" in error["what"]
     assert "no experiment" in typist.ask("experiment", "show", ".", code=2)["what"]
     assert "no folder" in typist.ask("experiment", "ls", "gone", code=2)["what"]
     typist.ask(*WORDS, *MORE, "--trials", "1")

@@ -30,6 +30,7 @@ DOORS = {
     "onnxruntime": {"skerry.runtimes.onnxruntime"},
     "openvino": {"skerry.runtimes.openvino"},
     "torch": {"skerry.runtimes.torch"},
+    "optuna": {"skerry.compress.tune._optuna"},
     "torch_pruning": {"skerry.compress.train.prune.dependency"},
     "PIL": {"skerry.tasks._image"},
     "mqtt5": {"skerry.comms._mqtt5"},

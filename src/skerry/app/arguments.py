@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -58,3 +59,29 @@ def open_shaped(path: Path, texts: Sequence[str]) -> Model:
     if not texts or model_format(path) is not ModelFormat.NCNN:
         return open_any(path)
     return open_any(path, shapes=parse_shapes(texts, input_names(path)))
+
+
+def check_here(target: str, verb: str) -> None:
+    """Refuse a target that cannot be measured by running a model on this machine.
+
+    Args:
+        target: Its name; nothing is checked where it is empty.
+        verb: The command that would measure.
+
+    Raises:
+        UsageError: There is no such target, or this machine cannot be it.
+    """
+    from skerry.adapt.target_files import load_target, target_names
+
+    if not target:
+        return
+    found = load_target(target)
+    is_x86 = platform.machine() in ("x86_64", "AMD64")
+    is_other = found.name in target_names() and (found.name == "x86-64") != is_x86
+    if is_other or not any(one.runs_everything for one in found.processors):
+        raise UsageError(
+            f"{found.name} is not this machine, and no compiler here says what a "
+            "model takes on it",
+            hint=f"Run skerry {verb} on the device. From here, skerry adapt rewrites "
+            "for it, and skerry profile --on ssh://HOST measures there.",
+        )

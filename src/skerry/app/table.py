@@ -41,6 +41,7 @@ class Group:
 
 GROUPS = (
     Group(name="device", summary="See and register the members of the fleet."),
+    Group(name="experiment", summary="See and go on with searches for a recipe."),
     Group(name="fleet", summary="See the whole fleet."),
     Group(name="gateway", summary="Run a gateway."),
     Group(name="hub", summary="Run a hub."),
@@ -65,6 +66,47 @@ COMMANDS = (
         examples=(
             "compress m.onnx --calibration a.npz --evaluation b.npz --task task.toml",
             "compress m.onnx --calibration a --evaluation b --task t.toml --out small",
+        ),
+    ),
+    Command(
+        name="tune",
+        run=f"{_ROOM}.tune:tune",
+        render=f"{_ROOM}.tune:render_tune",
+        summary="Search recipes for a budget, and return the best found.",
+        examples=(
+            "tune m.onnx --evaluation b.npz --task task.toml --budget budget.toml",
+            "tune m.onnx --evaluation photos --task t.toml --trials 100 --workers 2",
+        ),
+    ),
+    Command(
+        name="experiment ls",
+        run=f"{_ROOM}.experiment:ls",
+        render=f"{_ROOM}.experiment:render_rows",
+        summary="List the experiments in a folder.",
+        examples=("experiment ls", "experiment ls /srv/experiments"),
+    ),
+    Command(
+        name="experiment show",
+        run=f"{_ROOM}.experiment:show",
+        render=f"{_ROOM}.experiment:render_shown",
+        summary="Show an experiment: its front, what to take, all trials.",
+        examples=("experiment show experiments/m",),
+    ),
+    Command(
+        name="experiment compare",
+        run=f"{_ROOM}.experiment:compare",
+        render=f"{_ROOM}.experiment:render_rows",
+        summary="Compare experiments on one model within one budget.",
+        examples=("experiment compare experiments/tpe experiments/random",),
+    ),
+    Command(
+        name="experiment resume",
+        run=f"{_ROOM}.experiment:resume",
+        render=f"{_ROOM}.tune:render_tune",
+        summary="Go on with an experiment, or join it from another machine.",
+        examples=(
+            "experiment resume experiments/m",
+            "experiment resume experiments/m --trials 200 --workers 2",
         ),
     ),
     Command(

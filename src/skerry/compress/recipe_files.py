@@ -24,7 +24,7 @@ import tomli_w
 from skerry.core.config import parse_toml, read_toml
 from skerry.core.errors import UsageError
 from skerry.core.names import did_you_mean
-from skerry.core.plugins import STEPS, find
+from skerry.core.plugins import STEPS, TRAIN_STEPS, find, names
 from skerry.core.recipe import ParamValue, Recipe, StepSpec
 
 RECIPE_SCHEMA = "skerry.recipe/1"
@@ -82,6 +82,35 @@ def make_step(spec: StepSpec, group: str = STEPS) -> Any:
         if key in kinds:
             _check_kind(spec.name, key, value, kinds[key])
     return part(**spec.params)
+
+
+def split_steps(recipe: Recipe) -> tuple[tuple[StepSpec, ...], tuple[StepSpec, ...]]:
+    """Tell the steps that train from those that follow.
+
+    Raises:
+        UsageError: There is no step of a name, or one that trains comes after one that
+            does not.
+    """
+    training, others = names(TRAIN_STEPS), names(STEPS)
+    first: list[StepSpec] = []
+    second: list[StepSpec] = []
+    for spec in recipe.steps:
+        if spec.name not in (*training, *others):
+            raise UsageError(
+                f"there is no step called {spec.name!r}",
+                hint=did_you_mean(spec.name, [*training, *others]),
+            )
+        if spec.name in others:
+            second.append(spec)
+        elif second:
+            raise UsageError(
+                f"the step {spec.name!r} trains, and comes after {second[-1].name!r}, "
+                "which changes the exported graph",
+                hint="Put the steps that train first.",
+            )
+        else:
+            first.append(spec)
+    return tuple(first), tuple(second)
 
 
 def _check_kind(step: str, key: str, value: ParamValue, kind: Any) -> None:

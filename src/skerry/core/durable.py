@@ -157,22 +157,23 @@ def make_folder(folder: Path) -> None:
 
 
 @contextmanager
-def hold(path: Path, *, who: str) -> Iterator[None]:
+def hold(path: Path, *, who: str, is_waiting: bool = False) -> Iterator[None]:
     """Hold a lock file while the context is open; a process that dies lets it go.
 
     Args:
         path: The file, in the folder that nobody else may use meanwhile.
         who: Who uses the folder, for the error.
+        is_waiting: Whether to wait for another process to let it go.
 
     Raises:
-        ConflictError: Another process holds it.
+        ConflictError: Another process holds it, and this one does not wait.
         StorageError: The disk refused.
     """
     with storage_errors(path):
         file = path.open("w")
     with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if is_waiting else fcntl.LOCK_NB))
         except OSError as error:
             raise ConflictError(
                 f"another {who} runs in {path.parent}",

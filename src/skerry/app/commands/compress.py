@@ -10,10 +10,9 @@ from cyclopts import Parameter
 
 from skerry.app.budgets import join_budgets, parse_conditions
 from skerry.app.output import Output
-from skerry.app.project import Given, complete, require
-from skerry.app.report_page import report_page
-from skerry.app.reports import encode_report
-from skerry.compress.recipe_files import load_recipe, make_step, recipe_to_toml
+from skerry.app.pipelines.compress import open_search_samples, write_compressed
+from skerry.app.project import complete, require
+from skerry.compress.recipe_files import load_recipe, make_step
 from skerry.compress.search.cache import CACHE_FOLDER, Cache
 from skerry.compress.search.elsewhere import other_runtimes
 from skerry.compress.search.evidence import (
@@ -30,23 +29,17 @@ from skerry.compress.search.request import (
     Search,
 )
 from skerry.core.budget import Budget
-from skerry.core.durable import make_folder, write_files
+from skerry.core.durable import make_folder
 from skerry.core.errors import UsageError
 from skerry.core.report import Report
-from skerry.graph import graph_contents, open_model
+from skerry.graph import open_model
 from skerry.runtimes import get_runtime
-from skerry.tasks.samples import SampleSource, open_samples, split
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from skerry.core.model import Model
     from skerry.core.recipe import Recipe
     from skerry.core.seams import Runtime
-    from skerry.tasks.task import Task
-
-SEED = 0
-"""Splits evaluation data: the same samples are always in the same half."""
 
 ANY = "any"
 """In place of a runtime's name: whichever is best, beside the default one."""
@@ -153,7 +146,9 @@ def compress(
             f"got --cache {cache} and --no-cache", hint="Give one of the two."
         )
     steps = None if recipe is None else _checked(load_recipe(recipe))
-    samples = _open(given, calibration, report, source, is_report_only=bool(recipe))
+    samples = open_search_samples(
+        given, calibration, report, source, is_report_only=bool(recipe)
+    )
     named = get_runtime(DEFAULT_RUNTIME if runtime == ANY else runtime)
     others, missing = _others(named, is_searching=recipe is None)
     make_folder(out)
@@ -181,58 +176,6 @@ def compress(
     return _write(done, out)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Samples:
-    """What the search may look at, and what it may not; no task means no labels."""
-
-    calibration: SampleSource
-    selection: SampleSource
-    report: SampleSource | None
-    task: Task | None
-
-
-def _open(
-    given: Given,
-    calibration: Path | None,
-    report: Path | None,
-    source: Model,
-    *,
-    is_report_only: bool,
-) -> _Samples:
-    """Open the samples; without labels, all of them are compared on."""
-    if given.samples is None and calibration is None:
-        require(given)
-    few = None
-    if calibration is not None:
-        few = open_samples(calibration, source.inputs, given.task)
-    if given.samples is None:
-        return _unlabelled(few, few)
-    samples = open_samples(given.samples, source.inputs, given.task)
-    if report is None and next(iter(samples)).label is None:
-        return _unlabelled(samples if few is None else few, samples)
-    purpose = require(given).task
-    if report is not None:
-        selection, reported = samples, open_samples(report, source.inputs, purpose)
-    elif is_report_only and few is not None:
-        selection = reported = samples
-    else:
-        selection, reported = split(samples, SEED)
-    return _Samples(
-        calibration=selection if few is None else few,
-        selection=selection,
-        report=reported,
-        task=purpose,
-    )
-
-
-def _unlabelled(few: SampleSource | None, compared: SampleSource | None) -> _Samples:
-    if few is None or compared is None:
-        raise UsageError(
-            "there are no samples", hint="Give --calibration or --evaluation."
-        )
-    return _Samples(calibration=few, selection=compared, report=None, task=None)
-
-
 def _checked(recipe: Recipe) -> Recipe:
     """Make its steps once, so that what is wrong is told before anything is done."""
     for step in recipe.steps:
@@ -247,17 +190,10 @@ def _others(
 
 
 def _write(done: Compressed, out: Path) -> CompressResult:
-    contents = {
-        **graph_contents(done.graph, MODEL_FILE),
-        "recipe.toml": recipe_to_toml(done.report.recipe).encode(),
-        "report.html": report_page(done.report).encode(),
-        "report.json": encode_report(done.report),
-    }
-    write_files(out, contents)
     return CompressResult(
         model=out / MODEL_FILE,
         report=done.report,
-        files=tuple(out / name for name in contents),
+        files=write_compressed(done, out),
         exit_code=21 if done.report.breaches else 0,
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,12 +12,12 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from skerry.app import figures
+from skerry.app.arguments import check_here
 from skerry.app.budgets import join_budgets, read_budget
 from skerry.app.output import Output
 from skerry.app.project import complete, require, require_model
 from skerry.app.tables import indent, plain_table
 from skerry.core.budget import Budget
-from skerry.core.errors import UsageError
 from skerry.core.seams import Precision
 
 if TYPE_CHECKING:
@@ -191,7 +190,7 @@ def _compiled(name: str) -> tuple[Target, Toolchain] | None:
     Raises:
         UsageError: The target is neither this machine nor one with a compiler.
     """
-    from skerry.adapt.target_files import load_target, target_names
+    from skerry.adapt.target_files import load_target
     from skerry.app.pipelines.vela import NAME, VelaToolchain
 
     if not name:
@@ -199,16 +198,7 @@ def _compiled(name: str) -> tuple[Target, Toolchain] | None:
     target = load_target(name)
     if target.processors[0].toolchain == NAME:
         return target, VelaToolchain()
-    is_other = target.name in target_names() and (
-        (target.name == "x86-64") is not (platform.machine() in ("x86_64", "AMD64"))
-    )
-    if is_other or not any(one.runs_everything for one in target.processors):
-        raise UsageError(
-            f"{target.name} is not this machine, and no compiler here says what a "
-            "model takes on it",
-            hint="Run skerry optimize on the device. From here, skerry adapt rewrites "
-            "for it, and skerry profile --on ssh://HOST measures there.",
-        )
+    check_here(name, "optimize")
     return None
 
 

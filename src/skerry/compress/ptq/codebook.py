@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -28,7 +29,7 @@ from skerry.compress.ptq.prepare import prepare
 from skerry.compress.ptq.quantize import StepContext
 from skerry.core.errors import UsageError
 from skerry.core.names import did_you_mean
-from skerry.core.recipe import ParamValue, StepSpec
+from skerry.core.recipe import Choices, ParamValue, Space, StepSpec
 from skerry.core.seams import Array
 from skerry.graph import (
     Graph,
@@ -59,6 +60,11 @@ class Codebook:
     Raises:
         UsageError: There is no such kind or width.
     """
+
+    SPACE: ClassVar[Space] = {
+        "bits": Choices(values=(PACKED_BITS, 8)),
+        "per_channel": Choices(values=(True, False)),
+    }
 
     bits: int = PACKED_BITS
     kind: CodebookKind = "kmeans"

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from skerry.compress.ptq.prepare import check_float, simplify
 from skerry.compress.ptq.quantize import StepContext
 from skerry.core.errors import UsageError
 from skerry.core.names import did_you_mean
-from skerry.core.recipe import ParamValue, StepSpec
+from skerry.core.recipe import Choices, ParamValue, Space, StepSpec
 from skerry.core.seams import Array
 from skerry.graph import (
     Graph,
@@ -76,6 +76,8 @@ class Half:
     Raises:
         UsageError: There is no such dtype, or one that is not computed in.
     """
+
+    SPACE: ClassVar[Space] = {"dtype": Choices(values=get_args(HalfType))}
 
     dtype: HalfType = "float16"
     compute: bool = False

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import numpy as np
 
@@ -29,7 +29,7 @@ from skerry.compress.ptq.qdq import DEFAULT_SCHEMES, Schemes, insert_qdq, raise_
 from skerry.compress.ptq.samples_check import SamplesCheck
 from skerry.core.errors import UsageError
 from skerry.core.names import did_you_mean
-from skerry.core.recipe import ParamValue, StepSpec
+from skerry.core.recipe import Choices, ParamValue, Space, StepSpec
 from skerry.core.seams import Array, Runtime
 from skerry.graph import Graph
 from skerry.tasks.sample import SampleSource
@@ -124,6 +124,20 @@ class Quantize:
     Raises:
         UsageError: There is no such choice of operators, or of what to equalize by.
     """
+
+    SPACE: ClassVar[Space] = {
+        "operators": Choices(values=get_args(Operators)),
+        "method": Choices(values=get_args(Method)),
+        "per_channel": Choices(values=(True, False)),
+        "equalize": Choices(values=get_args(Equalization)),
+        "weight_method": Choices(values=get_args(Method)),
+        "correct_bias": Choices(values=(False, True)),
+        "rounding": Choices(values=get_args(Rounding)),
+        "smooth": Choices(values=(0.0, 0.5, 0.75)),
+        "activation_bits": Choices(values=ACTIVATION_BITS),
+        "activation_symmetric": Choices(values=(False, True)),
+        "weight_bits": Choices(values=tuple(reversed(WEIGHT_BITS))),
+    }
 
     operators: Operators = "weights"
     method: Method = "minmax"
@@ -416,21 +430,6 @@ ACCURATE = Quantize(
     rounding="adaptive",
 )
 """What loses least without a search: the step to begin with."""
-
-SEARCH_RANGES: Mapping[str, tuple[ParamValue, ...]] = {
-    "operators": get_args(Operators),
-    "method": get_args(Method),
-    "per_channel": (True, False),
-    "equalize": get_args(Equalization),
-    "weight_method": get_args(Method),
-    "correct_bias": (True, False),
-    "rounding": get_args(Rounding),
-    "smooth": (0.0, 0.5, 0.75),
-    "activation_bits": ACTIVATION_BITS,
-    "activation_symmetric": (True, False),
-    "weight_bits": WEIGHT_BITS,
-}
-"""What a search may set each parameter of the step to."""
 
 
 def _some(samples: SampleSource, most: int) -> SampleSource:

@@ -16,12 +16,11 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import accumulate, islice
+from itertools import accumulate
 from pathlib import Path
 
 from skerry.compress.ptq.operators import weight
 from skerry.compress.ptq.patterns import PATTERNS
-from skerry.compress.ptq.plan import Plan, plan_quantization
 from skerry.compress.ptq.quantize import ACCURATE, Quantize
 from skerry.compress.search.alone import MOST_JUDGED, LossAlone, only
 from skerry.compress.search.candidates import Candidate, Choice, recipe_of
@@ -34,7 +33,6 @@ from skerry.compress.search.mixed import (
 from skerry.compress.search.ranking import Standing, best
 from skerry.compress.search.request import Search
 from skerry.compress.search.scoring import Place
-from skerry.compress.search.sensitivity import measure_sensitivity
 from skerry.compress.search.timing import TIE
 from skerry.compress.search.trials import TOO_FEW_INTEGERS, Trials
 from skerry.core.errors import ModelError, RuntimeFailure
@@ -45,9 +43,6 @@ from skerry.core.profile import Profile
 from skerry.core.recipe import Recipe, StepSpec
 from skerry.core.seams import LoadOptions, Runtime
 from skerry.graph import Graph, Node, write_graph
-
-SENSITIVITY_SAMPLES = 3
-"""Samples on which operators are quantized one by one: enough to rank them."""
 
 PROFILE_REPEATS = 5
 
@@ -204,7 +199,7 @@ class _Order:
             return
         saved = self._saved(first, step)
         try:
-            self._sensitivity = self._measure_sensitivity(step)
+            self._sensitivity = self._trials.sensitivity(step)
         except RuntimeFailure:
             # The runtime does not bear what it takes to tell: there is no order.
             return
@@ -231,14 +226,6 @@ class _Order:
             key=lambda one: (-one.seen, float("inf") if one.drop is None else one.drop),
         )
 
-    def _plan(self, step: Quantize) -> Plan:
-        return plan_quantization(
-            self._trials.maker.prepared,
-            operators=step.operators,
-            keep_float=frozenset(step.keep_float),
-            runtime=step.runtime,
-        )
-
     def _saved(self, found: Candidate, step: Quantize) -> dict[str, float]:
         """By operator, the share of the float model's time that its integers save."""
         model = found.model
@@ -259,7 +246,7 @@ class _Order:
         with tempfile.TemporaryDirectory(prefix="skerry-") as folder:
             before = self._profile(write_graph(prepared, Path(folder) / "float.onnx"))
         after = self._profile(quantized)
-        saved = saved_ms(prepared, self._plan(step), before, after)
+        saved = saved_ms(prepared, self._trials.plan(step), before, after)
         total_ms = max(before.total_ms, 1e-9)
         return {name: time_ms / total_ms for name, time_ms in saved.items()}
 
@@ -268,25 +255,6 @@ class _Order:
             model, self._trials.sample, LoadOptions(threads=1), repeats=PROFILE_REPEATS
         )
 
-    def _measure_sensitivity(self, step: Quantize) -> dict[str, float]:
-        maker, search = self._trials.maker, self._search
-
-        def measure() -> dict[str, float]:
-            few = islice(search.calibration, SENSITIVITY_SAMPLES)
-            return measure_sensitivity(
-                maker.equalized(step),
-                self._plan(step),
-                maker.measured(step).ranges,
-                [sample.inputs for sample in few],
-                runtime=search.runtime,
-                schemes=step.schemes,
-                threads=search.threads,
-                progress=search.progress,
-            )
-
-        key = maker.key(effects=dict(step.spec().params), few=SENSITIVITY_SAMPLES)
-        return self._trials.remembered("effects", key, dict[str, float], measure)
-
     def _lost_alone(self, step: Quantize, suspects: Sequence[str]) -> dict[str, float]:
         """By suspect, what the metric loses when it alone is quantized."""
         trials, task = self._trials, self._search.task
@@ -294,7 +262,7 @@ class _Order:
             return {}
         place = Place(runtime=self._search.runtime, threads=self._search.threads)
         scored = LossAlone(trials.source, place, self._search.selection, task)
-        planned = list(self._plan(step).nodes)
+        planned = list(self._trials.plan(step).nodes)
         losses: dict[str, float] = {}
         for name in suspects:
             recipe = only(step, name, planned)

@@ -174,6 +174,25 @@ def search_and_prove(
     graph = read_graph(source.path)
     with tempfile.TemporaryDirectory(prefix="skerry-") as work:
         choice = choose(source, graph, search, folder or Path(work))
+        return prove(source, choice, search, report=report)
+
+
+def prove(
+    source: Model, choice: Choice, search: Search, *, report: SampleSource | None
+) -> Compressed:
+    """Report on what a search has chosen, unless a longer look says it is slower.
+
+    Args:
+        source: The float model.
+        choice: What was tried; the files of its candidates are still there.
+        search: What was asked.
+        report: Labelled samples that only the report looks at; None without a task.
+
+    Raises:
+        The errors of `compress`.
+    """
+    graph = read_graph(source.path)
+    with tempfile.TemporaryDirectory(prefix="skerry-") as work:
         path = Path(work) / MODEL_FILE
         result = graph if choice.chosen is None else choice.chosen.read()
         proof = _Proof(source, write_graph(result, path), choice, search, report)
@@ -207,7 +226,9 @@ def apply_and_prove(
             threads=search.threads,
             progress=search.progress,
         )
-        workshop = Workshop(folder=Path(work), cache=search.cache)
+        workshop = Workshop(
+            folder=Path(work), cache=search.cache, trainer=search.trainer
+        )
         maker = Maker(source, graph, context, workshop)
         applied = Candidate(
             title="the recipe that was given",

@@ -7,6 +7,7 @@ What comes out has the bytes that the recipe alone gives.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,13 +16,27 @@ import msgspec
 
 from skerry.compress.ptq.prepare import prepare
 from skerry.compress.ptq.quantize import Equalization, Measured, Quantize, StepContext
-from skerry.compress.recipe_files import make_step
+from skerry.compress.recipe_files import make_step, split_steps
 from skerry.compress.search.cache import Cache, fingerprint, versions
 from skerry.compress.search.candidates import quantize_step
 from skerry.compress.search.stored import decode_measured, encode_measured
+from skerry.core.errors import UsageError
 from skerry.core.model import Model
 from skerry.core.recipe import Recipe, StepSpec
-from skerry.graph import Graph, content_hash, write_graph
+from skerry.graph import Graph, content_hash, read_graph, write_graph
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trainer:
+    """What does the steps that train.
+
+    Attributes:
+        train: Trains as a recipe of such steps says; returns the model exported.
+        key: Tells apart what it depends on: two of the same key train the same.
+    """
+
+    train: Callable[[Recipe], Graph]
+    key: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,10 +46,12 @@ class Workshop:
     Attributes:
         folder: Where their files go; it exists.
         cache: What is kept from one search to the next.
+        trainer: What does the steps that train; None where none may be asked for.
     """
 
     folder: Path
     cache: Cache
+    trainer: Trainer | None = None
 
 
 class Maker:
@@ -57,6 +74,7 @@ class Maker:
         self._equalized: dict[tuple[Equalization, bool, float], Graph] = {}
         self._measures: dict[Quantize, Measured] = {}
         self._notes: tuple[str, ...] | None = None
+        self._after: dict[str, Maker] = {}
         self._made = 0
         cache = workshop.cache
         # Weights that lie apart may change under the same file.
@@ -69,12 +87,50 @@ class Maker:
         Raises:
             SkerryError: As its steps do.
         """
+        trained, rest = split_steps(recipe)
+        if trained:
+            return self.after(trained).make(Recipe(steps=rest))
         self._made += 1
         path = self._workshop.folder / f"candidate-{self._made}.onnx"
         key = self.key(steps=[_plain(step) for step in recipe.steps])
         return self._workshop.cache.model(
             key, lambda where: write_graph(self._apply(recipe), where), path
         )
+
+    def after(self, trained: tuple[StepSpec, ...]) -> Maker:
+        """What makes candidates of the model that steps have trained.
+
+        Args:
+            trained: Steps that train, and no others; of none this maker itself.
+
+        Raises:
+            UsageError: There is nothing to train with.
+            SkerryError: As the steps do.
+        """
+        if not trained:
+            return self
+        trainer = self._workshop.trainer
+        if trainer is None:
+            raise UsageError(
+                f"the step {trained[0].name!r} trains, and there is nothing to "
+                "train with",
+                hint="Give the module and its data: --train train.py:setup.",
+            )
+        steps = [_plain(step) for step in trained]
+        key = self.key(trained=steps, training=trainer.key)
+        mark = repr(steps)
+        if mark not in self._after:
+            folder = self._workshop.folder / f"trained-{len(self._after)}"
+            folder.mkdir()
+            model = self._workshop.cache.model(
+                key,
+                lambda where: write_graph(trainer.train(Recipe(steps=trained)), where),
+                folder / "trained.onnx",
+            )
+            workshop = replace(self._workshop, folder=folder, trainer=None)
+            graph = read_graph(model.path)
+            self._after[mark] = Maker(model, graph, self._context, workshop)
+        return self._after[mark]
 
     def measured(self, step: Quantize) -> Measured:
         """Calibrate for a step, unless a step before needed the same.

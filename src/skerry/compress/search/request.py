@@ -8,6 +8,7 @@ from typing import Literal
 
 from skerry.compress.ptq.calibrate import Progress
 from skerry.compress.search.cache import Cache
+from skerry.compress.search.making import Trainer
 from skerry.core.budget import Budget
 from skerry.core.seams import Runtime
 from skerry.tasks.samples import SampleSource
@@ -50,6 +51,7 @@ class Search:
         is_any_runtime: Whether the result may run on one of the others.
         threads: CPU threads for calibration and evaluation; latency is measured on one.
         cache: What is kept from one search to the next.
+        trainer: What does the steps of a recipe that train; None where there are none.
         progress: Told of what is under way.
     """
 
@@ -66,4 +68,5 @@ class Search:
     is_any_runtime: bool = False
     threads: int = 1
     cache: Cache = field(default_factory=lambda: Cache(None))
+    trainer: Trainer | None = None
     progress: Progress | None = None

@@ -94,20 +94,33 @@ class Seen:
         worst = self.drop if self.at_worst is None else self.at_worst
         return self.holds and (allowed is None or worst <= allowed)
 
-    def under(self, limit: float | None, measured_under: float | None) -> Seen | None:
+    def under(
+        self,
+        limit: float | None,
+        measured_under: float | None,
+        *,
+        looked: float | None,
+    ) -> Seen | None:
         """The same under another limit; None where that takes a new look.
 
         Args:
             limit: The limit that counts now; None allows any loss.
-            measured_under: The one under which it was looked at.
+            measured_under: The loss beyond which the look was stopped.
+            looked: The one beyond which it would be stopped now.
         """
         if self.broken:
             return self
         if self.seen == self.total:
             return replace(self, holds=limit is None or self.drop <= limit)
-        if limit is None or measured_under is None or limit > measured_under:
+        if looked is None or measured_under is None or looked > measured_under:
             return None
         return self
+
+
+def tighter(limit: float | None, rival_drop: float | None) -> float | None:
+    """The loss beyond which nothing more need be seen of a candidate."""
+    known = [one for one in (limit, rival_drop) if one is not None]
+    return min(known, default=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,8 +154,23 @@ class Scorer(Protocol):
         """The largest loss that holds on these samples; None where any does."""
         ...
 
-    def score(self, model: Model, place: Place, *, title: str) -> Seen:
-        """Score a candidate."""
+    def score(
+        self,
+        model: Model,
+        place: Place,
+        *,
+        title: str,
+        rival_drop: float | None = None,
+    ) -> Seen:
+        """Score a candidate.
+
+        Args:
+            model: Its file.
+            place: What runs it.
+            title: What it is, for progress.
+            rival_drop: The loss at which another candidate is better in everything:
+                one that surely loses more is seen no further.
+        """
         ...
 
     def say(self, seen: Seen) -> str:
@@ -199,7 +227,14 @@ class LabelledScorer:
     def _baseline(self) -> Scores:
         return score(self._right[0], self._task)
 
-    def score(self, model: Model, place: Place, *, title: str) -> Seen:
+    def score(
+        self,
+        model: Model,
+        place: Place,
+        *,
+        title: str,
+        rival_drop: float | None = None,
+    ) -> Seen:
         """Score a candidate, until it is refused or all samples are seen.
 
         Raises:
@@ -210,12 +245,13 @@ class LabelledScorer:
         right = self._right[1]
         told = _counter(self._progress, title, self._total)
         found: list[Answered] = []
+        limit = tighter(self.limit, rival_drop)
         with closing(TracedSession(place.load(model))) as session:
             for block in self._blocks:
                 with _own_fault():
                     found += self._run(session, block, told)
                 broken = session.trace.broken(right)
-                if broken or (len(found) < self._total and self._is_hopeless(found)):
+                if broken or self._is_hopeless(found, limit):
                     break
         if broken:
             return Seen(
@@ -261,9 +297,9 @@ class LabelledScorer:
             return self._baseline
         return score(self._right[0][:seen], self._task)
 
-    def _is_hopeless(self, found: list[Answered]) -> bool:
+    def _is_hopeless(self, found: list[Answered], limit: float | None) -> bool:
         """Whether what was seen so far loses too much to be chance."""
-        if self.limit is None:
+        if limit is None or len(found) == self._total:
             return False
         try:
             before, after = self._before(len(found)), score(found, self._task)
@@ -271,11 +307,11 @@ class LabelledScorer:
             # Too few samples for this metric: nothing is known yet.
             return False
         drop = _loss(before, after)
-        if not drop > self.limit:
+        if not drop > limit:
             return False
         reach = _reach(before, after)
         unseen = 1 - len(found) / self._total
-        return drop - REACHES * reach * math.sqrt(unseen) > self.limit
+        return drop - REACHES * reach * math.sqrt(unseen) > limit
 
 
 def _loss(before: Scores, after: Scores) -> float:
@@ -321,7 +357,14 @@ class UnlabelledScorer:
     def source_accuracy(self) -> None:
         """There is none without labels."""
 
-    def score(self, model: Model, place: Place, *, title: str) -> Seen:
+    def score(
+        self,
+        model: Model,
+        place: Place,
+        *,
+        title: str,
+        rival_drop: float | None = None,
+    ) -> Seen:
         """Compare a candidate's outputs with the source's, until it cannot hold.
 
         Raises:
@@ -329,6 +372,7 @@ class UnlabelledScorer:
             RuntimeFailure: The runtime cannot run it.
         """
         total, seen, error = len(self._samples), 0, 0.0
+        limit = self.limit if rival_drop is None else min(self.limit, rival_drop)
         told = _counter(self._progress, title, total)
         broken = ""
         with (
@@ -347,7 +391,7 @@ class UnlabelledScorer:
                 seen += 1
                 told()
                 broken = session.trace.broken(right.trace)
-                if broken or error / total > self.limit:
+                if broken or error / total > limit:
                     break
         if not seen:
             raise DataError(
@@ -359,7 +403,7 @@ class UnlabelledScorer:
             drop=float("inf") if broken else error / seen,
             seen=seen,
             total=total,
-            holds=not broken and error / total <= self.limit,
+            holds=not broken and seen == total and error / total <= self.limit,
             broken=broken,
         )
 

@@ -10,12 +10,14 @@ import os
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import msgspec
 
-from skerry.compress.ptq.quantize import StepContext
+from skerry.compress.ptq.plan import Plan, plan_quantization
+from skerry.compress.ptq.quantize import Quantize, StepContext
 from skerry.compress.ptq.samples_check import FEWEST_SAMPLES
 from skerry.compress.search.alone import SAMPLES
 from skerry.compress.search.cache import Key, fingerprint, versions
@@ -29,7 +31,9 @@ from skerry.compress.search.scoring import (
     Scorer,
     Seen,
     UnlabelledScorer,
+    tighter,
 )
+from skerry.compress.search.sensitivity import measure_sensitivity
 from skerry.compress.search.timing import SOURCE, TIE, is_slower, time_models
 from skerry.core.errors import DataError, ModelError
 from skerry.core.model import Model
@@ -62,6 +66,21 @@ class _KeptScore:
     limit: float | None
 
 
+class Gate(Protocol):
+    """Says of a candidate that was made and timed whether it is worth scoring."""
+
+    def refusal(self, model: Model, latency: Ratio) -> str:
+        """Why it could not be chosen whatever it scored, or nothing."""
+        ...
+
+    def rival_drop(self, model: Model, latency: Ratio) -> float | None:
+        """The loss at which another is better in everything; None where none is."""
+        ...
+
+
+SENSITIVITY_SAMPLES = 3
+"""Samples on which operators are quantized one by one: enough to rank them."""
+
 NOT_SURE = "refused: too few samples to be sure of it"
 TOO_FEW_INTEGERS = "not scored: more in float than --integer-share allows"
 
@@ -91,9 +110,8 @@ class Trials:
             threads=search.threads,
             progress=search.progress,
         )
-        self.maker = Maker(
-            source, graph, self.context, Workshop(folder=folder, cache=search.cache)
-        )
+        workshop = Workshop(folder=folder, cache=search.cache, trainer=search.trainer)
+        self.maker = Maker(source, graph, self.context, workshop)
         self.sample = _first(search.calibration)
         self._samples = fingerprint(search.selection) if search.cache.is_kept else ""
         self.scorer = self._make_scorer()
@@ -115,6 +133,7 @@ class Trials:
         must_win: bool = False,
         must_be_sure: bool = False,
         is_only_timed: bool = False,
+        gate: Gate | None = None,
     ) -> Candidate:
         """Try a recipe on the named runtime.
 
@@ -125,6 +144,8 @@ class Trials:
             must_be_sure: Whether what chance may have been kind to is refused.
             is_only_timed: Whether it is shown for its latency alone: too many of its
                 operators are in float.
+            gate: What decides whether it is scored, in place of what else was tried
+                here.
 
         Raises:
             DataError: Samples do not fit the model or the task.
@@ -138,7 +159,9 @@ class Trials:
                 latency = self._time(model, place.runtime)
                 found = replace(found, latency=latency, refusal=TOO_FEW_INTEGERS)
             else:
-                found = self._judged(found, place, must_win=must_win)
+                found = self._judged(
+                    found, place, gate or _Turns(self, must_win=must_win)
+                )
             if must_be_sure and not found.refusal and not found.is_sure:
                 found = replace(found, refusal=NOT_SURE)
         except ModelError as error:
@@ -165,7 +188,9 @@ class Trials:
         found = Candidate(title=title, recipe=recipe, runtime=runtime.name)
         try:
             found = replace(found, model=model or self.maker.make(recipe))
-            found = self._judged(found, self._place(runtime), must_win=True)
+            found = self._judged(
+                found, self._place(runtime), _Turns(self, must_win=True)
+            )
         except ModelError as error:
             found = replace(found, refusal=f"refused: {error.what}")
         self.candidates.append(found)
@@ -194,6 +219,39 @@ class Trials:
             "source", self._score_key(self.source, place), float, self._measure_source
         )
 
+    def plan(self, step: Quantize) -> Plan:
+        """What a step quantizes of the source."""
+        return plan_quantization(
+            self.maker.prepared,
+            operators=step.operators,
+            keep_float=frozenset(step.keep_float),
+            runtime=step.runtime,
+        )
+
+    def sensitivity(self, step: Quantize) -> dict[str, float]:
+        """By operator, the error that it causes when it alone is quantized.
+
+        Raises:
+            RuntimeFailure: The runtime does not bear what it takes to tell.
+        """
+        search = self.search
+
+        def measure() -> dict[str, float]:
+            few = islice(search.calibration, SENSITIVITY_SAMPLES)
+            return measure_sensitivity(
+                self.maker.equalized(step),
+                self.plan(step),
+                self.maker.measured(step).ranges,
+                [sample.inputs for sample in few],
+                runtime=search.runtime,
+                schemes=step.schemes,
+                threads=search.threads,
+                progress=search.progress,
+            )
+
+        key = self.maker.key(effects=dict(step.spec().params), few=SENSITIVITY_SAMPLES)
+        return self.remembered("effects", key, dict[str, float], measure)
+
     def _recall(self, kind: str, key: Key, form: type[Kept]) -> Kept | None:
         known = self.search.cache.get(kind, key)
         try:
@@ -205,16 +263,16 @@ class Trials:
         accuracy = self.scorer.source_accuracy()
         return 0.0 if accuracy is None else accuracy
 
-    def _judged(self, found: Candidate, place: Place, *, must_win: bool) -> Candidate:
+    def _judged(self, found: Candidate, place: Place, gate: Gate) -> Candidate:
         model = found.model
         if model is None:
             return found
         latency = self._time(model, place.runtime)
         found = replace(found, latency=latency)
-        refusal = self._too_large(model) or self._too_slow(latency, must_win=must_win)
-        if refusal:
+        if refusal := gate.refusal(model, latency):
             return replace(found, refusal=refusal)
-        seen = self._score(model, place, found.title)
+        rival_drop = gate.rival_drop(model, latency)
+        seen = self._score(model, place, found.title, rival_drop)
         return replace(
             found,
             accuracy=seen.accuracy,
@@ -230,25 +288,6 @@ class Trials:
         return self._conditions.refusal(
             model, limits, runtime=place.runtime, precision=place.precision
         )
-
-    def _too_large(self, model: Model) -> str:
-        allowed = self.search.budget.size_bytes
-        return "refused: too large" if allowed and model.size_bytes > allowed else ""
-
-    def _too_slow(self, latency: Ratio, *, must_win: bool) -> str:
-        """Why a candidate could not be chosen whatever it scored, or nothing."""
-        if self.search.prefer != "latency":
-            return ""
-        if self.source_fits and is_slower(latency):
-            return f"refused: {latency.median:.2f} × the source's time"
-        times = [one.latency.median for one in self.holding() if one.latency]
-        if not times:
-            return ""
-        fastest = min(times)
-        is_no_win = must_win and latency.median > fastest * (1 - TIE)
-        if is_no_win or is_slower(latency, than=fastest):
-            return "not scored: slower than one that holds"
-        return ""
 
     @property
     def source_fits(self) -> bool:
@@ -289,14 +328,19 @@ class Trials:
             "latency", self.latency_key(model, runtime), Ratio, measure
         )
 
-    def _score(self, model: Model, place: Place, title: str) -> Seen:
+    def _score(
+        self, model: Model, place: Place, title: str, rival_drop: float | None
+    ) -> Seen:
         key = self._score_key(model, place)
         known = self._recall("score", key, _KeptScore)
         limit = self.scorer.limit
-        if known is not None and (again := known.seen.under(limit, known.limit)):
-            return again
-        seen = self.scorer.score(model, place, title=title)
-        kept = _KeptScore(seen=seen, limit=limit)
+        looked = tighter(limit, rival_drop)
+        if known is not None:
+            again = known.seen.under(limit, known.limit, looked=looked)
+            if again is not None:
+                return again
+        seen = self.scorer.score(model, place, title=title, rival_drop=rival_drop)
+        kept = _KeptScore(seen=seen, limit=looked)
         self.search.cache.put("score", key, msgspec.json.encode(kept))
         return seen
 
@@ -345,3 +389,38 @@ class Trials:
             allowed=search.budget.accuracy_drop,
             progress=search.progress,
         )
+
+
+class _Turns:
+    """Candidates are tried in turn, and what was tried before says what is no use.
+
+    Args:
+        trials: What was tried.
+        must_win: Whether one is of no use unless it is faster than what holds.
+    """
+
+    def __init__(self, trials: Trials, *, must_win: bool) -> None:
+        self._trials = trials
+        self._must_win = must_win
+
+    def refusal(self, model: Model, latency: Ratio) -> str:
+        """Why a candidate could not be chosen whatever it scored, or nothing."""
+        allowed = self._trials.search.budget.size_bytes
+        if allowed and model.size_bytes > allowed:
+            return "refused: too large"
+        if self._trials.search.prefer != "latency":
+            return ""
+        if self._trials.source_fits and is_slower(latency):
+            return f"refused: {latency.median:.2f} × the source's time"
+        times = [one.latency.median for one in self._trials.holding() if one.latency]
+        if not times:
+            return ""
+        fastest = min(times)
+        is_no_win = self._must_win and latency.median > fastest * (1 - TIE)
+        if is_no_win or is_slower(latency, than=fastest):
+            return "not scored: slower than one that holds"
+        return ""
+
+    def rival_drop(self, model: Model, latency: Ratio) -> float | None:  # noqa: ARG002
+        """None: one of those that hold is chosen, whatever else they lose."""
+        return None

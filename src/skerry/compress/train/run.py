@@ -6,13 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from skerry.compress.ptq.quantize import StepContext
-from skerry.compress.recipe_files import make_step
+from skerry.compress.recipe_files import make_step, split_steps
 from skerry.compress.train.export import export_graph
 from skerry.compress.train.training import TrainContext, Training
 from skerry.core.budget import Budget
-from skerry.core.errors import UsageError
-from skerry.core.names import did_you_mean
-from skerry.core.plugins import STEPS, TRAIN_STEPS, names
+from skerry.core.plugins import TRAIN_STEPS
 from skerry.core.recipe import Recipe, StepSpec
 from skerry.core.seams import Runtime
 from skerry.graph import Graph, write_graph
@@ -121,32 +119,3 @@ def _written(module: nn.Module, training: Training, out: Path | None) -> Graph:
     if out is not None:
         write_graph(graph, out)
     return graph
-
-
-def split_steps(recipe: Recipe) -> tuple[tuple[StepSpec, ...], tuple[StepSpec, ...]]:
-    """Tell the steps that train from those that follow.
-
-    Raises:
-        UsageError: There is no step of a name, or one that trains comes after one that
-            does not.
-    """
-    training, others = names(TRAIN_STEPS), names(STEPS)
-    first: list[StepSpec] = []
-    second: list[StepSpec] = []
-    for spec in recipe.steps:
-        if spec.name not in (*training, *others):
-            raise UsageError(
-                f"there is no step called {spec.name!r}",
-                hint=did_you_mean(spec.name, [*training, *others]),
-            )
-        if spec.name in others:
-            second.append(spec)
-        elif second:
-            raise UsageError(
-                f"the step {spec.name!r} trains, and comes after {second[-1].name!r}, "
-                "which changes the exported graph",
-                hint="Put the steps that train first.",
-            )
-        else:
-            first.append(spec)
-    return tuple(first), tuple(second)

@@ -9,7 +9,7 @@ import onnx
 import pytest
 
 from skerry.compress.ptq.prepare import prepare
-from skerry.compress.ptq.quantize import ACCURATE, SEARCH_RANGES, Quantize, StepContext
+from skerry.compress.ptq.quantize import ACCURATE, Quantize, StepContext
 from skerry.core.errors import DataError, ModelError, SkerryError, UsageError
 from skerry.core.seams import LoadOptions, Runtime
 from skerry.graph import Graph, parse_graph, write_graph
@@ -197,11 +197,13 @@ def test_the_accurate_step_loses_little(
 
 def test_what_a_search_may_set_makes_steps() -> None:
     """Each value of each range is one that the step takes, its own among them."""
+    space = Quantize.SPACE
     others = {"keep_float", "runtime", "weight_block"}
-    assert set(SEARCH_RANGES) == set(ACCURATE.spec().params) - others
-    for name, values in SEARCH_RANGES.items():
-        assert ACCURATE.spec().params[name] in values
-        for value in values:
+    assert set(space) == set(ACCURATE.spec().params) - others
+    for name, choices in space.items():
+        assert choices.values[0] == Quantize().spec().params[name]
+        assert ACCURATE.spec().params[name] in choices.values
+        for value in choices.values:
             assert replace(ACCURATE, **{name: value}).spec().params[name] == value
 
 

@@ -47,8 +47,16 @@ class Scripted:
         """What the source scores."""
         return 0.75
 
-    def score(self, _model: object, _place: object, *, title: str) -> Seen:
+    def score(
+        self,
+        _model: object,
+        _place: object,
+        *,
+        title: str,
+        rival_drop: float | None = None,
+    ) -> Seen:
         """The next loss."""
+        assert rival_drop is None
         self.titles.append(title)
         drop = next(self._drops)
         return Seen(

@@ -254,7 +254,7 @@ def test_what_is_kept_float_is_explained(
     """A row kept in float says why, and has the error that put it there."""
     fixed_latency({})
 
-    def score(_self: Any, _model: Any, _place: Any, *, title: str) -> Seen:
+    def score(_self: Any, _model: Any, _place: Any, *, title: str, **_: Any) -> Seen:
         drop = float("kept float" not in title)
         return Seen(accuracy=1 - drop, drop=drop, seen=10, total=10, holds=not drop)
 

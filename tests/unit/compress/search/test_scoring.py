@@ -156,7 +156,7 @@ def test_a_kept_score_under_another_limit(
 ) -> None:
     """A full score serves any limit, an early refusal none that is wider."""
     kept = Seen(accuracy=0.9, drop=0.01, seen=seen, total=300, holds=False)
-    again = kept.under(limit, was)
+    again = kept.under(limit, was, looked=limit)
     assert (again.holds if again else None) is holds
 
 

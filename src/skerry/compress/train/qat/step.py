@@ -11,7 +11,6 @@ from skerry.compress.numbers.schemes import Method
 from skerry.compress.ptq.operators import Operators
 from skerry.compress.ptq.patterns import DEFAULT_RUNTIME
 from skerry.compress.ptq.quantize import (
-    SEARCH_RANGES,
     Equalization,
     Quantize,
     Rounding,
@@ -64,7 +63,7 @@ class Qat:
         "freeze": Span(low=0, high=0.5),
         "imitate": Span(low=0, high=1),
         **{
-            name: Choices(values=SEARCH_RANGES[name])
+            name: Quantize.SPACE[name]
             for name in ("weight_bits", "operators", "per_channel", "rounding")
         },
     }

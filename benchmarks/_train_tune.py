@@ -1,0 +1,222 @@
+"""The tuner beside random search, and the recipe that it finds with training.
+
+Samplers are replayed on a grid of measured recipes: each proposes one after another,
+is told what was measured, and is judged by the room that its front covers within the
+budget (hypervolume; the room ends at the loss allowed, the source's time and size).
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks._harness import Measured, Row
+from benchmarks._serving_found import tell
+from benchmarks._train_grid import Grid, measured_grid
+from benchmarks.nets.places import fashion
+from skerry.compress.tune.front import hypervolume, nondominated
+from skerry.compress.tune.sampler import Proposer, SamplerName, make_sampler
+from skerry.compress.tune.trial import Outcome, Trial, holding
+from skerry.core.errors import MissingExtraError
+from skerry.core.recipe import Recipe
+
+EVALUATIONS, QUICK_EVALUATIONS = 40, 5
+SEEDS, QUICK_SEEDS = 20, 3
+ALLOWED = 0.01
+"""The loss allowed, of top-1."""
+
+RIVALS: tuple[SamplerName, ...] = ("bandit", "tpe", "random")
+DEFAULT = "bandit"
+
+TUNER_BAR = "train.tuner.vs_random"
+COMBINED_BAR = "train.combined.speedup"
+
+SETUP = Path(__file__).with_name("_train_setup.py")
+TRIALS, QUICK_TRIALS = 40, 3
+MOST_LOST = 0.01
+TUNE_TIMEOUT_S = 7200.0
+
+COMBINED = """
+schema = "skerry.search/1"
+
+[[slot]]
+
+[[slot.step]]
+step = "prune"
+epochs = {epochs}
+search.ratio = {{ low = 0.3, high = 0.7 }}
+search.rounds = {{ low = 1, high = 3, is_integer = true }}
+
+[[slot]]
+
+[[slot.step]]
+step = "quantize"
+operators = "fused"
+search.method = ["minmax", "mse"]
+search.equalize = ["none", "activations"]
+search.correct_bias = [false, true]
+search.rounding = ["nearest", "adaptive"]
+"""
+
+
+def measure(work: Path, *, quick: bool) -> tuple[list[Row], list[Measured]]:
+    """Replay the samplers, then tune the depthwise net with training.
+
+    Args:
+        work: Where the grid and the experiment are kept.
+        quick: A small grid, few seeds, few trials.
+    """
+    if (why := fashion()) is not None:
+        bars = (TUNER_BAR, COMBINED_BAR)
+        return [], [Measured(id=one, figure=None, n=0, unmet=why) for one in bars]
+    rows, tuner = replays(measured_grid(work, quick=quick), quick=quick)
+    more, combined = tuned(work, quick=quick)
+    return [*rows, *more], [tuner, combined]
+
+
+def replays(grid: Grid, *, quick: bool) -> tuple[list[Row], Measured]:
+    """Each sampler on the grid, from the same seeds."""
+    seeds = range(QUICK_SEEDS if quick else SEEDS)
+    count = QUICK_EVALUATIONS if quick else EVALUATIONS
+    best = covered([_under(one.outcome) for one in grid.cells])
+    found: dict[str, NDArray[np.float64]] = {}
+    rows: list[Row] = []
+    for name in RIVALS:
+        tell(f"replay: {name}")
+        try:
+            rooms = [replay(grid, name, seed, count) for seed in seeds]
+        except MissingExtraError as error:
+            rows.append({"what": f"hypervolume, {name}", "note": error.hint})
+            continue
+        found[name] = np.array(rooms)
+        rows.append(
+            {
+                "what": f"hypervolume after {count} of {len(grid.cells)}, {name}",
+                "figure": float(found[name].mean()),
+                "unit": "of the budget's room",
+                "n": len(rooms),
+                "note": f"{found[name].mean() / best:.1%} of what the grid holds",
+            }
+        )
+    return rows, _bar(found)
+
+
+def replay(grid: Grid, name: SamplerName, seed: int, count: int) -> float:
+    """The room that a sampler covers with so many evaluations."""
+    cells = {_key(one.recipe): _under(one.outcome) for one in grid.cells}
+    space = grid.space
+    sampler = make_sampler(name, space, allowed_drop=ALLOWED)
+    proposer = Proposer(space=space, sampler=sampler, seed=seed)
+    trials: list[Trial] = []
+    while len(trials) < count and (recipe := proposer(trials)) is not None:
+        outcome = cells[_key(recipe)]
+        trials.append(Trial(number=len(trials), recipe=recipe, outcome=outcome))
+    return covered([one.outcome for one in trials if one.outcome is not None])
+
+
+def covered(outcomes: Sequence[Outcome]) -> float:
+    """The share of the budget's room that outcomes cover."""
+    empty = Recipe(steps=())
+    trials = [Trial(number=0, recipe=empty, outcome=one) for one in outcomes]
+    rows = [
+        (max(drop, 0.0) / ALLOWED, latency, size)
+        for drop, latency, size in (one.costs for one in holding(trials))
+    ]
+    return hypervolume([rows[k] for k in nondominated(rows)], (1.0, 1.0, 1.0))
+
+
+def _under(outcome: Outcome) -> Outcome:
+    """An outcome under the limit of the replay."""
+    drop = outcome.drop
+    if drop is None or drop <= ALLOWED:
+        return outcome
+    over = (drop - ALLOWED) / ALLOWED
+    return replace(outcome, refusal="refused: loses too much", violation=over)
+
+
+def _key(recipe: Recipe) -> str:
+    steps = [[one.name, dict(one.params)] for one in recipe.steps]
+    return json.dumps(steps, sort_keys=True)
+
+
+def _bar(found: Mapping[str, NDArray[np.float64]]) -> Measured:
+    """The ratio of the means, its interval by bootstrap over the seeds."""
+    ours, theirs = found[DEFAULT], found["random"]
+    rng = np.random.default_rng(0)
+    drawn = rng.integers(len(ours), size=(2000, len(ours)))
+    floor = 1e-9
+    ratios = ours[drawn].mean(axis=1) / np.maximum(theirs[drawn].mean(axis=1), floor)
+    low, high = np.quantile(ratios, (0.025, 0.975))
+    return Measured(
+        id=TUNER_BAR,
+        figure=float(ours.mean() / max(theirs.mean(), floor)),
+        n=len(ours),
+        interval=(float(low), float(high)),
+        peer="random search, without repeats",
+    )
+
+
+def tuned(work: Path, *, quick: bool) -> tuple[list[Row], Measured]:
+    """Tune the depthwise net with training, as a user does."""
+    folder = work / f"combined{'-quick' * quick}"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "search.toml").write_text(COMBINED.format(epochs=1 if quick else 2))
+    (folder / "budget.toml").write_text(f"accuracy_drop = {MOST_LOST}\n")
+    trials = str(QUICK_TRIALS if quick else TRIALS)
+    begun = (folder / "store" / "experiment.json").is_file()
+    words = (
+        ["experiment", "resume", f"{folder}/store"]
+        if begun
+        else [
+            *("tune", "--train", f"{SETUP}:{'quick' if quick else 'whole'}"),
+            *("--store", f"{folder}/store", "--search", f"{folder}/search.toml"),
+            *("--budget", f"{folder}/budget.toml"),
+        ]
+    )
+    tell(f"tune: {trials} trials with training")
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "skerry.app.main", *words, "--json"),
+            *("--trials", trials, "--out", f"{folder}/out"),
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+        timeout=TUNE_TIMEOUT_S,
+    )
+    answer = json.loads(done.stdout)
+    if not answer["ok"]:
+        why = answer["error"]["what"]
+        return [], Measured(id=COMBINED_BAR, figure=None, n=0, unmet=why)
+    return _combined(answer["result"])
+
+
+def _combined(result: Mapping[str, object]) -> tuple[list[Row], Measured]:
+    report = json.loads(json.dumps(result["report"]))
+    accuracy, latency = report["accuracy"], report["latency_ms"]
+    lost = -accuracy["paired_delta"]
+    ratio, noise = latency["ratio"], latency["noise"]
+    size = report["size_bytes"]
+    rows: list[Row] = [
+        {
+            "what": "recipe found by the tuner: " + str(result["why"]),
+            "figure": 100 * lost,
+            "unit": "points lost",
+            "n": accuracy["n"],
+            "note": f"{size['before'] / size['after']:.2f} × smaller",
+        }
+    ]
+    return rows, Measured(
+        id=COMBINED_BAR,
+        figure=1 / ratio,
+        n=accuracy["n"],
+        interval=(1 / (ratio + noise), 1 / max(ratio - noise, 1e-9)),
+        unmet="" if lost <= MOST_LOST else f"{100 * lost:.2f} points lost",
+    )

@@ -1,0 +1,379 @@
+"""Run an experiment: open what it is about, work on it, prove what it found."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from skerry.app.output import Progress
+from skerry.app.pipelines.compress import SearchSamples, open_search_samples
+from skerry.app.pipelines.training import load_training, training_key
+from skerry.app.project import Given
+from skerry.compress.ptq.patterns import PATTERNS
+from skerry.compress.recipe_files import split_steps
+from skerry.compress.search.cache import Cache
+from skerry.compress.search.candidates import Candidate, Choice
+from skerry.compress.search.evidence import Compressed, prove
+from skerry.compress.search.making import Trainer
+from skerry.compress.search.ranking import Standing
+from skerry.compress.search.request import Search
+from skerry.compress.search.trials import Trials
+from skerry.compress.tune.front import Front, find_front
+from skerry.compress.tune.judge import Judge
+from skerry.compress.tune.loop import work
+from skerry.compress.tune.ranges import QUANTIZE, quantize_ranges, templates
+from skerry.compress.tune.sampler import Proposer, make_sampler
+from skerry.compress.tune.space import SearchSpace, default_space, describe
+from skerry.compress.tune.space_files import parse_space
+from skerry.compress.tune.store import CACHE, Experiment, Store
+from skerry.compress.tune.trial import Trial
+from skerry.core.errors import ModelError, SkerryError
+from skerry.core.recipe import Choices, Recipe
+from skerry.core.seams import LoadOptions
+from skerry.graph import Graph, open_model, read_graph, write_graph
+from skerry.runtimes import get_runtime
+from skerry.tasks.evaluate import compare_scores, evaluate
+from skerry.tasks.metrics import find_metric
+from skerry.tasks.task import parse_task
+
+if TYPE_CHECKING:
+    from skerry.core.model import Model
+    from skerry.tasks.task import Task
+
+Told = Callable[[Trial], None]
+"""Told of each trial that begins or ends."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """An experiment, opened by one worker.
+
+    Attributes:
+        store: Its folder.
+        experiment: What is asked.
+        trials: What makes, times and scores.
+        space: What recipes there are.
+        samples: What may be looked at, and what only the report may.
+    """
+
+    store: Store
+    experiment: Experiment
+    trials: Trials
+    space: SearchSpace
+    samples: SearchSamples
+
+    @property
+    def source(self) -> Model:
+        """The source model."""
+        return self.trials.source
+
+    def work(self, most: int, told: Told) -> None:
+        """Claim and try until no trial is left."""
+        sampler = make_sampler(
+            self.experiment.sampler,
+            self.space,
+            allowed_drop=self.trials.scorer.limit,
+        )
+        proposer = Proposer(
+            space=self.space,
+            sampler=sampler,
+            templates=templates(self.space),
+            seed=self.experiment.seed,
+        )
+        work(self.store, proposer, Judge(self.trials), most=most, told=told)
+
+    def front(self) -> Front:
+        """What nothing beats so far, and which of it to take."""
+        source = Standing(latency=1.0, size_bytes=self.source.size_bytes, drop=0.0)
+        if not self._source_holds():
+            source = replace(source, latency=float("inf"), size_bytes=1 << 62)
+        return find_front(self.store.trials(), self.experiment.prefer, source)
+
+    def _source_holds(self) -> bool:
+        budget = self.experiment.budget
+        allowed_ms = budget.latency_ms
+        return self.trials.source_fits and (
+            allowed_ms is None or Judge(self.trials).source_ms <= allowed_ms
+        )
+
+
+@contextmanager
+def open_experiment(store: Store, progress: Progress | None) -> Iterator[Opened]:
+    """Open what an experiment is about, for one worker.
+
+    Raises:
+        UsageError: The folder holds none, or what it names is not there any more.
+        ModelError: The model is another one by now.
+    """
+    experiment = store.experiment()
+    given = experiment.given
+    source = open_model(Path(experiment.model))
+    if source.sha256 != experiment.sha256:
+        raise ModelError(
+            f"{source.path} is not the model that the experiment was begun with",
+            hint="Bring the old file back, or begin anew with another --store.",
+        )
+    training = given.get("train")
+    apart = None if not training else _OpenTraining(training, experiment)
+    samples = (
+        apart.samples
+        if apart is not None
+        else open_search_samples(
+            Given(
+                model=source.path,
+                samples=_path(given.get("evaluation")),
+                task=_task(given.get("task", "")),
+            ),
+            _path(given.get("calibration")),
+            _path(given.get("report")),
+            source,
+            is_report_only=False,
+        )
+    )
+    search = Search(
+        calibration=samples.calibration,
+        selection=samples.selection,
+        task=samples.task,
+        runtime=get_runtime(given["runtime"]),
+        budget=experiment.budget,
+        prefer=experiment.prefer,
+        threads=int(given["threads"]),
+        cache=Cache(store.folder / CACHE),
+        trainer=None if apart is None else apart.trainer(progress),
+        progress=progress,
+    )
+    with tempfile.TemporaryDirectory(prefix="skerry-") as folder:
+        trials = Trials(source, read_graph(source.path), search, Path(folder))
+        space = (
+            parse_space(experiment.space.encode(), name="the experiment's space")
+            if experiment.space
+            else _default_space(trials)
+        )
+        yield Opened(
+            store=store,
+            experiment=experiment,
+            trials=trials,
+            space=space,
+            samples=samples,
+        )
+
+
+def _default_space(trials: Trials) -> SearchSpace:
+    if trials.search.trainer is None:
+        return default_space(ranges={QUANTIZE: quantize_ranges(trials)})
+    # Operators of a net that was trained are not those of the source.
+    name = trials.search.runtime.name
+    ranges = {"runtime": Choices(values=(name,))} if name in PATTERNS else {}
+    return default_space(with_training=True, ranges={QUANTIZE: ranges})
+
+
+class _OpenTraining:
+    """The user's training, as an experiment uses it.
+
+    Args:
+        where: The file and its function.
+        experiment: What is asked.
+    """
+
+    def __init__(self, where: str, experiment: Experiment) -> None:
+        self._where = where
+        self._experiment = experiment
+        self._training = load_training(where)
+
+    @property
+    def samples(self) -> SearchSamples:
+        """The samples that come with it."""
+        training = self._training
+        return SearchSamples(
+            calibration=training.calibration,
+            selection=training.selection,
+            report=training.report,
+            task=training.task,
+        )
+
+    def trainer(self, progress: Progress | None) -> Trainer:
+        """What does the steps that train."""
+        from skerry.compress.train.run import train_recipe
+
+        asked = self._experiment
+
+        def train(recipe: Recipe) -> Graph:
+            return train_recipe(
+                self._training,
+                recipe,
+                runtime=get_runtime(asked.given["runtime"]),
+                budget=asked.budget,
+                seed=asked.seed,
+                threads=int(asked.given["threads"]),
+                progress=progress,
+            ).graph
+
+        key = f"{training_key(self._where, self._training)};{asked.seed}"
+        return Trainer(train=train, key=key)
+
+
+def export_training(where: str, path: Path) -> Model:
+    """Write the module that the user's training begins with.
+
+    Raises:
+        UsageError: The training code is wrong.
+        ModelError: The module cannot be exported.
+    """
+    from skerry.compress.train.export import export_graph
+
+    training = load_training(where)
+    graph = export_graph(
+        training.module,
+        training.example,
+        inputs=training.inputs,
+        outputs=training.outputs,
+    )
+    return write_graph(graph, path)
+
+
+def run_workers(opened: Opened, most: int, workers: int, told: Told) -> None:
+    """Work on an experiment with several processes, this one among them.
+
+    One that dies leaves its trial to the others.
+
+    Raises:
+        The errors of trials in this process.
+    """
+    context = get_context("spawn")
+    folder = str(opened.store.folder)
+    others = [
+        context.Process(target=_work_apart, args=(folder, most), daemon=True)
+        for _ in range(workers - 1)
+    ]
+    for child in others:
+        child.start()
+    try:
+        opened.work(most, told)
+        for child in others:
+            child.join()
+        if others:
+            # What a worker left when it died is still to be done.
+            opened.work(most, told)
+    finally:
+        for child in others:
+            child.terminate()
+
+
+def _work_apart(folder: str, most: int) -> None:
+    """One more worker, in a process of its own; what it cannot do the others do."""
+    try:
+        with open_experiment(Store(Path(folder)), None) as opened:
+            opened.work(most, lambda _: None)
+    except (KeyboardInterrupt, SkerryError):
+        # The process that started it meets the same, and says so.
+        return
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proved:
+    """A trial of the front on the samples that none has seen.
+
+    Attributes:
+        number: The trial's.
+        recipe: What it is, in one line.
+        drop: Its loss there; None without labels.
+        ci95: 95 % interval of the loss.
+    """
+
+    number: int
+    recipe: str
+    drop: float | None
+    ci95: tuple[float, float] | None
+
+
+MOST_PROVED = 12
+"""Trials of the front, at most, that are measured again."""
+
+
+def prove_front(opened: Opened, front: Front) -> tuple[Compressed, tuple[Proved, ...]]:
+    """Measure what was chosen, and the rest of the front, on samples no trial saw.
+
+    Raises:
+        The errors of `compress`.
+    """
+    trials, search = opened.trials, opened.trials.search
+    known = opened.store.trials()
+    chosen = front.chosen
+    candidates = {one.number: _candidate(opened, one) for one in known if one.outcome}
+    stage = trials.maker
+    if chosen is not None:
+        stage = trials.maker.after(split_steps(chosen.recipe)[0])
+    notes = [front.why, *trials.maker.sample_notes()]
+    if front.closest is not None and front.closest.outcome is not None:
+        notes.append(
+            f"What came closest is trial {front.closest.number}, "
+            f"{describe(front.closest.recipe)}: {front.closest.outcome.refusal}."
+        )
+    choice = Choice(
+        prepared=stage.prepared,
+        baseline=trials.source_accuracy(),
+        candidates=tuple(candidates.values()),
+        chosen=None if chosen is None else candidates[chosen.number],
+        sensitivity={},
+        notes=tuple(notes),
+    )
+    done = prove(opened.source, choice, search, report=opened.samples.report)
+    return done, tuple(
+        _prove_one(opened, one, done) for one in front.trials[:MOST_PROVED]
+    )
+
+
+def _prove_one(opened: Opened, trial: Trial, done: Compressed) -> Proved:
+    """One trial of the front beside the source."""
+    found = Proved(
+        number=trial.number, recipe=describe(trial.recipe), drop=None, ci95=None
+    )
+    search, samples = opened.trials.search, opened.samples
+    if done.scores is None or samples.report is None or search.task is None:
+        return found
+    model = opened.trials.maker.make(trial.recipe)
+    options = LoadOptions(threads=search.threads)
+    with closing(search.runtime.load(model, options)) as session:
+        after = evaluate(session, samples.report, search.task, search.progress)
+    change, metric = compare_scores(done.before, after), find_metric(after.metric)
+    drops = [metric.drop(done.before.value, one) for one in (change.low, change.high)]
+    return replace(
+        found,
+        drop=metric.drop(done.before.value, after.value - done.before.value),
+        ci95=(min(drops), max(drops)),
+    )
+
+
+def _candidate(opened: Opened, trial: Trial) -> Candidate:
+    """A trial as a search lists it; its file is found in the cache."""
+    outcome, search = trial.outcome, opened.trials.search
+    found = Candidate(
+        title=f"{describe(trial.recipe)}, trial {trial.number}",
+        recipe=trial.recipe,
+        runtime=search.runtime.name,
+    )
+    if outcome is None or outcome.size is None:
+        return replace(found, refusal=outcome.refusal if outcome else "under way")
+    return replace(
+        found,
+        model=opened.trials.maker.make(trial.recipe),
+        accuracy=outcome.accuracy,
+        drop=outcome.drop,
+        seen=outcome.seen,
+        is_sure=outcome.is_sure,
+        refusal=outcome.refusal,
+        latency=outcome.latency,
+    )
+
+
+def _path(text: str | None) -> Path | None:
+    return Path(text) if text else None
+
+
+def _task(text: str) -> Task | None:
+    return parse_task(text.encode(), name="the experiment's task") if text else None

@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 
 from skerry.app.profiling import device, runner
-from skerry.core.seams import LoadOptions
-from skerry.runtimes import get_runtime, open_any
+from skerry.runtimes import open_any
 from skerry.tasks.made_up import made_up_inputs
-from skerry.tasks.profiling import BLOCKS, Subject
+from skerry.tasks.profiling import BLOCKS
 from tests import models
 from tests.twins import tflite_net
 
@@ -35,11 +34,11 @@ def ship(folder: Path, monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
         path = folder / ("net.tflite" if name == "litert" else "net.onnx")
         model = open_any(path)
         subjects.append(
-            Subject(
+            device.Shipped(
                 model=model,
-                runtime=get_runtime(name),
+                runtime=name,
                 inputs=made_up_inputs(model.inputs),
-                options=LoadOptions(),
+                threads=1,
             )
         )
     archive = folder / "run.pyz"

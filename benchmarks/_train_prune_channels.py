@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 
 from benchmarks._harness import Measured, Row
 from benchmarks._serving_found import tell
-from benchmarks._train_prune_timing import RUNTIMES, gains, packed_bytes, write_module
+from benchmarks._train_prune_timing import every_gain, gain, write_module
 from benchmarks.nets.depthwise import FASHION, QUICK_TRAINING, fashion_task
 from benchmarks.nets.places import fashion, keep
 from benchmarks.nets.torch_depthwise import BATCH, DepthwiseNet, read_pictures, train
 from skerry.compress.train.fit import fit
 from skerry.compress.train.prune.channels import PruneChannels
+from skerry.compress.train.prune.gains import packed_bytes
 from skerry.compress.train.prune.sparse import Sparsify
 from skerry.compress.train.training import Batch, TrainContext, Training
 from skerry.core.budget import Budget
@@ -76,8 +77,8 @@ def measure(work: Path, *, quick: bool) -> tuple[list[Row], Measured]:
         for what, module in _pruned(case, quick=quick).items():
             found.setdefault(what, []).append(_time(case, module, work, quick=quick))
         rows += _sparse_rows(case, work, quick=quick)
-    rows = [_row(what, found) for what in found] + rows
-    return rows, _bar(found)
+    rows = [table_row(what, found) for what in found] + rows
+    return rows, bar(found)
 
 
 def _pruned(case: Case, *, quick: bool) -> Mapping[str, nn.Module]:
@@ -122,8 +123,8 @@ def _time(case: Case, module: nn.Module, work: Path, *, quick: bool) -> Found:
         return Found(right=right, latency=None)
     before = write_module(case.training.module, case.training, work / "before.onnx")
     after = write_module(module, case.training, work / "after.onnx")
-    (gain,) = gains(before, after, case.training, quick=quick)
-    return Found(right=right, latency=gain.latency)
+    timed = gain(before, after, case.training, quick=quick)
+    return Found(right=right, latency=timed.latency)
 
 
 def _sparse_rows(case: Case, work: Path, *, quick: bool) -> list[Row]:
@@ -140,7 +141,7 @@ def _sparse_rows(case: Case, work: Path, *, quick: bool) -> list[Row]:
             training.module, context
         )
         after = write_module(module, training, work / "sparse.onnx")
-        every = gains(before, after, training, runtimes=RUNTIMES, quick=quick)
+        every = every_gain(before, after, training, quick=quick)
         packed = packed_bytes(after) / packed_bytes(before)
         rows.append(
             {
@@ -156,7 +157,8 @@ def _sparse_rows(case: Case, work: Path, *, quick: bool) -> list[Row]:
     return rows
 
 
-def _row(what: str, found: Mapping[str, Sequence[Found]]) -> Row:
+def table_row(what: str, found: Mapping[str, Sequence[Found]]) -> Row:
+    """A line of the table: what one way loses over all seeds, and how fast it is."""
     times = [one.latency for one in found[what] if one.latency is not None]
     speed = f"{1 / np.median([one.median for one in times]):.2f} ×" if times else "1 ×"
     lost = _lost(found[what], found["original"])
@@ -171,7 +173,8 @@ def _row(what: str, found: Mapping[str, Sequence[Found]]) -> Row:
     }
 
 
-def _bar(found: Mapping[str, Sequence[Found]]) -> Measured:
+def bar(found: Mapping[str, Sequence[Found]]) -> Measured:
+    """What ours loses; each seed must be twice as fast as the original."""
     lost = 100 * _lost(found["ours"], found["original"])
     slowest = max(
         (one.latency.median for one in found["ours"] if one.latency), default=1.0

@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks._harness import Measured, Row
 from benchmarks._serving_found import tell
-from benchmarks._train_prune_timing import gains, write_module
+from benchmarks._train_prune_timing import gain, write_module
 from benchmarks.nets.case import Case
 from benchmarks.nets.catalogue import NETS
 from benchmarks.nets.places import data_folder, keep
@@ -25,14 +25,13 @@ from benchmarks.nets.tiny import (
     cifar_picture,
     write_resnet8,
 )
+from benchmarks.nets.torch_resnet8 import read_resnet8
 from skerry.compress.train.fit import fit
-from skerry.compress.train.from_graph import from_graph
 from skerry.compress.train.prune.layers import PruneLayers
 from skerry.compress.train.training import Batch, TrainContext, Training
 from skerry.core.budget import Budget
 from skerry.core.durable import make_folder
 from skerry.core.errors import ModelError
-from skerry.graph import read_graph
 from skerry.runtimes.torch import Tensor, functional, torch
 from skerry.tasks.evaluate import compare_scores, evaluate
 from skerry.tasks.metrics import PairedDelta
@@ -112,10 +111,10 @@ def _pruned(work: Path, seed: int, *, quick: bool) -> Found:
         write_module(module, training, work / f"resnet8-{name}.onnx")
         for name, module in (("before", training.module), ("after", pruned.module))
     ]
-    (gain,) = gains(files[0], files[1], training, quick=quick)
+    timed = gain(files[0], files[1], training, quick=quick)
     return Found(
         delta=compare_scores(before, after),
-        speedup=1.0 if gain.latency is None else 1 / gain.latency.median,
+        speedup=1.0 if timed.latency is None else 1 / timed.latency.median,
         gone=", ".join(one.what for one in pruned.rounds if one.is_kept),
     )
 
@@ -140,12 +139,12 @@ def _training(work: Path, case: Case, seed: int, *, quick: bool) -> Training:
         ]
 
     training = Training(
-        module=from_graph(read_graph(case.model.path)),
+        module=read_resnet8(case.model.path),
         example=(pictures[:1],),
         inputs=tuple(spec.name for spec in case.model.inputs),
         outputs=tuple(spec.name for spec in case.model.outputs),
         batches=batches,
-        loss=_cross_entropy,
+        loss=functional.cross_entropy,
         calibration=case.calibration,
         selection=case.selection,
         task=case.task,
@@ -160,11 +159,6 @@ def _training(work: Path, case: Case, seed: int, *, quick: bool) -> Training:
     kept = keep(work / "made" / f"resnet8-seed{seed}{'-quick' * quick}.pt", make)
     training.module.load_state_dict(torch.load(kept, weights_only=True))
     return training
-
-
-def _cross_entropy(probabilities: Tensor, labels: Tensor) -> Tensor:
-    """The net ends with a softmax."""
-    return functional.nll_loss(probabilities.clamp_min(1e-7).log(), labels)
 
 
 def _mirrored(pictures: Tensor, generator: torch.Generator) -> Tensor:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import ClassVar
 
 from skerry.compress.train.prune.blocks import Block, leave_out, removable
@@ -15,7 +16,6 @@ from skerry.compress.train.training import TrainContext
 from skerry.core.errors import ModelError
 from skerry.core.recipe import Space, Span
 from skerry.runtimes.torch import nn
-from skerry.tasks.evaluate import Scores
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,13 +23,16 @@ class PruneLayers:
     """Leave out whole blocks of a trained module, and train what is left.
 
     A block can go where it gives the shape that it takes: what follows reads what it
-    read. Each is left out alone first, to see what it contributes; then the one that
-    costs least of the metric for what it saves goes, the rest is trained, and so on. A
-    block whose absence breaks the budget stays, and the next one is tried.
+    read. Each is left out alone first, and the rest is trained on a few batches, to see
+    what the block contributes; then the one that costs least of the metric for what it
+    saves goes, the rest is trained in earnest, and so on. A block whose absence breaks
+    the budget stays, and the next one is tried.
 
     Attributes:
         most: So many blocks go at most.
         tries: So many blocks may break the budget before that is all.
+        probe: On so many batches what is left is trained to see what a block
+            contributes: without any, all but the blocks of a residual net seem needed.
         epochs: How long the module is trained after each block.
         learning_rate: At the beginning of each training; 0 takes the training's.
         teach: The original's part in the loss, 0 to 1.
@@ -42,6 +45,7 @@ class PruneLayers:
 
     most: int = 1
     tries: int = 2
+    probe: int = 32
     epochs: int = 2
     learning_rate: float = 0.0
     teach: float = 0.9
@@ -52,6 +56,7 @@ class PruneLayers:
             {
                 "most": (self.most, self.most >= 1),
                 "tries": (self.tries, self.tries >= 1),
+                "probe": (self.probe, self.probe >= 0),
                 "epochs": (self.epochs, self.epochs >= 0),
                 "learning_rate": (self.learning_rate, 0 <= self.learning_rate < 1e3),
                 "teach": (self.teach, 0 <= self.teach <= 1),
@@ -80,19 +85,12 @@ class PruneLayers:
         whole = total(layer_costs(kept, example))
         refused: set[Block] = set()
         while len(rounds) - len(refused) < self.most and len(refused) < self.tries:
-            block = self._next(kept, context, before, refused)
+            block = self._next(kept, module, context, refused)
             if block is None:
                 break
             found = copy.deepcopy(kept)
             leave_out(found, block)
-            recover(
-                found,
-                module,
-                context,
-                epochs=self.epochs,
-                learning_rate=self.learning_rate,
-                weight=self.teach,
-            )
+            self._train(found, module, context, self.epochs)
             gone = 1 - total(layer_costs(found, example)) / whole
             rounds.append(judge(str(block), gone, before, found, context))
             if rounds[-1].is_kept:
@@ -110,18 +108,39 @@ class PruneLayers:
     def _next(
         self,
         module: nn.Module,
+        original: nn.Module,
         context: TrainContext,
-        before: Scores,
         refused: set[Block],
     ) -> Block | None:
         """The block that costs least of the metric for what it saves."""
-        example = context.training.example
-        blocks = removable(module, example, layer_costs(module, example))
+        training = context.training
+        blocks = removable(
+            module, training.example, layer_costs(module, training.example)
+        )
+        short = replace(
+            training,
+            batches=lambda epoch: [*islice(training.batches(epoch), self.probe)],
+        )
+        brief = replace(context, training=short)
+        before = context.evaluate(module)
         found: list[tuple[float, int, Block]] = []
         for block in (one for one in blocks if one not in refused):
             tried = copy.deepcopy(module)
             leave_out(tried, block)
+            self._train(tried, original, brief, min(self.probe, 1))
             lost = max(fall(before, context.evaluate(tried)), 0.0)
             found.append((lost / block.cost, -block.cost, block))
         # What holds others is called after them: of those alike it is taken.
         return min(reversed(found), key=lambda one: one[:2])[2] if found else None
+
+    def _train(
+        self, found: nn.Module, original: nn.Module, context: TrainContext, epochs: int
+    ) -> None:
+        recover(
+            found,
+            original,
+            context,
+            epochs=epochs,
+            learning_rate=self.learning_rate,
+            weight=self.teach,
+        )

@@ -1,7 +1,7 @@
 """The step `sparsify`: single weights become 0, in a pattern or in none.
 
-What that buys is another matter: the runtimes for CPUs that Skerry knows multiply by
-zeros as by any number. `skerry.compress.train.prune.gains` measures it.
+What that buys is another matter: onnxruntime, OpenVINO and LiteRT multiply by zeros as
+by any number. `skerry.compress.train.prune.gains` measures it.
 """
 
 from __future__ import annotations

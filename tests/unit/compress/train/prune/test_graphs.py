@@ -34,7 +34,7 @@ def graph(trained: Training) -> Graph:
     "step",
     [
         PruneChannels(ratio=0.5, rounds=1, epochs=0, multiple=4),
-        PruneLayers(most=2, epochs=0),
+        PruneLayers(most=2, epochs=0, probe=0),
     ],
     ids=["channels", "layers"],
 )

@@ -60,9 +60,11 @@ def test_a_block_that_is_missed_stays(
 ) -> None:
     """Where each block breaks the budget, what came closest is told."""
     with pytest.raises(ModelError, match="breaks the budget at once"):
-        PruneLayers(epochs=0).apply(strict.training.module, strict)
+        PruneLayers(epochs=0, probe=0).apply(strict.training.module, strict)
     open_context = replace(context, budget=Budget())
-    pruned = PruneLayers(most=9, epochs=0).prune(context.training.module, open_context)
+    pruned = PruneLayers(most=9, epochs=0, probe=0).prune(
+        context.training.module, open_context
+    )
     assert len(pruned.rounds) == 2
 
 

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from benchmarks import _train_prune_channels as channels
+from benchmarks import _train_prune_layers as layers
+from benchmarks import _train_prune_pixels as pixels
+from benchmarks._train_prune_channels import Found, bar, table_row
+from skerry.tasks.measure import Ratio
+
+
+def found(right: Sequence[int], latency: float | None = 0.45) -> Found:
+    """What one seed came to."""
+    ratio = (
+        None if latency is None else Ratio(median=latency, low=latency, high=latency)
+    )
+    return Found(right=np.array(right, bool), latency=ratio)
+
+
+def all_found(latency: float) -> dict[str, list[Found]]:
+    """Two seeds, ours a tenth of a picture worse than the original on average."""
+    return {
+        "original": [found([1, 1, 1, 1, 0], None), found([1, 1, 1, 1, 1], None)],
+        "ours": [found([1, 1, 1, 0, 1], latency), found([1, 1, 1, 1, 0], 0.4)],
+        "torch-pruning, 1 epochs": [found([0, 0, 1, 0, 1]), found([1, 1, 1, 1, 0])],
+    }
+
+
+def test_points_are_lost_against_the_original() -> None:
+    """The bar is the mean over seeds and pictures, the rival's beside it."""
+    got = bar(all_found(0.45))
+    assert got.figure == pytest.approx(10.0)
+    assert got.n == 10
+    assert got.peer == "torch-pruning, 1 epochs loses 30.00"
+    assert got.unmet == ""
+
+
+def test_a_seed_that_is_too_slow_breaks_the_bar() -> None:
+    """What is not twice as fast does not hold, whatever it loses."""
+    assert bar(all_found(0.6)).unmet == "only 1.67 × as fast"
+
+
+def test_a_row_tells_accuracy_and_speed() -> None:
+    """Each way has a line of the table."""
+    got = table_row("ours", all_found(0.5))
+    assert got["figure"] == pytest.approx(10.0)
+    assert got["note"] == "80.00 % top-1, 2.22 × as fast"
+
+
+def test_what_is_missing_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Without data each part says so, and has no figure."""
+    folder = tmp_path_factory.mktemp("work")
+    monkeypatch.delenv("SKERRY_DATA", raising=False)
+    monkeypatch.setattr(channels, "fashion", lambda: "not there")
+    for part in (channels, layers, pixels):
+        rows, measured = part.measure(folder, quick=True)
+        assert rows == []
+        assert measured.figure is None
+        assert measured.unmet

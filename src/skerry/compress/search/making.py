@@ -121,7 +121,7 @@ class Maker:
         mark = repr(steps)
         if mark not in self._after:
             folder = self._workshop.folder / f"trained-{len(self._after)}"
-            folder.mkdir()
+            folder.mkdir(exist_ok=True)
             model = self._workshop.cache.model(
                 key,
                 lambda where: write_graph(trainer.train(Recipe(steps=trained)), where),

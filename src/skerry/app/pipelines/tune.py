@@ -305,9 +305,6 @@ def prove_front(opened: Opened, front: Front) -> tuple[Compressed, tuple[Proved,
     known = opened.store.trials()
     chosen = front.chosen
     candidates = {one.number: _candidate(opened, one) for one in known if one.outcome}
-    stage = trials.maker
-    if chosen is not None:
-        stage = trials.maker.after(split_steps(chosen.recipe)[0])
     notes = [front.why, *trials.maker.sample_notes()]
     if front.closest is not None and front.closest.outcome is not None:
         notes.append(
@@ -315,7 +312,7 @@ def prove_front(opened: Opened, front: Front) -> tuple[Compressed, tuple[Proved,
             f"{describe(front.closest.recipe)}: {front.closest.outcome.refusal}."
         )
     choice = Choice(
-        prepared=stage.prepared,
+        prepared=_prepared(trials, chosen),
         baseline=trials.source_accuracy(),
         candidates=tuple(candidates.values()),
         chosen=None if chosen is None else candidates[chosen.number],
@@ -326,6 +323,16 @@ def prove_front(opened: Opened, front: Front) -> tuple[Compressed, tuple[Proved,
     return done, tuple(
         _prove_one(opened, one, done) for one in front.trials[:MOST_PROVED]
     )
+
+
+def _prepared(trials: Trials, chosen: Trial | None) -> Graph:
+    """The float graph that was quantized: the trained one, unless it has integers."""
+    maker = trials.maker
+    trained = () if chosen is None else split_steps(chosen.recipe)[0]
+    try:
+        return maker.after(trained).prepared
+    except ModelError:
+        return maker.prepared
 
 
 def _prove_one(opened: Opened, trial: Trial, done: Compressed) -> Proved:

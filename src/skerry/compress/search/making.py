@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import msgspec
@@ -67,7 +68,6 @@ class Maker:
     def __init__(
         self, source: Model, graph: Graph, context: StepContext, workshop: Workshop
     ) -> None:
-        self.prepared = prepare(graph)
         self._graph = graph
         self._context = context
         self._workshop = workshop
@@ -80,6 +80,15 @@ class Maker:
         # Weights that lie apart may change under the same file.
         self.source = content_hash(source) if cache.is_kept else source.sha256
         self._samples = fingerprint(context.calibration) if cache.is_kept else ""
+
+    @cached_property
+    def prepared(self) -> Graph:
+        """The graph as quantizations begin with it.
+
+        Raises:
+            ModelError: It cannot be quantized, or is already.
+        """
+        return prepare(self._graph)
 
     def make(self, recipe: Recipe) -> Model:
         """Make the model of a recipe.
@@ -121,7 +130,7 @@ class Maker:
         mark = repr(steps)
         if mark not in self._after:
             folder = self._workshop.folder / f"trained-{len(self._after)}"
-            folder.mkdir()
+            folder.mkdir(exist_ok=True)
             model = self._workshop.cache.model(
                 key,
                 lambda where: write_graph(trainer.train(Recipe(steps=trained)), where),

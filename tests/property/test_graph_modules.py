@@ -253,7 +253,7 @@ def assert_close(module: GraphModule, graph: Graph) -> None:
 
 
 @settings(
-    max_examples=50,
+    max_examples=30,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )

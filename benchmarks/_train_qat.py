@@ -50,6 +50,7 @@ PART = 100
 
 INT8 = Qat(epochs=2, learning_rate=3e-4)
 INT4 = Qat(epochs=3, learning_rate=3e-4, weight_bits=4)
+INT4_TENSOR = replace(INT4, per_channel=False, learning_rate=1e-3)
 PTQ = {
     "minmax": Quantize(weight_bits=4),
     "minmax, one scale a tensor": Quantize(weight_bits=4, per_channel=False),
@@ -103,7 +104,11 @@ def measure(work: Path, *, quick: bool) -> tuple[list[Row], list[Measured]]:
         tell(f"seed {seed}: INT4")
         net = _tuned(case, INT4, quick=quick)
         rows.append(_codes_row("INT4", seed, codes_off(net, pictures, path)))
-        drops.append(_lost(case, net, path, rows))
+        whole = _tuned(case, INT4_TENSOR, quick=quick)
+        tuned = {"INT4 in training": net, "INT4 in training, one scale a tensor": whole}
+        right = _right_answers(case, tuned, path)
+        rows += _answer_rows(case, right)
+        drops.append(100 * (right["float32"] - right["INT4 in training"]))
     return rows, [_lsb_bar(offs), _lost_bar(drops)]
 
 
@@ -198,10 +203,10 @@ def _codes_row(what: str, seed: int, off: Off) -> Row:
     }
 
 
-def _lost(
-    case: Case, tuned: QuantizedNet, path: Path, rows: list[Row]
-) -> NDArray[np.float64]:
-    """What each picture loses by QAT, in points; rows say what others lose."""
+def _right_answers(
+    case: Case, tuned: Mapping[str, QuantizedNet], path: Path
+) -> dict[str, NDArray[np.float64]]:
+    """Which pictures each net classes right: float, after training, in training."""
     training = case.training
     right = {"float32": _right_in_torch(case)}
     for name, step in PTQ.items():
@@ -215,8 +220,13 @@ def _lost(
         )
         key = f"INT4 after training, {name}"
         right[key] = _right(case, rounded.to_graph(), path)
-    right["INT4 in training"] = _right(case, tuned.to_graph(), path)
-    rows += [
+    for name, net in tuned.items():
+        right[name] = _right(case, net.to_graph(), path)
+    return right
+
+
+def _answer_rows(case: Case, right: Mapping[str, NDArray[np.float64]]) -> list[Row]:
+    return [
         {
             "what": name,
             "net": f"depthwise, seed {case.seed}",
@@ -227,7 +237,6 @@ def _lost(
         }
         for name, one in right.items()
     ]
-    return 100 * (right["float32"] - right["INT4 in training"])
 
 
 def _right(case: Case, graph: Graph, path: Path) -> NDArray[np.float64]:

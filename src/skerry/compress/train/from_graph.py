@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import cast
 
 from skerry.compress.train.operators import Operator
-from skerry.compress.train.program import Program, Step, plan
+from skerry.compress.train.program import Operation, Program, plan
 from skerry.compress.train.rounding import Quantizing, Rounder
 from skerry.core.errors import RuntimeFailure
 from skerry.core.model import TensorSpec
@@ -180,7 +180,7 @@ class GraphModule(nn.Module):
         return values
 
     def _compute(
-        self, step: Step, given: list[Tensor | None]
+        self, step: Operation, given: list[Tensor | None]
     ) -> Tensor | tuple[Tensor, ...]:
         try:
             made: Tensor | tuple[Tensor, ...] = self._doer(step)(*given)
@@ -193,7 +193,7 @@ class GraphModule(nn.Module):
             ) from error
         return made
 
-    def _doer(self, step: Step) -> Operator:
+    def _doer(self, step: Operation) -> Operator:
         if step.operator is not None:
             return step.operator
         key = step.layer or ""

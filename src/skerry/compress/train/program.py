@@ -34,7 +34,7 @@ OPSET = 17
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Step:
+class Operation:
     """One thing to compute.
 
     Attributes:
@@ -82,7 +82,7 @@ class Program:
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        self.steps: list[Step] = []
+        self.steps: list[Operation] = []
         """What to compute, in order."""
         self.layers: dict[str, nn.Module] = {}
         """The layers by key."""
@@ -265,7 +265,7 @@ class _Planner:
         layer: str | None = None,
         operator: Operator | None = None,
     ) -> None:
-        step = Step(
+        step = Operation(
             name=str(node.name),
             op_type=node.op_type,
             inputs=inputs,

@@ -35,12 +35,14 @@ search.smooth = { low = 0.0, high = 0.8 }
 step = "half"
 """
 
+SPACES = (SPACE, default_space(), parse_space(FILE, name="file"))
+
 
 @given(seed=st.integers(0, 10_000))
 def test_a_walk_and_its_recipe_are_the_same(seed: int) -> None:
     """What is drawn makes steps, and the point of the recipe walks to it again."""
     rng = np.random.default_rng(seed)
-    for space in (SPACE, default_space(), parse_space(FILE, name="file")):
+    for space in SPACES:
         recipe = space.recipe(lambda _, one: draw(rng, one))
         for step in recipe.steps:
             make_step(step)

@@ -91,7 +91,7 @@ def measure(work: Path, *, quick: bool) -> tuple[list[Row], list[Measured]]:
     count = QUICK_INPUTS if quick else INPUTS
     drops: list[NDArray[np.float64]] = []
     for seed in SEEDS[:1] if quick else SEEDS:
-        case = _case(work, seed, quick=quick)
+        case = make_case(work, seed, quick=quick)
         tell(f"seed {seed}: INT8")
         path, pictures = work / f"codes-{seed}.onnx", case.pictures[:count]
         net = _tuned(case, INT8, quick=quick)
@@ -261,7 +261,7 @@ def _tuned(case: Case, step: Qat, *, quick: bool) -> QuantizedNet:
     return replace(step, epochs=epochs).apply(case.training.module, context)
 
 
-def _case(work: Path, seed: int, *, quick: bool) -> Case:
+def make_case(work: Path, seed: int, *, quick: bool) -> Case:
     """The net that this seed trains, from the folder where it is there already."""
     files = [
         FASHION / f"train-{one}-ubyte.gz" for one in ("images-idx3", "labels-idx1")

@@ -39,7 +39,7 @@ SELECTION, QUICK_SELECTION = 1000, 100
 RATE = 3e-3
 
 OURS = PruneChannels(
-    ratio=0.6, rounds=3, epochs=1, last_epochs=1, multiple=16, learning_rate=RATE
+    ratio=0.65, rounds=3, epochs=1, last_epochs=1, multiple=16, learning_rate=RATE
 )
 SPARSE = {
     "half of the weights, 2:4": Sparsify(pattern="2:4", epochs=2, learning_rate=RATE),

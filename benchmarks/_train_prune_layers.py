@@ -46,7 +46,7 @@ BATCH = 64
 RATE = 1e-3
 EPOCHS, QUICK_PICTURES = 5, 512
 
-OURS = PruneLayers(most=3, tries=3, epochs=3, learning_rate=RATE)
+OURS = PruneLayers(most=3, tries=3, epochs=8, learning_rate=RATE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

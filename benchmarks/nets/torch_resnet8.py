@@ -12,6 +12,9 @@ from skerry.runtimes.torch import Tensor, functional, nn, torch
 
 WIDTHS = (16, 32, 64)
 CLASSES = 10
+BRIGHTEST = 255.0
+"""What pictures are divided by, and the stem's weights multiplied: a learning rate that
+suits other layers would be too much for weights as small as theirs."""
 
 
 class Block(nn.Module):
@@ -49,7 +52,8 @@ class ResNet8(nn.Module):
 
     def forward(self, picture: Tensor) -> Tensor:
         """Return logits [n, 10] of pictures [n, 32, 32, 3] in 0–255."""
-        x = functional.relu(self.stem(picture.permute(0, 3, 1, 2)))
+        planes = picture.permute(0, 3, 1, 2) / BRIGHTEST
+        x = functional.relu(self.stem(planes))
         logits: Tensor = self.classifier(self.blocks(x).mean((2, 3)))
         return logits
 
@@ -84,4 +88,5 @@ def read_resnet8(path: Path) -> ResNet8:
             is_dense = layer is net.classifier
             layer.weight.copy_(torch.from_numpy(weight.T if is_dense else weight))
             layer.bias.copy_(torch.from_numpy(bias))
+        net.stem.weight.mul_(BRIGHTEST)
     return net.eval()

@@ -66,6 +66,34 @@ def leave_out(module: nn.Module, block: Block) -> None:
         setattr(module.get_submodule(parent), last, nn.Identity())
 
 
+class Fading(nn.Module):
+    """A block on its way out: a part of what it makes, the rest of what it takes.
+
+    Attributes:
+        left: The part, 1 to 0.
+    """
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__()
+        self.block = block
+        self.left = 1.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Mix what the block makes with what it takes."""
+        made: Tensor = self.left * self.block(x) + (1 - self.left) * x
+        return made
+
+
+def fade(module: nn.Module, block: Block) -> Fading:
+    """Put a fading block into a block's place; `leave_out` still removes it."""
+    layers = [module.get_submodule(name) for name in block.layers]
+    leave_out(module, block)
+    fading = Fading(nn.Sequential(*layers))
+    parent, _, last = block.layers[0].rpartition(".")
+    setattr(module.get_submodule(parent), last, fading)
+    return fading
+
+
 def _calls(
     module: nn.Module, inputs: Sequence[Tensor]
 ) -> list[tuple[str, Tensor, Tensor]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import ClassVar
 
-from skerry.compress.train.prune.blocks import Block, leave_out, removable
+from skerry.compress.train.prune.blocks import Block, fade, leave_out, removable
 from skerry.compress.train.prune.checks import check_numbers
 from skerry.compress.train.prune.cost import layer_costs, total
 from skerry.compress.train.prune.judge import Pruned, Round, check_any, fall, judge
@@ -33,7 +33,8 @@ class PruneLayers:
         tries: So many blocks may break the budget before that is all.
         probe: On so many batches what is left is trained to see what a block
             contributes: without any, all but the blocks of a residual net seem needed.
-        epochs: How long the module is trained after each block.
+        epochs: How long the module is trained for each block: in the first half it
+            fades, in the second it is gone.
         learning_rate: At the beginning of each training; 0 takes the training's.
         teach: The original's part in the loss, 0 to 1.
 
@@ -46,7 +47,7 @@ class PruneLayers:
     most: int = 1
     tries: int = 2
     probe: int = 32
-    epochs: int = 2
+    epochs: int = 4
     learning_rate: float = 0.0
     teach: float = 0.9
 
@@ -89,8 +90,7 @@ class PruneLayers:
             if block is None:
                 break
             found = copy.deepcopy(kept)
-            leave_out(found, block)
-            self._train(found, module, context, self.epochs)
+            self._fade_out(found, block, module, context)
             gone = 1 - total(layer_costs(found, example)) / whole
             rounds.append(judge(str(block), gone, before, found, context))
             if rounds[-1].is_kept:
@@ -132,6 +132,33 @@ class PruneLayers:
             found.append((lost / block.cost, -block.cost, block))
         # What holds others is called after them: of those alike it is taken.
         return min(reversed(found), key=lambda one: one[:2])[2] if found else None
+
+    def _fade_out(
+        self,
+        found: nn.Module,
+        block: Block,
+        original: nn.Module,
+        context: TrainContext,
+    ) -> None:
+        """Let a block fade while the rest is trained, then train without it."""
+        fading, epochs = fade(found, block), self.epochs // 2
+        steps = epochs * sum(1 for _ in context.training.batches(0))
+
+        def after_step(_: nn.Module) -> None:
+            fading.left = max(fading.left - 1 / steps, 0.0)
+
+        recover(
+            found,
+            original,
+            context,
+            epochs=epochs,
+            learning_rate=self.learning_rate,
+            weight=self.teach,
+            after_step=after_step,
+            keep_best=False,
+        )
+        leave_out(found, block)
+        self._train(found, original, context, self.epochs - epochs)
 
     def _train(
         self, found: nn.Module, original: nn.Module, context: TrainContext, epochs: int

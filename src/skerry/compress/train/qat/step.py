@@ -49,7 +49,8 @@ class Qat:
             answers, 0 to 1; what remains is the training's own loss.
         norm_batches: On how many batches the statistics of batch norms are measured
             again before they are folded; 0 takes them as they are.
-        weight_bits: As `Quantize` has it, and so are all that follow.
+        weight_bits: As `Quantize` has it, and so are all that follow; blocks of weights
+            are not trained.
 
     Raises:
         UsageError: One of them is out of bounds, or there is no such choice.
@@ -115,9 +116,10 @@ class Qat:
     @property
     def quantize(self) -> Quantize:
         """The step that decides what is rounded, and how."""
-        return Quantize(
-            **{one.name: getattr(self, one.name) for one in fields(Quantize)}
-        )
+        shared = {one.name for one in fields(Quantize)} & {
+            one.name for one in fields(self)
+        }
+        return Quantize(**{name: getattr(self, name) for name in shared})
 
     def apply(self, module: nn.Module, context: TrainContext) -> QuantizedNet:
         """Return the fine-tuned network, with its numbers rounded.

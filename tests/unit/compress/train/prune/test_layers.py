@@ -1,18 +1,19 @@
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from skerry.compress.train.prune.blocks import leave_out, removable
+from skerry.compress.train.prune.blocks import Fading, fade, leave_out, removable
 from skerry.compress.train.prune.cost import layer_costs, total
 from skerry.compress.train.prune.layers import PruneLayers
 from skerry.compress.train.training import TrainContext, Training
 from skerry.core import plugins
 from skerry.core.budget import Budget
 from skerry.core.errors import ModelError, UsageError
-from skerry.runtimes.torch import nn
+from skerry.runtimes.torch import nn, torch
 from tests.training import ToyNet
 
 
@@ -44,10 +45,24 @@ def test_a_block_left_out_gives_what_it_takes(trained: Training) -> None:
     assert net(*trained.example).shape == (4, 2)
 
 
+def test_a_block_fades(trained: Training) -> None:
+    """Whole, the module computes what it did; gone, what it does without the block."""
+    net, without = (copy.deepcopy(trained.module).eval() for _ in range(2))
+    costs = layer_costs(net, trained.example)
+    block = removable(net, trained.example, costs)[0]
+    fading = fade(net, block).eval()
+    torch.testing.assert_close(net(*trained.example), trained.module(*trained.example))
+    leave_out(without, block)
+    fading.left = 0.0
+    torch.testing.assert_close(net(*trained.example), without(*trained.example))
+    leave_out(net, block)
+    assert not any(isinstance(one, Fading) for one in net.modules())
+
+
 def test_the_block_that_saves_most_for_least_goes(context: TrainContext) -> None:
     """One block less, as much work less, and the budget holds."""
     net = context.training.module
-    pruned = PruneLayers(epochs=1).prune(net, context)
+    pruned = PruneLayers(epochs=2).prune(net, context)
     assert len(pruned.rounds) == 1
     example = context.training.example
     before, after = (total(layer_costs(one, example)) for one in (net, pruned.module))

@@ -15,11 +15,13 @@ from tests.training import ToyNet
 
 def test_the_original_teaches_without_labels(trained: Training) -> None:
     """A new module learns what the original answers, from its answers alone."""
-    student = ToyNet(16)
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        student = ToyNet(16)
     unlabelled = replace(trained, loss=lambda outputs, _labels: outputs.sum() * 0)
     context = TrainContext(training=unlabelled, budget=Budget())
     before = trained.score(student).value
-    recover(student, trained.module, context, epochs=2, learning_rate=1e-2, weight=1.0)
+    recover(student, trained.module, context, epochs=4, learning_rate=1e-2, weight=1.0)
     assert trained.score(student).value > max(before, 0.8)
 
 

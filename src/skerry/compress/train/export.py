@@ -35,7 +35,7 @@ TOLERANCE = 1e-4
 
 
 @runtime_checkable
-class Written(Protocol):
+class GraphWriter(Protocol):
     """A module that writes its graph itself, as one made of a graph does."""
 
     def to_graph(self) -> Graph:
@@ -69,7 +69,7 @@ def export_graph(
         ModelError: It cannot be exported, or gives something else then.
         UsageError: There are more or fewer names than inputs or outputs.
     """
-    if isinstance(module, Written):
+    if isinstance(module, GraphWriter):
         return module.to_graph()
     running = module
     if isinstance(running, ExportedProgram):

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import cast
 
 from skerry.compress.train.operators import Operator
-from skerry.compress.train.program import Program, Step, plan
+from skerry.compress.train.program import Operation, Program, plan
 from skerry.compress.train.rounding import Quantizing, Rounder
 from skerry.core.errors import RuntimeFailure
 from skerry.core.model import TensorSpec
@@ -58,6 +58,7 @@ class GraphModule(nn.Module):
         self._weights = dict(program.weights)
         self._written = tuple(program.written)
         self._rounds = dict(program.rounds)
+        self._codes = dict(program.codes)
         # Whole numbers stay where Python reads them; floats go where the module goes.
         self._numbers = {
             name: tensor
@@ -146,6 +147,8 @@ class GraphModule(nn.Module):
                 yield one.initializer, tensor.cpu().numpy()
             else:
                 yield one.initializer, self._rounder(one.quantizer).codes(tensor)
+        for name, key in self._codes.items():
+            yield name, self._rounder(key).codes(tensors[self._buffer_names[name]])
         for key, (scale, zero_point) in self._rounds.items():
             rounder = self._rounder(key)
             yield scale, rounder.step().detach().cpu().numpy()
@@ -177,7 +180,7 @@ class GraphModule(nn.Module):
         return values
 
     def _compute(
-        self, step: Step, given: list[Tensor | None]
+        self, step: Operation, given: list[Tensor | None]
     ) -> Tensor | tuple[Tensor, ...]:
         try:
             made: Tensor | tuple[Tensor, ...] = self._doer(step)(*given)
@@ -190,7 +193,7 @@ class GraphModule(nn.Module):
             ) from error
         return made
 
-    def _doer(self, step: Step) -> Operator:
+    def _doer(self, step: Operation) -> Operator:
         if step.operator is not None:
             return step.operator
         key = step.layer or ""

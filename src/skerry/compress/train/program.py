@@ -34,7 +34,7 @@ OPSET = 17
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Step:
+class Operation:
     """One thing to compute.
 
     Attributes:
@@ -82,7 +82,7 @@ class Program:
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        self.steps: list[Step] = []
+        self.steps: list[Operation] = []
         """What to compute, in order."""
         self.layers: dict[str, nn.Module] = {}
         """The layers by key."""
@@ -96,6 +96,8 @@ class Program:
         """Those tensors by key."""
         self.constants: dict[str, Tensor] = {}
         """What is not trained, by the name of the value."""
+        self.codes: dict[str, str] = {}
+        """What rounds a constant whose initializer holds codes, by that one's name."""
         self.written: list[Written] = []
         """What `layers` and `weights` hold of the graph."""
 
@@ -249,6 +251,7 @@ class _Planner:
             self._add_quantizer(key, node, self._quantizing(pair))
         if pair.kind == "constant":
             self.program.constants[pair.source] = dequantized(pair, codes)
+            self.program.codes[pair.source] = key
         elif pair.source not in self.program.weights:
             parameter = self._parameter(source, dequantized(pair, codes))
             self._hold(pair.source, parameter, quantizer=key)
@@ -262,7 +265,7 @@ class _Planner:
         layer: str | None = None,
         operator: Operator | None = None,
     ) -> None:
-        step = Step(
+        step = Operation(
             name=str(node.name),
             op_type=node.op_type,
             inputs=inputs,

@@ -51,6 +51,8 @@ def test_a_program_of_torch_export_is_taken_too(
     assert {value.name for value in graph.initializers} == {"0.weight", "0.bias"}
     assert graph.outputs[0].shape[1:] == (3,)
     assert isinstance(graph.inputs[0].shape[0], str)
+    x = torch.rand(3, 6)
+    assert torch.allclose(from_graph(graph)(x), net(x), atol=1e-6)
     assert logging.getLogger("torch.onnx").level == level
     captured = capfd.readouterr()
     assert captured.out + captured.err == ""

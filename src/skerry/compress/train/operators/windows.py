@@ -167,13 +167,15 @@ def _max_pool(node: Node) -> Operator | None:
 
     def look(x: Tensor) -> Tensor:
         padding = window.padding
-        if padding is None or any(
-            2 * pad > size for pad, size in zip(padding, window.kernel, strict=True)
+        if padding is not None and all(
+            2 * pad <= size for pad, size in zip(padding, window.kernel, strict=True)
         ):
-            x, padding = window.pad(x, -math.inf), (0,) * len(window.kernel)
-        return pool(
-            x, window.kernel, window.strides, padding, window.dilations, rounds_up
-        )
+            return pool(
+                x, window.kernel, window.strides, padding, window.dilations, rounds_up
+            )
+        beyond = _beyond(x, window) if rounds_up else []
+        padded = functional.pad(window.pad(x, -math.inf), beyond, value=-math.inf)
+        return pool(padded, window.kernel, window.strides, 0, window.dilations)
 
     return look
 
@@ -195,10 +197,8 @@ def _average_pool(node: Node) -> Operator | None:
         padding = window.padding
         if padding is not None and not any(padding) and not rounds_up:
             return _AVERAGE_POOLS[rank](x, window.kernel, window.strides)
-        ends = window.ends_for(x.shape[2:])
-        more = _missing(x.shape[2:], ends, window) if rounds_up else [0] * rank
         # What lies beyond the padding is never counted.
-        beyond = [number for one in reversed(more) for number in (0, one)]
+        beyond = _beyond(x, window) if rounds_up else []
         inside = window.pad(torch.ones_like(x[:1]), float(counts_added))
         total = sums(functional.pad(window.pad(x), beyond))
         return total / sums(functional.pad(inside, beyond))
@@ -206,19 +206,27 @@ def _average_pool(node: Node) -> Operator | None:
     return look
 
 
-def _missing(
-    sizes: Sequence[int], ends: Sequence[tuple[int, int]], window: Window
-) -> list[int]:
-    """What the last window lacks behind each axis, where a part of one counts."""
-    found = []
-    for size, (before, after), kernel, stride in zip(
-        sizes, ends, window.kernel, window.strides, strict=True
+def _beyond(x: Tensor, window: Window) -> list[int]:
+    """What the last windows lack behind each axis where a part of one counts.
+
+    A window that would begin behind the input and the padding before it is left out:
+    then there is too much, which is below 0. Given as `functional.pad` takes it.
+    """
+    sizes = tuple(x.shape[2:])
+    found: list[int] = []
+    for size, (before, after), kernel, stride, dilation in zip(
+        sizes,
+        window.ends_for(sizes),
+        window.kernel,
+        window.strides,
+        window.dilations,
+        strict=True,
     ):
-        whole = size + before + after
-        count = math.ceil((whole - kernel) / stride) + 1
-        if (count - 1) * stride >= size + before:
-            count -= 1  # it would begin behind all that is there
-        found.append(max((count - 1) * stride + kernel - whole, 0))
+        reach, whole = (kernel - 1) * dilation + 1, size + before + after
+        last = math.ceil((whole - reach) / stride) * stride
+        if last >= size + before:
+            last -= stride
+        found = [0, last + reach - whole, *found]
     return found
 
 

@@ -36,8 +36,8 @@ LABELLED, UNLABELLED, SELECTION, REPORT = 2000, 8000, 500, 10_000
 QUICK_LABELLED, QUICK_UNLABELLED, QUICK_SELECTION, QUICK_REPORT = 300, 600, 100, 500
 BATCH = 128
 TEACHER_RATE, STUDENT_RATE = 2e-3, 5e-3
-TEACHER_EPOCHS = 40
-EPOCHS = 20
+TEACHER_EPOCHS, QUICK_TEACHER_EPOCHS = 40, 6
+EPOCHS, QUICK_EPOCHS = 20, 3
 """How often a student goes through all pictures; through the labelled ones alone it
 goes as much more often, so that each sees as many."""
 
@@ -185,9 +185,11 @@ def taught(case: Case, work: Path, *, quick: bool) -> Iterator[tuple[str, nn.Mod
     training, seed = case.training, case.seed
     path = work / "made" / f"distil-teacher{seed}{'-quick' * quick}.pt"
     rated = replace(training, learning_rate=TEACHER_RATE)
-    fit_once(rated, path, epochs=1 if quick else TEACHER_EPOCHS, seed=seed)
+    fit_once(
+        rated, path, epochs=QUICK_TEACHER_EPOCHS if quick else TEACHER_EPOCHS, seed=seed
+    )
     yield "teacher", training.module
-    epochs = 1 if quick else EPOCHS
+    epochs = QUICK_EPOCHS if quick else EPOCHS
     longer = epochs * case.times
     hard = make_student(seed)
     fit(hard, training, epochs=longer, learning_rate=STUDENT_RATE, seed=seed)

@@ -33,7 +33,7 @@ ASKED = Experiment(
     given={"runtime": "onnxruntime"},
 )
 PROPOSER = Proposer(space=SPACE, sampler=RandomSampler(SPACE))
-WORKER = Path(__file__).with_name("worker.py")
+WORKER = "tests.unit.compress.tune.worker"
 ROOT = Path(__file__).parents[4]
 
 
@@ -47,7 +47,7 @@ def store(tmp_path: Path) -> Store:
 
 def start(store: Store, most: int, wait_s: float) -> subprocess.Popen[str]:
     """A worker in a process of its own, once it runs."""
-    words = [sys.executable, str(WORKER), str(store.folder), str(most), str(wait_s)]
+    words = [sys.executable, "-m", WORKER, str(store.folder), str(most), str(wait_s)]
     process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"

@@ -1,4 +1,4 @@
-"""A worker on a made-up score, to be killed: `python worker.py FOLDER MOST WAIT_S`."""
+"""A worker on a made-up score, to be killed: `python -m … FOLDER MOST WAIT_S`."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def test_four_bits_lose_nothing_worth_telling(
 
 
 def test_the_quantizers_parameters_are_all_there() -> None:
-    """What `Quantize` may be told, `Qat` hands on; blocks of weights alone it has not."""
+    """What `Quantize` may be told, `Qat` hands on; it has no blocks of weights."""
     step = Qat(weight_bits=4, keep_float=["a"], smooth=0.5)
     names = {one.name for one in fields(Quantize)}
     assert names - {one.name for one in fields(Qat)} == {"weight_block"}

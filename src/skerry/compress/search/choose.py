@@ -106,6 +106,8 @@ class _Order:
 
     def run(self) -> Choice:
         """Try quantizations, weights in half, other runtimes; choose."""
+        # What cannot be quantized is refused before anything is measured.
+        prepared = self._trials.maker.prepared
         baseline = self._trials.source_accuracy()
         for title, step in PLAIN.items():
             # It has most in integers: luck on few samples must not let it win.
@@ -117,7 +119,7 @@ class _Order:
         if self._search.is_any_runtime:
             chosen = self._best()
         return Choice(
-            prepared=self._trials.maker.prepared,
+            prepared=prepared,
             baseline=baseline,
             candidates=tuple(self._trials.candidates),
             chosen=chosen,

@@ -497,10 +497,12 @@ def test_a_worker_that_dies_of_what_was_started(session: WorkerSession) -> None:
     async def story() -> None:
         for kills in (0, 1, 0):
             done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+            if kills:
+                os.kill(pid_of(session), signal.SIGSTOP)  # or it answers before it dies
             while (started := session.start(OK, done.set_result)) is None:
                 await asyncio.to_thread(session.run, OK)
             if kills:
-                started.leave()  # its reply may be there before it dies
+                started.leave()
                 os.kill(pid_of(session), signal.SIGKILL)
             else:
                 async with asyncio.timeout(60):

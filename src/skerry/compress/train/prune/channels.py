@@ -14,7 +14,7 @@ from skerry.compress.train.prune.cost import layer_costs, total
 from skerry.compress.train.prune.dependency import ChannelGraph
 from skerry.compress.train.prune.importance import NORMS, Criterion, importance
 from skerry.compress.train.prune.judge import Pruned, Round, check_any, judge
-from skerry.compress.train.prune.recover import recover
+from skerry.compress.train.prune.recover import Recovery
 from skerry.compress.train.prune.sensitivity import largest_parts
 from skerry.compress.train.training import TrainContext
 from skerry.core.errors import ModelError
@@ -114,6 +114,12 @@ class PruneChannels:
         """
         training = context.training
         before = context.evaluate(copy.deepcopy(module))
+        recovery = Recovery(
+            original=copy.deepcopy(module),
+            context=context,
+            learning_rate=self.learning_rate,
+            weight=self.teach,
+        )
         kept = self._sparsified(module, context)
         limits = self._limits(kept, context, before)
         whole = total(layer_costs(kept, training.example), self.multiple)
@@ -127,14 +133,7 @@ class PruneChannels:
                 # Blocks are large: the round before took what this one was to take.
                 reached = wish
                 continue
-            recover(
-                found,
-                module,
-                context,
-                epochs=self.epochs + self.last_epochs * (wish == self.ratio),
-                learning_rate=self.learning_rate,
-                weight=self.teach,
-            )
+            recovery.train(found, self.epochs + self.last_epochs * (wish == self.ratio))
             gone = 1 - cost / whole
             what = f"{gone:.0%} of the multiply-accumulates"
             rounds.append(judge(what, gone, before, found, context))

@@ -11,7 +11,7 @@ from skerry.compress.train.prune.blocks import Block, fade, leave_out, removable
 from skerry.compress.train.prune.checks import check_numbers
 from skerry.compress.train.prune.cost import layer_costs, total
 from skerry.compress.train.prune.judge import Pruned, Round, check_any, fall, judge
-from skerry.compress.train.prune.recover import recover
+from skerry.compress.train.prune.recover import Recovery
 from skerry.compress.train.training import TrainContext
 from skerry.core.errors import ModelError
 from skerry.core.recipe import Space, Span
@@ -85,12 +85,18 @@ class PruneLayers:
         kept, rounds = copy.deepcopy(module), list[Round]()
         whole = total(layer_costs(kept, example))
         refused: set[Block] = set()
+        recovery = Recovery(
+            original=copy.deepcopy(module),
+            context=context,
+            learning_rate=self.learning_rate,
+            weight=self.teach,
+        )
         while len(rounds) - len(refused) < self.most and len(refused) < self.tries:
-            block = self._next(kept, module, context, refused)
+            block = self._next(kept, recovery, refused)
             if block is None:
                 break
             found = copy.deepcopy(kept)
-            self._fade_out(found, block, module, context)
+            self._fade_out(found, block, recovery)
             gone = 1 - total(layer_costs(found, example)) / whole
             rounds.append(judge(str(block), gone, before, found, context))
             if rounds[-1].is_kept:
@@ -106,13 +112,10 @@ class PruneLayers:
         return Pruned(module=kept, rounds=tuple(rounds))
 
     def _next(
-        self,
-        module: nn.Module,
-        original: nn.Module,
-        context: TrainContext,
-        refused: set[Block],
+        self, module: nn.Module, recovery: Recovery, refused: set[Block]
     ) -> Block | None:
         """The block that costs least of the metric for what it saves."""
+        context = recovery.context
         training = context.training
         blocks = removable(
             module, training.example, layer_costs(module, training.example)
@@ -121,53 +124,26 @@ class PruneLayers:
             training,
             batches=lambda epoch: [*islice(training.batches(epoch), self.probe)],
         )
-        brief = replace(context, training=short)
+        brief = replace(recovery, context=replace(context, training=short))
         before = context.evaluate(module)
         found: list[tuple[float, int, Block]] = []
         for block in (one for one in blocks if one not in refused):
             tried = copy.deepcopy(module)
             leave_out(tried, block)
-            self._train(tried, original, brief, min(self.probe, 1))
+            brief.train(tried, min(self.probe, 1))
             lost = max(fall(before, context.evaluate(tried)), 0.0)
             found.append((lost / block.cost, -block.cost, block))
         # What holds others is called after them: of those alike it is taken.
         return min(reversed(found), key=lambda one: one[:2])[2] if found else None
 
-    def _fade_out(
-        self,
-        found: nn.Module,
-        block: Block,
-        original: nn.Module,
-        context: TrainContext,
-    ) -> None:
+    def _fade_out(self, found: nn.Module, block: Block, recovery: Recovery) -> None:
         """Let a block fade while the rest is trained, then train without it."""
         fading, epochs = fade(found, block), self.epochs // 2
-        steps = epochs * sum(1 for _ in context.training.batches(0))
+        steps = epochs * sum(1 for _ in recovery.context.training.batches(0))
 
         def after_step(_: nn.Module) -> None:
             fading.left = max(fading.left - 1 / steps, 0.0)
 
-        recover(
-            found,
-            original,
-            context,
-            epochs=epochs,
-            learning_rate=self.learning_rate,
-            weight=self.teach,
-            after_step=after_step,
-            keep_best=False,
-        )
+        recovery.train(found, epochs, after_step=after_step, keep_best=False)
         leave_out(found, block)
-        self._train(found, original, context, self.epochs - epochs)
-
-    def _train(
-        self, found: nn.Module, original: nn.Module, context: TrainContext, epochs: int
-    ) -> None:
-        recover(
-            found,
-            original,
-            context,
-            epochs=epochs,
-            learning_rate=self.learning_rate,
-            weight=self.teach,
-        )
+        recovery.train(found, self.epochs - epochs)

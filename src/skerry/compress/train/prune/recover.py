@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from skerry.compress.train.distil.losses import matched, softened
@@ -45,44 +45,55 @@ def taught_by(original: nn.Module, training: Training, weight: float) -> Loss:
     return loss
 
 
-def recover(
-    module: nn.Module,
-    original: nn.Module,
-    context: TrainContext,
-    *,
-    epochs: int,
-    learning_rate: float,
-    weight: float,
-    after_step: Callable[[nn.Module], None] | None = None,
-    keep_best: bool = True,
-) -> FitLog:
-    """Train a pruned module in place.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Recovery:
+    """How a pruned module is trained.
 
-    Args:
-        module: What is trained.
-        original: What it learns from.
+    Attributes:
+        original: What it learns from; it is put into eval mode.
         context: The training, its seed and who is told.
-        epochs: How often to go through the batches.
         learning_rate: At the beginning; 0 takes the training's.
         weight: The original's part in the loss; 0 leaves it out.
-        after_step: Called with the module after each step of the optimizer.
-        keep_best: Whether the epoch that scores best is kept, or the last one.
-
-    Raises:
-        ModelError: The training diverges; the module has its best weights.
     """
-    training = context.training
-    return fit(
-        module,
-        training,
-        epochs=epochs,
-        learning_rate=learning_rate or None,
-        loss=taught_by(copy.deepcopy(original), training, weight) if weight else None,
-        after_step=after_step,
-        seed=context.seed,
-        progress=context.progress,
-        keep_best=keep_best,
-    )
+
+    original: nn.Module
+    context: TrainContext
+    learning_rate: float
+    weight: float
+
+    def train(
+        self,
+        module: nn.Module,
+        epochs: int,
+        *,
+        after_step: Callable[[nn.Module], None] | None = None,
+        keep_best: bool = True,
+    ) -> FitLog:
+        """Train a pruned module in place.
+
+        Args:
+            module: What is trained.
+            epochs: How often to go through the batches.
+            after_step: Called with the module after each step of the optimizer.
+            keep_best: Whether the epoch that scores best is kept, or the last one.
+
+        Raises:
+            ModelError: The training diverges; the module has its best weights.
+        """
+        training, taught = self.context.training, None
+        if self.weight:
+            taught = taught_by(self.original, training, self.weight)
+        return fit(
+            module,
+            training,
+            epochs=epochs,
+            learning_rate=self.learning_rate or None,
+            loss=taught,
+            after_step=after_step,
+            seed=self.context.seed,
+            progress=self.context.progress,
+            keep_best=keep_best,
+        )
 
 
 def _far(own: Tensor, told: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from skerry.compress.train.prune.masks import (
     smallest,
     weights_of,
 )
-from skerry.compress.train.prune.recover import recover
+from skerry.compress.train.prune.recover import Recovery
 from skerry.compress.train.training import TrainContext
 from skerry.core.errors import ModelError
 from skerry.core.recipe import Choices, Space, Span
@@ -105,21 +105,29 @@ class Sparsify:
                 f"{type(module).__name__} has no weights that could become 0",
                 hint="Give a module with convolutions or dense layers.",
             )
+        recovery = Recovery(
+            original=copy.deepcopy(module),
+            context=context,
+            learning_rate=self.learning_rate,
+            weight=self.teach,
+        )
         growing = math.ceil(_GROWING * self.epochs) if self.schedule == "gradual" else 0
-        self._grow(found, module, context, growing)
+        self._grow(found, recovery, growing)
         masks = self._masks(found, 1.0)
         apply_masks(found, masks)
-        self._train(found, module, context, self.epochs - growing, masks)
+        recovery.train(
+            found,
+            self.epochs - growing,
+            after_step=lambda net: apply_masks(net, masks),
+        )
         gone = part_of_zeros(found)
         rounds = (judge(f"{gone:.0%} of the weights", gone, before, found, context),)
         check_any(rounds, context)
         return Pruned(module=found, rounds=rounds)
 
-    def _grow(
-        self, found: nn.Module, original: nn.Module, context: TrainContext, epochs: int
-    ) -> None:
+    def _grow(self, found: nn.Module, recovery: Recovery, epochs: int) -> None:
         """Train while more and more weights become 0."""
-        steps = epochs * sum(1 for _ in context.training.batches(0))
+        steps = epochs * sum(1 for _ in recovery.context.training.batches(0))
         done, masks = 0, self._masks(found, 0.0)
 
         def after_step(net: nn.Module) -> None:
@@ -129,35 +137,7 @@ class Sparsify:
                 masks = self._masks(net, min(done / steps, 1.0))
             apply_masks(net, masks)
 
-        recover(
-            found,
-            original,
-            context,
-            epochs=epochs,
-            learning_rate=self.learning_rate,
-            weight=self.teach,
-            after_step=after_step,
-            keep_best=False,
-        )
-
-    def _train(
-        self,
-        found: nn.Module,
-        original: nn.Module,
-        context: TrainContext,
-        epochs: int,
-        masks: Masks,
-    ) -> None:
-        """Train with masks that stay."""
-        recover(
-            found,
-            original,
-            context,
-            epochs=epochs,
-            learning_rate=self.learning_rate,
-            weight=self.teach,
-            after_step=lambda net: apply_masks(net, masks),
-        )
+        recovery.train(found, epochs, after_step=after_step, keep_best=False)
 
     def _masks(self, module: nn.Module, share: float) -> Masks:
         """The masks after a share of the growth, 0 to 1."""

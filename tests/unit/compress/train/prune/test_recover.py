@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from skerry.compress.train.prune.recover import recover, taught_by
+from skerry.compress.train.prune.recover import Recovery, taught_by
 from skerry.compress.train.training import TrainContext, Training
 from skerry.core.budget import Budget
 from skerry.core.errors import ModelError
@@ -21,7 +21,9 @@ def test_the_original_teaches_without_labels(trained: Training) -> None:
     unlabelled = replace(trained, loss=lambda outputs, _labels: outputs.sum() * 0)
     context = TrainContext(training=unlabelled, budget=Budget())
     before = trained.score(student).value
-    recover(student, trained.module, context, epochs=4, learning_rate=1e-2, weight=1.0)
+    Recovery(
+        original=trained.module, context=context, learning_rate=1e-2, weight=1.0
+    ).train(student, 4)
     assert trained.score(student).value > max(before, 0.8)
 
 
@@ -59,14 +61,10 @@ def test_a_loop_that_diverges_keeps_the_original(trained: Training) -> None:
         return outputs.sum() * float("nan")
 
     context = TrainContext(training=replace(trained, loss=broken), budget=Budget())
+    recovery = Recovery(
+        original=trained.module, context=context, learning_rate=1e-2, weight=0.5
+    )
     with pytest.raises(ModelError, match="diverged"):
-        recover(
-            copy.deepcopy(trained.module),
-            trained.module,
-            context,
-            epochs=1,
-            learning_rate=1e-2,
-            weight=0.5,
-        )
+        recovery.train(copy.deepcopy(trained.module), 1)
     after = trained.module.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import statistics
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+import skerry
 from benchmarks._compress_ptq_make import Told, Workshop, digest
 from benchmarks._compress_ptq_plan import (
     FIXED,
@@ -59,6 +61,8 @@ class Costs:
             net: The net.
             names: The quantizers that made a model of it.
         """
+        # pip compiled the peers when it installed them; a source tree may not be.
+        compileall.compile_dir(Path(skerry.__file__).parent, quiet=1)
         kept = self.look(net, names)
         in_turns = [name for name in IN_TURNS if name in names]
         if not all(name in kept for name in in_turns):

@@ -6,9 +6,13 @@ import platform
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from skerry.core.errors import UsageError
 from skerry.core.model import Model
+
+if TYPE_CHECKING:
+    from skerry.graph import Graph
 
 _SHAPE = re.compile(r"[0-9]{1,9}([x×,][0-9]{1,9})*", re.ASCII)
 
@@ -45,6 +49,19 @@ def parse_shapes(
             )
         shapes[name] = tuple(int(size) for size in re.split("[x×,]", sizes))
     return shapes
+
+
+def fix_shapes(graph: Graph, texts: Sequence[str]) -> Graph:
+    """Return a graph whose inputs have the shapes that were typed.
+
+    Raises:
+        UsageError: A text is not a shape, or an input is given twice.
+        The errors of `with_static_inputs`.
+    """
+    from skerry.graph import with_static_inputs
+
+    shapes = parse_shapes(texts, [spec.name for spec in graph.inputs])
+    return with_static_inputs(graph, shapes)
 
 
 def open_shaped(path: Path, texts: Sequence[str]) -> Model:

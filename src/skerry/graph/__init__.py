@@ -48,7 +48,7 @@ from skerry.graph.new import make_graph
 from skerry.graph.shapes import forget_shapes, infer_shapes, with_static_inputs
 
 if TYPE_CHECKING:
-    from skerry.graph.cost import GraphCost, NodeCost, count
+    from skerry.graph.cost import GraphCost, NodeCost, count, peak_activation_bytes
 
 __all__ = [
     "Graph",
@@ -85,6 +85,7 @@ __all__ = [
     "op",
     "open_model",
     "parse_graph",
+    "peak_activation_bytes",
     "place_after",
     "places_for",
     "read_graph",

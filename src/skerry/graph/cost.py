@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -29,6 +30,7 @@ from skerry.core.errors import ModelError
 from skerry.graph import _onnx
 from skerry.graph._onnx import Node, Value, attribute
 from skerry.graph.model_graph import Graph
+from skerry.graph.shapes import infer_shapes, with_static_inputs
 
 _VIEWS = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
 _CONVOLUTION_WEIGHTS = {"Conv": 1, "ConvInteger": 1, "QLinearConv": 3}
@@ -96,6 +98,25 @@ def count(graph: Graph) -> GraphCost:
         weight_bytes=sum(_size_bytes(graph, value) for value in _stored(graph)),
         peak_activation_bytes=_peak_bytes(graph, nodes, weights),
     )
+
+
+def peak_activation_bytes(
+    graph: Graph, shapes: Mapping[str, tuple[int, ...]]
+) -> int | None:
+    """Count the most bytes of activations that live together.
+
+    Args:
+        graph: The graph.
+        shapes: Of its inputs, by name.
+
+    Returns:
+        None where a size is known only when the model runs.
+    """
+    try:
+        static = infer_shapes(with_static_inputs(graph, shapes))
+        return count(static).peak_activation_bytes
+    except ModelError:
+        return None
 
 
 def _stored(graph: Graph) -> list[Value]:

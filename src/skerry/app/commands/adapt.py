@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from skerry.adapt.rewrite.engine import DEFAULT_MAX_ERROR, Applied, Left
 from skerry.adapt.rewrite.residence import Residence, residence
-from skerry.app.arguments import parse_shapes
+from skerry.app.arguments import fix_shapes
 from skerry.app.pipelines.adapt import Answers
 from skerry.app.project import require_model
 from skerry.app.tables import indent, plain_table
@@ -92,7 +92,7 @@ def adapt(
     from skerry.adapt.rewrite.engine import adapt as run
     from skerry.adapt.target_files import load_target
     from skerry.app.pipelines.adapt import compare_answers, wants_int8
-    from skerry.graph import read_graph, with_static_inputs, write_graph
+    from skerry.graph import read_graph, write_graph
 
     path = require_model(model, folder=Path())
     if out.resolve() == path.resolve():
@@ -107,8 +107,7 @@ def adapt(
         )
     hardware = load_target(target)
     graph = read_graph(path)
-    shapes = parse_shapes(shape, [spec.name for spec in graph.inputs])
-    static = with_static_inputs(graph, shapes)
+    static = fix_shapes(graph, shape)
     done = run(static, hardware, max_error=max_error)
     inputs = _inputs(static, samples, task)
     answers = None

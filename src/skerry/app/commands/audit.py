@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from skerry.adapt.audit import Audit, Fallback, Verdict
 from skerry.adapt.placement import UNKNOWN
 from skerry.app import figures
-from skerry.app.arguments import parse_shapes
+from skerry.app.arguments import fix_shapes
 from skerry.app.project import require_model
 from skerry.app.tables import indent, plain_table
 
@@ -62,13 +62,10 @@ def audit(
     """
     from skerry.adapt.audit import audit as run
     from skerry.adapt.target_files import load_target, target_names
-    from skerry.graph import with_static_inputs
 
     path = require_model(model, folder=Path())
     targets = [load_target(name) for name in target or target_names()]
-    graph = _read(path)
-    shapes = parse_shapes(shape, [spec.name for spec in graph.inputs])
-    static = with_static_inputs(graph, shapes)
+    static = fix_shapes(_read(path), shape)
     audits = tuple(run(static, one) for one in targets)
     return Audits(
         model=path,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from skerry.app import figures
-from skerry.app.arguments import open_shaped, parse_shapes
+from skerry.app.arguments import fix_shapes, open_shaped
 from skerry.app.tables import plain_table
 from skerry.core.errors import ModelError
 from skerry.core.model import Model, ModelFormat, TensorSpec
@@ -81,11 +81,10 @@ def inspect(model: Path, /, *, shape: tuple[str, ...] = ()) -> Inspection:
             note=f"Operators and costs are not read from {opened.format.label} files: "
             "inspect the ONNX model that it was made from.",
         )
-    from skerry.graph import infer_shapes, read_graph, with_static_inputs
+    from skerry.graph import infer_shapes, read_graph
 
     graph = read_graph(model)
-    shapes = parse_shapes(shape, [spec.name for spec in graph.inputs])
-    cost, note = _count(infer_shapes(with_static_inputs(graph, shapes)))
+    cost, note = _count(infer_shapes(fix_shapes(graph, shape)))
     return Inspection(
         model=opened,
         opset=graph.opset,

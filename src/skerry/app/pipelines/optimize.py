@@ -21,17 +21,10 @@ from skerry.adapt.tflite import fuse_pairs
 from skerry.app.pipelines.export import complete_scales
 from skerry.compress.ptq.half import Half
 from skerry.compress.ptq.quantize import ACCURATE, StepContext
-from skerry.core.errors import ModelError
 from skerry.core.model import Model, ModelFormat
 from skerry.core.seams import Runtime, Toolchain
 from skerry.core.target import Target
-from skerry.graph import (
-    Graph,
-    count,
-    infer_shapes,
-    read_graph,
-    with_static_inputs,
-)
+from skerry.graph import Graph, infer_shapes, peak_activation_bytes, read_graph
 from skerry.runtimes import get_runtime
 from skerry.tasks.evaluate import SELECTION_MARGIN
 from skerry.tasks.samples import SampleSource, take
@@ -255,11 +248,8 @@ def _peak_memory(
     """The most bytes of activations alive at once, where that can be counted."""
     if model.format is not ModelFormat.ONNX:
         return {}
-    try:
-        graph = infer_shapes(with_static_inputs(read_graph(model.path), shapes))
-        return {"memory_bytes": float(count(graph).peak_activation_bytes)}
-    except ModelError:
-        return {}  # a size is known only when the model runs
+    peak = peak_activation_bytes(read_graph(model.path), shapes)
+    return {} if peak is None else {"memory_bytes": float(peak)}
 
 
 def _measured(

@@ -34,6 +34,7 @@ from skerry.graph import (
     make_node,
     make_value,
     place_after,
+    sole_use,
 )
 
 _FLOAT_MEAN = ".float_mean"
@@ -166,10 +167,10 @@ def _added_bias(
     graph: Graph, node: Node, channels: int | str | None
 ) -> tuple[Node, int] | None:
     """The constant vector that alone is added to a matrix product."""
-    uses = list(node.outputs[0].uses())
-    if len(uses) != 1 or node.outputs[0].is_graph_output():
+    use = sole_use(node.outputs[0])
+    if use is None:
         return None
-    add, index = uses[0]
+    add, index = use
     if add.op_type != "Add" or add.graph is not node.graph:
         return None
     constant = graph.constant(add.inputs[1 - index])

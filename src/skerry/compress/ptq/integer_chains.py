@@ -19,7 +19,7 @@ from skerry.compress.ptq.operators import (
     weight,
 )
 from skerry.compress.ptq.patterns import Patterns
-from skerry.graph import Graph, Node, Value, attribute, dims
+from skerry.graph import Graph, Node, Value, attribute, dims, sole_use
 
 CHEAP_SHARE = 0.25
 """Part of an operator's operands that may be float for it to be worth quantizing: the
@@ -128,11 +128,10 @@ class IntegerChains:
 
     def _only_reader(self, node: Node) -> tuple[Node | None, int]:
         """What alone reads a node's result, and as which of its inputs."""
-        output = node.outputs[0]
-        uses = list(output.uses())
-        if len(uses) != 1 or output.is_graph_output():
+        use = sole_use(node.outputs[0])
+        if use is None:
             return None, 0
-        reader, index = uses[0]
+        reader, index = use
         # A reader inside If or Loop belongs to another graph.
         fits = standard(reader) and reader.graph is node.graph
         is_free = reader.name not in self._keep_float

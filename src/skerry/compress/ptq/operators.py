@@ -13,7 +13,16 @@ from enum import StrEnum
 from typing import Literal
 
 from skerry.core.seams import Array
-from skerry.graph import Graph, Node, Value, attribute, dims, dtype_name, is_tensor
+from skerry.graph import (
+    Graph,
+    Node,
+    Value,
+    attribute,
+    dims,
+    dtype_name,
+    is_tensor,
+    sole_use,
+)
 
 Operators = Literal["weights", "all", "fused"]
 """How much of a graph is quantized: operators with weights, all that can be, or what
@@ -222,13 +231,10 @@ def fused_activation(node: Node) -> Node | None:
     A `Relu` or `Clip` that is the only consumer of a node with weights disappears into
     the requantization, whose range it narrows (Jacob et al. 2018, section 2.4).
     """
-    output = node.outputs[0]
-    if role(node) is not Role.WEIGHTS or output.is_graph_output():
+    use = sole_use(node.outputs[0]) if role(node) is Role.WEIGHTS else None
+    if use is None or use[1] != 0:
         return None
-    uses = list(output.uses())
-    if len(uses) != 1 or uses[0].idx != 0:
-        return None
-    reader = uses[0].node
+    reader = use[0]
     # A reader inside If or Loop belongs to another graph.
     is_fused = reader.op_type in _FUSED_ACTIVATIONS and reader.graph is node.graph
     return reader if is_fused else None

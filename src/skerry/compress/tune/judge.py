@@ -23,10 +23,10 @@ from skerry.compress.tune.space import describe
 from skerry.compress.tune.trial import Outcome, Trial, holding
 from skerry.core.budget import Breach, Budget
 from skerry.core.clock import Clock, SystemClock
-from skerry.core.errors import DataError, ModelError, UsageError
+from skerry.core.errors import DataError, UsageError
 from skerry.core.model import Model
 from skerry.core.recipe import Recipe
-from skerry.graph import count, infer_shapes, read_graph, with_static_inputs
+from skerry.graph import peak_activation_bytes, read_graph
 from skerry.tasks.measure import Ratio, measure_latency
 
 FAILED = 10.0
@@ -156,11 +156,7 @@ class Judge:
         )
 
     def _peak(self, model: Model) -> int | None:
-        try:
-            graph = with_static_inputs(read_graph(model.path), self._shapes)
-            return count(infer_shapes(graph)).peak_activation_bytes
-        except ModelError:
-            return None
+        return peak_activation_bytes(read_graph(model.path), self._shapes)
 
     def _time_source(self) -> float:
         place = Place(runtime=self._trials.search.runtime)

@@ -12,13 +12,23 @@ from skerry.core.documents import from_json, to_json
 from skerry.core.errors import DataError
 from skerry.core.model import ModelFormat, TensorSpec
 from skerry.core.names import check_name
+from skerry.core.schemas import (
+    SchemaAdapter,
+    Schemas,
+    check_adapters,
+    check_changes,
+    way,
+)
 
 MANIFEST_SCHEMA = "skerry.release/1"
-AGENT_LEVEL = 2
+AGENT_LEVEL = 3
 """What this version's agent understands: a manifest's `requires` is at most this."""
 
 LIBRARIES_LEVEL = 2
 """The lowest level that knows of libraries of operators."""
+
+SCHEMAS_LEVEL = 3
+"""The lowest level that knows of adapters between schemas."""
 
 MOST_LIBRARIES = 32
 """Most libraries of operators that a model may need, for all machines together."""
@@ -141,7 +151,10 @@ class Manifest:
         drift: What embeddings and confidences were like (`skerry.drift/1`), or None.
         gallery: Whom a task with `embed_match` knows (an `.npz`), or None.
         budget: What must hold, on the device as on the bench.
-        input_schema: Version of what goes in; producers and consumers compare it.
+        input_schema: Version of what goes in.
+        output_schema: Version of what comes out.
+        input_adapters: What older producers send, and how it is made fit.
+        output_adapters: What older consumers read, and how it is made for them.
         requires: The lowest `AGENT_LEVEL` that understands this release.
         notes: What is new, for people.
     """
@@ -156,6 +169,9 @@ class Manifest:
     drift: Blob | None = None
     gallery: Blob | None = None
     input_schema: str = "1"
+    output_schema: str = "1"
+    input_adapters: tuple[SchemaAdapter, ...] = ()
+    output_adapters: tuple[SchemaAdapter, ...] = ()
     requires: int = 1
     notes: str = ""
 
@@ -163,6 +179,33 @@ class Manifest:
     def id(self) -> ReleaseId:
         """The release's name and version."""
         return ReleaseId(name=self.name, version=self.version)
+
+    @property
+    def needs_level(self) -> int:
+        """The lowest agent's level that does not overlook a part of it."""
+        has_libraries = any(model.libraries for model in self.models)
+        least = LIBRARIES_LEVEL if has_libraries else 1
+        is_plain = self.schemas == Schemas()
+        has_adapters = bool(self.input_adapters or self.output_adapters)
+        return least if is_plain and not has_adapters else SCHEMAS_LEVEL
+
+    @property
+    def schemas(self) -> Schemas:
+        """What it takes and gives without any adapter."""
+        return Schemas(input=self.input_schema, output=self.output_schema)
+
+    def ways(
+        self, spoken: Schemas
+    ) -> tuple[tuple[SchemaAdapter, ...], tuple[SchemaAdapter, ...]] | None:
+        """The adapters to its own schemas from those that are spoken.
+
+        Returns:
+            Those of the inputs and those of the outputs, each from the schema that is
+            spoken on; None where one of the two cannot be had.
+        """
+        inputs = way(spoken.input, self.input_schema, self.input_adapters)
+        outputs = way(spoken.output, self.output_schema, self.output_adapters)
+        return None if inputs is None or outputs is None else (inputs, outputs)
 
     def model_for(self, target: str) -> ReleaseModel | None:
         """The model for a target, else the one for any, else None."""
@@ -225,6 +268,7 @@ def read_manifest(content: bytes, *, name: str = "the manifest") -> Manifest:
                 f"at most {MOST_LIBRARIES} expected",
                 hint="Make the release again.",
             )
+    check_schemas(manifest, name=name)
     for blob in blobs:
         if not is_sha256(blob.sha256) or blob.size_bytes < 1:
             raise DataError(
@@ -232,6 +276,20 @@ def read_manifest(content: bytes, *, name: str = "the manifest") -> Manifest:
                 hint="Make the release again.",
             )
     return manifest
+
+
+def check_schemas(manifest: Manifest, *, name: str) -> None:
+    """Check that a release's adapters lead to what each of its models speaks.
+
+    Raises:
+        DataError: One does not.
+    """
+    taken, given = manifest.input_adapters, manifest.output_adapters
+    check_adapters(manifest.input_schema, taken, name=name)
+    check_adapters(manifest.output_schema, given, name=name)
+    for model in manifest.models:
+        check_changes(taken, model.inputs, is_input=True, name=name)
+        check_changes(given, model.outputs, is_input=False, name=name)
 
 
 def is_sha256(text: str) -> bool:
@@ -269,6 +327,8 @@ class Reason(StrEnum):
     """Of a schema or a level that only a newer agent understands."""
     UNFIT = "unfit"
     """No model in it is for this target and a runtime that is installed here."""
+    SCHEMA = "schema"
+    """It cannot take what is sent here, or give what is read here."""
     STORAGE = "storage"
     """The disk refused."""
     LOAD = "load"

@@ -19,7 +19,7 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from skerry.core.clock import Clock
@@ -334,6 +334,7 @@ class Engine:
         version: int | None = None,
         deadline_s: float | None = None,
         priority: int = 0,
+        is_own: bool = False,
     ) -> Answer:
         """Run one inference.
 
@@ -346,6 +347,8 @@ class Engine:
                 what hangs is interrupted where the runtime can be, else given up.
             priority: Higher ones go first, within one name; below 0, what nobody waits
                 for. Each `skerry.edge.queueing.AGE_S` of waiting adds 1.
+            is_own: Whether the inputs, and the outputs that are wanted, are of the
+                release's own schemas, whatever is spoken here.
 
         Raises:
             UsageError: No such release is loaded, or the priority is out of range.
@@ -364,10 +367,14 @@ class Engine:
         loaded = self._pick(place, version)
         place.turn += version is None
         due_s = None if deadline_s is None else self._clock.wall_s() + deadline_s
-        answer = await loaded.infer(inputs, due_s=due_s, priority=priority)
+        adapter = None if is_own else loaded.adapter
+        taken = inputs if adapter is None else await adapter.take(inputs)
+        answer = await loaded.infer(taken, due_s=due_s, priority=priority)
         if place.beside is not None or place.pairs is not None:
-            self._run_beside(place, loaded, inputs, answer)
-        return answer
+            self._run_beside(place, loaded, taken, answer)
+        if adapter is None:
+            return answer
+        return replace(answer, outputs=await adapter.give(answer.outputs))
 
     @contextlib.contextmanager
     def _only_load(self, name: str) -> Iterator[None]:
@@ -428,13 +435,17 @@ class Engine:
     def _run_beside(
         self, place: _Name, loaded: Loaded, inputs: Tensors, answer: Answer
     ) -> None:
-        """Have another release run what was just answered, where that is of use."""
+        """Have another release run what was just answered, where that is of use.
+
+        It is of none where the two do not speak the same schemas.
+        """
         beside, versions = place.beside, place.versions
-        if beside is not None and beside[0] is loaded:
+        if beside is not None and beside[0] is loaded and loaded.speaks_as(beside[1]):
             self._compare(place, beside[1], inputs, answer)
         is_tried = place.pairs is not None and loaded is versions.latest
-        if is_tried and versions.fallback is not None:
-            self._pair(place, versions.fallback, inputs, answer)
+        fallback = versions.fallback
+        if is_tried and fallback is not None and loaded.speaks_as(fallback):
+            self._pair(place, fallback, inputs, answer)
 
     def _compare(
         self, place: _Name, candidate: Loaded, inputs: Tensors, answer: Answer

@@ -27,6 +27,7 @@ from skerry.core.durable import hold, make_folder, write_file
 from skerry.core.errors import SkerryError, TrustError, UsageError
 from skerry.core.messages import Direction, Message, Up
 from skerry.core.release import ANY_TARGET, Blob, Reason
+from skerry.core.schemas import Schemas
 from skerry.core.seams import Source
 from skerry.edge.agent import Agent, AgentSettings
 from skerry.edge.engine import Engine
@@ -95,6 +96,8 @@ class GatewaySettings:
             model may hold before it is stopped and started anew; None: half of this
             machine's.
         providers: Execution providers of onnxruntime, in order of wish.
+        schemas: What producers here send and consumers read, by release name, where
+            that is known; else what the release before spoke.
     """
 
     folder: Path
@@ -113,6 +116,7 @@ class GatewaySettings:
     isolation: Isolation = "process"
     memory_limit_mb: float | None = None
     providers: tuple[str, ...] = ()
+    schemas: Mapping[str, Schemas] = field(default_factory=dict)
 
 
 async def run_gateway(
@@ -175,7 +179,12 @@ class _Gateway:
     ) -> None:
         settings = self._settings
         slots = await asyncio.to_thread(
-            lambda: Slots(settings.folder, target=settings.target, abi=machine_abi())
+            lambda: Slots(
+                settings.folder,
+                target=settings.target,
+                abi=machine_abi(),
+                schemas=settings.schemas,
+            )
         )
         troubles = list(slots.troubles)
         troubles += await start_serving(
@@ -279,6 +288,7 @@ class _Gateway:
             policy=UpdatePolicy(
                 target=settings.target,
                 abi=machine_abi(),
+                schemas=settings.schemas,
                 probation_s=settings.probation_s,
             ),
         )

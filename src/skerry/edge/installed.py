@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from skerry.core.model import TensorSpec
 from skerry.core.release import Manifest, ReleaseId, ReleaseModel
+from skerry.edge.adapters import Adapter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,16 +20,29 @@ class Installed:
         model: The model of it that is for this gateway.
         files: Where each blob lies, by role (`model`, `golden`, `task`, `drift`,
             `gallery`, `library.0` …).
+        adapter: Goes between what producers here send, and consumers read, and the
+            model; None where that is alike.
     """
 
     manifest: Manifest
     model: ReleaseModel
     files: Mapping[str, Path]
+    adapter: Adapter | None = None
 
     @property
     def id(self) -> ReleaseId:
         """The release's name and version."""
         return self.manifest.id
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """What producers here send."""
+        return self.adapter.inputs if self.adapter else self.model.inputs
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """What consumers here read."""
+        return self.adapter.outputs if self.adapter else self.model.outputs
 
     def libraries(self, abi: str) -> tuple[Path, ...]:
         """The libraries of operators for an ABI, in the order of the manifest.

@@ -177,6 +177,11 @@ class Loaded:
         max_waiting: How many more requests may wait.
         typical_s: How long an inference takes, as far as is known.
         tolerance: Largest distance of outputs that its golden samples allow.
+
+    Attributes:
+        installed: As given.
+        tolerance: As given.
+        adapter: Goes between what is spoken here and the model, or None.
     """
 
     def __init__(
@@ -192,6 +197,7 @@ class Loaded:
         tolerance: float = 0.0,
     ) -> None:
         self.installed = installed
+        self.adapter = installed.adapter
         self.tolerance = tolerance
         self._session = session
         self._interruptible = session if isinstance(session, Interruptible) else None
@@ -317,6 +323,10 @@ class Loaded:
             before=before.figures() if before else None,
             pairs=pairs or PairFigures(),
         )
+
+    def speaks_as(self, other: Loaded) -> bool:
+        """Whether its model takes and gives the same schemas as another one's."""
+        return self.installed.manifest.schemas == other.installed.manifest.schemas
 
     def session_figures(self) -> object | None:
         """What the session tells of itself, such as its worker's memory, or None."""

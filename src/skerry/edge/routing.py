@@ -185,10 +185,7 @@ def falls_to_candidate(turn: int, share: float) -> bool:
 
 def is_alike(one: Installed, other: Installed) -> bool:
     """Whether two releases take the same inputs and give the same outputs."""
-    return (
-        one.model.inputs == other.model.inputs
-        and one.model.outputs == other.model.outputs
-    )
+    return one.inputs == other.inputs and one.outputs == other.outputs
 
 
 def _prune(versions: Versions) -> Versions:

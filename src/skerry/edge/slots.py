@@ -42,6 +42,8 @@ from skerry.core.errors import (
 )
 from skerry.core.names import check_name
 from skerry.core.release import Blob, ReleaseId, read_manifest
+from skerry.core.schemas import Schemas
+from skerry.edge.adapters import Adapter
 from skerry.edge.installed import Installed
 from skerry.evolve.update_state import Facts, Refused, Want
 
@@ -75,11 +77,13 @@ class Kept:
         version: The release's.
         manifest: The hash and size of its manifest's file.
         files: The hash and size of each other file, by role.
+        spoken: The schemas in which it is served; its own where None.
     """
 
     version: int
     manifest: Blob
     files: Mapping[str, Blob]
+    spoken: Schemas | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +149,8 @@ class Slots:
         folder: The gateway's folder.
         target: The device's target, which chooses the model of a release.
         abi: What machine its libraries of operators are for; all are kept where None.
+        schemas: What producers here send and consumers read, by release name, where
+            somebody has said it; else what was spoken before is spoken on.
         disk: Where it writes.
 
     Attributes:
@@ -161,11 +167,13 @@ class Slots:
         *,
         target: str,
         abi: str | None = None,
+        schemas: Mapping[str, Schemas] | None = None,
         disk: Disk = REAL_DISK,
     ) -> None:
         self._folder = folder
         self._target = target
         self._abi = abi
+        self._schemas = schemas or {}
         self._disk = disk
         self._lock = threading.RLock()
         self._staged: dict[str, Kept] = {}
@@ -193,6 +201,7 @@ class Slots:
             counter=record.counter,
             trial=trial,
             refused=record.refused,
+            spoken=self._spoken(name),
         )
 
     def active(self, name: str) -> Installed | None:
@@ -244,6 +253,7 @@ class Slots:
                 version=manifest.version,
                 manifest=Blob.of(files[_MANIFEST]),
                 files={role: Blob.of(content) for role, content in contents.items()},
+                spoken=self._spoken(name),
             )
             installed = self._installed(name, place, kept)
             if installed is None:
@@ -339,6 +349,15 @@ class Slots:
         for name, record in list(self._names.items()):
             if record.trial is not None:
                 self._change(name, trial=replace(record.trial, is_paused=True))
+
+    def _spoken(self, name: str) -> Schemas | None:
+        """What is spoken here to a release; None where nothing serves yet."""
+        active = self.active(name)
+        if name in self._schemas or active is None:
+            return self._schemas.get(name)
+        record = self._record(name)
+        kept = record.kept(record.active)
+        return kept.spoken if kept and kept.spoken else active.manifest.schemas
 
     def _record(self, name: str) -> NameRecord:
         return self._names.get(name, NameRecord())
@@ -464,7 +483,15 @@ class Slots:
         if model is None:
             return None
         files = {role: folder / file_name(role) for role in kept.files}
-        return Installed(manifest=manifest, model=model, files=files)
+        spoken = self._schemas.get(name)
+        if spoken is None or manifest.ways(spoken) is None:
+            spoken = kept.spoken or manifest.schemas
+        return Installed(
+            manifest=manifest,
+            model=model,
+            files=files,
+            adapter=Adapter.between(spoken, manifest, model),
+        )
 
 
 def read_slots(content: bytes, *, name: str) -> dict[str, NameRecord]:

@@ -13,7 +13,7 @@ import hashlib
 import logging
 import zlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import msgspec
@@ -71,8 +71,10 @@ class Answered(Protocol):
 class Infers(Protocol):
     """What the watch needs of the engine."""
 
-    async def infer(self, name: str, inputs: Tensors) -> Answered:
-        """Run one inference."""
+    async def infer(
+        self, name: str, inputs: Tensors, *, is_own: bool = False
+    ) -> Answered:
+        """Run one inference, on inputs of the release's own schema if so."""
         ...
 
     def active(self, name: str) -> Installed | None:
@@ -198,11 +200,16 @@ class FieldWatch:
                     await self._step(frame, engine, name)
 
     async def _step(self, frame: Frame, engine: Infers, name: str) -> None:
-        if engine.active(name) is None:
+        active = engine.active(name)
+        if active is None:
             await self._clock.sleep(ENGINE_PAUSE_S)
             return
         try:
-            answer = await engine.infer(name, frame.inputs)
+            # The charts and the task are the release's own, and so must the frame be.
+            if active.adapter is not None:
+                inputs = active.adapter.make_inputs(frame.inputs)
+                frame = replace(frame, inputs=inputs)
+            answer = await engine.infer(name, frame.inputs, is_own=True)
             installed = engine.active(name)
             # After a swap in between, the answer is not of the release that is active.
             if installed is not None and installed.id == answer.release:

@@ -27,6 +27,7 @@ import numpy as np
 
 from skerry.core.documents import Json
 from skerry.core.release import Manifest, Reason, Refusal, ReleaseId
+from skerry.core.schemas import Schemas
 from skerry.evolve.probation import Figures, judge
 from skerry.evolve.update_state import (
     Action,
@@ -115,14 +116,26 @@ def step(
 
 
 def check_manifest(
-    manifest: Manifest, release: ReleaseId, policy: UpdatePolicy, *, now_ms: int
+    manifest: Manifest,
+    release: ReleaseId,
+    policy: UpdatePolicy,
+    *,
+    spoken: Schemas | None = None,
+    now_ms: int,
 ) -> Refusal | None:
-    """Say why a device should not even download a release, or None if it should."""
+    """Say why a device should not even download a release, or None if it should.
+
+    Args:
+        manifest: The release's.
+        release: What is wanted.
+        policy: What the device can run.
+        spoken: What producers here send and consumers read, where that is known.
+        now_ms: The time, milliseconds since 1970.
+    """
 
     def refuse(reason: Reason, what: str) -> Refusal:
         return Refusal(release=str(release), reason=reason, what=what, at_ms=now_ms)
 
-    model = manifest.model_for(policy.target)
     if manifest.id != release:
         return refuse(
             Reason.UNTRUSTED, f"the manifest is of {manifest.id}, {release} expected"
@@ -133,23 +146,33 @@ def check_manifest(
             f"it needs an agent of level {manifest.requires}, this one has "
             f"{policy.level}: upgrade the gateway first",
         )
-    if model is None:
-        targets = ", ".join(sorted(each.target for each in manifest.models))
+    if unfit := _unfit(manifest, policy):
+        return refuse(Reason.UNFIT, unfit)
+    spoken = policy.schemas.get(release.name, spoken)
+    if spoken is not None and manifest.ways(spoken) is None:
         return refuse(
-            Reason.UNFIT, f"it has models for {targets}, none for {policy.target}"
-        )
-    if policy.runtimes is not None and model.runtime not in policy.runtimes:
-        return refuse(
-            Reason.UNFIT, f"it needs the runtime {model.runtime}, not installed here"
-        )
-    if policy.abi is not None and model.lacks(policy.abi):
-        known = ", ".join(sorted({each.abi[:40] for each in model.libraries}))
-        return refuse(
-            Reason.UNFIT,
-            f"it needs a library of operators, which it has for {known}, not for "
-            f"{policy.abi}",
+            Reason.SCHEMA,
+            f"producers and consumers here speak the schemas {spoken}, it speaks "
+            f"{manifest.schemas} and has no adapter between them",
         )
     return None
+
+
+def _unfit(manifest: Manifest, policy: UpdatePolicy) -> str:
+    """Say why none of a release's models runs here; empty if one does."""
+    model = manifest.model_for(policy.target)
+    if model is None:
+        targets = ", ".join(sorted(each.target for each in manifest.models))
+        return f"it has models for {targets}, none for {policy.target}"
+    if policy.runtimes is not None and model.runtime not in policy.runtimes:
+        return f"it needs the runtime {model.runtime}, not installed here"
+    if policy.abi is not None and model.lacks(policy.abi):
+        known = ", ".join(sorted({each.abi[:40] for each in model.libraries}))
+        return (
+            f"it needs a library of operators, which it has for {known}, not for "
+            f"{policy.abi}"
+        )
+    return ""
 
 
 def choose_transfer(found: Found, target: str, *, abi: str | None = None) -> Transfer:
@@ -267,7 +290,13 @@ def _choose(state: UpdateState, found: Found | None, now_ms: int) -> Stepped:
     if found is None or want is None:
         return _turn(state, now_ms)
     release = ReleaseId(name=state.name, version=want.version)
-    refusal = check_manifest(found.manifest, release, state.policy, now_ms=now_ms)
+    refusal = check_manifest(
+        found.manifest,
+        release,
+        state.policy,
+        spoken=state.facts.spoken,
+        now_ms=now_ms,
+    )
     if refusal is not None:
         return _refuse(state, refusal)
     transfer = choose_transfer(found, state.policy.target, abi=state.policy.abi)

@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from skerry.core.documents import Json
 from skerry.core.release import AGENT_LEVEL, ANY_TARGET, Blob, Manifest, Refusal
+from skerry.core.schemas import Schemas
 from skerry.evolve.probation import Figures, ProbationLimits
 
 
@@ -56,6 +57,8 @@ class UpdatePolicy:
         runtimes: What it has installed, or None where only loading will tell.
         abi: What machine its libraries of operators are for, or None where only
             loading will tell.
+        schemas: What producers here send and consumers read, by release name, where
+            somebody has said it; else what was spoken before is spoken on.
         probation_s: How long a release serves before it is accepted for good.
         limits: What it may do until then.
         backoff_s: The first wait after a failure that may pass; it doubles.
@@ -67,6 +70,7 @@ class UpdatePolicy:
     level: int = AGENT_LEVEL
     runtimes: frozenset[str] | None = None
     abi: str | None = None
+    schemas: Mapping[str, Schemas] = field(default_factory=dict)
     probation_s: float = 5.0
     limits: ProbationLimits = field(default_factory=ProbationLimits)
     backoff_s: float = 1.0
@@ -100,6 +104,7 @@ class Facts:
         counter: The highest version ever accepted; 0 before the first.
         trial: What `active` is on probation for, or None.
         refused: What was refused for good and not asked for otherwise since, or None.
+        spoken: The schemas in which what is active is served, or None.
     """
 
     active: int | None = None
@@ -107,6 +112,7 @@ class Facts:
     counter: int = 0
     trial: Want | None = None
     refused: Refused | None = None
+    spoken: Schemas | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,7 @@ from skerry.core.release import (
     ReleaseId,
     write_manifest,
 )
+from skerry.core.schemas import Schemas
 from skerry.edge.slots import SLOTS_SCHEMA, Slots, read_slots
 from skerry.evolve.update_state import Facts, Refused, Want
 from skerry.testing import SimulatedDisk
@@ -40,6 +42,11 @@ def install(slots: Slots, version: int, *, settle: bool = True) -> None:
     slots.switch(release.manifest.id, rollout=f"r{version}")
     if settle:
         slots.settle(NAME)
+
+
+def served(**facts: Any) -> Facts:
+    """Facts where something serves, in the schemas of the small releases."""
+    return Facts(spoken=Schemas(), **facts)
 
 
 def open_slots(folder: Path) -> Slots:
@@ -69,7 +76,7 @@ def test_what_is_installed_is_there_after_a_restart(folder: Path) -> None:
     """Both slots, their files and the counter."""
     slots = open_slots(folder)
     assert slots.names() == (NAME,)
-    assert slots.facts(NAME) == Facts(active=2, standby=1, counter=2)
+    assert slots.facts(NAME) == served(active=2, standby=1, counter=2)
     active, standby = slots.active(NAME), slots.standby(NAME)
     assert active is not None
     assert standby is not None
@@ -88,15 +95,15 @@ def test_an_installed_release_does_not_serve_before_the_switch(folder: Path) -> 
     release = small_release(3)
     installed = slots.install(release.signed, release.contents)
     assert installed.manifest == release.manifest
-    assert slots.facts(NAME) == Facts(active=2, counter=2)
-    assert open_slots(folder).facts(NAME) == Facts(active=2, counter=2)
+    assert slots.facts(NAME) == served(active=2, counter=2)
+    assert open_slots(folder).facts(NAME) == served(active=2, counter=2)
     slots.switch(release.manifest.id, rollout="r3")
-    on_trial = Facts(
+    on_trial = served(
         active=3, standby=2, counter=3, trial=Want(version=3, rollout="r3")
     )
     assert slots.facts(NAME) == open_slots(folder).facts(NAME) == on_trial
     slots.settle(NAME)
-    assert open_slots(folder).facts(NAME) == Facts(active=3, standby=2, counter=3)
+    assert open_slots(folder).facts(NAME) == served(active=3, standby=2, counter=3)
 
 
 def test_only_what_is_in_the_standby_slot_can_serve(folder: Path) -> None:
@@ -110,7 +117,7 @@ def test_going_back_to_the_standby_slot(folder: Path) -> None:
     slots = open_slots(folder)
     slots.switch(ReleaseId(name=NAME, version=1), rollout="undo")
     slots.settle(NAME)
-    assert open_slots(folder).facts(NAME) == Facts(active=1, standby=2, counter=2)
+    assert open_slots(folder).facts(NAME) == served(active=1, standby=2, counter=2)
 
 
 @pytest.mark.parametrize("keep", [True, False])
@@ -119,7 +126,7 @@ def test_rolling_back(folder: Path, *, keep: bool) -> None:
     slots = open_slots(folder)
     install(slots, 3, settle=False)
     slots.roll_back(NAME, keep=keep, refused=None if keep else REFUSED)
-    assert open_slots(folder).facts(NAME) == Facts(
+    assert open_slots(folder).facts(NAME) == served(
         active=2,
         standby=3 if keep else None,
         counter=3,
@@ -177,17 +184,17 @@ def test_a_damaged_active_slot_gives_way(folder: Path, name: str) -> None:
     """One flipped bit in any file, and the standby slot serves; it is reported."""
     _damage(folder, "b", name)
     slots = open_slots(folder)
-    assert slots.facts(NAME) == Facts(active=1, counter=2)
+    assert slots.facts(NAME) == served(active=1, counter=2)
     assert name in slots.troubles[0]
     again = open_slots(folder)
-    assert again.facts(NAME) == Facts(active=1, counter=2)
+    assert again.facts(NAME) == served(active=1, counter=2)
     assert again.troubles == []
 
 
 def test_a_damaged_standby_slot_is_forgotten(folder: Path) -> None:
     """It is nothing to go back to."""
     (folder / "slots" / NAME / "a" / "task.toml").unlink()
-    assert open_slots(folder).facts(NAME) == Facts(active=2, counter=2)
+    assert open_slots(folder).facts(NAME) == served(active=2, counter=2)
 
 
 def test_two_damaged_slots_serve_nothing(folder: Path) -> None:
@@ -198,7 +205,7 @@ def test_two_damaged_slots_serve_nothing(folder: Path) -> None:
     assert slots.facts(NAME) == Facts(counter=2)
     assert slots.active(NAME) is None
     install(slots, 2)
-    assert open_slots(folder).facts(NAME) == Facts(active=2, counter=2)
+    assert open_slots(folder).facts(NAME) == served(active=2, counter=2)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"schema":"skerry.slots/1"}', b"[]"])
@@ -210,7 +217,7 @@ def test_a_damaged_record_is_made_again(folder: Path, content: bytes) -> None:
         # A whole record of nothing, as it stands before the first release.
         assert slots.names() == ()
         return
-    assert slots.facts(NAME) == Facts(
+    assert slots.facts(NAME) == served(
         active=2, standby=1, counter=2, trial=Want(version=2, rollout="")
     )
     assert "made again" in slots.troubles[0]
@@ -222,7 +229,7 @@ def test_only_whole_slots_are_taken_into_a_new_record(folder: Path) -> None:
     """A damaged one is as good as none."""
     (folder / "slots.json").write_bytes(b"?")
     _damage(folder, "b", "golden.npz")
-    assert open_slots(folder).facts(NAME) == Facts(active=1, counter=1)
+    assert open_slots(folder).facts(NAME) == served(active=1, counter=1)
 
 
 def test_a_newer_record_is_left_as_it_is(folder: Path) -> None:

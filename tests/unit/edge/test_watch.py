@@ -70,7 +70,10 @@ class _Engine:
         self.failures = 0
         self.answered = 0
 
-    async def infer(self, name: str, inputs: Tensors) -> _Answer:
+    async def infer(
+        self, name: str, inputs: Tensors, *, is_own: bool = False
+    ) -> _Answer:
+        assert is_own
         await asyncio.sleep(0)
         self.answered += 1
         if self.failures:
@@ -356,8 +359,10 @@ def test_an_answer_from_before_a_swap_is_not_looked_at(installed: Installed) -> 
     newer = replace(installed, manifest=replace(installed.manifest, version=2))
 
     class _Swapping(_Engine):
-        async def infer(self, name: str, inputs: Tensors) -> _Answer:
-            answer = await super().infer(name, inputs)
+        async def infer(
+            self, name: str, inputs: Tensors, *, is_own: bool = False
+        ) -> _Answer:
+            answer = await super().infer(name, inputs, is_own=is_own)
             self.installed = newer
             return answer
 

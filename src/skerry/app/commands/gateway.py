@@ -11,7 +11,10 @@ from cyclopts import Parameter
 
 from skerry.app.logs import LogFormat, set_up
 from skerry.app.output import Output
+from skerry.core.errors import UsageError
+from skerry.core.names import check_name
 from skerry.core.release import ANY_TARGET
+from skerry.core.schemas import Schemas
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +44,7 @@ def run(
     isolation: Literal["process", "thread"] = "process",
     memory_limit_mb: float | None = None,
     provider: tuple[str, ...] = (),
+    schemas: tuple[str, ...] = (),
     log: LogFormat = LogFormat.TEXT,
     output: Annotated[Output, Parameter(parse=False)],
 ) -> GatewayStopped:
@@ -71,6 +75,9 @@ def run(
             by default.
         provider: An execution provider of onnxruntime, such as cuda; repeat it for
             several, in order of wish.
+        schemas: The schemas that producers here send and consumers read, as
+            NAME=INPUT/OUTPUT; repeat it for several releases. What was spoken before is
+            spoken on by default.
         log: How its events are logged on standard error.
         output: Where to say that it is up.
     """
@@ -95,6 +102,7 @@ def run(
         isolation=isolation,
         memory_limit_mb=memory_limit_mb,
         providers=provider,
+        schemas=dict(map(read_spoken, schemas)),
     )
     source = None
     if recording is not None:
@@ -107,6 +115,22 @@ def run(
 
     asyncio.run(run_gateway(settings, ready=tell, source=source))
     return GatewayStopped(folder=folder)
+
+
+def read_spoken(text: str) -> tuple[str, Schemas]:
+    """Read `NAME=INPUT/OUTPUT`.
+
+    Raises:
+        UsageError: It is something else.
+    """
+    name, _, versions = text.partition("=")
+    sent, _, read = versions.partition("/")
+    if not (name and sent and read):
+        raise UsageError(
+            f"{text[:80]!r} does not say which schemas are spoken",
+            hint="Write NAME=INPUT/OUTPUT: meter=1/1.",
+        )
+    return check_name(name, kind="release"), Schemas(input=sent, output=read)
 
 
 def render_run(stopped: GatewayStopped) -> str:

@@ -17,6 +17,7 @@ from skerry.app.tables import plain_table
 from skerry.core.budget import Budget
 from skerry.core.errors import UsageError
 from skerry.core.release import ANY_TARGET, Manifest, ReleaseId
+from skerry.core.schemas import read_schemas
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -112,6 +113,7 @@ def create(
     runtime: str | None = None,
     library: tuple[Path, ...] = (),
     gallery: Path | None = None,
+    schemas: Path | None = None,
     embedding: str = "",
     latency_ms: float | None = None,
     memory_bytes: int | None = None,
@@ -138,6 +140,8 @@ def create(
         library: A shared library with operators that the model needs; repeat it for
             several, and for other machines.
         gallery: Whom a task with embed_match knows: an .npz of names and vectors.
+        schemas: A file (schema skerry.schemas/1) of what it takes and gives, and of
+            adapters for older producers and consumers.
         embedding: The output that is watched for drift.
         latency_ms: Most milliseconds of one inference on the device.
         memory_bytes: Most memory that it may add on the device.
@@ -170,6 +174,7 @@ def create(
         runtime=runtime or DEFAULT_RUNTIMES[opened.format],
         libraries=library,
         gallery=gallery,
+        schemas=read_schemas(schemas) if schemas else None,
         embedding=embedding,
         notes=notes,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from skerry.core.budget import Budget
@@ -13,12 +14,13 @@ from skerry.core.model import Model
 from skerry.core.names import check_name, did_you_mean
 from skerry.core.release import (
     ANY_TARGET,
-    LIBRARIES_LEVEL,
     Blob,
     Library,
     Manifest,
     ReleaseModel,
+    check_schemas,
 )
+from skerry.core.schemas import SpokenSchemas
 from skerry.core.seams import LoadOptions
 from skerry.runtimes import DEFAULT_RUNTIMES, get_runtime, model_content
 from skerry.runtimes.libraries import library_abi, machine_abi
@@ -49,6 +51,7 @@ def make_release(
     drift: bytes | None = None,
     libraries: Sequence[Path] = (),
     gallery: Path | None = None,
+    schemas: SpokenSchemas | None = None,
     clock: Clock | None = None,
 ) -> tuple[Manifest, dict[str, bytes]]:
     """Make a release of one model.
@@ -74,6 +77,8 @@ def make_release(
         libraries: Shared libraries with operators that the model needs; what machine
             each is for is read from it.
         gallery: Whom a task with `embed_match` knows (an `.npz`), or None.
+        schemas: Which versions go in and out, and the adapters to older ones; version 1
+            of both where None.
         clock: When it is.
 
     Returns:
@@ -82,8 +87,8 @@ def make_release(
     Raises:
         UsageError: The name or version cannot be one, the model has no output of the
             embedding's name, a file cannot be read, or a library is none.
-        DataError: There are no samples, they do not fit the uncompressed model, or the
-            gallery is none.
+        DataError: There are no samples, they do not fit the uncompressed model, the
+            gallery is none, or an adapter does not lead to the model.
         ModelError: The models share no output, the uncompressed one gives NaN, or the
             model is more than one file, and not of ncnn.
         RuntimeFailure: The runtime of the uncompressed model failed.
@@ -141,11 +146,24 @@ def make_release(
         drift=blobs.get("drift"),
         gallery=blobs.get("gallery"),
         budget=budget or Budget(),
-        requires=LIBRARIES_LEVEL if shared else 1,
         notes=notes,
     )
+    manifest = _speaking(manifest, schemas or SpokenSchemas())
     contents = (*parts.values(), *shared.values())
     return manifest, {Blob.of(content).sha256: content for content in contents}
+
+
+def _speaking(manifest: Manifest, spoken: SpokenSchemas) -> Manifest:
+    """The same with its schemas, for agents that know of them if need be."""
+    manifest = replace(
+        manifest,
+        input_schema=spoken.input,
+        output_schema=spoken.output,
+        input_adapters=spoken.input_adapters,
+        output_adapters=spoken.output_adapters,
+    )
+    check_schemas(manifest, name=str(manifest.id))
+    return replace(manifest, requires=manifest.needs_level)
 
 
 def _make_golden(

@@ -68,12 +68,12 @@ def read_infer(
         DataError: It does not fit the model.
     """
     parameters = _parameters(message)
-    asked, places = _read_outputs(message, installed.model.outputs, regions)
+    asked, places = _read_outputs(message, installed.outputs, regions)
     raw = message.get("raw_input_contents", [])
     level = _number(parameters, "priority") or 0
     return InferRequest(
         id=message.get("id") or None,
-        inputs=_read_inputs(message, installed.model.inputs, raw, regions),
+        inputs=_read_inputs(message, installed.inputs, raw, regions),
         outputs=asked,
         timeout_ms=to_timeout_ms(
             _number(parameters, "timeout_ms"), _number(parameters, "timeout")

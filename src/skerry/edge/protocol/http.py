@@ -272,8 +272,8 @@ class _Http:
             return decode_request(
                 body,
                 head_bytes=head_bytes,
-                inputs=installed.model.inputs,
-                outputs=installed.model.outputs,
+                inputs=installed.inputs,
+                outputs=installed.outputs,
                 regions=regions,
             )
 

@@ -242,8 +242,8 @@ class _Client:
             return decode_request(
                 packet,
                 head_bytes=None,
-                inputs=installed.model.inputs,
-                outputs=installed.model.outputs,
+                inputs=installed.inputs,
+                outputs=installed.outputs,
                 regions=regions,
                 tail=slot,
             )

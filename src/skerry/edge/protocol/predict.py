@@ -96,6 +96,7 @@ class Predictor:
                 version=version,
                 deadline_s=_left_s(due_s),
                 priority=priority,
+                is_own=True,
             )
             answering = installed
             if answer.release != installed.id:

@@ -369,8 +369,8 @@ class InferenceService:
             **name_release(installed.id, installed.model.blob.sha256),
             "versions": [str(v) for v in self._engine.versions(name)],
             "platform": installed.model.runtime,
-            "inputs": describe(installed.model.inputs),
-            "outputs": describe(installed.model.outputs),
+            "inputs": describe(installed.inputs),
+            "outputs": describe(installed.outputs),
         }
         told["name"] = told.pop("model_name")
         return told
@@ -381,14 +381,15 @@ class InferenceService:
         Raises:
             UsageError: No such release is loaded.
         """
-        model = self.find(name, version).model
+        installed = self.find(name, version)
+        runtime = installed.model.runtime
         return {
             "name": name,
-            "platform": model.runtime,
-            "backend": model.runtime,
+            "platform": runtime,
+            "backend": runtime,
             "max_batch_size": 0,
-            "input": [_configure(spec) for spec in model.inputs],
-            "output": [_configure(spec) for spec in model.outputs],
+            "input": [_configure(spec) for spec in installed.inputs],
+            "output": [_configure(spec) for spec in installed.outputs],
         }
 
     def count_model(self, name: str, version: int | None) -> dict[str, Any]:

@@ -15,6 +15,8 @@ import pytest
 from skerry.core.clock import SystemClock
 from skerry.core.errors import DataError, LateError, UsageError
 from skerry.core.release import Blob
+from skerry.core.schemas import Change, SchemaAdapter, Schemas
+from skerry.edge.adapters import Adapter
 from skerry.edge.engine import Engine
 from skerry.edge.installed import Installed
 from skerry.edge.protocol.predict import Predictor
@@ -23,7 +25,7 @@ from skerry.tasks.matching import EmbedMatch
 from skerry.tasks.series import Reshape, Scale
 from skerry.tasks.steps import TopK
 from skerry.tasks.task import Task, TaskKind, task_to_toml
-from tests.serving import ScriptedRuntime, install
+from tests.serving import INPUTS, ScriptedRuntime, X, install
 
 FOUR = Reshape(sizes=(4,))
 CLASSES = Task(
@@ -210,3 +212,26 @@ def test_without_a_task_raw_bytes_are_not_answered(tmp_path: Path) -> None:
             await predictor.predict("meter", BODY, JSON)
 
     serve(use, install(tmp_path))
+
+
+def test_raw_bytes_are_read_by_the_releases_own_task(tmp_path: Path) -> None:
+    """Whatever schema the producers of tensors speak here."""
+    installed = put(tmp_path, 1, CLASSES)
+    change = Change(tensor="x", source="old", factor=-1.0)
+    old = replace(INPUTS[0], name="old")
+    manifest = replace(
+        installed.manifest,
+        input_schema="2",
+        input_adapters=(
+            SchemaAdapter(version="1", to="2", tensors=(old,), changes=(change,)),
+        ),
+    )
+    adapter = Adapter.between(Schemas(), manifest, installed.model)
+
+    async def use(engine: Engine, predictor: Predictor) -> None:
+        told = await predictor.predict("meter", BODY, JSON, deadline_s=30)
+        assert told["answer"]["label"] == "b"
+        answer = await engine.infer("meter", {"old": -X})
+        np.testing.assert_array_equal(answer.outputs["y"], 2 * X)
+
+    serve(use, replace(installed, manifest=manifest, adapter=adapter))

@@ -11,7 +11,8 @@ from sqlalchemy import select
 
 from skerry.cloud import tables
 from skerry.cloud.hub import Hub
-from skerry.cloud.rollouts import Plan, read_rollout, write_rollout
+from skerry.cloud.rollout_plan import Plan
+from skerry.cloud.rollout_store import read_rollout, write_rollout
 from skerry.comms.memory import MemoryBroker
 from skerry.core.clock import FakeClock
 from skerry.core.errors import ConflictError, DataError, NewerSchemaError, UsageError
@@ -20,7 +21,7 @@ from skerry.core.release import ReleaseId
 from tests.hubs import Wire, running_hub
 from tests.publishing import make_bundle, make_publisher, publish
 
-GOLDEN = Path(__file__).parents[2] / "golden" / "rollout-1.json"
+GOLDEN = Path(__file__).parents[2] / "golden"
 DEVICES = ("gw-1", "gw-2", "gw-3")
 FIRST, SECOND = ReleaseId(name="meter", version=1), ReleaseId(name="meter", version=2)
 WAVES = (Wave(devices=("gw-1",)), Wave(devices=("gw-2", "gw-3")))
@@ -346,17 +347,23 @@ def test_a_shadow_without_room_stops_the_rollout(tmp_path: Path) -> None:
     _on_fleet(tmp_path, case)
 
 
-def test_the_first_versions_document_is_read_for_ever() -> None:
-    """A rollout that was kept by the first version is read, and written the same."""
-    rollout = read_rollout(GOLDEN.read_bytes())
-    assert rollout.release == SECOND
-    assert rollout.progress["gw-2"].reason == "latency: slow"
-    assert write_rollout(rollout) == GOLDEN.read_bytes().rstrip()
+def test_each_versions_document_is_read_for_ever() -> None:
+    """What an earlier version kept is read; what this one keeps is written the same."""
+    first = read_rollout((GOLDEN / "rollout-1.json").read_bytes())
+    assert first.release == SECOND
+    assert first.progress["gw-2"].reason == "latency: slow"
+    assert (first.window, first.gate.retries, first.query) == (None, 0, None)
+    kept = (GOLDEN / "rollout-2.json").read_bytes()
+    second = read_rollout(kept)
+    assert second.gate.metrics[0].relative_to == "before"
+    assert second.progress["gw-1"].after == {"failed": 0.0, "requests": 40.0}
+    assert write_rollout(second) == kept.rstrip()
 
 
 def test_a_newer_or_damaged_document_is_refused() -> None:
     """It is never half-read."""
-    newer = GOLDEN.read_bytes().replace(b"skerry.rollout/1", b"skerry.rollout/2")
+    kept = (GOLDEN / "rollout-2.json").read_bytes()
+    newer = kept.replace(b"skerry.rollout/2", b"skerry.rollout/3")
     with pytest.raises(NewerSchemaError):
         read_rollout(newer)
     with pytest.raises(DataError):
@@ -377,7 +384,7 @@ def test_a_database_that_refuses_for_a_moment_delays_only(
             def refuse(*_: object) -> None:
                 raise ConflictError("not now", hint="")
 
-            patched.setattr(rollouts, "_events", refuse)
+            patched.setattr(rollouts._events, "gather", refuse)
             await fleet.runs("gw-1", 2)
             fleet.clock.advance(wall_s=1)
             await asyncio.sleep(0.05)

@@ -310,6 +310,7 @@ class Rollouts:
             before = self._get(connection, rollout_id)
             shadows = read_shadows(connection, self._tenant, list(before.progress))
             elsewhere = changed_elsewhere(before, shadows.values())
+            self._audit(connection, order.by, f"rollout.{verb}", rollout_id)
             after, changes = self._apply(connection, before, [*elsewhere, order])
             if after.state is before.state:
                 raise ConflictError(
@@ -317,7 +318,6 @@ class Rollouts:
                     f"to {verb}",
                     hint="See: skerry rollout show.",
                 )
-            self._audit(connection, order.by, f"rollout.{verb}", rollout_id)
             return after, changes
 
         async with self._lock:
@@ -387,12 +387,12 @@ class Rollouts:
                 hint="Choose another id, or leave it out.",
             )
         self._store.add(connection, rollout)
-        changes += self._act(connection, rollout, actions)
         fields: dict[str, Json] = {
             "release": str(plan.release),
             "devices": len(devices),
         }
         self._audit(connection, who, "rollout.created", rollout.id, fields)
+        changes += self._act(connection, rollout, actions)
         return [*given_way, rollout], changes
 
     def _give_way(

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skerry.core.errors import DataError, StateError
-from skerry.edge.agent import read_desired
+from skerry.edge.desired import read_desired
 from skerry.edge.enrolment import read_answer
 from skerry.edge.slots import read_slots
 from tests.strategies import damaged

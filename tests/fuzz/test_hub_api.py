@@ -22,7 +22,7 @@ from skerry.cloud.api.bodies import (
     ShadowPatch,
     read_body,
 )
-from skerry.cloud.rollouts import read_rollout
+from skerry.cloud.rollout_store import read_rollout
 from skerry.core.errors import DataError
 
 BODIES = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Self, TypeVar
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -14,7 +14,7 @@ from skerry.app.publish.publisher import Bundle
 from skerry.comms.http import HttpBlobs, HubHttp, named_error
 from skerry.core.documents import Json, parse_object
 from skerry.core.errors import DataError, StateError, UsageError
-from skerry.core.fleet import Device, Gate, Rollout, Shadow
+from skerry.core.fleet import Device, Rollout, Shadow
 from skerry.core.profile import Profile
 from skerry.core.release import Manifest, ReleaseId
 
@@ -200,32 +200,32 @@ class HubApi:
         *,
         waves: Sequence[Sequence[str]] = (),
         devices: Sequence[str] = (),
-        gate: Gate | None = None,
-        on_failure: Literal["stop", "undo"] = "undo",
-        rollout_id: str | None = None,
-        supersede: bool = False,
+        **terms: Any,
     ) -> Rollout:
         """Begin a rollout.
 
         Args:
             release: What is delivered.
             waves: To whom, in this order.
-            devices: To whom, a canary first; without waves and devices, to everybody.
-            gate: What must hold after each wave.
-            on_failure: What happens to the updated devices when it does not.
-            rollout_id: Its name, or None to have one made.
-            supersede: Whether rollouts under way on these devices give way.
+            devices: To whom, a canary first; without waves, devices and a query, to
+                everybody.
+            **terms: `query`, `stages`, `gate`, `on_failure`, `approval`, `window`,
+                `is_dynamic`, `id` and `supersede`, as in the API's `NewRollout`.
         """
-        body: dict[str, Json] = {
-            "release": str(release),
-            "waves": [list(wave) for wave in waves],
-            "devices": list(devices),
-            "gate": msgspec.to_builtins(gate or Gate()),
-            "on_failure": on_failure,
-            "id": rollout_id,
-            "supersede": supersede,
-        }
+        body = _new_rollout(release, waves, devices, terms)
         return _noun(Rollout, await self._http.post("/v1/rollouts", body))
+
+    async def preview_rollout(
+        self,
+        release: ReleaseId,
+        *,
+        waves: Sequence[Sequence[str]] = (),
+        devices: Sequence[str] = (),
+        **terms: Any,
+    ) -> dict[str, Json]:
+        """Say what `create_rollout` would begin, and whom it would leave out."""
+        body = _new_rollout(release, waves, devices, terms)
+        return await self._http.post("/v1/rollouts/preview", body)
 
     async def rollouts(self) -> tuple[Rollout, ...]:
         """The rollouts, the last started first."""
@@ -236,14 +236,33 @@ class HubApi:
         path = f"/v1/rollouts/{_part(rollout_id)}"
         return _noun(Rollout, await self._http.get(path))
 
+    async def acts(self, rollout_id: str) -> tuple[dict[str, Any], ...]:
+        """Who did what to a rollout, the oldest first."""
+        path = f"/v1/rollouts/{_part(rollout_id)}/acts"
+        return _rows(await self._http.get(path), "acts")
+
+    async def pause_rollout(self, rollout_id: str) -> Rollout:
+        """Send nothing until it is resumed."""
+        return await self._order(rollout_id, "pause")
+
+    async def resume_rollout(self, rollout_id: str) -> Rollout:
+        """Go on with a paused rollout."""
+        return await self._order(rollout_id, "resume")
+
+    async def approve_rollout(self, rollout_id: str) -> Rollout:
+        """Let the next wave begin."""
+        return await self._order(rollout_id, "approve")
+
     async def stop_rollout(self, rollout_id: str) -> Rollout:
         """Update no more devices."""
-        path = f"/v1/rollouts/{_part(rollout_id)}/stop"
-        return _noun(Rollout, await self._http.post(path))
+        return await self._order(rollout_id, "stop")
 
     async def undo_rollout(self, rollout_id: str) -> Rollout:
         """Take each device that was told to update back to what it ran before."""
-        path = f"/v1/rollouts/{_part(rollout_id)}/undo"
+        return await self._order(rollout_id, "undo")
+
+    async def _order(self, rollout_id: str, verb: str) -> Rollout:
+        path = f"/v1/rollouts/{_part(rollout_id)}/{verb}"
         return _noun(Rollout, await self._http.post(path))
 
     async def samples(
@@ -304,6 +323,20 @@ def _read_text(path: Path, key: str) -> str:
             hint="Start the hub again: it writes this file anew.",
         )
     return text
+
+
+def _new_rollout(
+    release: ReleaseId,
+    waves: Sequence[Sequence[str]],
+    devices: Sequence[str],
+    terms: Mapping[str, Any],
+) -> dict[str, Json]:
+    return {
+        "release": str(release),
+        "waves": [list(wave) for wave in waves],
+        "devices": list(devices),
+        **{key: msgspec.to_builtins(value) for key, value in terms.items()},
+    }
 
 
 def _part(name: str) -> str:

@@ -400,11 +400,13 @@ COMMANDS = (
     Command(
         name="rollout create",
         run=f"{_ROOM}.rollout:create",
-        render=f"{_ROOM}.rollout:render_show",
+        render=f"{_ROOM}.rollout:render_create",
         summary="Deliver a release: one device first, then the rest.",
         examples=(
             "rollout create meter/1",
             "rollout create meter/2 --wave gw-1 --wave gw-2,gw-3 --on-failure stop",
+            "rollout create meter/2 --where site=oslo,!retired --growth 3 --soak-s 600",
+            "rollout create meter/2 --gate error_rate<=2*before --soak-s 600 --dry-run",
         ),
     ),
     Command(
@@ -427,6 +429,34 @@ COMMANDS = (
         render=f"{_ROOM}.rollout:render_watch",
         summary="Follow a rollout until it ends.",
         examples=("rollout watch r-1",),
+    ),
+    Command(
+        name="rollout log",
+        run=f"{_ROOM}.rollout:log",
+        render=f"{_ROOM}.rollout:render_log",
+        summary="Tell who did what to a rollout.",
+        examples=("rollout log r-1",),
+    ),
+    Command(
+        name="rollout pause",
+        run=f"{_ROOM}.rollout:pause",
+        render=f"{_ROOM}.rollout:render_show",
+        summary="Tell nobody anything until it is resumed.",
+        examples=("rollout pause r-1",),
+    ),
+    Command(
+        name="rollout resume",
+        run=f"{_ROOM}.rollout:resume",
+        render=f"{_ROOM}.rollout:render_show",
+        summary="Go on with a paused rollout.",
+        examples=("rollout resume r-1",),
+    ),
+    Command(
+        name="rollout approve",
+        run=f"{_ROOM}.rollout:approve",
+        render=f"{_ROOM}.rollout:render_show",
+        summary="Let the next wave begin that waits for it.",
+        examples=("rollout approve r-1",),
     ),
     Command(
         name="rollout stop",

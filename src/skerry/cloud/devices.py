@@ -173,6 +173,14 @@ class Devices:
             )
         )
 
+    def offline(self, connection: Connection) -> set[str]:
+        """The devices whose link does not stand, within a caller's transaction."""
+        table = tables.devices
+        wanted = select(table.c.name).where(
+            table.c.tenant == self._tenant, table.c.is_online.is_(False)
+        )
+        return set(connection.execute(wanted).scalars())
+
     async def enrol(self, token: str) -> Credentials:
         """Trade a one-time token for credentials; earlier ones cease to hold.
 

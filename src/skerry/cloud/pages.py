@@ -34,6 +34,8 @@ CONTENT_SECURITY_POLICY = (
 
 _STATE_TONES: Mapping[RolloutState, Tone] = {
     RolloutState.RUNNING: "busy",
+    RolloutState.PAUSED: "quiet",
+    RolloutState.AWAITING: "busy",
     RolloutState.SUCCEEDED: "good",
     RolloutState.STOPPED: "bad",
     RolloutState.UNDOING: "busy",
@@ -308,7 +310,7 @@ def _rollout_row(rollout: Rollout, now_ms: int) -> RolloutRow:
     updated = sum(one.outcome is Outcome.UPDATED for one in everyone)
     waves = []
     for place, wave in enumerate(rollout.waves):
-        is_now = place == rollout.wave and rollout.state is RolloutState.RUNNING
+        is_now = place == rollout.wave and rollout.state.is_going_on
         members = tuple(_member_row(rollout, one) for one in wave.devices[:100])
         title = f"Wave {place + 1}{' (now)' if is_now else ''}"
         waves.append(WaveRow(title=title, members=members))

@@ -19,6 +19,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 METADATA = MetaData(
@@ -146,9 +147,22 @@ rollouts = Table(
     Column("state", String(16), nullable=False),
     Column("document", Text, nullable=False),
     Column("started_at_ms", BigInteger, nullable=False),
+    Column("revision", BigInteger, nullable=False, server_default=text("0")),
     Index(None, "tenant", "state"),
 )
-"""The document is a `skerry.core.fleet.Rollout`."""
+"""The document is a `skerry.core.fleet.Rollout`, all but its progress."""
+
+rollout_devices = Table(
+    "rollout_devices",
+    METADATA,
+    Column("tenant", _NAME, primary_key=True),
+    Column("rollout", _NAME, primary_key=True),
+    Column("device", _NAME, primary_key=True),
+    Column("document", Text, nullable=False),
+    ForeignKeyConstraint(["tenant", "rollout"], ["rollouts.tenant", "rollouts.id"]),
+    Index(None, "tenant", "device"),
+)
+"""The document is a `skerry.core.fleet.DeviceProgress`."""
 
 samples = Table(
     "samples",

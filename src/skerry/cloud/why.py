@@ -230,6 +230,8 @@ def _under_way(
     if phase in _PHASES:
         return [f"It {_PHASES[phase]} right now."]
     attempt, retry_at_ms = update.get("attempt"), update.get("retry_at_ms")
+    if update.get("awaits_window") is True and isinstance(retry_at_ms, int):
+        return [f"Its maintenance window opens at {utc(retry_at_ms)}."]
     trouble = f" ({describe_refusal(refusal)})" if refusal else ""
     tries = f"Attempt {attempt} did not work{trouble}" if attempt else "It waits"
     if isinstance(retry_at_ms, int) and not isinstance(retry_at_ms, bool):
@@ -282,17 +284,18 @@ def _waits(rollout: Rollout, device: str) -> str:
         for place, wave in enumerate(rollout.waves, start=1)
         if device in wave.devices
     )
-    if rollout.state is not RolloutState.RUNNING:
+    if not rollout.state.is_going_on:
         return (
             f"Rollout {rollout.id} of {rollout.release} ended before its wave "
             f"({number}) came: {rollout.reason or rollout.state.value}."
         )
     wave = rollout.waves[rollout.wave].devices
+    paused = f", {rollout.reason}" if rollout.reason else ""
     updated = sum(rollout.progress[one].outcome is Outcome.UPDATED for one in wave)
     return (
         f"Rollout {rollout.id} brings it {rollout.release} in wave {number}; "
         f"wave {rollout.wave + 1} of {len(rollout.waves)} is under way, with "
-        f"{updated} of {len(wave)} updated."
+        f"{updated} of {len(wave)} updated{paused}."
     )
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -143,3 +146,29 @@ class FakeClock:
         for _, woken in sorted(due, key=lambda entry: entry[0]):
             if not woken.done():
                 woken.set_result(None)
+
+
+_ZONES_FOLDER = "zoneinfo/"
+_LOCAL_ZONE = Path("/etc/localtime")
+
+
+def time_zone(name: str) -> dt.tzinfo | None:
+    """Look a time zone up by its IANA name, such as `Europe/Oslo`; None if unknown."""
+    from zoneinfo import ZoneInfo
+
+    try:
+        return ZoneInfo(name)
+    except (LookupError, ValueError, OSError):
+        return None  # no such zone, or no zones on this machine
+
+
+def local_zone() -> tuple[str, dt.tzinfo]:
+    """This machine's time zone: its IANA name, empty where it has none, and its rules.
+
+    The environment's `TZ` comes first, then the system's setting, then UTC.
+    """
+    name = os.environ.get("TZ", "").lstrip(":")
+    if not name and _LOCAL_ZONE.is_symlink():
+        name = str(_LOCAL_ZONE.resolve()).partition(_ZONES_FOLDER)[2]
+    zone = time_zone(name) if name else None
+    return (name, zone) if zone is not None else ("", dt.UTC)

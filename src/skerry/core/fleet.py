@@ -77,6 +77,10 @@ class RolloutState(StrEnum):
     """Where a rollout stands."""
 
     RUNNING = "running"
+    PAUSED = "paused"
+    """A person paused it: nobody is told anything until it is resumed."""
+    AWAITING = "awaiting"
+    """The next wave waits for a person's approval."""
     SUCCEEDED = "succeeded"
     STOPPED = "stopped"
     """A gate did not hold or a person stopped it; who was updated stays so."""
@@ -85,9 +89,18 @@ class RolloutState(StrEnum):
     """Each device that was told to update is back at what it ran before."""
 
     @property
+    def is_going_on(self) -> bool:
+        """Whether it may still update somebody."""
+        return self in {
+            RolloutState.RUNNING,
+            RolloutState.PAUSED,
+            RolloutState.AWAITING,
+        }
+
+    @property
     def is_under_way(self) -> bool:
-        """Whether something is still to come by itself."""
-        return self in {RolloutState.RUNNING, RolloutState.UNDOING}
+        """Whether it has not come to rest."""
+        return self.is_going_on or self is RolloutState.UNDOING
 
 
 class Outcome(StrEnum):
@@ -108,6 +121,29 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MetricGate:
+    """A limit on what the updated devices of a wave report.
+
+    Attributes:
+        metric: `latency_p50_ms`, `latency_p99_ms`, `error_rate` or any other number in
+            `serving` of the release; `SECTION.METRIC` is one of another section.
+        op: How the figure must lie to the limit.
+        limit: In the metric's unit; a factor where it is relative.
+        relative_to: The same devices before the update, devices that are not updated
+            yet, or empty for an absolute limit.
+    """
+
+    metric: str
+    op: Literal["<=", "<", ">=", ">"] = "<="
+    limit: float
+    relative_to: Literal["", "before", "others"] = ""
+
+    def __str__(self) -> str:
+        relative = f"*{self.relative_to}" if self.relative_to else ""
+        return f"{self.metric}{self.op}{self.limit:g}{relative}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
     """What must hold before the next wave.
 
@@ -115,11 +151,38 @@ class Gate:
         success_ratio: Least fraction of a wave's devices that must be updated.
         timeout_s: How long a device may take to answer.
         soak_s: How long a wave must run before the next begins.
+        retries: How often a device that does not answer in time is told again.
+        waits_for_offline: Whether the time in which a device is offline does not count.
+        metrics: What its devices' figures must hold when it has soaked.
+        least_requests: Fewer requests than this, all devices together, prove nothing.
     """
 
     success_ratio: float = 1.0
     timeout_s: float = 600.0
     soak_s: float = 0.0
+    retries: int = 0
+    waits_for_offline: bool = False
+    metrics: tuple[MetricGate, ...] = ()
+    least_requests: int = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """When devices may be updated, by the time of the place where each stands.
+
+    Attributes:
+        opens: `HH:MM`.
+        closes: `HH:MM`; not after `opens`, it is on the next day.
+        days: The days on which it opens, of `mon` to `sun`; each, where empty.
+        allows_download: Whether only the switch waits for it, and no download.
+        zone: The place's time zone, such as `Europe/Oslo`; empty is the device's own.
+    """
+
+    opens: str
+    closes: str
+    days: tuple[str, ...] = ()
+    allows_download: bool = False
+    zone: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +190,10 @@ class Wave:
     """Devices that are updated together."""
 
     devices: tuple[str, ...]
+
+
+Figures = Mapping[str, float]
+"""What a device reports of a release, by metric."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,12 +205,22 @@ class DeviceProgress:
         since_ms: Since when.
         previous: What its shadow wanted before, or None; what undoing goes back to.
         reason: Why it refused or was late, or empty.
+        attempt: How often it was told to update.
+        away_since_ms: Since when the time for its answer stands still, or None.
+        zone: Its time zone, or empty where nobody said.
+        before: Its figures before the update, as far as a gate asks for them.
+        after: Those since, of the new release.
     """
 
     outcome: Outcome = Outcome.WAITING
     since_ms: int = 0
     previous: ReleaseId | None = None
     reason: str = ""
+    attempt: int = 1
+    away_since_ms: int | None = None
+    zone: str = ""
+    before: Figures = field(default_factory=dict)
+    after: Figures = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,12 +234,20 @@ class Rollout:
         waves: To whom, in this order.
         gate: What must hold after each wave.
         on_failure: What happens to the updated devices when a gate does not hold.
+        approval: Which waves wait for a person: none, the one after the first, or each
+            but the first.
+        window: When devices may be updated, or None for at any time.
+        query: The labels of the devices it is for; None where they were named.
+        is_dynamic: Whether devices that match the query later join the last wave.
+        excluded: Devices that match and were left out, and why.
         state: Where it stands.
         wave: Index of the wave under way.
+        approved: Index of the last wave that a person has approved.
         progress: Each device's part.
-        reason: Why it stopped, or empty.
+        reason: Why it stopped or waits, or empty.
         started_at_ms: When it began, milliseconds since 1970.
         finished_at_ms: When it ended, or None.
+        revision: Grows by one with each change that is kept.
     """
 
     id: str
@@ -171,9 +256,16 @@ class Rollout:
     waves: tuple[Wave, ...]
     gate: Gate = field(default_factory=Gate)
     on_failure: Literal["stop", "undo"] = "undo"
+    approval: Literal["none", "first", "each"] = "none"
+    window: Window | None = None
+    query: str | None = None
+    is_dynamic: bool = False
+    excluded: Mapping[str, str] = field(default_factory=dict)
     state: RolloutState = RolloutState.RUNNING
     wave: int = 0
+    approved: int = 0
     progress: Mapping[str, DeviceProgress] = field(default_factory=dict)
     reason: str = ""
     started_at_ms: int = 0
     finished_at_ms: int | None = None
+    revision: int = 0

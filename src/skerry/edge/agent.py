@@ -14,7 +14,6 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeGuard
 
 import msgspec
 import numpy as np
@@ -23,12 +22,12 @@ from skerry.comms.codec import decode, encode
 from skerry.comms.topics import Topic, device_pattern, write_topic
 from skerry.core.clock import Clock
 from skerry.core.documents import Json
-from skerry.core.errors import DataError, SkerryError, UsageError
+from skerry.core.errors import DataError, SkerryError
 from skerry.core.fleet import DEFAULT_TENANT
 from skerry.core.messages import Direction, Down, Message, Up
-from skerry.core.names import check_name
 from skerry.core.release import AGENT_LEVEL
 from skerry.core.seams import BlobStore, Link
+from skerry.edge.desired import MOST_NAMES, read_desired
 from skerry.edge.profiling import Profiler
 from skerry.edge.reporting import Outgoing, Reporter
 from skerry.edge.slots import Slots
@@ -49,6 +48,7 @@ from skerry.evolve.update_state import (
     Event,
     Facts,
     Failed,
+    Halt,
     Keep,
     Phase,
     Refused,
@@ -63,10 +63,6 @@ from skerry.evolve.update_state import (
 
 log = logging.getLogger(__name__)
 
-MOST_NAMES = 64
-"""Most release names that a device takes; as many may be on their way out."""
-
-_LARGEST_VERSION = 999_999_999
 _GOODBYE_S = 2.0
 _SAID_LATELY_S = 5.0
 
@@ -81,6 +77,7 @@ class AgentSettings:
         folder: Where partial downloads are kept.
         address: Where it serves, or empty.
         version: The version of Skerry, for the report.
+        zone: The IANA name of its time zone, or empty.
         policy: What it can run, and how patient it is.
         tick_s: How often it looks at the time.
         heartbeat_s: How often it says that it is there.
@@ -92,6 +89,7 @@ class AgentSettings:
     folder: Path
     address: str = ""
     version: str = ""
+    zone: str = ""
     policy: UpdatePolicy = field(default_factory=UpdatePolicy)
     tick_s: float = 0.25
     heartbeat_s: float = 30.0
@@ -112,23 +110,6 @@ class _Worker:
         """Whether nothing is wanted of it, and nothing is under way."""
         tasks = [task for task in (self.task, self.keeping) if task is not None]
         return self.state.desired is None and all(task.done() for task in tasks)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wants:
-    """What a desired document asks for.
-
-    Attributes:
-        version: The shadow's.
-        releases: By release name.
-        collect: Settings of the field watch, for whoever runs it.
-        faults: What made no sense and was left out, a sentence each.
-    """
-
-    version: int
-    releases: Mapping[str, Want]
-    collect: Mapping[str, Json] = field(default_factory=dict)
-    faults: tuple[str, ...] = ()
 
 
 class Agent:
@@ -240,9 +221,13 @@ class Agent:
             "version": settings.version,
             "level": AGENT_LEVEL,
             "target": settings.policy.target,
+            "abi": settings.policy.abi,
+            "zone": settings.zone,
             "address": settings.address,
             "started_at_ms": self.now_ms(),
         }
+        if settings.policy.runtimes is not None:
+            facts["runtimes"] = sorted(settings.policy.runtimes)
         for key, value in facts.items():
             reporter.note("agent", key, value)
         reporter.tell("gateway.started", {"address": settings.address})
@@ -420,9 +405,10 @@ class Agent:
 
     def _note_serving(self, name: str) -> None:
         served: Json = None
-        if self._engine.active(name) is not None:
-            counted = self._figures(name)
-            served = {"requests": counted.requests, "failed": counted.failed}
+        active = self._engine.active(name)
+        if active is not None:
+            version = active.id.version
+            served = {"version": version, **self._engine.figures(name).reported}
         self.reporter.note("serving", name, served)
 
     def _feed(self, worker: _Worker, event: Event) -> None:
@@ -440,6 +426,9 @@ class Agent:
                 worker.task = asyncio.create_task(
                     self._carry_out(worker, action, before)
                 )
+            case Halt():
+                if worker.task is not None:
+                    worker.task.cancel()
             case Keep():
                 before = worker.keeping
                 worker.keeping = asyncio.create_task(
@@ -514,47 +503,11 @@ class Agent:
                 "phase": state.phase.value,
                 "attempt": state.attempt + 1,
                 "retry_at_ms": state.retry_at_ms,
+                "awaits_window": state.awaits_window,
             }
         note("releases", state.name, running)
         note("update", state.name, update)
         note("refused", state.name, _refused(state.why))
-
-
-def read_desired(body: Mapping[str, Any]) -> Wants:
-    """Read a desired document from outside.
-
-    Args:
-        body: `{"version": …, "desired": {"releases": {NAME: {…}}, "collect": {…}}}`.
-
-    Returns:
-        What makes sense of it; what does not is among its faults.
-
-    Raises:
-        DataError: It is none at all.
-    """
-    version, desired = body.get("version"), body.get("desired")
-    if not _is_number(version, 0, 2**53) or not isinstance(desired, dict):
-        raise DataError(
-            "a desired document has no version or nothing desired",
-            hint="Send {'version': …, 'desired': {…}}.",
-        )
-    releases, collect = desired.get("releases") or {}, desired.get("collect") or {}
-    if not isinstance(releases, dict) or len(releases) > MOST_NAMES:
-        raise DataError(
-            f"the desired releases are no object of at most {MOST_NAMES} names",
-            hint="Send {'releases': {NAME: {'version': …, 'rollout': …}}}.",
-        )
-    wants: dict[str, Want] = {}
-    faults = []
-    for name, asked in releases.items():
-        try:
-            wants[name] = _read_want(name, asked)
-        except UsageError as error:
-            faults.append(error.what)
-    if not isinstance(collect, dict):
-        faults.append("what is to be collected is no object")
-        collect = {}
-    return Wants(version=version, releases=wants, collect=collect, faults=tuple(faults))
 
 
 def free_bytes_of(folder: Path) -> int:
@@ -562,27 +515,6 @@ def free_bytes_of(folder: Path) -> int:
     there = next(path for path in (folder, *folder.parents) if path.exists())
     figures = os.statvfs(there)
     return figures.f_bavail * figures.f_frsize
-
-
-def _read_want(name: str, asked: Any) -> Want:
-    check_name(name, kind="release")
-    if isinstance(asked, dict):
-        version, rollout = asked.get("version"), asked.get("rollout", "")
-        is_text = isinstance(rollout, str) and len(rollout) <= 200
-        if _is_number(version, 1, _LARGEST_VERSION) and is_text:
-            return Want(version=version, rollout=rollout)
-    raise DataError(
-        f"what is desired of {name} is no version of a rollout",
-        hint="Send {'version': …, 'rollout': …}.",
-    )
-
-
-def _is_number(value: object, least: int, most: int) -> TypeGuard[int]:
-    return (
-        isinstance(value, int)
-        and not isinstance(value, bool)
-        and least <= value <= most
-    )
 
 
 def _refused(refused: Refused | None) -> Json:

@@ -169,6 +169,7 @@ class Engine:
             max_waiting=self._max_waiting,
             typical_s=prepared.typical_s,
             tolerance=prepared.findings.tolerance,
+            golden_error=prepared.findings.golden_error,
         )
         place = self._names.get(name)
         if place is None:

@@ -21,7 +21,7 @@ from skerry.comms.mqtt import MqttSettings, open_mqtt
 from skerry.comms.outbox import Outbox
 from skerry.comms.topics import Topic, write_topic
 from skerry.comms.uplink import Uplink
-from skerry.core.clock import SystemClock
+from skerry.core.clock import SystemClock, local_zone
 from skerry.core.documents import to_json
 from skerry.core.durable import hold, make_folder, write_file
 from skerry.core.errors import SkerryError, TrustError, UsageError
@@ -279,17 +279,20 @@ class _Gateway:
 
     def _agent_settings(self, address: str) -> AgentSettings:
         settings = self._settings
+        zone_name, zone = local_zone()
         return AgentSettings(
             tenant=self._identity.tenant,
             device=self._identity.device,
             folder=settings.folder,
             address=address,
             version=__version__,
+            zone=zone_name,
             policy=UpdatePolicy(
                 target=settings.target,
                 abi=machine_abi(),
                 schemas=settings.schemas,
                 probation_s=settings.probation_s,
+                zone=zone,
             ),
         )
 

@@ -15,6 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from skerry.core.clock import Clock
+from skerry.core.documents import Json
 from skerry.core.errors import (
     BusyError,
     DataError,
@@ -110,6 +111,8 @@ class ServingFigures:
         late: Without an answer at their deadline.
         not_finite: Answered finite inputs with NaN or infinities.
         latency_ms: Median time of the last inferences, or None where there was none.
+        latency_p99_ms: Their 99th percentile, or None.
+        golden_error: Largest relative squared error of a golden sample here.
         busy: Turned away, as too many waited; they are not among the requests.
         interrupted: Whose inference hung and was stopped; they failed, too.
         waiting: Taken in and not begun.
@@ -125,12 +128,27 @@ class ServingFigures:
     late: int
     not_finite: int
     latency_ms: float | None
+    latency_p99_ms: float | None = None
+    golden_error: float = 0.0
     busy: int = 0
     interrupted: int = 0
     waiting: int = 0
     running: int = 0
     before: ServingFigures | None = None
     pairs: PairFigures = field(default_factory=PairFigures)
+
+    @property
+    def reported(self) -> dict[str, Json]:
+        """What of it the hub is told: the gates of a rollout ask for it by name."""
+        p50_ms, p99_ms = self.latency_ms, self.latency_p99_ms
+        return {
+            "requests": self.requests,
+            "failed": self.failed,
+            "late": self.late,
+            "latency_p50_ms": None if p50_ms is None else round(p50_ms, 3),
+            "latency_p99_ms": None if p99_ms is None else round(p99_ms, 3),
+            "golden_error": self.golden_error,
+        }
 
     @property
     def on_probation(self) -> Figures:
@@ -177,6 +195,7 @@ class Loaded:
         max_waiting: How many more requests may wait.
         typical_s: How long an inference takes, as far as is known.
         tolerance: Largest distance of outputs that its golden samples allow.
+        golden_error: The largest that there was when it was checked.
 
     Attributes:
         installed: As given.
@@ -195,10 +214,12 @@ class Loaded:
         max_waiting: int,
         typical_s: float = 0.0,
         tolerance: float = 0.0,
+        golden_error: float = 0.0,
     ) -> None:
         self.installed = installed
         self.adapter = installed.adapter
         self.tolerance = tolerance
+        self._golden_error = golden_error
         self._session = session
         self._interruptible = session if isinstance(session, Interruptible) else None
         self._clock = clock
@@ -307,7 +328,7 @@ class Loaded:
         self, before: Loaded | None = None, pairs: PairFigures | None = None
     ) -> ServingFigures:
         """Tell how it serves, beside the release that it took the place of."""
-        latencies_ms = self._latencies_ms
+        latencies_ms = sorted(self._latencies_ms)
         waiting, running = self._turns.counts(self._line)
         return ServingFigures(
             release=self.installed.id,
@@ -316,6 +337,10 @@ class Loaded:
             late=self._late,
             not_finite=self._not_finite,
             latency_ms=statistics.median(latencies_ms) if latencies_ms else None,
+            latency_p99_ms=latencies_ms[len(latencies_ms) * 99 // 100]
+            if latencies_ms
+            else None,
+            golden_error=self._golden_error,
             busy=self._busy,
             interrupted=self._interrupting // 2,
             waiting=waiting,

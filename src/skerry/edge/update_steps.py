@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 
 from skerry.comms.http import download
 from skerry.core.budget import Budget
-from skerry.core.documents import LARGEST_DOCUMENT_BYTES
+from skerry.core.documents import LARGEST_DOCUMENT_BYTES, Json
 from skerry.core.durable import make_folder, storage_errors
 from skerry.core.errors import (
     ConflictError,
@@ -89,6 +89,11 @@ class Counted(Protocol):
     @property
     def on_probation(self) -> Figures:
         """What of it is judged on probation."""
+        ...
+
+    @property
+    def reported(self) -> Mapping[str, Json]:
+        """What of it the hub is told, by metric."""
         ...
 
 

@@ -15,6 +15,10 @@ until something else is desired. Until the switch a new desire takes over at the
 the step under way; while it downloads, at once. What lies in the standby slot was
 accepted here before: going back to it needs no network.
 
+In a rollout with a maintenance window only the way forth waits for it to open, and a
+download that is under way when it closes is given up, to be resumed: the way back, and
+what serves, never wait.
+
 The machine never decides that nothing is served: it only rolls back to a release that
 is whole and in place.
 """
@@ -37,6 +41,7 @@ from skerry.evolve.update_state import (
     Facts,
     Failed,
     Found,
+    Halt,
     Keep,
     Phase,
     Refused,
@@ -51,6 +56,7 @@ from skerry.evolve.update_state import (
     UpdateState,
     Want,
 )
+from skerry.evolve.window import next_opening
 
 _PHASES = {
     Step.REFRESH: Phase.FETCHING,
@@ -80,6 +86,7 @@ _NEXT = {
     Step.LOAD: Step.SWITCH,
 }
 
+_FETCHING = frozenset({Step.REFRESH, Step.MANIFEST, Step.BLOBS})
 
 Stepped = tuple[UpdateState, tuple[Action, ...]]
 
@@ -261,7 +268,7 @@ def _begin(state: UpdateState, want: Want, now_ms: int) -> Stepped:
         )
         return _refuse(state, refusal)
     fields: dict[str, Json] = {"release": release, "attempt": state.attempt + 1}
-    state, actions = _run(state, Step.LOAD if is_standby else Step.REFRESH)
+    state, actions = _forth(state, Step.LOAD if is_standby else Step.REFRESH, now_ms)
     return state, (Tell(name="update.started", fields=fields), *actions)
 
 
@@ -282,7 +289,7 @@ def _advance(
         return _turn(state, now_ms)
     if done is Step.MANIFEST:
         return _choose(state, found, now_ms)
-    return _run(state, _NEXT[done])
+    return _forth(state, _NEXT[done], now_ms)
 
 
 def _choose(state: UpdateState, found: Found | None, now_ms: int) -> Stepped:
@@ -300,7 +307,7 @@ def _choose(state: UpdateState, found: Found | None, now_ms: int) -> Stepped:
     if refusal is not None:
         return _refuse(state, refusal)
     transfer = choose_transfer(found, state.policy.target, abi=state.policy.abi)
-    return _run(replace(state, transfer=transfer), Step.BLOBS)
+    return _forth(replace(state, transfer=transfer), Step.BLOBS, now_ms)
 
 
 def _rolled_back(state: UpdateState, now_ms: int) -> Stepped:
@@ -345,7 +352,7 @@ def _fail(
     is_delta = transfer is not None and transfer.delta is not None
     if is_delta and refusal.reason is Reason.CORRUPT and transfer is not None:
         full = replace(transfer, delta=None, delta_from="")
-        state, actions = _run(replace(state, transfer=full), Step.BLOBS)
+        state, actions = _forth(replace(state, transfer=full), Step.BLOBS, now_ms)
         return state, (told, *actions)
     is_tried_again = not event.is_foreseen and state.attempt < state.policy.attempts
     if refusal.reason.is_passing or is_tried_again:
@@ -365,6 +372,9 @@ def _wait(
 
 
 def _tick(state: UpdateState, figures: Figures, now_ms: int) -> Stepped:
+    if state.running is Step.BLOBS and _opens_ms(state, Step.BLOBS, now_ms) > now_ms:
+        state, actions = _forth(state, Step.BLOBS, now_ms)
+        return state, (Halt(), *actions)
     is_early = state.retry_at_ms is not None and now_ms < state.retry_at_ms
     if state.running is not None or is_early:
         return state, ()
@@ -389,6 +399,33 @@ def _watch(state: UpdateState, figures: Figures, now_ms: int) -> Stepped:
     if state.probation_until_ms is None or now_ms >= state.probation_until_ms:
         return _run(state, Step.SETTLE)
     return state, ()
+
+
+def _forth(state: UpdateState, next_step: Step, now_ms: int) -> Stepped:
+    """Take a step towards what is desired, or wait for the window to open."""
+    opens_ms = _opens_ms(state, next_step, now_ms)
+    if opens_ms <= now_ms:
+        return _run(state, next_step)
+    state = replace(
+        state,
+        phase=Phase.WAITING,
+        running=None,
+        cause=None,
+        transfer=None,
+        retry_at_ms=opens_ms,
+    )
+    fields: dict[str, Json] = {"release": _release(state), "opens_at_ms": opens_ms}
+    return state, (Tell(name="update.window_closed", fields=fields), Report())
+
+
+def _opens_ms(state: UpdateState, next_step: Step, now_ms: int) -> int:
+    """When a step may be taken: now, or when the window opens."""
+    want = _want(state)
+    if want.window is None:
+        return now_ms
+    if want.window.allows_download and next_step in _FETCHING:
+        return now_ms
+    return next_opening(want.window, want.zone or state.policy.zone, now_ms)
 
 
 def _run(state: UpdateState, next_step: Step) -> Stepped:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from skerry.core.documents import Json
+from skerry.core.fleet import Window
 from skerry.core.release import AGENT_LEVEL, ANY_TARGET, Blob, Manifest, Refusal
 from skerry.core.schemas import Schemas
 from skerry.evolve.probation import Figures, ProbationLimits
@@ -64,6 +66,7 @@ class UpdatePolicy:
         backoff_s: The first wait after a failure that may pass; it doubles.
         longest_wait_s: The longest wait.
         attempts: How often a failure that nobody foresaw is tried again.
+        zone: The time zone of the place where it stands.
     """
 
     target: str = ANY_TARGET
@@ -76,14 +79,26 @@ class UpdatePolicy:
     backoff_s: float = 1.0
     longest_wait_s: float = 300.0
     attempts: int = 3
+    zone: dt.tzinfo = dt.UTC
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Want:
-    """A version of the release, and the rollout that asks for it."""
+    """A version of the release, and the rollout that asks for it.
+
+    Attributes:
+        version: Of the release.
+        rollout: What asks for it.
+        attempt: How often it has asked; a device that waits tries again at once.
+        window: When it may be updated to, or None for at any time.
+        zone: The window's time zone, or None for the device's own.
+    """
 
     version: int
     rollout: str
+    attempt: int = 1
+    window: Window | None = None
+    zone: dt.tzinfo | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,6 +239,11 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Halt:
+    """Give up what is under way for this name: a download, never anything else."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Keep:
     """Keep a final refusal on the disk, or forget it."""
 
@@ -243,7 +263,7 @@ class Report:
     """What the state says of itself has changed."""
 
 
-Action = Run | Keep | Tell | Report
+Action = Run | Halt | Keep | Tell | Report
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -283,6 +303,11 @@ class UpdateState:
     refused: Refused | None = None
     transfer: Transfer | None = None
     probation_until_ms: int | None = None
+
+    @property
+    def awaits_window(self) -> bool:
+        """Whether it waits for its maintenance window to open, and for nothing else."""
+        return self.phase is Phase.WAITING and self.cause is None
 
     @property
     def why(self) -> Refused | None:

@@ -61,7 +61,7 @@ def test_one_method_an_endpoint(tmp_path: Path) -> None:
         assert (await api.releases())[0].id == FIRST
         assert (await api.release(FIRST)).notes == "version 1"
         made = await api.create_rollout(
-            FIRST, devices=["gw-1"], gate=Gate(timeout_s=5), rollout_id="r-1"
+            FIRST, devices=["gw-1"], gate=Gate(timeout_s=5), id="r-1"
         )
         assert made.gate.timeout_s == 5
         assert [one.id for one in await api.rollouts()] == ["r-1"]

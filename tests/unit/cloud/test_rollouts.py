@@ -1,130 +1,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import pytest
-from sqlalchemy import select
 
-from skerry.cloud import tables
-from skerry.cloud.hub import Hub
-from skerry.cloud.rollouts import Plan, read_rollout, write_rollout
-from skerry.comms.memory import MemoryBroker
-from skerry.core.clock import FakeClock
+from skerry.cloud.rollout_plan import Plan
+from skerry.cloud.rollout_store import read_rollout, write_rollout
 from skerry.core.errors import ConflictError, DataError, NewerSchemaError, UsageError
-from skerry.core.fleet import Gate, Outcome, Rollout, RolloutState, Wave
+from skerry.core.fleet import Gate, Outcome, RolloutState, Wave
 from skerry.core.release import ReleaseId
-from tests.hubs import Wire, running_hub
-from tests.publishing import make_bundle, make_publisher, publish
+from tests.rollouts import DEVICES, FIRST, SECOND, RolloutFleet, on_fleet
 
-GOLDEN = Path(__file__).parents[2] / "golden" / "rollout-1.json"
-DEVICES = ("gw-1", "gw-2", "gw-3")
-FIRST, SECOND = ReleaseId(name="meter", version=1), ReleaseId(name="meter", version=2)
+GOLDEN = Path(__file__).parents[2] / "golden"
 WAVES = (Wave(devices=("gw-1",)), Wave(devices=("gw-2", "gw-3")))
 
 
-class Fleet:
-    """A hub with two releases, and three devices that say what they are told."""
-
-    def __init__(self, hub: Hub, broker: MemoryBroker, clock: FakeClock) -> None:
-        self.hub = hub
-        self.clock = clock
-        self._wires = {name: Wire(broker, name) for name in DEVICES}
-        self._epoch = f"{id(self)}"
-        self._seqs = dict.fromkeys(DEVICES, 0)
-
-    async def report(self, device: str, patch: dict[str, Any]) -> None:
-        """Let a device report, and wait until the hub has taken it."""
-        self._seqs[device] += 1
-        await self._wires[device].send(
-            "reported", {"patch": patch}, seq=self._seqs[device], epoch=self._epoch
-        )
-        self.clock.advance(wall_s=0.1)
-        wanted = msgspec.to_builtins(patch)
-
-        async def is_taken() -> bool:
-            shadow = await self.hub.shadows.get(device)
-            return all(shadow.reported.get(key) == wanted[key] for key in wanted)
-
-        await self.until(is_taken)
-
-    async def runs(self, device: str, version: int) -> None:
-        """Let a device say that it runs a version."""
-        entry = {"version": version, "probation": False}
-        await self.report(device, {"releases": {"meter": entry}})
-
-    async def refuses(self, device: str, rollout: str) -> None:
-        """Let a device refuse version 2."""
-        refusal = {"release": "meter/2", "reason": "latency", "what": "slow"}
-        await self.report(
-            device, {"refused": {"meter": refusal | {"rollout": rollout}}}
-        )
-
-    async def wanted(self) -> dict[str, Any]:
-        """Which version each device should run, and by which rollout."""
-        found = {}
-        for shadow in await self.hub.shadows.list():
-            releases: Any = shadow.desired.get("releases", {})
-            entry = releases.get("meter", {})
-            found[shadow.device] = (entry.get("version"), entry.get("rollout"))
-        return found
-
-    async def state(self, rollout: str, state: RolloutState) -> Rollout:
-        """Wait until a rollout is in a state."""
-
-        async def is_so() -> bool:
-            self.clock.advance(wall_s=1)
-            return (await self.hub.rollouts.get(rollout)).state is state
-
-        await self.until(is_so)
-        return await self.hub.rollouts.get(rollout)
-
-    async def outcome(self, rollout: str, device: str, outcome: Outcome) -> None:
-        """Wait until a device of a rollout is in a state."""
-
-        async def is_so() -> bool:
-            self.clock.advance(wall_s=0.1)
-            found = await self.hub.rollouts.get(rollout)
-            return found.progress[device].outcome is outcome
-
-        await self.until(is_so)
-
-    async def until(self, holds: Callable[[], Awaitable[bool]]) -> None:
-        """Let the hub go on until something holds."""
-        for _ in range(500):
-            if await holds():
-                return
-            await asyncio.sleep(0.002)
-            self.clock.advance(wall_s=0.01)
-        raise AssertionError("waited in vain")
-
-    async def audit(self) -> list[str]:
-        """What was changed, and by whom."""
-        query = select(tables.audit.c.who, tables.audit.c.what)
-        rows = await self.hub.database.run(
-            lambda connection: connection.execute(query).all()
-        )
-        return [f"{who} {what}" for who, what in rows]
-
-
-def _on_fleet(folder: Path, case: Callable[[Fleet], Awaitable[None]]) -> None:
-    async def run() -> None:
-        clock = FakeClock()
-        names = () if (folder / "hub").exists() else DEVICES
-        async with running_hub(folder / "hub", *names, clock=clock) as (hub, broker):
-            if names:
-                publisher = make_publisher(folder, hub)
-                await publish(hub, make_bundle(publisher, 1))
-                await publish(hub, make_bundle(publisher, 2))
-            await case(Fleet(hub, broker, clock))
-
-    asyncio.run(run())
-
-
-async def _all_run_the_first(fleet: Fleet) -> None:
+async def _all_run_the_first(fleet: RolloutFleet) -> None:
     for device in DEVICES:
         entry = {"version": 1, "rollout": "by-hand"}
         await fleet.hub.shadows.set_desired(device, {"releases": {"meter": entry}})
@@ -134,7 +26,7 @@ async def _all_run_the_first(fleet: Fleet) -> None:
 def test_a_rollout_brings_a_release_to_each_wave(tmp_path: Path) -> None:
     """Canary first; the rest when it runs; done when all run it."""
 
-    async def case(fleet: Fleet) -> None:
+    async def case(fleet: RolloutFleet) -> None:
         await _all_run_the_first(fleet)
         made = await fleet.hub.rollouts.create(
             Plan(release=SECOND, devices=DEVICES, id="r-1"), who="ann"
@@ -157,13 +49,13 @@ def test_a_rollout_brings_a_release_to_each_wave(tmp_path: Path) -> None:
         assert "ann rollout.created" in audit
         assert "hub rollout.ended" in audit
 
-    _on_fleet(tmp_path, case)
+    on_fleet(tmp_path, case)
 
 
 def test_a_refusal_stops_and_undoes_by_itself(tmp_path: Path) -> None:
     """The refusing canary goes back; nobody else is touched."""
 
-    async def case(fleet: Fleet) -> None:
+    async def case(fleet: RolloutFleet) -> None:
         await _all_run_the_first(fleet)
         await fleet.hub.rollouts.create(Plan(release=SECOND, waves=WAVES, id="r-1"))
         await fleet.refuses("gw-1", "r-1")
@@ -172,25 +64,25 @@ def test_a_refusal_stops_and_undoes_by_itself(tmp_path: Path) -> None:
         assert (await fleet.wanted())["gw-1"] == (1, "r-1")
         assert (await fleet.wanted())["gw-2"] == (1, "by-hand")
 
-    _on_fleet(tmp_path, case)
+    on_fleet(tmp_path, case)
 
 
 def test_a_device_that_runs_it_already_needs_no_report(tmp_path: Path) -> None:
     """What its shadow says counts at once."""
 
-    async def case(fleet: Fleet) -> None:
+    async def case(fleet: RolloutFleet) -> None:
         await fleet.runs("gw-1", 2)
         plan = Plan(release=SECOND, devices=("gw-1",), id="r-1")
         await fleet.hub.rollouts.create(plan)
         await fleet.state("r-1", RolloutState.SUCCEEDED)
 
-    _on_fleet(tmp_path, case)
+    on_fleet(tmp_path, case)
 
 
 def test_a_silent_device_is_late_by_the_hubs_clock(tmp_path: Path) -> None:
     """Without a report the gate fails in time, and a first release is taken away."""
 
-    async def case(fleet: Fleet) -> None:
+    async def case(fleet: RolloutFleet) -> None:
         gate = Gate(timeout_s=30)
         await fleet.hub.rollouts.create(
             Plan(release=SECOND, devices=("gw-1",), gate=gate, id="r-1")
@@ -200,30 +92,30 @@ def test_a_silent_device_is_late_by_the_hubs_clock(tmp_path: Path) -> None:
         assert "no answer in 30 s" in undone.reason
         assert (await fleet.wanted())["gw-1"] == (None, None)
 
-    _on_fleet(tmp_path, case)
+    on_fleet(tmp_path, case)
 
 
 def test_a_hub_that_restarts_resumes(tmp_path: Path) -> None:
     """A rollout goes on where it stood, with what was reported meanwhile."""
 
-    async def begin(fleet: Fleet) -> None:
+    async def begin(fleet: RolloutFleet) -> None:
         plan = Plan(release=SECOND, waves=WAVES, id="r-1")
         await fleet.hub.rollouts.create(plan)
 
-    async def resume(fleet: Fleet) -> None:
+    async def resume(fleet: RolloutFleet) -> None:
         assert (await fleet.hub.rollouts.get("r-1")).state is RolloutState.RUNNING
         for device in DEVICES:
             await fleet.runs(device, 2)
         await fleet.state("r-1", RolloutState.SUCCEEDED)
 
-    _on_fleet(tmp_path, begin)
-    _on_fleet(tmp_path, resume)
+    on_fleet(tmp_path, begin)
+    on_fleet(tmp_path, resume)
 
 
 def test_a_person_stops_and_undoes_once(tmp_path: Path) -> None:
     """Each is written down with who asked; a second time there is nothing to do."""
 
-    async def case(fleet: Fleet) -> None:
+    async def case(fleet: RolloutFleet) -> None:
         await _all_run_the_first(fleet)
         rollouts = fleet.hub.rollouts
         await rollouts.create(Plan(release=SECOND, waves=WAVES, id="r-1"))
@@ -238,7 +130,7 @@ def test_a_person_stops_and_undoes_once(tmp_path: Path) -> None:
         assert "ann rollout.stop" in audit
         assert "bob rollout.undo" in audit
 
-    _on_fleet(tmp_path, case)
+    on_fleet(tmp_path, case)
 
 
 def test_two_rollouts_do_not_share_a_device_unless_one_gives_way(
@@ -246,7 +138,7 @@ def test_two_rollouts_do_not_share_a_device_unless_one_gives_way(
 ) -> None:
     """The second is refused; with `supersede` the first lets go of what they share."""
 
-    async def case(fleet: Fleet) -> None:
+    async def case(fleet: RolloutFleet) -> None:
         rollouts = fleet.hub.rollouts
         await rollouts.create(Plan(release=FIRST, waves=WAVES, id="r-1"))
         plan = Plan(release=SECOND, devices=("gw-3",), id="r-2")
@@ -264,13 +156,13 @@ def test_two_rollouts_do_not_share_a_device_unless_one_gives_way(
         assert (await fleet.wanted())["gw-3"] == (2, "r-2")
         assert [one.id for one in await rollouts.of_device("gw-3")] == ["r-2", "r-1"]
 
-    _on_fleet(tmp_path, case)
+    on_fleet(tmp_path, case)
 
 
 def test_what_an_operator_changes_is_left_alone(tmp_path: Path) -> None:
     """A device whose shadow was changed by hand is neither counted nor undone."""
 
-    async def case(fleet: Fleet) -> None:
+    async def case(fleet: RolloutFleet) -> None:
         await _all_run_the_first(fleet)
         rollouts = fleet.hub.rollouts
         await rollouts.create(
@@ -283,7 +175,7 @@ def test_what_an_operator_changes_is_left_alone(tmp_path: Path) -> None:
         await rollouts.undo("r-1")
         assert (await fleet.hub.shadows.get("gw-2")).version == version
 
-    _on_fleet(tmp_path, case)
+    on_fleet(tmp_path, case)
 
 
 @pytest.mark.parametrize(
@@ -301,18 +193,18 @@ def test_what_cannot_be_rolled_out_is_refused(
 ) -> None:
     """Unknown releases and devices, and plans that make no sense."""
 
-    async def case(fleet: Fleet) -> None:
+    async def case(fleet: RolloutFleet) -> None:
         with pytest.raises(UsageError, match=message):
             await fleet.hub.rollouts.create(plan)
         assert await fleet.hub.rollouts.list() == ()
 
-    _on_fleet(tmp_path, case)
+    on_fleet(tmp_path, case)
 
 
 def test_a_rollout_to_everybody_has_a_name_of_its_own(tmp_path: Path) -> None:
     """Without devices it is for all that can answer; a name is used once."""
 
-    async def case(fleet: Fleet) -> None:
+    async def case(fleet: RolloutFleet) -> None:
         with pytest.raises(UsageError, match="0 waves"):
             await fleet.hub.rollouts.create(Plan(release=SECOND))
         devices, root = fleet.hub.devices, fleet.hub.releases.root_sha256
@@ -328,13 +220,13 @@ def test_a_rollout_to_everybody_has_a_name_of_its_own(tmp_path: Path) -> None:
                 Plan(release=SECOND, id=made.id, supersede=True)
             )
 
-    _on_fleet(tmp_path, case)
+    on_fleet(tmp_path, case)
 
 
 def test_a_shadow_without_room_stops_the_rollout(tmp_path: Path) -> None:
     """The hub gives up and says so, rather than try each second for ever."""
 
-    async def case(fleet: Fleet) -> None:
+    async def case(fleet: RolloutFleet) -> None:
         rollouts = fleet.hub.rollouts
         await rollouts.create(Plan(release=SECOND, waves=WAVES, id="r-1"))
         filler = {"filler": "x" * (32 * 1024 - 40)}
@@ -343,20 +235,26 @@ def test_a_shadow_without_room_stops_the_rollout(tmp_path: Path) -> None:
         stopped = await fleet.state("r-1", RolloutState.STOPPED)
         assert stopped.reason == "stopped by the hub"
 
-    _on_fleet(tmp_path, case)
+    on_fleet(tmp_path, case)
 
 
-def test_the_first_versions_document_is_read_for_ever() -> None:
-    """A rollout that was kept by the first version is read, and written the same."""
-    rollout = read_rollout(GOLDEN.read_bytes())
-    assert rollout.release == SECOND
-    assert rollout.progress["gw-2"].reason == "latency: slow"
-    assert write_rollout(rollout) == GOLDEN.read_bytes().rstrip()
+def test_each_versions_document_is_read_for_ever() -> None:
+    """What an earlier version kept is read; what this one keeps is written the same."""
+    first = read_rollout((GOLDEN / "rollout-1.json").read_bytes())
+    assert first.release == SECOND
+    assert first.progress["gw-2"].reason == "latency: slow"
+    assert (first.window, first.gate.retries, first.query) == (None, 0, None)
+    kept = (GOLDEN / "rollout-2.json").read_bytes()
+    second = read_rollout(kept)
+    assert second.gate.metrics[0].relative_to == "before"
+    assert second.progress["gw-1"].after == {"failed": 0.0, "requests": 40.0}
+    assert write_rollout(second) == kept.rstrip()
 
 
 def test_a_newer_or_damaged_document_is_refused() -> None:
     """It is never half-read."""
-    newer = GOLDEN.read_bytes().replace(b"skerry.rollout/1", b"skerry.rollout/2")
+    kept = (GOLDEN / "rollout-2.json").read_bytes()
+    newer = kept.replace(b"skerry.rollout/2", b"skerry.rollout/3")
     with pytest.raises(NewerSchemaError):
         read_rollout(newer)
     with pytest.raises(DataError):
@@ -368,7 +266,7 @@ def test_a_database_that_refuses_for_a_moment_delays_only(
 ) -> None:
     """What was reported meanwhile is looked at again."""
 
-    async def case(fleet: Fleet) -> None:
+    async def case(fleet: RolloutFleet) -> None:
         rollouts = fleet.hub.rollouts
         plan = Plan(release=SECOND, devices=("gw-1",), id="r-1")
         await rollouts.create(plan)
@@ -377,10 +275,10 @@ def test_a_database_that_refuses_for_a_moment_delays_only(
             def refuse(*_: object) -> None:
                 raise ConflictError("not now", hint="")
 
-            patched.setattr(rollouts, "_events", refuse)
+            patched.setattr(rollouts._events, "gather", refuse)
             await fleet.runs("gw-1", 2)
             fleet.clock.advance(wall_s=1)
             await asyncio.sleep(0.05)
         await fleet.state("r-1", RolloutState.SUCCEEDED)
 
-    _on_fleet(tmp_path, case)
+    on_fleet(tmp_path, case)

@@ -30,7 +30,7 @@ from skerry.app.simulate.gateway import TRUST_FOLDER, SimulatedGateway, Surround
 from skerry.app.simulate.loop import Life, simulated_loop
 from skerry.cloud.hub import HUB_USER, Hub, HubSettings
 from skerry.cloud.retraining import Trainer
-from skerry.cloud.rollouts import Plan
+from skerry.cloud.rollout_plan import Plan
 from skerry.comms.memory import MemoryBroker
 from skerry.core.clock import FakeClock
 from skerry.core.durable import make_folder

@@ -15,7 +15,8 @@ from starlette.requests import ClientDisconnect
 
 from skerry.core.documents import parse_object
 from skerry.core.errors import DataError, LinkError
-from skerry.core.fleet import Gate
+from skerry.core.fleet import Gate, Window
+from skerry.evolve.rollout import Stages
 
 LARGEST_BODY_BYTES = 1 << 20
 """Most bytes of a JSON body."""
@@ -82,13 +83,18 @@ class Publication:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewRollout:
-    """A rollout to begin; without waves and devices it is for everybody."""
+    """A rollout to begin; without waves, devices and a query it is for everybody."""
 
     release: Annotated[str, Meta(min_length=3, max_length=80)]
     waves: list[list[Name]] = field(default_factory=list)
     devices: list[Name] = field(default_factory=list)
+    query: str | None = None
+    stages: Stages = field(default_factory=Stages)
     gate: Gate = field(default_factory=Gate)
     on_failure: Literal["stop", "undo"] = "undo"
+    approval: Literal["none", "first", "each"] = "none"
+    window: Window | None = None
+    is_dynamic: bool = False
     id: Name | None = None
     supersede: bool = False
 

@@ -6,14 +6,26 @@ from typing import Any
 import pytest
 
 from skerry.core.errors import UsageError
-from skerry.core.fleet import Gate, Outcome, Rollout, RolloutState, Shadow, Wave
+from skerry.core.fleet import (
+    Gate,
+    MetricGate,
+    Outcome,
+    Rollout,
+    RolloutState,
+    Shadow,
+    Wave,
+)
 from skerry.core.release import ReleaseId
 from skerry.evolve.rollout import (
     Action,
+    Approve,
     DesiredChangedElsewhere,
     DeviceReported,
     Event,
     Finish,
+    Joined,
+    Pause,
+    Resume,
     SetDesired,
     Stop,
     Tick,
@@ -23,6 +35,7 @@ from skerry.evolve.rollout import (
     previous_release,
     start,
     step,
+    steps,
 )
 
 OLD, NEW = ReleaseId(name="meter", version=1), ReleaseId(name="meter", version=2)
@@ -162,7 +175,8 @@ def test_what_is_no_answer_leaves_a_device_sent(reported: Mapping[str, Any]) -> 
     """A passing trouble, another rollout's refusal and nonsense are no answer."""
     rollout, _ = _start(("a",))
     after, done = _play(rollout, DeviceReported(device="a", reported=reported))
-    assert (after, done) == (rollout, [])
+    assert (_outcomes(after), done) == (_outcomes(rollout), [])
+    assert after.progress["a"].reason in {"", "unreachable: slow"}
 
 
 def test_a_reason_of_a_newer_agent_is_a_refusal() -> None:
@@ -359,3 +373,162 @@ def test_a_change_by_somebody_else_is_noticed() -> None:
     gone, _ = _play(rollout, DesiredChangedElsewhere(device="a"))
     assert not is_changed_elsewhere(gone, _shadow({}, {}))
     assert Outcome.SUPERSEDED is gone.progress["a"].outcome
+
+
+def test_a_paused_rollout_sends_nothing_and_goes_on_when_resumed() -> None:
+    """Reports are heard meanwhile; the time of the pause is nobody's fault."""
+    rollout, _ = _start(("a",), ("b",))
+    rollout, done = _play(rollout, Pause(by="ann"), Pause(by="bob"))
+    assert (rollout.state, rollout.reason) == (RolloutState.PAUSED, "paused by ann")
+    report = DeviceReported(device="a", reported=_runs(2))
+    heard, more = _play(rollout, report, Tick(), now_ms=900_000)
+    assert (done, more, _outcomes(heard)["a"]) == ([], [], "updated")
+    heard, done = _play(heard, Resume(by="ann"), now_ms=900_000)
+    assert done == [SetDesired(device="b", release=NEW)]
+    silent, done = _play(rollout, Resume(by="ann"), Tick(), now_ms=900_000)
+    assert (done, _outcomes(silent)["a"]) == ([], "sent")
+    assert silent.reason == ""
+
+
+@pytest.mark.parametrize(
+    ("approval", "asked"), [("none", []), ("first", [1]), ("each", [1, 2])]
+)
+def test_a_wave_waits_for_approval(approval: str, asked: list[int]) -> None:
+    """Per wave or after the first only; nothing is sent before a person says so."""
+    rollout, _ = _start(("a",), ("b",), ("c",), approval=approval)
+    waited = []
+    for device in "abc":
+        rollout, _ = _play(rollout, DeviceReported(device=device, reported=_runs(2)))
+        if rollout.state is RolloutState.AWAITING:
+            waited.append(rollout.wave + 1)
+            assert _outcomes(rollout)[chr(ord(device) + 1)] == "waiting"
+            rollout, done = _play(rollout, Approve(by="ann"))
+            assert len(done) == 1
+    assert waited == asked
+    assert rollout.state is RolloutState.SUCCEEDED
+
+
+def test_what_turns_while_a_person_thinks_still_fails_the_gate() -> None:
+    """Approval does not stop the watch over the wave before."""
+    rollout, _ = _start(("a",), ("b",), approval="first")
+    rollout, _ = _play(rollout, DeviceReported(device="a", reported=_runs(2)))
+    rollout, done = _play(rollout, DeviceReported(device="a", reported=_refuses()))
+    assert rollout.state is RolloutState.UNDOING
+    assert done == [SetDesired(device="a", release=OLD)]
+
+
+def test_a_late_device_is_told_again_before_it_counts_as_late() -> None:
+    """Each attempt has the gate's time; the last one says how many there were, why."""
+    gate = Gate(timeout_s=60, retries=2)
+    rollout, _ = _start(("a",), gate=gate)
+    trouble = DeviceReported(device="a", reported=_refuses("unreachable"))
+    rollout, _ = _play(rollout, trouble)
+    for attempt, now_ms in ((2, 61_000), (3, 121_000)):
+        rollout, done = _play(rollout, Tick(), now_ms=now_ms)
+        assert done == [SetDesired(device="a", release=NEW, attempt=attempt)]
+    rollout, _ = _play(rollout, Tick(), now_ms=181_000)
+    assert "no answer in 60 s and 3 attempts; unreachable: slow" in rollout.reason
+
+
+def test_the_time_of_a_device_that_is_away_stands_still() -> None:
+    """Closed window or offline: only the time in which it could answer counts."""
+    rollout, _ = _start(("a",), on_failure="stop")
+    away = Tick(away=frozenset("a"))
+    rollout, _ = _play(rollout, away, now_ms=31_000)
+    rollout, _ = _play(rollout, away, now_ms=10_000_000)
+    rollout, _ = _play(rollout, Tick(), now_ms=10_000_000)
+    rollout, done = _play(rollout, Tick(), now_ms=10_029_999)
+    assert done == []
+    rollout, done = _play(rollout, Tick(), now_ms=10_030_000)
+    assert done == [Finish(state=RolloutState.STOPPED)]
+
+
+def test_a_device_that_comes_later_joins_the_last_wave() -> None:
+    """It waits for its wave, or is told at once where that is under way."""
+    rollout, _ = _start(("a",), ("b",), query="", is_dynamic=True)
+    rollout, done = _play(rollout, Joined(device="c", previous=OLD))
+    assert (rollout.waves[-1].devices, done) == (("b", "c"), [])
+    rollout, done = _play(rollout, DeviceReported(device="a", reported=_runs(2)))
+    assert [one.device for one in done if isinstance(one, SetDesired)] == ["b", "c"]
+    rollout, done = _play(rollout, Joined(device="d"), Joined(device="d"))
+    assert done == [SetDesired(device="d", release=NEW)]
+    named, _ = _start(("a",))
+    assert _play(named, Joined(device="c")) == (named, [])
+    with pytest.raises(UsageError, match="dynamic"):
+        _start(("a",), is_dynamic=True)
+
+
+def _serves(version: int, requests: int, failed: int) -> Mapping[str, Any]:
+    served = {"version": version, "requests": requests, "failed": failed}
+    return {**_runs(version), "serving": {"meter": served}}
+
+
+@pytest.mark.parametrize(
+    ("requests", "failed", "state", "reason"),
+    [
+        (100, 1, RolloutState.SUCCEEDED, ""),
+        (100, 9, RolloutState.UNDOING, "error_rate is 0.09, at most 0.02 allowed"),
+        (3, 0, RolloutState.UNDOING, "too little is known of error_rate"),
+    ],
+)
+def test_a_metric_gate_is_judged_when_the_wave_has_soaked(
+    requests: int, failed: int, state: RolloutState, reason: str
+) -> None:
+    """Against the device's own figures before; too little evidence does not hold."""
+    metric = MetricGate(metric="error_rate", limit=2, relative_to="before")
+    gate = Gate(timeout_s=60, soak_s=10, metrics=(metric,))
+    rollout, _ = _start(("a",), gate=gate)
+    stale = {**_runs(2), "serving": _serves(1, 100, 50)["serving"]}
+    rollout, _ = _play(
+        rollout,
+        DeviceReported(device="a", reported=_serves(1, 100, 1)),
+        DeviceReported(device="a", reported=stale),
+        DeviceReported(device="a", reported=_serves(2, requests, failed)),
+        Tick(),
+    )
+    assert rollout.state is RolloutState.RUNNING
+    rollout, _ = _play(rollout, Tick(), now_ms=12_000)
+    assert rollout.state is state
+    assert reason in rollout.reason
+
+
+def test_a_gate_may_compare_with_devices_not_updated_yet() -> None:
+    """Their figures come with the tick; without a tick nothing is judged."""
+    metric = MetricGate(metric="error_rate", limit=1, relative_to="others")
+    gate = Gate(timeout_s=60, soak_s=1, metrics=(metric,))
+    rollout, _ = _start(("a",), ("b",), gate=gate)
+    better = DeviceReported(device="a", reported=_serves(2, 100, 1))
+    rollout, _ = _play(rollout, better)
+    rollout, done = _play(rollout, better, now_ms=4000)
+    assert done == []
+    tick = Tick(others=[{"requests": 100.0, "failed": 2.0}])
+    rollout, done = _play(rollout, tick, now_ms=4000)
+    assert [one.device for one in done if isinstance(one, SetDesired)] == ["b"]
+
+
+@pytest.mark.parametrize(
+    "gate",
+    [
+        Gate(retries=-1),
+        Gate(retries=1000),
+        Gate(least_requests=-1),
+        Gate(metrics=(MetricGate(metric="error_rate", limit=1),)),
+        Gate(soak_s=1, metrics=(MetricGate(metric="a", limit=float("nan")),)),
+    ],
+)
+def test_a_gate_that_can_never_hold_is_refused(gate: Gate) -> None:
+    """Figures need a soak to be gathered in; counts and limits must make sense."""
+    with pytest.raises(UsageError):
+        _start(("a",), gate=gate)
+
+
+def test_many_events_are_judged_once() -> None:
+    """What comes at once is taken whole; where nothing changed it is the same."""
+    rollout, _ = _start(tuple("abc"))
+    reports = [DeviceReported(device=name, reported=_runs(2)) for name in "abc"]
+    ended, done = steps(rollout, reports, 2000)
+    assert (ended.state, done) == (
+        RolloutState.SUCCEEDED,
+        (Finish(state=RolloutState.SUCCEEDED),),
+    )
+    assert steps(ended, [*reports, Tick()], 3000)[0] is ended

@@ -10,13 +10,17 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from skerry.app.arguments import check_here
-from skerry.app.budgets import join_budgets
+from skerry.app.budgets import join_budgets, read_budget
 from skerry.app.output import Output
 from skerry.app.pipelines.compress import write_compressed
-from skerry.app.pipelines.training import split_setup
+from skerry.app.pipelines.training import (
+    SOURCE_FILE,
+    OpenTraining,
+    refuse_samples,
+    split_setup,
+)
 from skerry.app.pipelines.tune import (
     Proved,
-    export_training,
     open_experiment,
     prove_front,
     run_workers,
@@ -31,8 +35,6 @@ from skerry.compress.tune.store import Experiment, Store
 from skerry.compress.tune.trial import Trial
 from skerry.core.budget import Budget
 from skerry.core.clock import SystemClock
-from skerry.core.config import from_table, read_toml
-from skerry.core.durable import make_folder
 from skerry.core.errors import UsageError
 from skerry.core.files import read_file
 from skerry.core.report import Report
@@ -44,9 +46,6 @@ if TYPE_CHECKING:
 
 DEFAULT_RUNTIME = "onnxruntime"
 DEFAULT_TRIALS = 40
-
-SOURCE_FILE = "source.onnx"
-"""The module of a training, exported into the experiment's folder."""
 
 LARGEST_SEARCH_BYTES = 1 << 20
 
@@ -140,7 +139,7 @@ def tune(
     check_here(target, "tune")
     given = complete(model, evaluation, task, folder=Path())
     if train:
-        _refuse_samples(train, calibration, evaluation, task, report)
+        refuse_samples(train, calibration, evaluation, task, report)
     elif given.model is None:
         require(given)
     path = model if train else given.model
@@ -148,13 +147,12 @@ def tune(
     kept = Store(store or Path("experiments") / stem)
     check_counts(trials=trials, workers=workers, out=out, source=path)
     if path is None:
-        make_folder(kept.folder)
-        source = export_training(train, kept.folder.resolve() / SOURCE_FILE)
+        source = OpenTraining(train).export(kept.folder.resolve() / SOURCE_FILE)
     else:
         source = open_model(path.resolve())
     limits = Budget()
     if budget is not None:
-        limits = from_table(Budget, read_toml(budget), name=str(budget))
+        limits = read_budget(budget)
     space = ""
     if search is not None:
         content = read_file(search, largest_bytes=LARGEST_SEARCH_BYTES)
@@ -221,12 +219,18 @@ def run_experiment(
         front = opened.front()
         done, proved = prove_front(opened, front)
     files = write_compressed(done, out)
+    chosen, why = None, front.why
+    if front.chosen is not None:
+        chosen = front.chosen.number
+        if done.choice.chosen is None:
+            why = f"Trial {chosen} is slower than the source in the last measurement."
+            chosen = None
     return TuneResult(
         store=store.folder,
         model=out / MODEL_FILE,
         report=done.report,
-        chosen=None if front.chosen is None else front.chosen.number,
-        why=front.why,
+        chosen=chosen,
+        why=why,
         front=front.trials,
         proved=proved,
         trials=len(store.trials()),
@@ -263,12 +267,3 @@ def _setup_place(train: str) -> str:
         return ""
     path, name = split_setup(train)
     return f"{path.resolve()}:{name}"
-
-
-def _refuse_samples(train: str, *samples: Path | None) -> None:
-    """Refuse samples beside a training, which brings its own."""
-    if given := [str(one) for one in samples if one is not None]:
-        raise UsageError(
-            f"got {' and '.join(given)} beside --train {train}",
-            hint="A Training brings its samples and its task: leave them out here.",
-        )

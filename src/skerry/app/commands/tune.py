@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from skerry.app.arguments import check_here
+from skerry.app.arguments import find_elsewhere
 from skerry.app.budgets import join_budgets, read_budget
 from skerry.app.output import Output
 from skerry.app.pipelines.compress import write_compressed
+from skerry.app.pipelines.elsewhere import Elsewhere
 from skerry.app.pipelines.training import (
     SOURCE_FILE,
     OpenTraining,
@@ -112,7 +113,8 @@ def tune(
         budget: A TOML file of limits: accuracy_drop (a fraction), latency_ms,
             size_bytes, memory_bytes, conditions. Those of skerry.toml by default, and
             one point of accuracy where nothing is said.
-        target: The target this machine is; it must have a CPU that runs everything.
+        target: What the result is for, this machine by default. Of other hardware its
+            data sheets say which recipes it cannot run; it has no latency here.
         calibration: Real inputs: an .npz, or a folder of pictures; by default the
             half of the evaluation samples that chooses.
         evaluation: Labelled samples; half of them choose, half report. Those of
@@ -136,7 +138,7 @@ def tune(
         threads: CPU threads of one worker; latency is measured on one.
         output: Where the front is shown while it grows.
     """
-    check_here(target, "tune")
+    target = _target_place(target)
     given = complete(model, evaluation, task, folder=Path())
     if train:
         refuse_samples(train, calibration, evaluation, task, report)
@@ -158,11 +160,14 @@ def tune(
         content = read_file(search, largest_bytes=LARGEST_SEARCH_BYTES)
         parse_space(content, name=str(search))
         space = content.decode()
+    asked = join_budgets(limits, given.budget, DEFAULT_BUDGET)
+    if (found := find_elsewhere(target)) is not None:
+        Elsewhere(target=found).check(asked, prefer)
     experiment = Experiment(
         model=str(source.path),
         sha256=source.sha256,
         created_ms=SystemClock().unix_ms(),
-        budget=join_budgets(limits, given.budget, DEFAULT_BUDGET),
+        budget=asked,
         prefer=prefer,
         sampler=sampler,
         seed=seed,
@@ -173,6 +178,7 @@ def tune(
             "report": _place(report),
             "task": "" if given.task is None else task_to_toml(given.task),
             "train": _setup_place(train),
+            "target": target,
             "runtime": runtime,
             "threads": str(threads),
         },
@@ -259,6 +265,11 @@ def render_tune(result: TuneResult) -> RenderableType:
 
 def _place(path: Path | None) -> str:
     return "" if path is None else str(path.resolve())
+
+
+def _target_place(target: str) -> str:
+    """A target by its name, or where its file is wherever the experiment goes on."""
+    return str(Path(target).resolve()) if Path(target).is_file() else target
 
 
 def _setup_place(train: str) -> str:

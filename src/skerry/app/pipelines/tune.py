@@ -10,8 +10,10 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from skerry.app.arguments import find_elsewhere
 from skerry.app.output import Progress
 from skerry.app.pipelines.compress import SearchSamples, open_search_samples
+from skerry.app.pipelines.elsewhere import Elsewhere
 from skerry.app.pipelines.training import OpenTraining
 from skerry.app.project import Given
 from skerry.compress.ptq.patterns import PATTERNS
@@ -58,6 +60,7 @@ class Opened:
         trials: What makes, times and scores.
         space: What recipes there are.
         samples: What may be looked at, and what only the report may.
+        elsewhere: The hardware that the result is for; None for this machine.
     """
 
     store: Store
@@ -65,6 +68,7 @@ class Opened:
     trials: Trials
     space: SearchSpace
     samples: SearchSamples
+    elsewhere: Elsewhere | None
 
     @property
     def source(self) -> Model:
@@ -112,6 +116,8 @@ def open_experiment(store: Store, progress: Progress | None) -> Iterator[Opened]
         )
     training = given.get("train")
     apart = OpenTraining(training) if training else None
+    target = find_elsewhere(given.get("target", ""))
+    elsewhere = None if target is None else Elsewhere(target=target)
     runtime, threads = get_runtime(given["runtime"]), int(given["threads"])
     samples = (
         apart.samples
@@ -146,6 +152,7 @@ def open_experiment(store: Store, progress: Progress | None) -> Iterator[Opened]
             threads=threads,
             progress=progress,
         ),
+        refuse=None if elsewhere is None else elsewhere.refusal,
         progress=progress,
     )
     with tempfile.TemporaryDirectory(prefix="skerry-") as folder:
@@ -161,6 +168,7 @@ def open_experiment(store: Store, progress: Progress | None) -> Iterator[Opened]
             trials=trials,
             space=space,
             samples=samples,
+            elsewhere=elsewhere,
         )
 
 
@@ -248,10 +256,13 @@ def prove_front(opened: Opened, front: Front) -> tuple[Compressed, tuple[Proved,
             f"What came closest is trial {front.closest.number}, "
             f"{describe(front.closest.recipe)}: {front.closest.outcome.refusal}."
         )
+    if opened.elsewhere is not None:
+        made = None if chosen is None else candidates[chosen.number].model
+        view = view_of(_recipe(chosen), opened.source.inputs)
+        sample = next(iter(view.samples(opened.samples.calibration)))
+        notes += opened.elsewhere.notes(made or opened.source, sample.inputs)
     choice = Choice(
-        prepared=trials.maker.prepared_for(
-            Recipe(steps=()) if chosen is None else chosen.recipe
-        ),
+        prepared=trials.maker.prepared_for(_recipe(chosen)),
         baseline=trials.source_accuracy(),
         candidates=tuple(candidates.values()),
         chosen=None if chosen is None else candidates[chosen.number],
@@ -264,6 +275,10 @@ def prove_front(opened: Opened, front: Front) -> tuple[Compressed, tuple[Proved,
         _prove_one(opened, one, done, is_written=candidates[one.number] is written)
         for one in front.trials[:MOST_PROVED]
     )
+
+
+def _recipe(chosen: Trial | None) -> Recipe:
+    return Recipe(steps=()) if chosen is None else chosen.recipe
 
 
 def _prove_one(

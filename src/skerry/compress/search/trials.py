@@ -269,6 +269,8 @@ class Trials:
         if model is None:
             return found
         view = view_of(found.recipe, self.source.inputs)
+        if refusal := self.cannot_run(model, view):
+            return replace(found, refusal=f"refused: {refusal}")
         latency = self._time(model, place.runtime, view)
         found = replace(found, latency=latency)
         if refusal := gate.refusal(model, latency):
@@ -290,6 +292,11 @@ class Trials:
         return self._conditions.refusal(
             model, limits, runtime=place.runtime, precision=place.precision, view=view
         )
+
+    def cannot_run(self, model: Model, view: View = SAME) -> str:
+        """Why a model would not run on the hardware that it is for, or nothing."""
+        refuse = self.search.refuse
+        return "" if refuse is None else refuse(model, self._shown(view))
 
     @property
     def source_fits(self) -> bool:

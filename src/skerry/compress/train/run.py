@@ -65,7 +65,7 @@ def train_recipe(
     Args:
         training: The module, which stays as it was, and what trains it.
         recipe: The steps; those that train come first.
-        runtime: What runs the graph while it is calibrated.
+        runtime: What runs the graph while it is calibrated, and times it.
         budget: What must hold; steps may stop where it breaks.
         seed: Makes training repeatable.
         threads: CPU threads of the runtime.
@@ -86,7 +86,11 @@ def train_recipe(
         # What is wrong is told before anything is trained.
         make_step(spec)
     context = TrainContext(
-        training=training, budget=budget or Budget(), seed=seed, progress=progress
+        training=training,
+        budget=budget or Budget(),
+        seed=seed,
+        progress=progress,
+        runtime=runtime,
     )
     module, log = training.module, []
     graph = None

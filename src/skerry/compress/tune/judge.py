@@ -108,7 +108,9 @@ class Judge:
 
     @property
     def source_holds(self) -> bool:
-        """Whether the source itself keeps the budget of size, latency and memory."""
+        """Whether the source runs, in the budget of size, latency and memory."""
+        if self._trials.cannot_run(self._trials.source):
+            return False
         itself = Ratio(median=1.0, low=1.0, high=1.0)
         return not self._gate(()).breaches(self._trials.source, itself)
 

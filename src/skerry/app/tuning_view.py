@@ -55,7 +55,7 @@ def _figures(trial: Trial) -> tuple[str, str, str]:
     if outcome is None:
         return "", "", ""
     return (
-        figures.NOT_MEASURED if outcome.drop is None else _share(outcome.drop),
+        figures.NOT_MEASURED if outcome.drop is None else share(outcome.drop),
         figures.NOT_MEASURED
         if outcome.latency is None
         else f"{outcome.latency.median:.2f} ×",
@@ -162,9 +162,9 @@ def _unseen(proved: Proved | None) -> str:
     if proved is None or proved.drop is None or proved.ci95 is None:
         return figures.NOT_MEASURED
     low, high = proved.ci95
-    return f"{_share(proved.drop)} ({_share(low)} to {_share(high)})"
+    return f"{share(proved.drop)} ({share(low)} to {share(high)})"
 
 
-def _share(drop: float) -> str:
+def share(drop: float) -> str:
     """A loss in percent; nothing lost has no sign."""
     return f"{round(drop, 4) + 0.0:.2%}"

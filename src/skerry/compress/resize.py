@@ -24,7 +24,7 @@ from skerry.tasks.samples import FolderSource
 from skerry.tasks.steps import Crop, Letterbox, Resize
 from skerry.tasks.task import Task
 
-SCALES = (0.5, 0.625, 0.75, 0.875, 1.0)
+SCALES = (0.5, 0.625, 0.75, 0.875)
 """What a search may scale both sides by."""
 
 _SIZED = Crop | Letterbox | Resize

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -36,7 +37,7 @@ from skerry.compress.tune.store import Experiment, Store
 from skerry.compress.tune.trial import Trial
 from skerry.core.budget import Budget
 from skerry.core.clock import SystemClock
-from skerry.core.errors import UsageError
+from skerry.core.errors import BudgetError, TargetError, UsageError
 from skerry.core.files import read_file
 from skerry.core.report import Report
 from skerry.graph import open_model
@@ -65,7 +66,8 @@ class TuneResult:
         proved: The same on samples that no trial saw.
         trials: How many there are.
         files: Everything that was written.
-        exit_code: 21 where the budget does not hold, else 0.
+        exit_code: 21 where the budget does not hold, 20 where nothing that was tried
+            runs on the target, nor the source, else 0.
     """
 
     store: Path
@@ -129,7 +131,8 @@ def tune(
         trials: Recipes to try.
         workers: Processes on this machine that try them; others may join by the same
             folder, with skerry experiment resume.
-        store: The experiment's folder; experiments/MODEL by default.
+        store: The experiment's folder; experiments/MODEL by default. Workers on several
+            machines share it by a file system with locks.
         out: The folder to write the result to.
         runtime: What the result is to run on, and is timed on.
         prefer: What counts among all that hold the budget: latency, size or accuracy.
@@ -146,7 +149,7 @@ def tune(
         require(given)
     path = model if train else given.model
     stem = path.stem if path else split_setup(train)[0].stem
-    kept = Store(store or Path("experiments") / stem)
+    kept = Store(_folder(store) or Path("experiments") / stem)
     check_counts(trials=trials, workers=workers, out=out, source=path)
     if path is None:
         source = OpenTraining(train).export(kept.folder.resolve() / SOURCE_FILE)
@@ -224,6 +227,7 @@ def run_experiment(
         run_workers(opened, trials, workers, told)
         front = opened.front()
         done, proved = prove_front(opened, front)
+        runs_there = done.choice.chosen is not None or opened.source_runs
     files = write_compressed(done, out)
     chosen, why = None, front.why
     if front.chosen is not None:
@@ -241,7 +245,7 @@ def run_experiment(
         proved=proved,
         trials=len(store.trials()),
         files=files,
-        exit_code=21 if done.report.breaches else 0,
+        exit_code=_exit_code(done.report, runs_there=runs_there),
     )
 
 
@@ -261,6 +265,22 @@ def render_tune(result: TuneResult) -> RenderableType:
     parts += ["", f"Experiment: {result.store}, {result.trials} trials"]
     parts.append(f"Written: {', '.join(str(file) for file in result.files)}")
     return Group(*parts)
+
+
+def _exit_code(report: Report, *, runs_there: bool) -> int:
+    if report.breaches:
+        return BudgetError.exit_code
+    return 0 if runs_there else TargetError.exit_code
+
+
+def _folder(store: Path | None) -> Path | None:
+    """Refuse the address of a database, of which a folder would be made."""
+    if store is not None and re.match(r"[a-z][a-z0-9+]*:/", str(store)):
+        raise UsageError(
+            f"got --store {store}, expected a folder",
+            hint="An experiment is a folder; machines share it by NFS 4 or the like.",
+        )
+    return store
 
 
 def _place(path: Path | None) -> str:

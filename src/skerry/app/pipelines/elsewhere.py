@@ -71,7 +71,8 @@ class Elsewhere:
             f"Latencies are those of this machine: on {name} nothing was measured.",
         ]
         if found.verdict is not Verdict.RUNS:
-            notes.append(f"Whether it runs on {name}: {found.said}.")
+            said = " ".join([f"{found.said}.", *found.problems[:1]])
+            notes.append(f"The data sheets of {name} say of the model: {said}")
         notes += [
             f"On {name}, {one.operators} operators ({', '.join(one.op_types)}) leave "
             f"the {self.target.processors[0].name}: {one.reason}."

@@ -75,6 +75,11 @@ class Opened:
         """The source model."""
         return self.trials.source
 
+    @property
+    def source_runs(self) -> bool:
+        """Whether nothing is known against the source where the result is to run."""
+        return not self.trials.cannot_run(self.source)
+
     def work(self, most: int, told: Told) -> None:
         """Claim and try until no trial is left."""
         sampler = make_sampler(

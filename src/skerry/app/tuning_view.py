@@ -86,19 +86,24 @@ def live_front(
         return
     from rich.live import Live
 
-    step = ""
-    with Live(console=output.console, transient=True, refresh_per_second=4) as live:
+    known, step = read(), ""
 
-        def draw() -> None:
-            live.update(_picture(read(), most, step, accuracy_drop))
+    def progress(what: str, done: int, total: int) -> None:
+        nonlocal step
+        step = f"{what}, {done} of {total}"
 
-        def progress(what: str, done: int, total: int) -> None:
-            nonlocal step
-            step = f"{what}, {done} of {total}"
-            if done in {0, total}:
-                draw()
+    def told(_: Trial) -> None:
+        nonlocal known
+        known = read()
 
-        yield progress, lambda _: draw()
+    with Live(
+        console=output.console,
+        transient=True,
+        refresh_per_second=2,
+        # Drawn while a step goes on, however long: it says how far that is.
+        get_renderable=lambda: _picture(known, most, step, accuracy_drop),
+    ):
+        yield progress, told
 
 
 def _picture(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -154,13 +154,12 @@ def compress(
         raise UsageError(
             f"got --cache {cache} and --no-cache", hint="Give one of the two."
         )
-    samples = (
-        training.samples
-        if training is not None
-        else open_search_samples(
+    if training is not None:
+        samples = training.samples
+    else:
+        samples = open_search_samples(
             given, calibration, report, source, is_report_only=bool(recipe)
         )
-    )
     named = get_runtime(DEFAULT_RUNTIME if runtime == ANY else runtime)
     others, missing = _others(named, is_searching=recipe is None)
     make_folder(out)
@@ -180,13 +179,10 @@ def compress(
             is_any_runtime=runtime == ANY,
             threads=threads,
             cache=Cache(None if no_cache else cache or out / CACHE_FOLDER),
-            trainer=None
-            if training is None
-            else training.trainer(
-                runtime=named, budget=limits, threads=threads, progress=progress
-            ),
             progress=progress,
         )
+        if training is not None:
+            search = replace(search, trainer=training.trainer(search))
         if steps is None:
             done = search_and_prove(source, search, report=samples.report)
         else:

@@ -18,12 +18,10 @@ from skerry.core.errors import ModelError, SkerryError, UsageError
 from skerry.graph import Graph, write_graph
 
 if TYPE_CHECKING:
-    from skerry.app.output import Progress
+    from skerry.compress.search.request import Search
     from skerry.compress.train.training import Training
-    from skerry.core.budget import Budget
     from skerry.core.model import Model
     from skerry.core.recipe import Recipe
-    from skerry.core.seams import Runtime
 
 DEFAULT_SETUP = "setup"
 
@@ -102,23 +100,12 @@ class OpenTraining:
         make_folder(path.parent)
         return write_graph(graph, path)
 
-    def trainer(
-        self,
-        *,
-        runtime: Runtime,
-        budget: Budget,
-        seed: int = 0,
-        threads: int = 1,
-        progress: Progress | None = None,
-    ) -> Trainer:
+    def trainer(self, search: Search, *, seed: int = 0) -> Trainer:
         """What does the steps that train.
 
         Args:
-            runtime: What runs the result.
-            budget: What must hold; steps stop where it breaks.
+            search: Its budget must hold: steps stop where it breaks.
             seed: Of all chance.
-            threads: CPU threads.
-            progress: Told of what is under way.
         """
         from skerry.compress.train.run import train_recipe
 
@@ -127,15 +114,15 @@ class OpenTraining:
                 return train_recipe(
                     self._training,
                     recipe,
-                    runtime=runtime,
-                    budget=budget,
+                    runtime=search.runtime,
+                    budget=search.budget,
                     seed=seed,
-                    threads=threads,
-                    progress=progress,
+                    threads=search.threads,
+                    progress=search.progress,
                 ).graph
 
         code = training_key(self._where, self._training)
-        return Trainer(train=train, key=f"{code};{seed};{budget!r}")
+        return Trainer(train=train, key=f"{code};{seed};{search.budget!r}")
 
 
 @contextmanager

@@ -123,7 +123,6 @@ def open_experiment(store: Store, progress: Progress | None) -> Iterator[Opened]
     apart = OpenTraining(training) if training else None
     target = find_elsewhere(given.get("target", ""))
     elsewhere = None if target is None else Elsewhere(target=target)
-    runtime, threads = get_runtime(given["runtime"]), int(given["threads"])
     samples = (
         apart.samples
         if apart is not None
@@ -143,23 +142,16 @@ def open_experiment(store: Store, progress: Progress | None) -> Iterator[Opened]
         calibration=samples.calibration,
         selection=samples.selection,
         task=samples.task,
-        runtime=runtime,
+        runtime=get_runtime(given["runtime"]),
         budget=experiment.budget,
         prefer=experiment.prefer,
-        threads=threads,
+        threads=int(given["threads"]),
         cache=Cache(store.folder / CACHE),
-        trainer=None
-        if apart is None
-        else apart.trainer(
-            runtime=runtime,
-            budget=experiment.budget,
-            seed=experiment.seed,
-            threads=threads,
-            progress=progress,
-        ),
         refuse=None if elsewhere is None else elsewhere.refusal,
         progress=progress,
     )
+    if apart is not None:
+        search = replace(search, trainer=apart.trainer(search, seed=experiment.seed))
     with tempfile.TemporaryDirectory(prefix="skerry-") as folder:
         trials = Trials(source, read_graph(source.path), search, Path(folder))
         space = (

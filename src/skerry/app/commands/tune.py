@@ -165,7 +165,7 @@ def tune(
         space = content.decode()
     asked = join_budgets(limits, given.budget, DEFAULT_BUDGET)
     if (found := find_elsewhere(target)) is not None:
-        Elsewhere(target=found).check(asked, prefer)
+        Elsewhere(target=found).check(source, asked, prefer)
     experiment = Experiment(
         model=str(source.path),
         sha256=source.sha256,

@@ -24,12 +24,25 @@ class Elsewhere:
 
     target: Target
 
-    def check(self, budget: Budget, prefer: Preference) -> None:
+    def check(self, model: Model, budget: Budget, prefer: Preference) -> None:
         """Refuse a question that only the hardware itself answers.
 
+        Args:
+            model: What recipes begin with.
+            budget: What must hold.
+            prefer: What counts among those that hold.
+
         Raises:
-            UsageError: Latency is limited, or decides.
+            UsageError: Latency is limited, or decides; or nothing public says what the
+                target runs.
+            ModelError: The shapes in the model do not fit together.
         """
+        found = audit(read_graph(model.path), self.target)
+        if found.unknown_operators == len(found.operators):
+            raise UsageError(
+                f"no public document says which operators {self.target.name} runs",
+                hint="Run skerry tune on the device, or write a target file.",
+            )
         if budget.latency_ms is None and prefer != "latency":
             return
         asked = "latency_ms" if budget.latency_ms is not None else "--prefer latency"
@@ -48,17 +61,9 @@ class Elsewhere:
 
         Raises:
             ModelError: The shapes in it do not fit together.
-            UsageError: Nothing public says what the target runs.
         """
-        found = self._audit(model, inputs)
-        if found.problems:
-            return f"{self.target.name}: {found.problems[0]}"
-        if found.unknown_operators == len(found.operators):
-            raise UsageError(
-                f"no public document says which operators {self.target.name} runs",
-                hint="Run skerry tune on the device, or write a target file.",
-            )
-        return ""
+        problems = self._audit(model, inputs).problems
+        return f"{self.target.name}: {problems[0]}" if problems else ""
 
     def notes(self, model: Model, inputs: Tensors) -> list[str]:
         """What whoever takes a model there must know, a sentence each.

@@ -45,7 +45,7 @@ from skerry.graph import (
 from skerry.tasks.evaluate import Scores, compare_scores, evaluate
 from skerry.tasks.measure import measure_latency, ratio
 from skerry.tasks.metrics import PairedDelta, condition_drops, find_metric
-from skerry.tasks.samples import SampleSource
+from skerry.tasks.samples import FolderSource, SampleSource
 from skerry.tasks.task import Task
 
 REPORT_REPEATS = 31
@@ -480,7 +480,10 @@ class _Proof:
     @property
     def _own_task(self) -> Task | None:
         """The chosen model's task, where it is not the source's."""
-        task = self._search.task
+        task, source = self._search.task, self._search.calibration
+        if task is None and isinstance(source, FolderSource):
+            # Without labels nothing is scored, and pictures are prepared all the same.
+            task = source.task
         if task is None or not self._view.is_changed:
             return None
         return self._view.task(task)

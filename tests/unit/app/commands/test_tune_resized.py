@@ -10,6 +10,7 @@ from skerry.graph import open_model
 from skerry.runtimes import get_runtime
 from skerry.tasks.evaluate import evaluate
 from skerry.tasks.samples import open_samples
+from skerry.tasks.steps import Resize
 from skerry.tasks.task import load_task, task_to_toml
 from tests import models, pictures
 from tests.commands import Typist
@@ -30,6 +31,11 @@ search.scale = [0.5, 1.0]
 [[slot.step]]
 step = "quantize"
 search.method = ["minmax"]
+"""
+BUDGET = """
+accuracy_drop = 1.0
+memory_bytes = 30000
+conditions = { dark = 1.0 }
 """
 RECIPE = """
 schema = "skerry.recipe/1"
@@ -55,7 +61,7 @@ def typist(
     (tmp_path / "net.onnx").write_bytes(models.conv_net(size=32))
     pictures.make_folder(tmp_path / "pictures", count=16)
     (tmp_path / "task.toml").write_text(task_to_toml(pictures.TASK))
-    (tmp_path / "budget.toml").write_text("accuracy_drop = 1.0\nmemory_bytes = 30000\n")
+    (tmp_path / "budget.toml").write_text(BUDGET)
     (tmp_path / "search.toml").write_text(SEARCH)
     (tmp_path / "recipe.toml").write_text(RECIPE)
     monkeypatch.chdir(tmp_path)
@@ -84,6 +90,7 @@ def test_a_search_times_and_scores_at_the_other_size(typist: Typist) -> None:
     report = found["report"]
     assert report["memory_bytes"]["after"] < report["memory_bytes"]["before"] / 3
     assert any("1 × 3 × 16 × 16 instead of" in note for note in report["notes"])
+    assert [one["condition"] for one in report["conditions"]] == ["dark"]
     assert 0 <= accuracy(Path("out")) <= 1
 
 
@@ -96,3 +103,23 @@ def test_a_recipe_with_a_resize_is_proved_at_its_size(typist: Typist) -> None:
     assert found["report"]["accuracy"]["after"] == accuracy(Path("small"))
     assert "small/task.toml" in found["files"]
     assert found["report"]["layers"]
+
+
+def test_without_labels_outputs_are_compared_over_the_two_sizes(
+    typist: Typist,
+) -> None:
+    """The same pictures, each model at its own size."""
+    for number, path in enumerate(sorted(Path("pictures").rglob("*.png"))):
+        path.rename(f"{number}.png")
+    for folder in Path("pictures").iterdir():
+        folder.rmdir()
+    for path in Path().glob("*.png"):
+        path.rename(Path("pictures") / path.name)
+    Path("budget.toml").write_text("memory_bytes = 30000\n")
+    found = typist.ask(
+        "tune", "net.onnx", "--calibration", "pictures", "--task", "task.toml",
+        "--budget", "budget.toml", "--search", "search.toml", "--trials", "4",
+    )  # fmt: skip
+    assert found["report"]["accuracy"] is None
+    assert {one["outcome"]["seen"] for one in found["front"]} == {16}
+    assert load_task(Path("out/task.toml")).pre[0] == Resize(height=16, width=16)

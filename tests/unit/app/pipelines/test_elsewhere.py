@@ -46,19 +46,19 @@ def test_a_target_of_which_nothing_is_known_cannot_be_judged(
 ) -> None:
     """No answer is better than one that means nothing."""
     with pytest.raises(UsageError, match="no public document"):
-        elsewhere("hailo-8l").refusal(model, SAMPLE)
+        elsewhere("hailo-8l").check(model, Budget(), "size")
 
 
 def test_latency_is_not_judged_from_here(
-    elsewhere: Callable[[str], Elsewhere],
+    model: Model, elsewhere: Callable[[str], Elsewhere]
 ) -> None:
     """Neither as a limit nor as what decides."""
     board = elsewhere("raspberry-pi-5")
-    board.check(Budget(size_bytes=10), "size")
+    board.check(model, Budget(size_bytes=10), "size")
     with pytest.raises(UsageError, match="latency_ms cannot be judged"):
-        board.check(Budget(latency_ms=1.0), "size")
+        board.check(model, Budget(latency_ms=1.0), "size")
     with pytest.raises(UsageError, match="--prefer latency cannot be judged"):
-        board.check(Budget(), "latency")
+        board.check(model, Budget(), "latency")
 
 
 def test_the_answer_says_what_was_not_measured(

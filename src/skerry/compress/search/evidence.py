@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 from skerry.compress.ptq.calibrate import Progress
+from skerry.compress.ptq.prepare import prepare
 from skerry.compress.ptq.quantize import StepContext
 from skerry.compress.search.candidates import Candidate, Choice, without_chosen
 from skerry.compress.search.choose import choose
@@ -198,8 +199,10 @@ def prove(
         result = graph if choice.chosen is None else choice.chosen.read()
         proof = _Proof(source, write_graph(result, path), choice, search, report)
         if proof.is_slower_than_thought():
-            # The last look was a longer one, and counts.
-            choice, result = without_chosen(choice), graph
+            # The last look was a longer one, and counts. What was chosen may have begun
+            # with another float graph than the source's.
+            choice = replace(without_chosen(choice), prepared=prepare(graph))
+            result = graph
             model = write_graph(result, path)
             proof = _Proof(source, model, choice, search, report)
         return proof.compressed(result)

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from skerry.compress.search import evidence, trials
 from skerry.core.seams import LoadOptions
 from skerry.graph import open_model
 from skerry.runtimes import get_runtime
 from skerry.tasks.evaluate import evaluate
+from skerry.tasks.measure import Latency, Ratio
 from skerry.tasks.samples import open_samples
 from skerry.tasks.steps import Resize
 from skerry.tasks.task import load_task, task_to_toml
@@ -103,6 +106,33 @@ def test_a_recipe_with_a_resize_is_proved_at_its_size(typist: Typist) -> None:
     assert found["report"]["accuracy"]["after"] == accuracy(Path("small"))
     assert "small/task.toml" in found["files"]
     assert found["report"]["layers"]
+
+
+def test_what_is_slower_in_the_last_measurement_is_not_returned(
+    typist: Typist, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The source is, with the rows of its own operators; and the answer says why."""
+
+    def measure(
+        subjects: Mapping[str, Callable[[], object]], *, repeats: int
+    ) -> dict[str, Latency]:
+        times = {name: (1.0 + (name == "after"),) * repeats for name in subjects}
+        return {name: Latency(wall_ms=ms, cpu_ms=ms) for name, ms in times.items()}
+
+    half = Ratio(median=0.5, low=0.5, high=0.5)
+    monkeypatch.setattr(trials, "time_models", lambda *_: {"candidate": half})
+    monkeypatch.setattr(evidence, "measure_latency", measure)
+    Path("budget.toml").write_text("accuracy_drop = 1.0\n")
+    Path("search.toml").write_text(SEARCH.replace("[0.5, 1.0]", "[0.5]"))
+    found = typist.ask(
+        "tune", *WORDS, "--budget", "budget.toml", "--search", "search.toml",
+        "--trials", "1",
+    )  # fmt: skip
+    assert found["chosen"] is None
+    assert "slower than the source in the last measurement" in found["why"]
+    assert "out/task.toml" not in found["files"]
+    assert found["report"]["layers"][0]["macs"] == 55296
+    assert found["proved"][0]["drop"] is not None
 
 
 def test_without_labels_outputs_are_compared_over_the_two_sizes(

@@ -12,6 +12,7 @@ from skerry.core.errors import UsageError
 from skerry.core.model import Model
 
 if TYPE_CHECKING:
+    from skerry.core.target import Target
     from skerry.graph import Graph
 
 _SHAPE = re.compile(r"[0-9]{1,9}([x×,][0-9]{1,9})*", re.ASCII)
@@ -78,6 +79,29 @@ def open_shaped(path: Path, texts: Sequence[str]) -> Model:
     return open_any(path, shapes=parse_shapes(texts, input_names(path)))
 
 
+def find_elsewhere(target: str) -> Target | None:
+    """Find a target that this machine cannot be.
+
+    Args:
+        target: Its name, or its file; empty for this machine.
+
+    Returns:
+        The target; None where this machine may be it.
+
+    Raises:
+        UsageError: There is no such target.
+    """
+    from skerry.adapt.target_files import load_target, target_names
+
+    if not target:
+        return None
+    found = load_target(target)
+    is_x86 = platform.machine() in ("x86_64", "AMD64")
+    is_other = found.name in target_names() and (found.name == "x86-64") != is_x86
+    is_here = any(one.runs_everything for one in found.processors) and not is_other
+    return None if is_here else found
+
+
 def check_here(target: str, verb: str) -> None:
     """Refuse a target that cannot be measured by running a model on this machine.
 
@@ -88,14 +112,8 @@ def check_here(target: str, verb: str) -> None:
     Raises:
         UsageError: There is no such target, or this machine cannot be it.
     """
-    from skerry.adapt.target_files import load_target, target_names
-
-    if not target:
-        return
-    found = load_target(target)
-    is_x86 = platform.machine() in ("x86_64", "AMD64")
-    is_other = found.name in target_names() and (found.name == "x86-64") != is_x86
-    if is_other or not any(one.runs_everything for one in found.processors):
+    found = find_elsewhere(target)
+    if found is not None:
         raise UsageError(
             f"{found.name} is not this machine, and no compiler here says what a "
             "model takes on it",

@@ -55,7 +55,7 @@ def _figures(trial: Trial) -> tuple[str, str, str]:
     if outcome is None:
         return "", "", ""
     return (
-        figures.NOT_MEASURED if outcome.drop is None else _share(outcome.drop),
+        figures.NOT_MEASURED if outcome.drop is None else share(outcome.drop),
         figures.NOT_MEASURED
         if outcome.latency is None
         else f"{outcome.latency.median:.2f} ×",
@@ -86,19 +86,24 @@ def live_front(
         return
     from rich.live import Live
 
-    step = ""
-    with Live(console=output.console, transient=True, refresh_per_second=4) as live:
+    known, step = read(), ""
 
-        def draw() -> None:
-            live.update(_picture(read(), most, step, accuracy_drop))
+    def progress(what: str, done: int, total: int) -> None:
+        nonlocal step
+        step = f"{what}, {done} of {total}"
 
-        def progress(what: str, done: int, total: int) -> None:
-            nonlocal step
-            step = f"{what}, {done} of {total}"
-            if done in {0, total}:
-                draw()
+    def told(_: Trial) -> None:
+        nonlocal known
+        known = read()
 
-        yield progress, lambda _: draw()
+    with Live(
+        console=output.console,
+        transient=True,
+        refresh_per_second=2,
+        # Drawn while a step goes on, however long: it says how far that is.
+        get_renderable=lambda: _picture(known, most, step, accuracy_drop),
+    ):
+        yield progress, told
 
 
 def _picture(
@@ -162,9 +167,9 @@ def _unseen(proved: Proved | None) -> str:
     if proved is None or proved.drop is None or proved.ci95 is None:
         return figures.NOT_MEASURED
     low, high = proved.ci95
-    return f"{_share(proved.drop)} ({_share(low)} to {_share(high)})"
+    return f"{share(proved.drop)} ({share(low)} to {share(high)})"
 
 
-def _share(drop: float) -> str:
+def share(drop: float) -> str:
     """A loss in percent; nothing lost has no sign."""
     return f"{round(drop, 4) + 0.0:.2%}"

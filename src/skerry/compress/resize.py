@@ -24,7 +24,7 @@ from skerry.tasks.samples import FolderSource
 from skerry.tasks.steps import Crop, Letterbox, Resize
 from skerry.tasks.task import Task
 
-SCALES = (0.5, 0.625, 0.75, 0.875, 1.0)
+SCALES = (0.5, 0.625, 0.75, 0.875)
 """What a search may scale both sides by."""
 
 _SIZED = Crop | Letterbox | Resize
@@ -99,6 +99,19 @@ class ResizeInput:
             return graph.copy()
         return change_resolution(graph, *sides)
 
+    def change_inputs(self, inputs: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:
+        """Return the inputs of the model that `apply` makes.
+
+        Raises:
+            ModelError: The model takes no picture, or more than one.
+            UsageError: `scale` is to scale a side that the model leaves open.
+        """
+        picture, rows = find_picture(inputs)
+        shape = list(picture.shape)
+        shape[rows : rows + 2] = self.sides(inputs)
+        resized = replace(picture, shape=tuple(shape))
+        return tuple(resized if one is picture else one for one in inputs)
+
     def change_task(self, task: Task, inputs: tuple[TensorSpec, ...]) -> Task:
         """Return the task of the model that `apply` makes.
 
@@ -144,12 +157,10 @@ class ResizeInput:
                 "the samples are inputs made for one resolution, and cannot be resized",
                 hint="Give a folder of pictures, and a task with pre steps.",
             )
-        picture, rows = find_picture(inputs)
-        shape = list(picture.shape)
-        shape[rows : rows + 2] = self.sides(inputs)
+        picture, _ = find_picture(self.change_inputs(inputs))
         return replace(
             source,
-            spec=replace(source.spec, shape=tuple(shape)),
+            spec=replace(source.spec, shape=picture.shape),
             task=self.change_task(source.task, inputs),
         )
 

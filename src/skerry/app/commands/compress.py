@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,8 +11,9 @@ from cyclopts import Parameter
 from skerry.app.budgets import join_budgets, parse_conditions
 from skerry.app.output import Output
 from skerry.app.pipelines.compress import open_search_samples, write_compressed
-from skerry.app.project import complete, require
-from skerry.compress.recipe_files import load_recipe, make_step
+from skerry.app.pipelines.training import SOURCE_FILE, OpenTraining, refuse_samples
+from skerry.app.project import Given, complete, require
+from skerry.compress.recipe_files import load_recipe, make_step, split_steps
 from skerry.compress.search.cache import CACHE_FOLDER, Cache
 from skerry.compress.search.elsewhere import other_runtimes
 from skerry.compress.search.evidence import (
@@ -31,6 +32,8 @@ from skerry.compress.search.request import (
 from skerry.core.budget import Budget
 from skerry.core.durable import make_folder
 from skerry.core.errors import UsageError
+from skerry.core.model import Model
+from skerry.core.plugins import STEPS, TRAIN_STEPS
 from skerry.core.report import Report
 from skerry.graph import open_model
 from skerry.runtimes import get_runtime
@@ -73,6 +76,7 @@ def compress(
     task: Path | None = None,
     report: Path | None = None,
     recipe: Path | None = None,
+    train: str = "",
     out: Path = Path("out"),
     runtime: str = DEFAULT_RUNTIME,
     prefer: Preference = "latency",
@@ -104,6 +108,8 @@ def compress(
         report: Labelled samples to report on instead of that half.
         recipe: A recipe to apply as it is: nothing is searched for, and labelled
             samples are needed only to prove what it did.
+        train: The user's training code, as train.py:setup, for a recipe of steps that
+            train; module, samples and task are those of the training.
         out: The folder to write to.
         runtime: What the result is to run on, and is timed on; any allows whichever
             is fastest.
@@ -132,10 +138,13 @@ def compress(
         memory_bytes=memory_bytes,
         conditions=parse_conditions(condition),
     )
+    steps = None if recipe is None else _checked(load_recipe(recipe))
+    training = None
+    if train:
+        refuse_samples(train, calibration, evaluation, task, report)
+        training = _open_training(train, steps)
     given = complete(model, evaluation, task, folder=Path())
-    if given.model is None:
-        require(given)
-    source = open_model(given.model or Path())
+    source = _source(given, training, model, out)
     if (out / MODEL_FILE).resolve() == source.path.resolve():
         raise UsageError(
             f"the compressed model would replace {source.path}",
@@ -145,20 +154,23 @@ def compress(
         raise UsageError(
             f"got --cache {cache} and --no-cache", hint="Give one of the two."
         )
-    steps = None if recipe is None else _checked(load_recipe(recipe))
-    samples = open_search_samples(
-        given, calibration, report, source, is_report_only=bool(recipe)
-    )
+    if training is not None:
+        samples = training.samples
+    else:
+        samples = open_search_samples(
+            given, calibration, report, source, is_report_only=bool(recipe)
+        )
     named = get_runtime(DEFAULT_RUNTIME if runtime == ANY else runtime)
     others, missing = _others(named, is_searching=recipe is None)
     make_folder(out)
+    limits = join_budgets(flags, given.budget, DEFAULT_BUDGET)
     with output.progress() as progress:
         search = Search(
             calibration=samples.calibration,
             selection=samples.selection,
             task=samples.task,
             runtime=named,
-            budget=join_budgets(flags, given.budget, DEFAULT_BUDGET),
+            budget=limits,
             distance=output_distance,
             prefer=prefer,
             integer_share=integer_share,
@@ -169,6 +181,8 @@ def compress(
             cache=Cache(None if no_cache else cache or out / CACHE_FOLDER),
             progress=progress,
         )
+        if training is not None:
+            search = replace(search, trainer=training.trainer(search))
         if steps is None:
             done = search_and_prove(source, search, report=samples.report)
         else:
@@ -178,9 +192,30 @@ def compress(
 
 def _checked(recipe: Recipe) -> Recipe:
     """Make its steps once, so that what is wrong is told before anything is done."""
-    for step in recipe.steps:
-        make_step(step)
+    for group, steps in zip((TRAIN_STEPS, STEPS), split_steps(recipe), strict=True):
+        for step in steps:
+            make_step(step, group)
     return recipe
+
+
+def _open_training(train: str, steps: Recipe | None) -> OpenTraining:
+    if steps is None:
+        raise UsageError(
+            f"got --train {train} without --recipe",
+            hint="skerry tune --train searches for a recipe that trains.",
+        )
+    return OpenTraining(train)
+
+
+def _source(
+    given: Given, training: OpenTraining | None, model: Path | None, out: Path
+) -> Model:
+    """The source: the file that was named, or what training begins with."""
+    if training is not None and model is None:
+        return training.export(out / SOURCE_FILE)
+    if given.model is None:
+        require(given)
+    return open_model(given.model or Path())
 
 
 def _others(

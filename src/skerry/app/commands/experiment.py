@@ -16,7 +16,7 @@ from skerry.app.commands.tune import (
 )
 from skerry.app.output import Output
 from skerry.app.tables import indent, plain_table
-from skerry.app.tuning_view import covered, trials_table
+from skerry.app.tuning_view import covered, share, trials_table
 from skerry.compress.search.ranking import Standing
 from skerry.compress.tune.front import find_front
 from skerry.compress.tune.store import Experiment, Store
@@ -195,7 +195,7 @@ def render_rows(rows: tuple[ExperimentRow, ...]) -> RenderableType:
             str(row.holding),
             f"{row.covered:.1%}",
             "source" if row.chosen is None else str(row.chosen),
-            "" if row.drop is None else f"{row.drop:.2%}",
+            "" if row.drop is None else share(row.drop),
             "" if row.latency is None else f"{row.latency:.2f} ×",
             "" if row.size is None else f"{row.size:.2f} ×",
         )

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from skerry.app.arguments import check_here
-from skerry.app.budgets import join_budgets
+from skerry.app.arguments import find_elsewhere
+from skerry.app.budgets import join_budgets, read_budget
 from skerry.app.output import Output
 from skerry.app.pipelines.compress import write_compressed
-from skerry.app.pipelines.training import split_setup
+from skerry.app.pipelines.elsewhere import Elsewhere
+from skerry.app.pipelines.training import (
+    SOURCE_FILE,
+    OpenTraining,
+    refuse_samples,
+    split_setup,
+)
 from skerry.app.pipelines.tune import (
     Proved,
-    export_training,
     open_experiment,
     prove_front,
     run_workers,
@@ -31,9 +37,7 @@ from skerry.compress.tune.store import Experiment, Store
 from skerry.compress.tune.trial import Trial
 from skerry.core.budget import Budget
 from skerry.core.clock import SystemClock
-from skerry.core.config import from_table, read_toml
-from skerry.core.durable import make_folder
-from skerry.core.errors import UsageError
+from skerry.core.errors import BudgetError, TargetError, UsageError
 from skerry.core.files import read_file
 from skerry.core.report import Report
 from skerry.graph import open_model
@@ -44,9 +48,6 @@ if TYPE_CHECKING:
 
 DEFAULT_RUNTIME = "onnxruntime"
 DEFAULT_TRIALS = 40
-
-SOURCE_FILE = "source.onnx"
-"""The module of a training, exported into the experiment's folder."""
 
 LARGEST_SEARCH_BYTES = 1 << 20
 
@@ -65,7 +66,8 @@ class TuneResult:
         proved: The same on samples that no trial saw.
         trials: How many there are.
         files: Everything that was written.
-        exit_code: 21 where the budget does not hold, else 0.
+        exit_code: 21 where the budget does not hold, 20 where nothing that was tried
+            runs on the target, nor the source, else 0.
     """
 
     store: Path
@@ -113,7 +115,8 @@ def tune(
         budget: A TOML file of limits: accuracy_drop (a fraction), latency_ms,
             size_bytes, memory_bytes, conditions. Those of skerry.toml by default, and
             one point of accuracy where nothing is said.
-        target: The target this machine is; it must have a CPU that runs everything.
+        target: What the result is for, this machine by default. Of other hardware its
+            data sheets say which recipes it cannot run; it has no latency here.
         calibration: Real inputs: an .npz, or a folder of pictures; by default the
             half of the evaluation samples that chooses.
         evaluation: Labelled samples; half of them choose, half report. Those of
@@ -128,7 +131,8 @@ def tune(
         trials: Recipes to try.
         workers: Processes on this machine that try them; others may join by the same
             folder, with skerry experiment resume.
-        store: The experiment's folder; experiments/MODEL by default.
+        store: The experiment's folder; experiments/MODEL by default. Workers on several
+            machines share it by a file system with locks.
         out: The folder to write the result to.
         runtime: What the result is to run on, and is timed on.
         prefer: What counts among all that hold the budget: latency, size or accuracy.
@@ -137,34 +141,36 @@ def tune(
         threads: CPU threads of one worker; latency is measured on one.
         output: Where the front is shown while it grows.
     """
-    check_here(target, "tune")
+    target = _target_place(target)
     given = complete(model, evaluation, task, folder=Path())
     if train:
-        _refuse_samples(train, calibration, evaluation, task, report)
+        refuse_samples(train, calibration, evaluation, task, report)
     elif given.model is None:
         require(given)
     path = model if train else given.model
     stem = path.stem if path else split_setup(train)[0].stem
-    kept = Store(store or Path("experiments") / stem)
+    kept = Store(_folder(store) or Path("experiments") / stem)
     check_counts(trials=trials, workers=workers, out=out, source=path)
     if path is None:
-        make_folder(kept.folder)
-        source = export_training(train, kept.folder.resolve() / SOURCE_FILE)
+        source = OpenTraining(train).export(kept.folder.resolve() / SOURCE_FILE)
     else:
         source = open_model(path.resolve())
     limits = Budget()
     if budget is not None:
-        limits = from_table(Budget, read_toml(budget), name=str(budget))
+        limits = read_budget(budget)
     space = ""
     if search is not None:
         content = read_file(search, largest_bytes=LARGEST_SEARCH_BYTES)
         parse_space(content, name=str(search))
         space = content.decode()
+    asked = join_budgets(limits, given.budget, DEFAULT_BUDGET)
+    if (found := find_elsewhere(target)) is not None:
+        Elsewhere(target=found).check(source, asked, prefer)
     experiment = Experiment(
         model=str(source.path),
         sha256=source.sha256,
         created_ms=SystemClock().unix_ms(),
-        budget=join_budgets(limits, given.budget, DEFAULT_BUDGET),
+        budget=asked,
         prefer=prefer,
         sampler=sampler,
         seed=seed,
@@ -175,6 +181,7 @@ def tune(
             "report": _place(report),
             "task": "" if given.task is None else task_to_toml(given.task),
             "train": _setup_place(train),
+            "target": target,
             "runtime": runtime,
             "threads": str(threads),
         },
@@ -220,18 +227,25 @@ def run_experiment(
         run_workers(opened, trials, workers, told)
         front = opened.front()
         done, proved = prove_front(opened, front)
+        runs_there = done.choice.chosen is not None or opened.source_runs
     files = write_compressed(done, out)
+    chosen, why = None, front.why
+    if front.chosen is not None:
+        chosen = front.chosen.number
+        if done.choice.chosen is None:
+            why = f"Trial {chosen} is slower than the source in the last measurement."
+            chosen = None
     return TuneResult(
         store=store.folder,
         model=out / MODEL_FILE,
         report=done.report,
-        chosen=None if front.chosen is None else front.chosen.number,
-        why=front.why,
+        chosen=chosen,
+        why=why,
         front=front.trials,
         proved=proved,
         trials=len(store.trials()),
         files=files,
-        exit_code=21 if done.report.breaches else 0,
+        exit_code=_exit_code(done.report, runs_there=runs_there),
     )
 
 
@@ -253,8 +267,29 @@ def render_tune(result: TuneResult) -> RenderableType:
     return Group(*parts)
 
 
+def _exit_code(report: Report, *, runs_there: bool) -> int:
+    if report.breaches:
+        return BudgetError.exit_code
+    return 0 if runs_there else TargetError.exit_code
+
+
+def _folder(store: Path | None) -> Path | None:
+    """Refuse the address of a database, of which a folder would be made."""
+    if store is not None and re.match(r"[a-z][a-z0-9+]*:/", str(store)):
+        raise UsageError(
+            f"got --store {store}, expected a folder",
+            hint="An experiment is a folder; machines share it by NFS 4 or the like.",
+        )
+    return store
+
+
 def _place(path: Path | None) -> str:
     return "" if path is None else str(path.resolve())
+
+
+def _target_place(target: str) -> str:
+    """A target by its name, or where its file is wherever the experiment goes on."""
+    return str(Path(target).resolve()) if Path(target).is_file() else target
 
 
 def _setup_place(train: str) -> str:
@@ -263,12 +298,3 @@ def _setup_place(train: str) -> str:
         return ""
     path, name = split_setup(train)
     return f"{path.resolve()}:{name}"
-
-
-def _refuse_samples(train: str, *samples: Path | None) -> None:
-    """Refuse samples beside a training, which brings its own."""
-    if given := [str(one) for one in samples if one is not None]:
-        raise UsageError(
-            f"got {' and '.join(given)} beside --train {train}",
-            hint="A Training brings its samples and its task: leave them out here.",
-        )

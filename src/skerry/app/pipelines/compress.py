@@ -15,6 +15,7 @@ from skerry.core.durable import make_folder, write_files
 from skerry.core.errors import UsageError
 from skerry.graph import graph_contents
 from skerry.tasks.samples import SampleSource, open_samples, split
+from skerry.tasks.task import task_to_toml
 
 if TYPE_CHECKING:
     from skerry.core.model import Model
@@ -99,6 +100,8 @@ def _unlabelled(
 def write_compressed(done: Compressed, out: Path) -> tuple[Path, ...]:
     """Put the model, its recipe and its report into a folder.
 
+    The task goes with them where the recipe changed it.
+
     Raises:
         StorageError: The disk refused.
     """
@@ -108,6 +111,8 @@ def write_compressed(done: Compressed, out: Path) -> tuple[Path, ...]:
         "report.html": report_page(done.report).encode(),
         "report.json": encode_report(done.report),
     }
+    if done.task is not None:
+        contents["task.toml"] = task_to_toml(done.task).encode()
     make_folder(out)
     write_files(out, contents)
     return tuple(out / name for name in contents)

@@ -5,16 +5,28 @@ from __future__ import annotations
 import hashlib
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from skerry.core.errors import SkerryError, UsageError
+from skerry.app.pipelines.compress import SearchSamples
+from skerry.compress.search.making import Trainer
+from skerry.core.durable import make_folder
+from skerry.core.errors import ModelError, SkerryError, UsageError
+from skerry.graph import Graph, write_graph
 
 if TYPE_CHECKING:
+    from skerry.compress.search.request import Search
     from skerry.compress.train.training import Training
+    from skerry.core.model import Model
+    from skerry.core.recipe import Recipe
 
 DEFAULT_SETUP = "setup"
+
+SOURCE_FILE = "source.onnx"
+"""What the module that training begins with is called once it is exported."""
 
 
 def load_training(where: str) -> Training:
@@ -34,21 +46,97 @@ def load_training(where: str) -> Training:
     from skerry.compress.train.training import Training
 
     path, name = split_setup(where)
-    try:
+    with _blaming(path, UsageError):
         made = _run(path, name)
-    except SkerryError:
-        raise
-    except Exception as error:
-        raise UsageError(
-            f"{_where(error, path)}: {type(error).__name__}: {error}",
-            hint="The fault is in the training code: run it by itself.",
-        ) from error
     if not isinstance(made, Training):
         raise UsageError(
             f"{name}() of {path} returned {type(made).__name__}, expected a Training",
             hint="Return skerry.compress.train.training.Training(…).",
         )
     return made
+
+
+class OpenTraining:
+    """The user's training, as a search or a recipe uses it.
+
+    Args:
+        where: The file and its function, `train.py:setup`.
+
+    Raises:
+        As `load_training`.
+    """
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+        self._training = load_training(where)
+
+    @property
+    def samples(self) -> SearchSamples:
+        """The samples that come with it."""
+        training = self._training
+        return SearchSamples(
+            calibration=training.calibration,
+            selection=training.selection,
+            report=training.report,
+            task=training.task,
+        )
+
+    def export(self, path: Path) -> Model:
+        """Write the module that training begins with.
+
+        Raises:
+            ModelError: The module cannot be exported.
+            StorageError: The disk refused.
+        """
+        from skerry.compress.train.export import export_graph
+
+        training = self._training
+        graph = export_graph(
+            training.module,
+            training.example,
+            inputs=training.inputs,
+            outputs=training.outputs,
+        )
+        make_folder(path.parent)
+        return write_graph(graph, path)
+
+    def trainer(self, search: Search, *, seed: int = 0) -> Trainer:
+        """What does the steps that train.
+
+        Args:
+            search: Its budget must hold: steps stop where it breaks.
+            seed: Of all chance.
+        """
+        from skerry.compress.train.run import train_recipe
+
+        def train(recipe: Recipe) -> Graph:
+            with _blaming(split_setup(self._where)[0], ModelError):
+                return train_recipe(
+                    self._training,
+                    recipe,
+                    runtime=search.runtime,
+                    budget=search.budget,
+                    seed=seed,
+                    threads=search.threads,
+                    progress=search.progress,
+                ).graph
+
+        code = training_key(self._where, self._training)
+        return Trainer(train=train, key=f"{code};{seed};{search.budget!r}")
+
+
+@contextmanager
+def _blaming(path: Path, kind: type[SkerryError]) -> Iterator[None]:
+    """Turn what the user's own code raises into an error that names its line."""
+    try:
+        yield
+    except SkerryError:
+        raise
+    except Exception as error:
+        raise kind(
+            f"{_where(error, path)}: {type(error).__name__}: {error}",
+            hint="The fault is in the training code: run it by itself.",
+        ) from error
 
 
 def _run(path: Path, name: str) -> object:
@@ -88,6 +176,19 @@ def split_setup(where: str) -> tuple[Path, str]:
             f"there is no file {path}", hint="Write --train train.py:setup."
         )
     return path, name if sign else DEFAULT_SETUP
+
+
+def refuse_samples(train: str, *samples: Path | None) -> None:
+    """Refuse samples beside a training, which brings its own.
+
+    Raises:
+        UsageError: There are some.
+    """
+    if given := [str(one) for one in samples if one is not None]:
+        raise UsageError(
+            f"got {' and '.join(given)} beside --train {train}",
+            hint="A Training brings its samples and its task: leave them out here.",
+        )
 
 
 def training_key(where: str, training: Training) -> str:

@@ -10,16 +10,16 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from skerry.app.arguments import find_elsewhere
 from skerry.app.output import Progress
 from skerry.app.pipelines.compress import SearchSamples, open_search_samples
-from skerry.app.pipelines.training import load_training, training_key
+from skerry.app.pipelines.elsewhere import Elsewhere
+from skerry.app.pipelines.training import OpenTraining
 from skerry.app.project import Given
 from skerry.compress.ptq.patterns import PATTERNS
-from skerry.compress.recipe_files import split_steps
 from skerry.compress.search.cache import Cache
 from skerry.compress.search.candidates import Candidate, Choice
 from skerry.compress.search.evidence import Compressed, prove
-from skerry.compress.search.making import Trainer
 from skerry.compress.search.ranking import Standing
 from skerry.compress.search.request import Search
 from skerry.compress.search.trials import Trials
@@ -32,10 +32,11 @@ from skerry.compress.tune.space import SearchSpace, default_space, describe
 from skerry.compress.tune.space_files import parse_space
 from skerry.compress.tune.store import CACHE, Experiment, Store
 from skerry.compress.tune.trial import Trial
+from skerry.compress.view import view_of
 from skerry.core.errors import ModelError, SkerryError
 from skerry.core.recipe import Choices, Recipe
 from skerry.core.seams import LoadOptions
-from skerry.graph import Graph, open_model, read_graph, write_graph
+from skerry.graph import open_model, read_graph
 from skerry.runtimes import get_runtime
 from skerry.tasks.evaluate import compare_scores, evaluate
 from skerry.tasks.metrics import find_metric
@@ -59,6 +60,7 @@ class Opened:
         trials: What makes, times and scores.
         space: What recipes there are.
         samples: What may be looked at, and what only the report may.
+        elsewhere: The hardware that the result is for; None for this machine.
     """
 
     store: Store
@@ -66,11 +68,17 @@ class Opened:
     trials: Trials
     space: SearchSpace
     samples: SearchSamples
+    elsewhere: Elsewhere | None
 
     @property
     def source(self) -> Model:
         """The source model."""
         return self.trials.source
+
+    @property
+    def source_runs(self) -> bool:
+        """Whether nothing is known against the source where the result is to run."""
+        return not self.trials.cannot_run(self.source)
 
     def work(self, most: int, told: Told) -> None:
         """Claim and try until no trial is left."""
@@ -90,16 +98,9 @@ class Opened:
     def front(self) -> Front:
         """What nothing beats so far, and which of it to take."""
         source = Standing(latency=1.0, size_bytes=self.source.size_bytes, drop=0.0)
-        if not self._source_holds():
+        if not Judge(self.trials).source_holds:
             source = replace(source, latency=float("inf"), size_bytes=1 << 62)
         return find_front(self.store.trials(), self.experiment.prefer, source)
-
-    def _source_holds(self) -> bool:
-        budget = self.experiment.budget
-        allowed_ms = budget.latency_ms
-        return self.trials.source_fits and (
-            allowed_ms is None or Judge(self.trials).source_ms <= allowed_ms
-        )
 
 
 @contextmanager
@@ -119,7 +120,9 @@ def open_experiment(store: Store, progress: Progress | None) -> Iterator[Opened]
             hint="Bring the old file back, or begin anew with another --store.",
         )
     training = given.get("train")
-    apart = None if not training else _OpenTraining(training, experiment)
+    apart = OpenTraining(training) if training else None
+    target = find_elsewhere(given.get("target", ""))
+    elsewhere = None if target is None else Elsewhere(target=target)
     samples = (
         apart.samples
         if apart is not None
@@ -144,9 +147,11 @@ def open_experiment(store: Store, progress: Progress | None) -> Iterator[Opened]
         prefer=experiment.prefer,
         threads=int(given["threads"]),
         cache=Cache(store.folder / CACHE),
-        trainer=None if apart is None else apart.trainer(progress),
+        refuse=None if elsewhere is None else elsewhere.refusal,
         progress=progress,
     )
+    if apart is not None:
+        search = replace(search, trainer=apart.trainer(search, seed=experiment.seed))
     with tempfile.TemporaryDirectory(prefix="skerry-") as folder:
         trials = Trials(source, read_graph(source.path), search, Path(folder))
         space = (
@@ -160,6 +165,7 @@ def open_experiment(store: Store, progress: Progress | None) -> Iterator[Opened]
             trials=trials,
             space=space,
             samples=samples,
+            elsewhere=elsewhere,
         )
 
 
@@ -170,70 +176,6 @@ def _default_space(trials: Trials) -> SearchSpace:
     name = trials.search.runtime.name
     ranges = {"runtime": Choices(values=(name,))} if name in PATTERNS else {}
     return default_space(with_training=True, ranges={QUANTIZE: ranges})
-
-
-class _OpenTraining:
-    """The user's training, as an experiment uses it.
-
-    Args:
-        where: The file and its function.
-        experiment: What is asked.
-    """
-
-    def __init__(self, where: str, experiment: Experiment) -> None:
-        self._where = where
-        self._experiment = experiment
-        self._training = load_training(where)
-
-    @property
-    def samples(self) -> SearchSamples:
-        """The samples that come with it."""
-        training = self._training
-        return SearchSamples(
-            calibration=training.calibration,
-            selection=training.selection,
-            report=training.report,
-            task=training.task,
-        )
-
-    def trainer(self, progress: Progress | None) -> Trainer:
-        """What does the steps that train."""
-        from skerry.compress.train.run import train_recipe
-
-        asked = self._experiment
-
-        def train(recipe: Recipe) -> Graph:
-            return train_recipe(
-                self._training,
-                recipe,
-                runtime=get_runtime(asked.given["runtime"]),
-                budget=asked.budget,
-                seed=asked.seed,
-                threads=int(asked.given["threads"]),
-                progress=progress,
-            ).graph
-
-        key = f"{training_key(self._where, self._training)};{asked.seed}"
-        return Trainer(train=train, key=key)
-
-
-def export_training(where: str, path: Path) -> Model:
-    """Write the module that the user's training begins with.
-
-    Raises:
-        UsageError: The training code is wrong.
-        ModelError: The module cannot be exported.
-    """
-    from skerry.compress.train.export import export_graph
-
-    training = load_training(where)
-    graph = export_graph(
-        training.module,
-        training.example,
-        inputs=training.inputs,
-        outputs=training.outputs,
-    )
-    return write_graph(graph, path)
 
 
 def run_workers(opened: Opened, most: int, workers: int, told: Told) -> None:
@@ -311,8 +253,13 @@ def prove_front(opened: Opened, front: Front) -> tuple[Compressed, tuple[Proved,
             f"What came closest is trial {front.closest.number}, "
             f"{describe(front.closest.recipe)}: {front.closest.outcome.refusal}."
         )
+    if opened.elsewhere is not None:
+        made = None if chosen is None else candidates[chosen.number].model
+        view = view_of(_recipe(chosen), opened.source.inputs)
+        sample = next(iter(view.samples(opened.samples.calibration)))
+        notes += opened.elsewhere.notes(made or opened.source, sample.inputs)
     choice = Choice(
-        prepared=_prepared(trials, chosen),
+        prepared=trials.maker.prepared_for(_recipe(chosen)),
         baseline=trials.source_accuracy(),
         candidates=tuple(candidates.values()),
         chosen=None if chosen is None else candidates[chosen.number],
@@ -320,33 +267,36 @@ def prove_front(opened: Opened, front: Front) -> tuple[Compressed, tuple[Proved,
         notes=tuple(notes),
     )
     done = prove(opened.source, choice, search, report=opened.samples.report)
+    written = done.choice.chosen
     return done, tuple(
-        _prove_one(opened, one, done) for one in front.trials[:MOST_PROVED]
+        _prove_one(opened, one, done, is_written=candidates[one.number] is written)
+        for one in front.trials[:MOST_PROVED]
     )
 
 
-def _prepared(trials: Trials, chosen: Trial | None) -> Graph:
-    """The float graph that was quantized: the trained one, unless it has integers."""
-    maker = trials.maker
-    trained = () if chosen is None else split_steps(chosen.recipe)[0]
-    try:
-        return maker.after(trained).prepared
-    except ModelError:
-        return maker.prepared
+def _recipe(chosen: Trial | None) -> Recipe:
+    return Recipe(steps=()) if chosen is None else chosen.recipe
 
 
-def _prove_one(opened: Opened, trial: Trial, done: Compressed) -> Proved:
-    """One trial of the front beside the source."""
+def _prove_one(
+    opened: Opened, trial: Trial, done: Compressed, *, is_written: bool
+) -> Proved:
+    """One trial of the front beside the source; what is written was scored already."""
     found = Proved(
         number=trial.number, recipe=describe(trial.recipe), drop=None, ci95=None
     )
     search, samples = opened.trials.search, opened.samples
     if done.scores is None or samples.report is None or search.task is None:
         return found
-    model = opened.trials.maker.make(trial.recipe)
-    options = LoadOptions(threads=search.threads)
-    with closing(search.runtime.load(model, options)) as session:
-        after = evaluate(session, samples.report, search.task, search.progress)
+    if is_written:
+        after = done.after
+    else:
+        view = view_of(trial.recipe, opened.source.inputs)
+        seen, task = view.samples(samples.report), view.task(search.task)
+        model = opened.trials.maker.make(trial.recipe)
+        options = LoadOptions(threads=search.threads)
+        with closing(search.runtime.load(model, options)) as session:
+            after = evaluate(session, seen, task, search.progress)
     change, metric = compare_scores(done.before, after), find_metric(after.metric)
     drops = [metric.drop(done.before.value, one) for one in (change.low, change.high)]
     return replace(

@@ -7,11 +7,14 @@ where its margins are small, while nothing is to be seen on clean pictures.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import closing
 
 from skerry.compress.ptq.calibrate import Progress
+from skerry.compress.search.scoring import Place
+from skerry.compress.view import SAME, View
 from skerry.core.model import Model
 from skerry.core.report import Accuracy, ConditionRow
-from skerry.core.seams import LoadOptions, Precision, Runtime
+from skerry.core.seams import Precision, Runtime
 from skerry.tasks.conditions import Condition, parse_conditions
 from skerry.tasks.evaluate import Scores, compare_scores, evaluate
 from skerry.tasks.metrics import condition_drops, find_metric
@@ -65,6 +68,7 @@ class ConditionCheck:
         *,
         runtime: Runtime | None = None,
         precision: Precision = "default",
+        view: View = SAME,
     ) -> tuple[ConditionRow, ...]:
         """Score a model under each condition, beside the source.
 
@@ -72,6 +76,7 @@ class ConditionCheck:
             model: The compressed model.
             runtime: What runs it; by default what runs the source.
             precision: What that may compute floats in.
+            view: How the compressed model sees samples.
 
         Raises:
             DataError: The samples do not fit the model or the task.
@@ -80,10 +85,14 @@ class ConditionCheck:
         if not self._samples or self._task is None:
             return ()
         if not self._before:
-            self._before = self._score(
-                self._source, self._task, self._runtime, "default"
-            )
-        after = self._score(model, self._task, runtime or self._runtime, precision)
+            place = Place(runtime=self._runtime, threads=self._threads)
+            self._before = self._score(self._source, self._task, place, SAME)
+        place = Place(
+            runtime=runtime or self._runtime,
+            threads=self._threads,
+            precision=precision,
+        )
+        after = self._score(model, self._task, place, view)
         return tuple(
             _row(condition, before, after[condition])
             for condition, before in self._before.items()
@@ -96,6 +105,7 @@ class ConditionCheck:
         *,
         runtime: Runtime | None = None,
         precision: Precision = "default",
+        view: View = SAME,
     ) -> str:
         """Say why a model is not to be chosen, or nothing.
 
@@ -104,11 +114,12 @@ class ConditionCheck:
             limits: The largest loss allowed, by the name of its limit in a budget.
             runtime: What runs it; by default what runs the source.
             precision: What that may compute floats in.
+            view: How the compressed model sees samples.
 
         Raises:
             The errors of `rows`.
         """
-        rows = self.rows(model, runtime=runtime, precision=precision)
+        rows = self.rows(model, runtime=runtime, precision=precision, view=view)
         if not rows or self._task is None:
             return ""
         drops = condition_drops(rows, self._task.scoring.name)
@@ -120,17 +131,14 @@ class ConditionCheck:
         return f"refused: loses too much under {', '.join(missed)}" if missed else ""
 
     def _score(
-        self, model: Model, task: Task, runtime: Runtime, precision: Precision
+        self, model: Model, task: Task, place: Place, view: View
     ) -> dict[Condition, Scores]:
-        options = LoadOptions(threads=self._threads, precision=precision)
-        session = runtime.load(model, options)
-        try:
+        own = view.task(task)
+        with closing(place.load(model)) as session:
             return {
-                condition: evaluate(session, samples, task, self._progress)
+                condition: evaluate(session, view.samples(samples), own, self._progress)
                 for condition, samples in self._samples.items()
             }
-        finally:
-            session.close()
 
 
 def condition_notes(rows: Iterable[ConditionRow], accuracy: Accuracy) -> list[str]:

@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 from skerry.compress.ptq.calibrate import Progress
+from skerry.compress.ptq.prepare import prepare
 from skerry.compress.ptq.quantize import StepContext
 from skerry.compress.search.candidates import Candidate, Choice, without_chosen
 from skerry.compress.search.choose import choose
@@ -21,8 +22,9 @@ from skerry.compress.search.pareto import mark_pareto
 from skerry.compress.search.request import DEFAULT_BUDGET, Search
 from skerry.compress.search.sample_notes import sample_notes
 from skerry.compress.search.timing import TIE
+from skerry.compress.view import SAME, view_of
 from skerry.core.budget import Budget
-from skerry.core.errors import ModelError, UsageError
+from skerry.core.errors import UsageError
 from skerry.core.model import Model
 from skerry.core.profile import Profile
 from skerry.core.recipe import Recipe
@@ -37,16 +39,14 @@ from skerry.core.report import (
 from skerry.core.seams import LoadOptions, Runtime, Tensors
 from skerry.graph import (
     Graph,
-    count,
-    infer_shapes,
+    peak_activation_bytes,
     read_graph,
-    with_static_inputs,
     write_graph,
 )
 from skerry.tasks.evaluate import Scores, compare_scores, evaluate
 from skerry.tasks.measure import measure_latency, ratio
 from skerry.tasks.metrics import PairedDelta, condition_drops, find_metric
-from skerry.tasks.samples import SampleSource
+from skerry.tasks.samples import FolderSource, SampleSource
 from skerry.tasks.task import Task
 
 REPORT_REPEATS = 31
@@ -67,12 +67,14 @@ class Compressed:
         choice: Everything that was tried.
         scores: Of the source and of the compressed model, on the report half; None
             without labels.
+        task: The compressed model's task, where it is another than the source's.
     """
 
     graph: Graph
     report: Report
     choice: Choice
     scores: tuple[Scores, Scores] | None
+    task: Task | None = None
 
     @property
     def before(self) -> Scores:
@@ -197,8 +199,10 @@ def prove(
         result = graph if choice.chosen is None else choice.chosen.read()
         proof = _Proof(source, write_graph(result, path), choice, search, report)
         if proof.is_slower_than_thought():
-            # The last look was a longer one, and counts.
-            choice, result = without_chosen(choice), graph
+            # The last look was a longer one, and counts. What was chosen may have begun
+            # with another float graph than the source's.
+            choice = replace(without_chosen(choice), prepared=prepare(graph))
+            result = graph
             model = write_graph(result, path)
             proof = _Proof(source, model, choice, search, report)
         return proof.compressed(result)
@@ -237,7 +241,7 @@ def apply_and_prove(
             model=maker.make(recipe),
         )
         choice = Choice(
-            prepared=maker.prepared,
+            prepared=maker.prepared_for(recipe),
             baseline=None,
             candidates=(applied,),
             chosen=applied,
@@ -268,9 +272,12 @@ class _Proof:
         self._choice = choice
         self._search = search
         self._samples = samples
-        few = islice(search.calibration, MOST_SAMPLES)
+        chosen = choice.chosen
+        self._view = SAME if chosen is None else view_of(chosen.recipe, source.inputs)
+        self._sample = next(iter(search.calibration)).inputs
+        few = islice(self._view.samples(search.calibration), MOST_SAMPLES)
         self._few: list[Tensors] = [sample.inputs for sample in few]
-        self._sample = self._few[0]
+        """Samples as the chosen model sees them."""
 
     def compressed(self, graph: Graph) -> Compressed:
         """The chosen model, read, with everything measured."""
@@ -280,6 +287,7 @@ class _Proof:
             report=self.report(scores),
             choice=self._choice,
             scores=scores,
+            task=self._own_task,
         )
 
     def is_slower_than_thought(self) -> bool:
@@ -287,19 +295,36 @@ class _Proof:
         is_chosen = self._choice.chosen is not None
         if not is_chosen or self._search.prefer != "latency":
             return False
-        allowed = self._search.budget.size_bytes
-        fits = allowed is None or self._source.size_bytes <= allowed
-        return fits and self._latency.ratio - self._latency.noise > 1 + TIE
+        is_slower = self._latency.ratio - self._latency.noise > 1 + TIE
+        return is_slower and self._source_fits()
+
+    def _source_fits(self) -> bool:
+        """Whether the source could be returned: it keeps what needs no scoring."""
+        asked = self._search.budget
+        budget = Budget(
+            latency_ms=asked.latency_ms,
+            size_bytes=asked.size_bytes,
+            memory_bytes=asked.memory_bytes,
+        )
+        measured: dict[str, float] = {
+            "latency_ms": self._latency.before,
+            "size_bytes": self._source.size_bytes,
+        }
+        if asked.memory_bytes is not None and (memory := self._memory()):
+            measured["memory_bytes"] = memory.before
+        return not budget.breaches(measured)
 
     def scores(self) -> tuple[Scores, Scores] | None:
         """The scores of both models on the report half; None without labels."""
         if self._search.task is None or self._samples is None:
             return None
         named, place = self._search.runtime, self._runtime
-        before = self._score(self._source, named, self._samples, self._search.task)
+        samples, task = self._samples, self._search.task
+        before = self._score(self._source, named, samples, task)
         if self._choice.chosen is None:
             return before, before
-        return before, self._score(self._model, place, self._samples, self._search.task)
+        samples, task = self._view.samples(samples), self._view.task(task)
+        return before, self._score(self._model, place, samples, task)
 
     def _score(
         self, model: Model, runtime: Runtime, samples: SampleSource, task: Task
@@ -380,6 +405,7 @@ class _Proof:
             self._model,
             runtime=self._runtime,
             precision="default" if chosen is None else chosen.precision,
+            view=self._view,
         )
 
     @cached_property
@@ -392,7 +418,7 @@ class _Proof:
             latencies = measure_latency(
                 {
                     "before": lambda: before.run(self._sample),
-                    "after": lambda: after.run(self._sample),
+                    "after": lambda: after.run(self._few[0]),
                 },
                 repeats=REPORT_REPEATS,
             )
@@ -409,15 +435,15 @@ class _Proof:
 
     def _memory(self) -> Change | None:
         """Peak activation memory of both graphs, where their shapes can be known."""
-        shapes = {name: array.shape for name, array in self._sample.items()}
-        try:
-            peaks = [
-                count(
-                    infer_shapes(with_static_inputs(read_graph(model.path), shapes))
-                ).peak_activation_bytes
-                for model in (self._source, self._model)
-            ]
-        except ModelError:
+        samples = ((self._source, self._sample), (self._model, self._few[0]))
+        peaks = [
+            peak_activation_bytes(
+                read_graph(model.path),
+                {name: array.shape for name, array in sample.items()},
+            )
+            for model, sample in samples
+        ]
+        if peaks[0] is None or peaks[1] is None:
             return None
         return Change(before=peaks[0], after=peaks[1])
 
@@ -454,9 +480,20 @@ class _Proof:
             progress=self._search.progress,
         )
 
+    @property
+    def _own_task(self) -> Task | None:
+        """The chosen model's task, where it is not the source's."""
+        task, source = self._search.task, self._search.calibration
+        if task is None and isinstance(source, FolderSource):
+            # Without labels nothing is scored, and pictures are prepared all the same.
+            task = source.task
+        if task is None or not self._view.is_changed:
+            return None
+        return self._view.task(task)
+
     def _profile(self, model: Model, runtime: Runtime) -> Profile:
         return runtime.profile(
-            model, self._sample, LoadOptions(threads=1), repeats=PROFILE_REPEATS
+            model, self._few[0], LoadOptions(threads=1), repeats=PROFILE_REPEATS
         )
 
     def _notes(
@@ -478,10 +515,24 @@ class _Proof:
                 f"The gain is in size: on {latency.runtime} the compressed model is no "
                 "faster than the source beyond the noise."
             )
+        if self._view.is_changed:
+            notes.append(_resized_note(self._source, self._model))
         notes += self._choice.notes
         if delta is not None and delta.needed is not None:
             notes.append(f"The change in accuracy is {delta}.")
         return notes
+
+
+def _resized_note(before: Model, after: Model) -> str:
+    """What became of the input, for who is to run the model."""
+    sizes = [
+        ", ".join(" × ".join(map(str, one.shape)) for one in model.inputs)
+        for model in (before, after)
+    ]
+    return (
+        f"The model takes {sizes[1]} instead of {sizes[0]}: the task changes with it. "
+        "Operators are compared with those of the float model at that size."
+    )
 
 
 def _accuracy(before: Scores, after: Scores, delta: PairedDelta) -> Accuracy:
@@ -503,7 +554,12 @@ def _drop(accuracy: Accuracy) -> float:
 
 def _best(choice: Choice) -> Candidate | None:
     """The quantized candidate that loses least, of those whose file is there."""
-    tried = [one for one in choice.candidates if one.step is not None and one.model]
+    tried = [
+        one
+        for one in choice.candidates
+        # Of the same float graph: its operators are those of the rows.
+        if one.step is not None and one.model and len(one.recipe.steps) == 1
+    ]
     return min(
         (one for one in tried if one.drop is not None),
         key=lambda one: one.drop or 0.0,

@@ -15,13 +15,15 @@ from pathlib import Path
 
 import msgspec
 
+from skerry.compress.apply import apply_steps
 from skerry.compress.ptq.prepare import prepare
 from skerry.compress.ptq.quantize import Equalization, Measured, Quantize, StepContext
-from skerry.compress.recipe_files import make_step, split_steps
+from skerry.compress.recipe_files import split_steps
 from skerry.compress.search.cache import Cache, fingerprint, versions
 from skerry.compress.search.candidates import quantize_step
 from skerry.compress.search.stored import decode_measured, encode_measured
-from skerry.core.errors import UsageError
+from skerry.compress.view import RESIZE, view_of
+from skerry.core.errors import ModelError, UsageError
 from skerry.core.model import Model
 from skerry.core.recipe import Recipe, StepSpec
 from skerry.graph import Graph, content_hash, read_graph, write_graph
@@ -96,9 +98,9 @@ class Maker:
         Raises:
             SkerryError: As its steps do.
         """
-        trained, rest = split_steps(recipe)
-        if trained:
-            return self.after(trained).make(Recipe(steps=rest))
+        maker, rest = self._begun(recipe)
+        if maker is not self:
+            return maker.make(rest)
         self._made += 1
         path = self._workshop.folder / f"candidate-{self._made}.onnx"
         key = self.key(steps=[_plain(step) for step in recipe.steps])
@@ -127,18 +129,63 @@ class Maker:
             )
         steps = [_plain(step) for step in trained]
         key = self.key(trained=steps, training=trainer.key)
-        mark = repr(steps)
+
+        def train() -> Graph:
+            # The same training fails the same: it is not done to see that again.
+            cache = self._workshop.cache
+            if (known := cache.get("failed", key)) is not None:
+                what, hint = msgspec.json.decode(known, type=tuple[str, str])
+                raise ModelError(what, hint=hint)
+            try:
+                return trainer.train(Recipe(steps=trained))
+            except ModelError as error:
+                cache.put("failed", key, msgspec.json.encode((error.what, error.hint)))
+                raise
+
+        return self._then(key, train, self._context)
+
+    def prepared_for(self, recipe: Recipe) -> Graph:
+        """The float graph that a recipe's quantization begins with.
+
+        That is what its steps that train, and a resize after them, have made; the
+        source's, prepared, where that has integers already.
+
+        Raises:
+            SkerryError: As these steps do, or as `prepared` does.
+        """
+        maker, rest = self._begun(recipe)
+        if maker is not self:
+            with suppress(ModelError):
+                return maker.prepared_for(rest)
+        return self.prepared
+
+    def _begun(self, recipe: Recipe) -> tuple[Maker, Recipe]:
+        """What makes the rest of a recipe, once it trains and resizes no more."""
+        trained, rest = split_steps(recipe)
+        if trained:
+            return self.after(trained), Recipe(steps=rest)
+        if not rest or rest[0].name != RESIZE:
+            return self, recipe
+        first, context = Recipe(steps=rest[:1]), self._context
+        view = view_of(first, self._graph.inputs)
+        seen = replace(context, calibration=view.samples(context.calibration))
+        key = self.key(steps=[_plain(rest[0])])
+        maker = self._then(key, lambda: apply_steps(self._graph, first, context), seen)
+        return maker, Recipe(steps=rest[1:])
+
+    def _then(
+        self, key: dict[str, object], make: Callable[[], Graph], context: StepContext
+    ) -> Maker:
+        """What makes candidates of a model that this one's has become."""
+        mark = repr(key)
         if mark not in self._after:
-            folder = self._workshop.folder / f"trained-{len(self._after)}"
+            folder = self._workshop.folder / f"begun-{len(self._after)}"
             folder.mkdir(exist_ok=True)
             model = self._workshop.cache.model(
-                key,
-                lambda where: write_graph(trainer.train(Recipe(steps=trained)), where),
-                folder / "trained.onnx",
+                key, lambda where: write_graph(make(), where), folder / "begun.onnx"
             )
             workshop = replace(self._workshop, folder=folder, trainer=None)
-            graph = read_graph(model.path)
-            self._after[mark] = Maker(model, graph, self._context, workshop)
+            self._after[mark] = Maker(model, read_graph(model.path), context, workshop)
         return self._after[mark]
 
     def measured(self, step: Quantize) -> Measured:
@@ -180,10 +227,7 @@ class Maker:
             return step.write(
                 self.equalized(step), measured.ranges, measured.shifts, measured.codes
             )
-        graph = self._graph
-        for spec in recipe.steps:
-            graph = make_step(spec).apply(graph, self._context)
-        return graph
+        return apply_steps(self._graph, recipe, self._context)
 
     def _measure(self, whole: Quantize) -> Measured:
         cache, key = self._workshop.cache, self.key(measured=_plain(whole.spec()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -10,7 +10,8 @@ from skerry.compress.ptq.calibrate import Progress
 from skerry.compress.search.cache import Cache
 from skerry.compress.search.making import Trainer
 from skerry.core.budget import Budget
-from skerry.core.seams import Runtime
+from skerry.core.model import Model
+from skerry.core.seams import Runtime, Tensors
 from skerry.tasks.samples import SampleSource
 from skerry.tasks.task import Task
 
@@ -29,6 +30,10 @@ Preference = Literal["latency", "size", "accuracy"]
 """What counts among those that hold the budget: `latency` takes the fastest, `size`
 the smallest file, `accuracy` the one that loses least of those that are faster or
 smaller than the source."""
+
+
+Refuse = Callable[[Model, Tensors], str]
+"""Says of a model, and of one sample, why it would not run where it is to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +57,8 @@ class Search:
         threads: CPU threads for calibration and evaluation; latency is measured on one.
         cache: What is kept from one search to the next.
         trainer: What does the steps of a recipe that train; None where there are none.
+        refuse: What is known of other hardware, where the result is to run on that;
+            None where it runs here.
         progress: Told of what is under way.
     """
 
@@ -69,4 +76,5 @@ class Search:
     threads: int = 1
     cache: Cache = field(default_factory=lambda: Cache(None))
     trainer: Trainer | None = None
+    refuse: Refuse | None = None
     progress: Progress | None = None

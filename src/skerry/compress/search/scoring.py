@@ -39,6 +39,7 @@ import numpy as np
 
 from skerry.compress.ptq.calibrate import Progress
 from skerry.compress.search.traced import Trace, TracedSession
+from skerry.compress.view import SAME, View
 from skerry.core.errors import DataError, ModelError
 from skerry.core.model import Model
 from skerry.core.seams import LoadOptions, Precision, Runtime, Session
@@ -161,6 +162,7 @@ class Scorer(Protocol):
         *,
         title: str,
         rival_drop: float | None = None,
+        view: View = SAME,
     ) -> Seen:
         """Score a candidate.
 
@@ -170,6 +172,7 @@ class Scorer(Protocol):
             title: What it is, for progress.
             rival_drop: The loss at which another candidate is better in everything:
                 one that surely loses more is seen no further.
+            view: How it sees samples.
         """
         ...
 
@@ -219,7 +222,9 @@ class LabelledScorer:
         told = _counter(self._progress, "source", self._total)
         with closing(TracedSession(self._place.load(self._source))) as session:
             found = [
-                one for block in self._blocks for one in self._run(session, block, told)
+                one
+                for block in self._blocks
+                for one in self._run(session, block, self._task, told)
             ]
             return found, session.trace
 
@@ -234,6 +239,7 @@ class LabelledScorer:
         *,
         title: str,
         rival_drop: float | None = None,
+        view: View = SAME,
     ) -> Seen:
         """Score a candidate, until it is refused or all samples are seen.
 
@@ -246,10 +252,12 @@ class LabelledScorer:
         told = _counter(self._progress, title, self._total)
         found: list[Answered] = []
         limit = tighter(self.limit, rival_drop)
+        task = view.task(self._task)
         with closing(TracedSession(place.load(model))) as session:
             for block in self._blocks:
+                own = view.samples(block)
                 with _own_fault():
-                    found += self._run(session, block, told)
+                    found += self._run(session, own, task, told)
                 broken = session.trace.broken(right)
                 if broken or self._is_hopeless(found, limit):
                     break
@@ -286,9 +294,13 @@ class LabelledScorer:
         return f"refused after {seen.seen} of {seen.total} samples: loses too much"
 
     def _run(
-        self, session: Session, block: SampleSource, told: Callable[[], None]
+        self,
+        session: Session,
+        block: SampleSource,
+        task: Task,
+        told: Callable[[], None],
     ) -> Iterator[Answered]:
-        for one in answers(session, block, self._task):
+        for one in answers(session, block, task):
             yield one
             told()
 
@@ -364,6 +376,7 @@ class UnlabelledScorer:
         *,
         title: str,
         rival_drop: float | None = None,
+        view: View = SAME,
     ) -> Seen:
         """Compare a candidate's outputs with the source's, until it cannot hold.
 
@@ -379,7 +392,9 @@ class UnlabelledScorer:
             closing(TracedSession(self._place.load(self._source))) as right,
             closing(TracedSession(place.load(model))) as session,
         ):
-            for sample in self._samples:
+            for sample, own in zip(
+                self._samples, view.samples(self._samples), strict=True
+            ):
                 reference = right.run(sample.inputs)
                 if right.trace.unsound:
                     raise DataError(
@@ -387,7 +402,7 @@ class UnlabelledScorer:
                         "nothing can be compared with that",
                         hint="Repair the model or the sample, or give labels.",
                     )
-                error += output_distance(reference, session.run(sample.inputs))
+                error += output_distance(reference, session.run(own.inputs))
                 seen += 1
                 told()
                 broken = session.trace.broken(right.trace)

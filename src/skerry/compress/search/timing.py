@@ -26,16 +26,15 @@ TIE = 0.02
 
 
 def time_models(
-    models: Mapping[str, tuple[Model, Place]],
-    inputs: Tensors,
+    models: Mapping[str, tuple[Model, Place, Tensors]],
     *,
     rounds: int | None = None,
 ) -> dict[str, Ratio]:
     """Time models in turns.
 
     Args:
-        models: By name, each with where it runs; one is called `source`.
-        inputs: What each is given.
+        models: By name, each with where it runs and what it is given; one is called
+            `source`.
         rounds: How often; None decides by how long the source takes.
 
     Returns:
@@ -47,7 +46,7 @@ def time_models(
     with ExitStack() as stack:
         calls = {
             name: partial(stack.enter_context(closing(place.load(model))).run, inputs)
-            for name, (model, place) in models.items()
+            for name, (model, place, inputs) in models.items()
         }
         if rounds is None:
             first = measure_latency({SOURCE: calls[SOURCE]}, repeats=1)

@@ -35,6 +35,7 @@ from skerry.compress.search.scoring import (
 )
 from skerry.compress.search.sensitivity import measure_sensitivity
 from skerry.compress.search.timing import SOURCE, TIE, is_slower, time_models
+from skerry.compress.view import SAME, View, view_of
 from skerry.core.errors import DataError, ModelError
 from skerry.core.model import Model
 from skerry.core.recipe import Recipe
@@ -156,7 +157,7 @@ class Trials:
             found = replace(found, model=model)
             place = self._place(self.search.runtime)
             if is_only_timed:
-                latency = self._time(model, place.runtime)
+                latency = self._time(model, place.runtime, SAME)
                 found = replace(found, latency=latency, refusal=TOO_FEW_INTEGERS)
             else:
                 found = self._judged(
@@ -267,27 +268,35 @@ class Trials:
         model = found.model
         if model is None:
             return found
-        latency = self._time(model, place.runtime)
+        view = view_of(found.recipe, self.source.inputs)
+        if refusal := self.cannot_run(model, view):
+            return replace(found, refusal=f"refused: {refusal}")
+        latency = self._time(model, place.runtime, view)
         found = replace(found, latency=latency)
         if refusal := gate.refusal(model, latency):
             return replace(found, refusal=refusal)
         rival_drop = gate.rival_drop(model, latency)
-        seen = self._score(model, place, found.title, rival_drop)
+        seen = self._score(model, place, found.title, rival_drop, view)
         return replace(
             found,
             accuracy=seen.accuracy,
             drop=seen.drop,
             seen=seen.seen,
             is_sure=seen.is_sure(self.scorer.allowed),
-            refusal=self.scorer.say(seen) or self._under_conditions(model, place),
+            refusal=self.scorer.say(seen) or self._under_conditions(model, place, view),
         )
 
-    def _under_conditions(self, model: Model, place: Place) -> str:
+    def _under_conditions(self, model: Model, place: Place, view: View) -> str:
         """Why a candidate that holds on pictures as taken does not on spoilt ones."""
         limits = self.search.budget.limits
         return self._conditions.refusal(
-            model, limits, runtime=place.runtime, precision=place.precision
+            model, limits, runtime=place.runtime, precision=place.precision, view=view
         )
+
+    def cannot_run(self, model: Model, view: View = SAME) -> str:
+        """Why a model would not run on the hardware that it is for, or nothing."""
+        refuse = self.search.refuse
+        return "" if refuse is None else refuse(model, self._shown(view))
 
     @property
     def source_fits(self) -> bool:
@@ -311,16 +320,15 @@ class Trials:
             "machine": [platform.node(), platform.machine(), os.cpu_count() or 0],
         }
 
-    def _time(self, model: Model, runtime: Runtime) -> Ratio:
+    def _time(self, model: Model, runtime: Runtime, view: View) -> Ratio:
         named = self.search.runtime
 
         def measure() -> Ratio:
             found = time_models(
                 {
-                    SOURCE: (self.source, Place(runtime=named)),
-                    "candidate": (model, Place(runtime=runtime)),
-                },
-                self.sample,
+                    SOURCE: (self.source, Place(runtime=named), self.sample),
+                    "candidate": (model, Place(runtime=runtime), self._shown(view)),
+                }
             )
             return found["candidate"]
 
@@ -328,8 +336,19 @@ class Trials:
             "latency", self.latency_key(model, runtime), Ratio, measure
         )
 
+    def _shown(self, view: View) -> Tensors:
+        """The sample that is timed, as a candidate sees it."""
+        if not view.is_changed:
+            return self.sample
+        return _first(view.samples(self.search.calibration))
+
     def _score(
-        self, model: Model, place: Place, title: str, rival_drop: float | None
+        self,
+        model: Model,
+        place: Place,
+        title: str,
+        rival_drop: float | None,
+        view: View,
     ) -> Seen:
         key = self._score_key(model, place)
         known = self._recall("score", key, _KeptScore)
@@ -339,7 +358,9 @@ class Trials:
             again = known.seen.under(limit, known.limit, looked=looked)
             if again is not None:
                 return again
-        seen = self.scorer.score(model, place, title=title, rival_drop=rival_drop)
+        seen = self.scorer.score(
+            model, place, title=title, rival_drop=rival_drop, view=view
+        )
         kept = _KeptScore(seen=seen, limit=looked)
         self.search.cache.put("score", key, msgspec.json.encode(kept))
         return seen

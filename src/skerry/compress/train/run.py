@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from skerry.compress.apply import apply_steps
 from skerry.compress.ptq.quantize import StepContext
 from skerry.compress.recipe_files import make_step, split_steps
 from skerry.compress.train.export import export_graph
@@ -64,7 +65,7 @@ def train_recipe(
     Args:
         training: The module, which stays as it was, and what trains it.
         recipe: The steps; those that train come first.
-        runtime: What runs the graph while it is calibrated.
+        runtime: What runs the graph while it is calibrated, and times it.
         budget: What must hold; steps may stop where it breaks.
         seed: Makes training repeatable.
         threads: CPU threads of the runtime.
@@ -81,9 +82,15 @@ def train_recipe(
     """
     first, second = split_steps(recipe)
     made = [(spec, make_step(spec, TRAIN_STEPS)) for spec in first]
-    later = [make_step(spec) for spec in second]
+    for spec in second:
+        # What is wrong is told before anything is trained.
+        make_step(spec)
     context = TrainContext(
-        training=training, budget=budget or Budget(), seed=seed, progress=progress
+        training=training,
+        budget=budget or Budget(),
+        seed=seed,
+        progress=progress,
+        runtime=runtime,
     )
     module, log = training.module, []
     graph = None
@@ -105,8 +112,7 @@ def train_recipe(
         threads=threads,
         progress=progress,
     )
-    for step in later:
-        graph = step.apply(graph, graph_context)
+    graph = apply_steps(graph, Recipe(steps=second), graph_context)
     if out is not None:
         write_graph(graph, out)
     return Trained(module=module, graph=graph, log=tuple(log))

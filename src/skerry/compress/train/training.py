@@ -9,6 +9,7 @@ from typing import Any
 from skerry.core.budget import Budget
 from skerry.core.errors import UsageError
 from skerry.core.model import TensorSpec
+from skerry.core.seams import Runtime
 from skerry.runtimes.torch import (
     Optimizer,
     Tensor,
@@ -137,12 +138,14 @@ class TrainContext:
         budget: What must hold.
         seed: Makes training repeatable.
         progress: Told of what is under way.
+        runtime: What the result is to run on, for steps that measure latencies.
     """
 
     training: Training
     budget: Budget
     seed: int = 0
     progress: Progress | None = None
+    runtime: Runtime | None = None
 
     def evaluate(self, module: nn.Module) -> Scores:
         """Score a module on the selection samples; it is in eval mode afterwards.

@@ -98,7 +98,6 @@ class Judge:
     def __init__(self, trials: Trials, *, clock: Clock | None = None) -> None:
         self._trials = trials
         self._clock = clock or SystemClock()
-        self._shapes = {name: one.shape for name, one in trials.sample.items()}
 
     @cached_property
     def source_ms(self) -> float:
@@ -106,6 +105,14 @@ class Judge:
         trials = self._trials
         key = {**trials.latency_key(trials.source), "figure": "ms"}
         return trials.remembered("source-ms", key, float, self._time_source)
+
+    @property
+    def source_holds(self) -> bool:
+        """Whether the source runs, in the budget of size, latency and memory."""
+        if self._trials.cannot_run(self._trials.source):
+            return False
+        itself = Ratio(median=1.0, low=1.0, high=1.0)
+        return not self._gate(()).breaches(self._trials.source, itself)
 
     def __call__(self, recipe: Recipe, others: Sequence[Trial]) -> Outcome:
         """Try a recipe.
@@ -118,12 +125,7 @@ class Judge:
             DataError: Samples do not fit the model or the task.
         """
         started_s = self._clock.wall_s()
-        gate = BudgetGate(
-            budget=self._trials.search.budget,
-            source_ms=self.source_ms,
-            trials=others,
-            memory_bytes=self._peak,
-        )
+        gate = self._gate(others)
         try:
             found = self._trials.attempt(describe(recipe), recipe, gate=gate)
         except DataError:
@@ -134,6 +136,14 @@ class Judge:
         else:
             outcome = self._outcome(found, gate)
         return replace(outcome, took_s=self._clock.wall_s() - started_s)
+
+    def _gate(self, others: Sequence[Trial]) -> BudgetGate:
+        return BudgetGate(
+            budget=self._trials.search.budget,
+            source_ms=self.source_ms,
+            trials=others,
+            memory_bytes=self._peak,
+        )
 
     def _outcome(self, found: Candidate, gate: BudgetGate) -> Outcome:
         model, latency, drop = found.model, found.latency, found.drop
@@ -156,7 +166,16 @@ class Judge:
         )
 
     def _peak(self, model: Model) -> int | None:
-        return peak_activation_bytes(read_graph(model.path), self._shapes)
+        sample = self._trials.sample
+        shapes = {
+            # A resized model has sides of its own; what it leaves open, samples say.
+            one.name: tuple(
+                side if isinstance(side, int) else given
+                for side, given in zip(one.shape, sample[one.name].shape, strict=True)
+            )
+            for one in model.inputs
+        }
+        return peak_activation_bytes(read_graph(model.path), shapes)
 
     def _time_source(self) -> float:
         place = Place(runtime=self._trials.search.runtime)

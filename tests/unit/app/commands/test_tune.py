@@ -148,6 +148,28 @@ def test_what_is_not_there_is_said(typist: Typist) -> None:
     assert "not the model" in error["what"]
 
 
+def test_other_hardware_is_judged_by_its_data_sheets(typist: Typist) -> None:
+    """Latency cannot be judged for it; the answer says that nothing was measured."""
+    words = (*WORDS, *MORE, "--target", "raspberry-pi-5")
+    assert "latency cannot be judged" in typist.ask(*words, code=2)["what"]
+    assert not Path("experiments").exists()
+    found = typist.ask(*words, "--prefer", "size", "--trials", "2")
+    assert any("nothing was measured" in one for one in found["report"]["notes"])
+    refused = typist.ask(
+        *WORDS, *MORE, "--target", "rv1106", "--prefer", "size", "--trials", "2",
+        "--store", "experiments/npu", code=20,
+    )  # fmt: skip
+    shown = typist.ask("experiment", "show", "experiments/npu")
+    assert refused["chosen"] is None
+    assert any("No processor runs" in str(one["outcome"]) for one in shown["trials"])
+
+
+def test_an_experiment_is_no_database(typist: Typist) -> None:
+    """A URL would become a folder of a strange name."""
+    error = typist.ask(*WORDS, *MORE, "--store", "postgresql://host/db", code=2)
+    assert "expected a folder" in error["what"]
+
+
 def test_a_killed_search_goes_on(typist: Typist) -> None:
     """SIGKILL in the middle; what was tried stays, and the rest is done."""
     del typist

@@ -54,9 +54,11 @@ class Scripted:
         *,
         title: str,
         rival_drop: float | None = None,
+        view: object = None,
     ) -> Seen:
         """The next loss."""
         assert rival_drop is None
+        assert view is not None
         self.titles.append(title)
         drop = next(self._drops)
         return Seen(

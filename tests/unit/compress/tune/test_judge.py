@@ -6,15 +6,18 @@ from dataclasses import replace
 import pytest
 
 from skerry.compress.search.cache import Cache
-from skerry.compress.search.request import Search
+from skerry.compress.search.making import Trainer
+from skerry.compress.search.request import Refuse, Search
 from skerry.compress.search.trials import Trials
 from skerry.compress.tune.judge import FAILED, Judge
 from skerry.compress.tune.ranges import quantize_ranges, templates
 from skerry.compress.tune.space import default_space
 from skerry.compress.tune.trial import Trial
 from skerry.core.budget import Budget
+from skerry.core.errors import ModelError
 from skerry.core.recipe import Recipe, StepSpec
 from skerry.core.seams import Runtime
+from skerry.graph import Graph
 from tests.tuning import trial
 from tests.unit.compress.conftest import Workplace
 
@@ -31,7 +34,13 @@ def make_judge(
     """Judge recipes of the small classifier; each candidate takes 0.9 of its time."""
     fixed_latency({})
 
-    def make(budget: Budget, *, is_kept: bool = False) -> Judge:
+    def make(
+        budget: Budget,
+        *,
+        is_kept: bool = False,
+        trainer: Trainer | None = None,
+        refuse: Refuse | None = None,
+    ) -> Judge:
         search = Search(
             calibration=workplace.calibration,
             selection=workplace.selection,
@@ -39,6 +48,8 @@ def make_judge(
             runtime=runtime,
             budget=budget,
             cache=Cache(workplace.folder / "cache" if is_kept else None),
+            trainer=trainer,
+            refuse=refuse,
         )
         trials = Trials(workplace.model, workplace.graph, search, workplace.folder)
         return Judge(trials)
@@ -131,3 +142,37 @@ def test_a_trial_under_way_is_no_rival(make_judge: MakeJudge) -> None:
         PLAIN, [Trial(number=0, recipe=PLAIN)]
     )
     assert found.holds
+
+
+def test_a_training_that_failed_is_not_tried_again(make_judge: MakeJudge) -> None:
+    """Its reason is kept, for other recipes that begin with it and after a restart."""
+    tried: list[Recipe] = []
+
+    def train(recipe: Recipe) -> Graph:
+        tried.append(recipe)
+        raise ModelError("the loss is NaN", hint="Take a smaller rate.")
+
+    first = StepSpec(name="prune", params={"ratio": 0.5})
+    for steps in ((first,), (first, StepSpec(name="quantize")), (first,)):
+        judge = make_judge(
+            Budget(), is_kept=True, trainer=Trainer(train=train, key="same")
+        )
+        found = judge(Recipe(steps=steps), [])
+        assert found.refusal == "refused: the loss is NaN"
+        assert found.violation == FAILED
+    assert len(tried) == 1
+
+
+def test_what_cannot_run_there_is_not_timed(make_judge: MakeJudge) -> None:
+    """Hardware that is not here refuses by its data sheets; the source too."""
+    judge = make_judge(Budget(), refuse=lambda *_: "no Conv there")
+    found = judge(PLAIN, [])
+    assert found.refusal == "refused: no Conv there"
+    assert found.latency is None
+    assert not judge.source_holds
+
+
+def test_a_source_over_the_memory_does_not_hold(make_judge: MakeJudge) -> None:
+    """Size, time and memory decide whether it is among those to be chosen."""
+    assert make_judge(Budget()).source_holds
+    assert not make_judge(Budget(memory_bytes=10)).source_holds

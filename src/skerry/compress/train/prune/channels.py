@@ -14,9 +14,11 @@ from skerry.compress.train.prune.cost import layer_costs, total
 from skerry.compress.train.prune.dependency import ChannelGraph
 from skerry.compress.train.prune.importance import NORMS, Criterion, importance
 from skerry.compress.train.prune.judge import Pruned, Round, check_any, judge
+from skerry.compress.train.prune.limits import broken_limits
 from skerry.compress.train.prune.recover import Recovery
 from skerry.compress.train.prune.sensitivity import largest_parts
 from skerry.compress.train.training import TrainContext
+from skerry.core.budget import Breach
 from skerry.core.errors import ModelError
 from skerry.core.recipe import Choices, Space, Span
 from skerry.runtimes.torch import nn, torch
@@ -24,6 +26,13 @@ from skerry.tasks.evaluate import Scores
 
 Schedule = Literal["progressive", "one-shot"]
 """Whether channels go in rounds, each trained and scored, or all at once."""
+
+
+Goal = Literal["ratio", "budget"]
+"""What ends it: a part of the work that is gone, or a budget that holds."""
+
+MOST_GONE = 0.95
+"""The part of the multiply-accumulates that goes at most for a budget."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +45,10 @@ class PruneChannels:
 
     Attributes:
         ratio: The part of the multiply-accumulates to remove, above 0 and below 1.
+        goal: `budget` goes on in the same steps, beyond the ratio where it takes that,
+            until the exported module's measured latency, its size and its memory are
+            what the budget allows, and stops there. A budget that a later step is to
+            meet, such as quantization, is no goal for this one.
         criterion: By what channels are judged.
         schedule: In rounds, or all at once.
         rounds: Into how many steps a progressive schedule is divided.
@@ -62,6 +75,7 @@ class PruneChannels:
     }
 
     ratio: float = 0.5
+    goal: Goal = "ratio"
     criterion: Criterion = "taylor"
     schedule: Schedule = "progressive"
     rounds: int = 4
@@ -76,6 +90,7 @@ class PruneChannels:
     sparsity: float = 0.05
 
     def __post_init__(self) -> None:
+        check_choice("prune", "goal", self.goal, get_args(Goal))
         check_choice("prune", "criterion", self.criterion, get_args(Criterion))
         check_choice("prune", "schedule", self.schedule, get_args(Schedule))
         check_numbers(
@@ -101,8 +116,9 @@ class PruneChannels:
 
         Raises:
             ModelError: The channels cannot be followed, none can go, the training
-                diverges, or the budget breaks with the first of them; the message says
-                what came closest.
+                diverges, the budget breaks with the first of them, or it is the goal
+                and is not reached; the message says what came closest.
+            UsageError: The budget is the goal, and limits nothing that can be measured.
         """
         return self.prune(module, context).module
 
@@ -125,23 +141,30 @@ class PruneChannels:
         whole = total(layer_costs(kept, training.example), self.multiple)
         rounds: list[Round] = []
         reached, left, step = 0.0, whole, self._step
-        while reached < self.ratio and step >= self._step / 2:
-            wish = min(reached + step, self.ratio)
+        most, broken = self.ratio, list[Breach]()
+        if self.goal == "budget":
+            most, broken = MOST_GONE, broken_limits(kept, context)
+            if not broken:
+                return Pruned(module=kept, rounds=())
+        while reached < most and step >= self._step / 2:
+            wish = min(reached + step, most)
             found = self._smaller(kept, context, limits, whole * (1 - wish))
             cost = total(layer_costs(found, training.example), self.multiple)
             if cost >= left:
                 # Blocks are large: the round before took what this one was to take.
                 reached = wish
                 continue
-            recovery.train(found, self.epochs + self.last_epochs * (wish == self.ratio))
+            recovery.train(found, self.epochs + self.last_epochs * (wish == most))
             gone = 1 - cost / whole
             what = f"{gone:.0%} of the multiply-accumulates"
             rounds.append(judge(what, gone, before, found, context))
             if rounds[-1].is_kept:
                 kept, reached, left = found, wish, cost
+                if broken and not (broken := broken_limits(kept, context)):
+                    break
             else:
                 step /= 2
-        check_any(rounds, context)
+        check_any(rounds, context, broken)
         return Pruned(module=kept, rounds=tuple(rounds))
 
     @property

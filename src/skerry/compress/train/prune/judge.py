@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from skerry.compress.train.training import TrainContext
+from skerry.core.budget import Breach
 from skerry.core.errors import ModelError
 from skerry.runtimes.torch import nn
 from skerry.tasks.evaluate import Scores
@@ -71,13 +72,27 @@ def judge(
     return Round(what=what, gone=gone, score=after.value, lost=lost, is_kept=is_kept)
 
 
-def check_any(rounds: Sequence[Round], context: TrainContext) -> None:
+def check_any(
+    rounds: Sequence[Round], context: TrainContext, broken: Sequence[Breach] = ()
+) -> None:
     """Refuse a result where no round kept the budget.
+
+    Args:
+        rounds: All that were tried.
+        context: Its budget.
+        broken: What the last one kept was to reach, and does not.
 
     Raises:
         ModelError: None did; what came closest is named.
     """
-    if any(one.is_kept for one in rounds):
+    kept = [one for one in rounds if one.is_kept]
+    if kept and broken:
+        raise ModelError(
+            f"pruning does not reach the budget: without {kept[-1].what}, at a loss of "
+            f"{kept[-1].lost:.4f}, what came closest is {broken[0]}",
+            hint="Allow a larger drop, train longer, or quantize as well.",
+        )
+    if kept:
         return
     if not rounds:
         raise ModelError(

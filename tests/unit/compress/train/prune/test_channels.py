@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, get_args
 
 import pytest
@@ -9,10 +10,12 @@ from skerry.compress.train.prune.channels import PruneChannels
 from skerry.compress.train.prune.cost import layer_costs, total
 from skerry.compress.train.prune.importance import Criterion
 from skerry.compress.train.prune.judge import Round
+from skerry.compress.train.prune.limits import broken_limits
 from skerry.compress.train.training import TrainContext
 from skerry.core import plugins
 from skerry.core.budget import Budget
 from skerry.core.errors import ModelError, UsageError
+from skerry.core.seams import Runtime
 from skerry.runtimes.torch import nn, torch
 
 ANY = Budget()
@@ -169,3 +172,37 @@ def test_numbers_out_of_range_are_refused(params: dict[str, Any]) -> None:
 def test_the_step_is_registered() -> None:
     """A recipe finds the step by its name."""
     assert plugins.find(plugins.TRAIN_STEPS, "prune") is PruneChannels
+
+
+def test_a_budget_is_a_goal(context: TrainContext, runtime: Runtime) -> None:
+    """Channels go until the exported module is small enough, and no further."""
+    small = replace(context, budget=Budget(size_bytes=6000), runtime=runtime)
+    step = PruneChannels(goal="budget", ratio=0.3, rounds=1, multiple=1, epochs=0)
+    found = step.prune(context.training.module, small)
+    assert broken_limits(context.training.module, small)
+    assert not broken_limits(found.module, small)
+    assert found.rounds
+    assert step.prune(found.module, small).rounds == ()
+
+
+def test_a_goal_that_is_not_reached_says_what_came_closest(
+    context: TrainContext, runtime: Runtime
+) -> None:
+    """How much was gone by then, and the limit that is still broken."""
+    small = replace(context, budget=Budget(size_bytes=100), runtime=runtime)
+    step = PruneChannels(goal="budget", ratio=0.5, rounds=1, multiple=1, epochs=0)
+    with pytest.raises(ModelError, match="what came closest is size_bytes"):
+        step.prune(context.training.module, small)
+
+
+def test_a_goal_needs_a_limit_and_what_measures(
+    context: TrainContext, runtime: Runtime
+) -> None:
+    """Accuracy alone is no goal, and latency needs a runtime."""
+    step = PruneChannels(goal="budget", epochs=0)
+    with pytest.raises(UsageError, match="no latency"):
+        step.prune(context.training.module, replace(context, runtime=runtime))
+    with pytest.raises(UsageError, match="no runtime"):
+        step.prune(
+            context.training.module, replace(context, budget=Budget(latency_ms=1.0))
+        )

@@ -95,6 +95,8 @@ class GatewaySettings:
             model may hold before it is stopped and started anew; None: half of this
             machine's.
         providers: Execution providers of onnxruntime, in order of wish.
+        accept_unsigned: Whether to obey a hub that does not sign what it tells this
+            device to run, until the first time that it does.
     """
 
     folder: Path
@@ -113,6 +115,7 @@ class GatewaySettings:
     isolation: Isolation = "process"
     memory_limit_mb: float | None = None
     providers: tuple[str, ...] = ()
+    accept_unsigned: bool = False
 
 
 async def run_gateway(
@@ -322,6 +325,7 @@ class _Gateway:
                 tenant=identity.tenant,
                 fetch=fetch,
                 clock=self._clock,
+                accepts_unsigned=self._settings.accept_unsigned,
             )
         except TrustError as error:
             log.error("trust.lost", extra={"what": error.what})  # noqa: TRY400
@@ -364,6 +368,11 @@ class _NoTrust:
     def target(self, path: str) -> Blob | None:
         """Refuse."""
         del path
+        raise self._error()
+
+    def accept(self, device: str, body: Mapping[str, object]) -> bool:
+        """Refuse."""
+        del device, body
         raise self._error()
 
     def _error(self) -> TrustError:

@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from skerry.core import durable
 from skerry.core.clock import Clock
@@ -38,6 +39,7 @@ from skerry.core.errors import (
     TrustError,
 )
 from skerry.core.release import Blob, Reason
+from skerry.edge.instructed import Instructed
 from skerry.evolve.trust import (
     LARGEST_BYTES,
     LARGEST_TARGETS_BYTES,
@@ -116,6 +118,8 @@ class DeviceTrust:
         fetch: Gets a metadata file by name (`timestamp.json`, `2.root.json`), at most
             5 MB of it; it may raise `LinkError`.
         clock: What time it is, as far as this machine knows.
+        accepts_unsigned: Whether to obey a hub of before instructions were signed;
+            the first that signs ends that.
 
     Raises:
         StateError: No root has been pinned in this folder.
@@ -124,7 +128,13 @@ class DeviceTrust:
     """
 
     def __init__(
-        self, folder: Path, *, tenant: str, fetch: Fetch, clock: Clock
+        self,
+        folder: Path,
+        *,
+        tenant: str,
+        fetch: Fetch,
+        clock: Clock,
+        accepts_unsigned: bool = False,
     ) -> None:
         self._folder = folder
         self._tenant = check_tenant(tenant)
@@ -137,6 +147,9 @@ class DeviceTrust:
         self._roots, self._files = self._read_trusted()
         self._set = self._verify(self._roots, self._files)
         self._floor_ms = self._read_floor()
+        self._instructed = Instructed(
+            folder, tenant=tenant, accepts_unsigned=accepts_unsigned
+        )
 
     @classmethod
     def pin(cls, folder: Path, root: bytes, root_sha256: str) -> None:
@@ -213,6 +226,10 @@ class DeviceTrust:
             TrustError: The list is damaged there.
         """
         return self._set.find(path) if self._set else None
+
+    def accept(self, device: str, body: Mapping[str, Any]) -> bool:
+        """Accept what the hub tells a device to run; see `Instructed.accept`."""
+        return self._instructed.accept(self._roots[max(self._roots)], device, body)
 
     def _now_ms(self) -> int:
         return max(self._clock.unix_ms(), self._floor_ms)

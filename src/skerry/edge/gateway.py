@@ -19,6 +19,7 @@ from skerry.comms.http import HttpBlobs, fetch_bytes
 from skerry.comms.links import Will
 from skerry.comms.mqtt import MqttSettings, open_mqtt
 from skerry.comms.outbox import Outbox
+from skerry.comms.pace import LEAST_BYTES_PER_S
 from skerry.comms.topics import Topic, write_topic
 from skerry.comms.uplink import Uplink
 from skerry.core.clock import SystemClock
@@ -95,6 +96,8 @@ class GatewaySettings:
             model may hold before it is stopped and started anew; None: half of this
             machine's.
         providers: Execution providers of onnxruntime, in order of wish.
+        least_bytes_per_s: What is fetched from the hub slower than this, over a
+            minute, is given up and gone on with later.
         accept_unsigned: Whether to obey a hub that does not sign what it tells this
             device to run, until the first time that it does.
     """
@@ -115,6 +118,7 @@ class GatewaySettings:
     isolation: Isolation = "process"
     memory_limit_mb: float | None = None
     providers: tuple[str, ...] = ()
+    least_bytes_per_s: float = LEAST_BYTES_PER_S
     accept_unsigned: bool = False
 
 
@@ -232,7 +236,11 @@ class _Gateway:
             clock=self._clock,
         )
         try:
-            async with HttpBlobs(hub, identity.api_token) as blobs:
+            async with HttpBlobs(
+                hub,
+                identity.api_token,
+                least_bytes_per_s=settings.least_bytes_per_s,
+            ) as blobs:
                 watch = FieldWatch(uplink.put, clock=self._clock, rng=self._rng)
                 agent = Agent(
                     self._agent_settings(address),
@@ -317,6 +325,7 @@ class _Gateway:
                 f"{hub.rstrip('/')}/v1/trust/{name}",
                 identity.api_token,
                 largest_bytes=LARGEST_METADATA_BYTES,
+                least_bytes_per_s=self._settings.least_bytes_per_s,
             )
 
         try:

@@ -41,6 +41,8 @@ def run(
     isolation: Literal["process", "thread"] = "process",
     memory_limit_mb: float | None = None,
     provider: tuple[str, ...] = (),
+    least_speed: float = 100.0,
+    accept_unsigned: bool = False,
     log: LogFormat = LogFormat.TEXT,
     output: Annotated[Output, Parameter(parse=False)],
 ) -> GatewayStopped:
@@ -71,6 +73,10 @@ def run(
             by default.
         provider: An execution provider of onnxruntime, such as cuda; repeat it for
             several, in order of wish.
+        least_speed: Bytes a second: what the hub sends slower, over a minute, is given
+            up and gone on with later.
+        accept_unsigned: Obey a hub of an older version, which does not sign what it
+            tells this device to run, until the first time that it does.
         log: How its events are logged on standard error.
         output: Where to say that it is up.
     """
@@ -95,6 +101,8 @@ def run(
         isolation=isolation,
         memory_limit_mb=memory_limit_mb,
         providers=provider,
+        least_bytes_per_s=least_speed,
+        accept_unsigned=accept_unsigned,
     )
     source = None
     if recording is not None:

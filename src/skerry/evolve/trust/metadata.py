@@ -49,8 +49,7 @@ LARGEST_BYTES = {"root": 512_000, "timestamp": 16_384, "snapshot": 2_000_000}
 LARGEST_TARGETS_BYTES = 5_000_000
 """Most bytes of the file of `targets` or of a tenant."""
 SIGNED_AT = "x-skerry-signed-at-ms"
-"""A signed field of the timestamp: when the hub signed it, milliseconds since 1970."""
-
+"""A signed field of timestamp and root: when it was signed, milliseconds since 1970."""
 
 ONLINE_ROLES = ("snapshot", "timestamp")
 """What the hub's online key signs."""
@@ -271,6 +270,18 @@ def signed_at_ms_of(timestamp: Timestamp) -> int:
     if type(signed_at_ms) is not int or not 0 < signed_at_ms <= expires_ms:
         raise refusal(Reason.CORRUPT, "the timestamp does not say when it was signed")
     return signed_at_ms
+
+
+def root_signed_at_ms(root: bytes) -> int:
+    """When a root was signed, milliseconds since 1970; 0 where it does not say so.
+
+    Raises:
+        TrustError: It is damaged.
+    """
+    signed = read_metadata(root, Root, name="the root").signed
+    signed_at_ms = signed.unrecognized_fields.get(SIGNED_AT)
+    is_sane = type(signed_at_ms) is int and 0 < signed_at_ms <= as_ms(signed.expires)
+    return signed_at_ms if is_sane else 0
 
 
 def blob_of(file: TargetFile, name: str) -> Blob:

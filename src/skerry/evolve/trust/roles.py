@@ -16,6 +16,7 @@ from skerry.core.errors import MissingExtraError, UsageError
 from skerry.core.release import Blob, Reason
 from skerry.evolve.trust.metadata import (
     LIFETIMES,
+    SIGNED_AT,
     as_date,
     as_ms,
     is_due_at,
@@ -164,6 +165,7 @@ def draft_root(
         signed.roles[role] = Role(list(keys.keys), keys.threshold)
     named = {keyid for role in signed.roles.values() for keyid in role.keyids}
     signed.keys = {keyid: key for keyid, key in known.items() if keyid in named}
+    signed.unrecognized_fields[SIGNED_AT] = now_ms
     return _next(signed, now_ms)
 
 

@@ -12,6 +12,7 @@ from skerry.core.release import Blob
 from skerry.evolve.trust.metadata import (
     ONLINE_ROLES,
     ROOT_LIFETIME,
+    SIGNED_AT,
     TARGETS_LIFETIME,
     as_date,
 )
@@ -109,6 +110,7 @@ def sign_root(
         keys={key.keyid: key for key in keys.values()},
         roles={role: Role([key.keyid], 1) for role, key in keys.items()},
         consistent_snapshot=True,
+        unrecognized_fields={SIGNED_AT: now_ms},
     )
     metadata = Metadata(root)
     metadata.sign(signer)

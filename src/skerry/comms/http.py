@@ -13,7 +13,9 @@ from typing import Self
 
 import msgspec
 
+from skerry.comms.pace import LEAST_BYTES_PER_S, Pace
 from skerry.core import durable, errors
+from skerry.core.clock import Clock
 from skerry.core.documents import Json, parse_object
 from skerry.core.errors import (
     DataError,
@@ -141,7 +143,26 @@ class HubHttp(_Client):
 
 
 class HttpBlobs(_Client):
-    """The hub's blobs; a `skerry.core.seams.BlobStore`."""
+    """The hub's blobs; a `skerry.core.seams.BlobStore`.
+
+    Args:
+        url: The hub's root.
+        token: Who asks, or None.
+        least_bytes_per_s: A stream that is slower is given up.
+        clock: Tells how slow it is.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        token: str | None,
+        *,
+        least_bytes_per_s: float = LEAST_BYTES_PER_S,
+        clock: Clock | None = None,
+    ) -> None:
+        super().__init__(url, token)
+        self._least_bytes_per_s = least_bytes_per_s
+        self._clock = clock
 
     async def open(self, sha256: str, *, offset: int = 0) -> AsyncGenerator[bytes]:
         """Give a blob in pieces, from an offset on.
@@ -150,9 +171,10 @@ class HttpBlobs(_Client):
         dropped here.
 
         Raises:
-            LinkError: The hub cannot be reached, or the stream broke.
+            LinkError: The hub cannot be reached, the stream broke, or it is too slow.
             DataError: There is no such blob.
         """
+        pace = Pace(self._least_bytes_per_s, clock=self._clock)
         headers = {"Range": f"bytes={offset}-"} if offset else {}
         async with self._ask("GET", _blob(sha256), headers=headers) as answer:
             if answer.status_code == 416:
@@ -165,7 +187,9 @@ class HttpBlobs(_Client):
             skip = 0 if answer.status_code == 206 else offset
             if answer.status_code == 206:
                 _check_range(answer, offset)
-            async for piece in answer.aiter_raw(CHUNK_BYTES):
+            # Not in chunks of our own: one that fills drop by drop would never come.
+            async for piece in answer.aiter_raw():
+                pace.took(len(piece))
                 kept = piece[skip:]
                 skip -= len(piece) - len(kept)
                 if kept:
@@ -234,19 +258,28 @@ async def download(
     await asyncio.to_thread(partial.check)
 
 
-def fetch_bytes(url: str, token: str | None, *, largest_bytes: int) -> bytes | None:
+def fetch_bytes(
+    url: str,
+    token: str | None,
+    *,
+    largest_bytes: int,
+    least_bytes_per_s: float = LEAST_BYTES_PER_S,
+    clock: Clock | None = None,
+) -> bytes | None:
     """Fetch a small file, blocking.
 
     Args:
         url: All of it.
         token: Who asks, or None.
         largest_bytes: Most bytes it may have.
+        least_bytes_per_s: A stream that is slower is given up.
+        clock: Tells how slow it is.
 
     Returns:
         Its content; None where there is no such file.
 
     Raises:
-        LinkError: The hub cannot be reached, or is busy.
+        LinkError: The hub cannot be reached, is busy, or too slow.
         DataError: It is larger than that.
         SkerryError: What the hub says, or `StateError` where that makes no sense.
     """
@@ -260,7 +293,9 @@ def fetch_bytes(url: str, token: str | None, *, largest_bytes: int) -> bytes | N
         _check_encoding(answer)
         limit = largest_bytes if answer.is_success else _LARGEST_ERROR_BYTES
         content = bytearray()
-        for piece in answer.iter_raw(CHUNK_BYTES):
+        pace = Pace(least_bytes_per_s, clock=clock)
+        for piece in answer.iter_raw():
+            pace.took(len(piece))
             content += piece
             _check_size(content, limit, url)
         if not answer.is_success:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,6 +27,7 @@ from skerry.core.messages import Direction, Down, Message, Up
 from skerry.core.release import AGENT_LEVEL
 from skerry.core.seams import BlobStore, Link
 from skerry.edge.desired import MOST_NAMES, read_desired
+from skerry.edge.hearing import Hearing
 from skerry.edge.profiling import Profiler
 from skerry.edge.reporting import Outgoing, Reporter
 from skerry.edge.slots import Slots
@@ -37,6 +37,7 @@ from skerry.edge.update_steps import (
     Trust,
     UpdateParts,
     UpdateSteps,
+    free_bytes_of,
     refusal_of,
 )
 from skerry.evolve.probation import Figures
@@ -178,6 +179,13 @@ class Agent:
         self._n_malformed = 0
         self._wall_s, self._now_ms = clock.wall_s(), clock.unix_ms()
         self.reporter = Reporter(uplink, clock=clock, now_ms=self.now_ms)
+        self._hearing = Hearing(
+            self._parts,
+            settings.device,
+            take=self._take_desired,
+            refuse=self._malformed,
+            clock=clock,
+        )
         self._profiling: set[asyncio.Task[None]] = set()
         self._profiler = Profiler(
             engine,
@@ -264,7 +272,7 @@ class Agent:
             for task in (worker.task, worker.keeping)
             if task is not None
         ]
-        tasks += self._profiling
+        tasks += [*self._profiling, *self._hearing.tasks]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -334,7 +342,7 @@ class Agent:
         if message.device != self._settings.device:
             return
         if message.kind == Down.DESIRED:
-            self._take_desired(message.body)
+            await self._hearing.hear(message.body)
             await self._answer_online()
         elif message.kind == Down.PING:
             with contextlib.suppress(SkerryError):
@@ -352,9 +360,13 @@ class Agent:
         with contextlib.suppress(SkerryError):
             await self._send(Up.PROFILED, await self._profiler.answer(body))
 
-    def _take_desired(self, body: Mapping[str, Json]) -> None:
+    def _take_desired(
+        self, body: Mapping[str, Json], *, is_signed: bool = False
+    ) -> None:
         wants = read_desired(body)
-        if wants.version <= self._shadow_version:
+        is_old = wants.version <= self._shadow_version
+        # What is signed is in order, and a hub that was restored counts from less.
+        if wants.version == self._shadow_version or (is_old and not is_signed):
             return
         self._shadow_version = wants.version
         for fault in wants.faults:
@@ -508,13 +520,6 @@ class Agent:
         note("releases", state.name, running)
         note("update", state.name, update)
         note("refused", state.name, _refused(state.why))
-
-
-def free_bytes_of(folder: Path) -> int:
-    """How much the file system of a folder can still take, in bytes."""
-    there = next(path for path in (folder, *folder.parents) if path.exists())
-    figures = os.statvfs(there)
-    return figures.f_bavail * figures.f_frsize
 
 
 def _refused(refused: Refused | None) -> Json:

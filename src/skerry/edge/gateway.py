@@ -19,6 +19,7 @@ from skerry.comms.http import HttpBlobs, fetch_bytes
 from skerry.comms.links import Will
 from skerry.comms.mqtt import MqttSettings, open_mqtt
 from skerry.comms.outbox import Outbox
+from skerry.comms.pace import LEAST_BYTES_PER_S
 from skerry.comms.topics import Topic, write_topic
 from skerry.comms.uplink import Uplink
 from skerry.core.clock import SystemClock, local_zone
@@ -98,6 +99,10 @@ class GatewaySettings:
         providers: Execution providers of onnxruntime, in order of wish.
         schemas: What producers here send and consumers read, by release name, where
             that is known; else what the release before spoke.
+        least_bytes_per_s: What is fetched from the hub slower than this, over a
+            minute, is given up and gone on with later.
+        accept_unsigned: Whether to obey a hub that does not sign what it tells this
+            device to run, until the first time that it does.
     """
 
     folder: Path
@@ -117,6 +122,8 @@ class GatewaySettings:
     memory_limit_mb: float | None = None
     providers: tuple[str, ...] = ()
     schemas: Mapping[str, Schemas] = field(default_factory=dict)
+    least_bytes_per_s: float = LEAST_BYTES_PER_S
+    accept_unsigned: bool = False
 
 
 async def run_gateway(
@@ -238,7 +245,11 @@ class _Gateway:
             clock=self._clock,
         )
         try:
-            async with HttpBlobs(hub, identity.api_token) as blobs:
+            async with HttpBlobs(
+                hub,
+                identity.api_token,
+                least_bytes_per_s=settings.least_bytes_per_s,
+            ) as blobs:
                 watch = FieldWatch(uplink.put, clock=self._clock, rng=self._rng)
                 agent = Agent(
                     self._agent_settings(address),
@@ -327,6 +338,7 @@ class _Gateway:
                 f"{hub.rstrip('/')}/v1/trust/{name}",
                 identity.api_token,
                 largest_bytes=LARGEST_METADATA_BYTES,
+                least_bytes_per_s=self._settings.least_bytes_per_s,
             )
 
         try:
@@ -335,6 +347,7 @@ class _Gateway:
                 tenant=identity.tenant,
                 fetch=fetch,
                 clock=self._clock,
+                accepts_unsigned=self._settings.accept_unsigned,
             )
         except TrustError as error:
             log.error("trust.lost", extra={"what": error.what})  # noqa: TRY400
@@ -377,6 +390,11 @@ class _NoTrust:
     def target(self, path: str) -> Blob | None:
         """Refuse."""
         del path
+        raise self._error()
+
+    def accept(self, device: str, body: Mapping[str, object]) -> bool:
+        """Refuse."""
+        del device, body
         raise self._error()
 
     def _error(self) -> TrustError:

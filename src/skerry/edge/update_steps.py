@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import os
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -80,6 +81,14 @@ class Trust(Protocol):
 
     def target(self, path: str) -> Blob | None:
         """What is signed under a path, or None where nothing is."""
+        ...
+
+    def accept(self, device: str, body: Mapping[str, Any]) -> bool:
+        """Accept what the hub tells a device to run; whether it is signed.
+
+        Raises:
+            TrustError: It must not be obeyed.
+        """
         ...
 
 
@@ -501,6 +510,13 @@ def _transfer(run: Run) -> Transfer:
     if run.transfer is None:
         raise StateError(f"{run.step} without a transfer", hint="Report this as a bug.")
     return run.transfer
+
+
+def free_bytes_of(folder: Path) -> int:
+    """How much the file system of a folder can still take, in bytes."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    figures = os.statvfs(there)
+    return figures.f_bavail * figures.f_frsize
 
 
 def _size(path: Path) -> int:

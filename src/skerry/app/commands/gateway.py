@@ -45,6 +45,8 @@ def run(
     memory_limit_mb: float | None = None,
     provider: tuple[str, ...] = (),
     schemas: tuple[str, ...] = (),
+    least_speed: float = 100.0,
+    accept_unsigned: bool = False,
     log: LogFormat = LogFormat.TEXT,
     output: Annotated[Output, Parameter(parse=False)],
 ) -> GatewayStopped:
@@ -78,6 +80,10 @@ def run(
         schemas: The schemas that producers here send and consumers read, as
             NAME=INPUT/OUTPUT; repeat it for several releases. What was spoken before is
             spoken on by default.
+        least_speed: Bytes a second: what the hub sends slower, over a minute, is given
+            up and gone on with later.
+        accept_unsigned: Obey a hub of an older version, which does not sign what it
+            tells this device to run, until the first time that it does.
         log: How its events are logged on standard error.
         output: Where to say that it is up.
     """
@@ -103,6 +109,8 @@ def run(
         memory_limit_mb=memory_limit_mb,
         providers=provider,
         schemas=dict(map(read_spoken, schemas)),
+        least_bytes_per_s=least_speed,
+        accept_unsigned=accept_unsigned,
     )
     source = None
     if recording is not None:

@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skerry.cloud.api import bodies
-from skerry.cloud.api.blobs import read_range
 from skerry.cloud.api.bodies import (
     Enrolment,
     NewDevice,
@@ -23,6 +22,7 @@ from skerry.cloud.api.bodies import (
     read_body,
 )
 from skerry.cloud.rollouts import read_rollout
+from skerry.comms.ranges import read_range
 from skerry.core.errors import DataError
 
 BODIES = (

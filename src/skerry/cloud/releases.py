@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import hmac
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -136,6 +137,10 @@ class Releases:
     def online_key(self) -> bytes:
         """The public half of the hub's key, PEM; the root must name it."""
         return public_key(self._key)
+
+    def site_secret(self) -> bytes:
+        """What the keys of sites are made of; it tells nothing of the online key."""
+        return hmac.new(self._key, b"skerry.sites/1", hashlib.sha256).digest()
 
     @property
     def root(self) -> bytes:

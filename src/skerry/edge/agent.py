@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,6 +28,8 @@ from skerry.core.messages import Direction, Down, Message, Up
 from skerry.core.names import check_name
 from skerry.core.release import AGENT_LEVEL
 from skerry.core.seams import BlobStore, Link
+from skerry.edge.downloads import Downloads
+from skerry.edge.neighbours import Neighbours
 from skerry.edge.profiling import Profiler
 from skerry.edge.reporting import Outgoing, Reporter
 from skerry.edge.slots import Slots
@@ -78,13 +79,15 @@ class AgentSettings:
     Attributes:
         tenant: Whose it is.
         device: Its name.
-        folder: Where partial downloads are kept.
+        folder: All that it keeps.
         address: Where it serves, or empty.
         version: The version of Skerry, for the report.
         policy: What it can run, and how patient it is.
         tick_s: How often it looks at the time.
         heartbeat_s: How often it says that it is there.
         figures_s: How often it reports how much it served.
+        peers: Where it gives blobs to its neighbours, or empty.
+        quota_bytes: Most bytes that releases and downloads may take on the disk.
     """
 
     tenant: str = DEFAULT_TENANT
@@ -96,6 +99,8 @@ class AgentSettings:
     tick_s: float = 0.25
     heartbeat_s: float = 30.0
     figures_s: float = 10.0
+    peers: str = ""
+    quota_bytes: int | None = None
 
 
 class _Worker:
@@ -146,6 +151,7 @@ class Agent:
         slots: What is on the disk.
         clock: What it waits by.
         rng: Spreads the waits of a fleet.
+        neighbours: Who on the same site may have a blob, or None.
         troubles: What went wrong before, for the device's log.
         on_collect: Takes the settings of the field watch.
         free_bytes: How much the file system of a folder can still take.
@@ -164,6 +170,7 @@ class Agent:
         slots: Slots,
         clock: Clock,
         rng: np.random.Generator,
+        neighbours: Neighbours | None = None,
         troubles: Sequence[str] = (),
         on_collect: Callable[[Mapping[str, Json]], None] | None = None,
         free_bytes: Callable[[Path], int] | None = None,
@@ -182,12 +189,18 @@ class Agent:
         self._parts = UpdateParts(
             tenant=settings.tenant,
             target=settings.policy.target,
-            folder=settings.folder / "downloads",
+            downloads=Downloads(
+                settings.folder,
+                slots,
+                engine,
+                free_bytes=free_bytes,
+                quota_bytes=settings.quota_bytes,
+            ),
             blobs=blobs,
             trust=trust,
             engine=engine,
             slots=slots,
-            free_bytes=free_bytes or free_bytes_of,
+            neighbours=neighbours,
             in_thread=in_thread,
         )
         self._workers: dict[str, _Worker] = {}
@@ -241,6 +254,7 @@ class Agent:
             "level": AGENT_LEVEL,
             "target": settings.policy.target,
             "address": settings.address,
+            "peers": settings.peers or None,
             "started_at_ms": self.now_ms(),
         }
         for key, value in facts.items():
@@ -515,6 +529,7 @@ class Agent:
                 "attempt": state.attempt + 1,
                 "retry_at_ms": state.retry_at_ms,
             }
+        note("agent", "received_bytes", self._parts.downloads.received_bytes() or None)
         note("releases", state.name, running)
         note("update", state.name, update)
         note("refused", state.name, _refused(state.why))
@@ -555,13 +570,6 @@ def read_desired(body: Mapping[str, Any]) -> Wants:
         faults.append("what is to be collected is no object")
         collect = {}
     return Wants(version=version, releases=wants, collect=collect, faults=tuple(faults))
-
-
-def free_bytes_of(folder: Path) -> int:
-    """How much the file system of a folder can still take, in bytes."""
-    there = next(path for path in (folder, *folder.parents) if path.exists())
-    figures = os.statvfs(there)
-    return figures.f_bavail * figures.f_frsize
 
 
 def _read_want(name: str, asked: Any) -> Want:

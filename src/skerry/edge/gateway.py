@@ -15,7 +15,7 @@ import numpy as np
 
 from skerry import __version__
 from skerry.comms.codec import encode
-from skerry.comms.http import HttpBlobs, fetch_bytes
+from skerry.comms.http import HttpBlobs, HubHttp, fetch_bytes
 from skerry.comms.links import Will
 from skerry.comms.mqtt import MqttSettings, open_mqtt
 from skerry.comms.outbox import Outbox
@@ -47,6 +47,8 @@ from skerry.edge.faces import (
     stop_signals,
     worker_limits,
 )
+from skerry.edge.neighbours import Neighbours
+from skerry.edge.peers import open_peers
 from skerry.edge.protocol.regions import Regions
 from skerry.edge.protocol.repository import SlotRepository
 from skerry.edge.protocol.service import InferenceService
@@ -95,6 +97,11 @@ class GatewaySettings:
             model may hold before it is stopped and started anew; None: half of this
             machine's.
         providers: Execution providers of onnxruntime, in order of wish.
+        peers: Whether it gives blobs to gateways of the same site, and asks them first.
+        peers_host: Where it gives them: an address by which they reach it.
+        peers_port: The port of that, or 0 for any free one.
+        disk_quota_mb: How many MB of a million bytes releases and downloads may take
+            on the disk; None: all that is free.
     """
 
     folder: Path
@@ -113,6 +120,10 @@ class GatewaySettings:
     isolation: Isolation = "process"
     memory_limit_mb: float | None = None
     providers: tuple[str, ...] = ()
+    peers: bool = False
+    peers_host: str = "127.0.0.1"
+    peers_port: int = 0
+    disk_quota_mb: float | None = None
 
 
 async def run_gateway(
@@ -229,10 +240,13 @@ class _Gateway:
             clock=self._clock,
         )
         try:
-            async with HttpBlobs(hub, identity.api_token) as blobs:
+            async with (
+                HttpBlobs(hub, identity.api_token) as blobs,
+                self._neighbours(hub, slots) as neighbours,
+            ):
                 watch = FieldWatch(uplink.put, clock=self._clock, rng=self._rng)
                 agent = Agent(
-                    self._agent_settings(address),
+                    self._agent_settings(address, neighbours.own if neighbours else ""),
                     link=link,
                     uplink=uplink,
                     blobs=blobs,
@@ -241,6 +255,7 @@ class _Gateway:
                     slots=slots,
                     clock=self._clock,
                     rng=self._rng,
+                    neighbours=neighbours,
                     troubles=troubles,
                     on_collect=watch.configure,
                 )
@@ -260,6 +275,27 @@ class _Gateway:
             await link.close()
             await asyncio.to_thread(outbox.close)
 
+    @contextlib.asynccontextmanager
+    async def _neighbours(
+        self, hub: str, slots: Slots
+    ) -> AsyncIterator[Neighbours | None]:
+        settings = self._settings
+        if not settings.peers:
+            yield None
+            return
+        async with (
+            HubHttp(hub, self._identity.api_token) as http,
+            open_peers(
+                slots.shared,
+                partial(http.get, "/v1/neighbours"),
+                host=settings.peers_host,
+                port=settings.peers_port,
+                clock=self._clock,
+                rng=self._rng,
+            ) as neighbours,
+        ):
+            yield neighbours
+
     async def _look(self, watch: FieldWatch, source: Source) -> None:
         """Watch what the source shows, as soon as a release serves."""
         name = self._settings.watched
@@ -268,14 +304,17 @@ class _Gateway:
             await self._clock.sleep(_PAUSE_S)
         await watch.run(source, self._engine, name)
 
-    def _agent_settings(self, address: str) -> AgentSettings:
+    def _agent_settings(self, address: str, peers: str) -> AgentSettings:
         settings = self._settings
+        quota_mb = settings.disk_quota_mb
         return AgentSettings(
             tenant=self._identity.tenant,
             device=self._identity.device,
             folder=settings.folder,
             address=address,
             version=__version__,
+            peers=peers,
+            quota_bytes=None if quota_mb is None else round(quota_mb * 1e6),
             policy=UpdatePolicy(
                 target=settings.target,
                 abi=machine_abi(),
@@ -392,6 +431,12 @@ async def _identify(settings: GatewaySettings) -> Identity:
 
 def _check(settings: GatewaySettings) -> None:
     check_reach(settings.host, settings.serve_token)
+    if settings.disk_quota_mb is not None and not settings.disk_quota_mb > 0:
+        raise UsageError(
+            f"the quota of the disk is {settings.disk_quota_mb:g} MB, expected more "
+            f"than 0",
+            hint="It must hold a release three times: two slots and a download.",
+        )
     if settings.threads < 1:
         raise UsageError(
             f"{settings.threads} threads make no gateway", hint="Give at least 1."

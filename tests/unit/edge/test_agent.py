@@ -16,7 +16,8 @@ from skerry.core.errors import (
     LinkError,
 )
 from skerry.core.release import AGENT_LEVEL, ReleaseId
-from skerry.edge.agent import Agent, AgentSettings, free_bytes_of, read_desired
+from skerry.edge.agent import Agent, AgentSettings, read_desired
+from skerry.edge.downloads import free_bytes_of
 from skerry.edge.engine import Engine
 from skerry.edge.slots import Slots
 from skerry.evolve.update_state import Want

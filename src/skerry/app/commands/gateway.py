@@ -41,6 +41,10 @@ def run(
     isolation: Literal["process", "thread"] = "process",
     memory_limit_mb: float | None = None,
     provider: tuple[str, ...] = (),
+    peers: bool = False,
+    peers_host: str = "127.0.0.1",
+    peers_port: int = 0,
+    disk_quota_mb: float | None = None,
     log: LogFormat = LogFormat.TEXT,
     output: Annotated[Output, Parameter(parse=False)],
 ) -> GatewayStopped:
@@ -71,6 +75,11 @@ def run(
             by default.
         provider: An execution provider of onnxruntime, such as cuda; repeat it for
             several, in order of wish.
+        peers: Give releases to gateways with the same label `site`, and ask them
+            before the hub; what they give is checked chunk by chunk.
+        peers_host: The address at which it gives them, by which they reach it.
+        peers_port: The port of that; 0 takes a free one.
+        disk_quota_mb: How many MB releases and downloads may take on the disk.
         log: How its events are logged on standard error.
         output: Where to say that it is up.
     """
@@ -95,6 +104,10 @@ def run(
         isolation=isolation,
         memory_limit_mb=memory_limit_mb,
         providers=provider,
+        peers=peers,
+        peers_host=peers_host,
+        peers_port=peers_port,
+        disk_quota_mb=disk_quota_mb,
     )
     source = None
     if recording is not None:

@@ -31,7 +31,7 @@ from skerry.core.release import Blob, Reason
 MOST_FETCHES = 4
 """A chunk that came wrong from the same place this often will not come right."""
 
-_SMALLEST_SYNC_BYTES = 1 << 16
+_SMALLEST_SYNC_BYTES = 1 << 14
 
 Origin = Literal["hub", "peer"]
 """Where bytes came from."""

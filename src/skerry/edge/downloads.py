@@ -77,7 +77,7 @@ class Downloads:
 
     def received_bytes(self) -> dict[str, Json]:
         """How many bytes came since the start, from the hub and from peers."""
-        return dict(self._received_bytes)
+        return dict(self._received_bytes.items())
 
     def folder(self, name: str) -> Path:
         """Where those of a name lie.

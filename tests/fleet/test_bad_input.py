@@ -73,7 +73,7 @@ def test_a_manifest_of_a_newer_schema_is_too_new(tmp_path: Path) -> None:
             content = write_manifest(manifest)
             content = content.replace(b"skerry.release/1", b"skerry.release/9")
             sha256 = hashlib.sha256(content).hexdigest()
-            listed = dict(fleet.publisher._listing("main").blobs)
+            listed = fleet.publisher._planned()
             listed[manifest_path(manifest.id, tenant="main")] = Blob(
                 sha256=sha256, size_bytes=len(content)
             )

@@ -160,31 +160,49 @@ class HubApi:
         """The public half of the hub's online key (PEM), which a root must name."""
         return str((await self._http.get("/v1/trust-keys")).get("online")).encode()
 
-    async def put_trust(self, metadata: Mapping[str, bytes]) -> str:
+    async def next_online_key(self) -> bytes:
+        """The public half (PEM) of the key that takes over once a root names it."""
+        answer = await self._http.post("/v1/trust-keys/next")
+        return str(answer.get("online")).encode()
+
+    async def trust(self) -> tuple[dict[str, Any], ...]:
+        """How long what is signed holds: see `skerry.evolve.trust.Standing`."""
+        return _rows(await self._http.get("/v1/trust"), "roles")
+
+    async def put_trust(
+        self, metadata: Mapping[str, bytes], *, replace: bool = False
+    ) -> str:
         """Give the hub metadata without a release, such as the first root.
+
+        Args:
+            metadata: Files by name.
+            replace: Whether it forgets the publisher that it trusts.
 
         Returns:
             The hash of the root that new devices pin.
         """
-        answer = await self._http.post("/v1/trust", {"metadata": _texts(metadata)})
+        body: Json = {"metadata": _texts(metadata), "replace": replace}
+        answer = await self._http.post("/v1/trust", body)
         return str(answer.get("root_sha256"))
 
     async def publish(self, bundle: Bundle) -> ReleaseId:
         """Publish a release: upload its blobs, then the metadata.
 
         Blobs that the hub has are uploaded all the same: one that has been damaged on
-        its disk is whole again.
+        its disk is whole again. Where signatures are lacking, only blobs are uploaded.
         """
         for sha256, content in bundle.blobs.items():
             await self.blobs.put(sha256, content)
-        await self._http.post(
-            "/v1/releases",
-            {
-                "metadata": _texts(bundle.metadata),
-                "manifests": [bundle.manifest_sha256],
-            },
-        )
+        if not bundle.lacking:
+            await self.publish_manifest(bundle.manifest_sha256, bundle.metadata)
         return bundle.manifest.id
+
+    async def publish_manifest(
+        self, sha256: str, metadata: Mapping[str, bytes]
+    ) -> None:
+        """Publish a release whose manifest and blobs the hub has."""
+        body: Json = {"metadata": _texts(metadata), "manifests": [sha256]}
+        await self._http.post("/v1/releases", body)
 
     async def releases(self) -> tuple[Manifest, ...]:
         """All releases, the last published first."""

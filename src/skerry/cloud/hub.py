@@ -129,7 +129,13 @@ class Hub:
         )
         store, clock = self.database, self.clock
         self.devices = Devices(store, tenant=tenant, clock=clock)
-        self.shadows = Shadows(store, tenant=tenant, clock=clock)
+        self.blobs = _open_blobs(settings)
+        self.releases = Releases(
+            store, self.blobs, settings.folder, tenant=tenant, clock=clock
+        )
+        self.shadows = Shadows(
+            store, tenant=tenant, clock=clock, sign=self.releases.instruct
+        )
         self.events = Events(store, tenant=tenant, clock=clock)
         self.presence = Presence(store, tenant=tenant, clock=clock)
         self.ingest = Ingest(
@@ -139,10 +145,6 @@ class Hub:
             tenant=tenant,
             clock=clock,
             counts=self.counts,
-        )
-        self.blobs = _open_blobs(settings)
-        self.releases = Releases(
-            store, self.blobs, settings.folder, tenant=tenant, clock=clock
         )
         self.rollouts = Rollouts(
             store,
@@ -170,6 +172,7 @@ class Hub:
         self.ingest.take(Up.SAMPLE, self.samples.take)
         self.ingest.take(Up.STATUS, self.presence.take_status, is_sequenced=False)
         self.presence.on_online(lambda device: self.shadows.tell_again([device]))
+        self.releases.on_new_key(self.shadows.tell_all)
         self._link = link
         self._broker: Broker | None = None
         self._password = secrets.token_urlsafe(32)

@@ -13,7 +13,7 @@ import asyncio
 import hashlib
 import hmac
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 from sqlalchemy import Connection, insert, select
@@ -23,7 +23,7 @@ from skerry.cloud.audit import write_audit
 from skerry.cloud.blobs import Blobs
 from skerry.cloud.database import Database
 from skerry.core.clock import Clock
-from skerry.core.documents import LARGEST_DOCUMENT_BYTES
+from skerry.core.documents import LARGEST_DOCUMENT_BYTES, Json
 from skerry.core.durable import (
     PRIVATE_DISK,
     make_folder,
@@ -38,6 +38,7 @@ from skerry.core.errors import (
     TrustError,
     UsageError,
 )
+from skerry.core.fleet import Shadow
 from skerry.core.names import did_you_mean
 from skerry.core.release import (
     Blob,
@@ -48,10 +49,14 @@ from skerry.core.release import (
     read_manifest,
 )
 from skerry.evolve.trust import (
+    Instructions,
     Repository,
+    Standing,
     make_key,
     public_key,
     read_listing,
+    read_standing,
+    sign_instructions,
     split_name,
 )
 
@@ -59,6 +64,9 @@ log = logging.getLogger(__name__)
 
 TRUST_FOLDER = "trust"
 KEY_FILE = "online-key.pem"
+NEXT_KEY_FILE = "online-key.next.pem"
+"""The key that takes over once a root names it."""
+
 CHECK_S = 60.0
 """How often the hub looks whether it must sign anew."""
 
@@ -94,6 +102,9 @@ class Releases:
         self._repository = Repository()
         self._files: Mapping[str, bytes] = {}
         self._key = b""
+        self._next_key: bytes | None = None
+        self._instructed_ms = 0
+        self._new_key_listeners: list[Callable[[], Awaitable[None]]] = []
         self._lock = asyncio.Lock()
 
     async def start(self) -> None:
@@ -104,7 +115,7 @@ class Releases:
             UsageError: The file of the key holds none.
             TrustError: The metadata on the disk is damaged.
         """
-        self._key, files = await asyncio.to_thread(self._load)
+        self._key, self._next_key, files = await asyncio.to_thread(self._load)
         try:
             public_key(self._key)
         except UsageError as error:
@@ -122,6 +133,8 @@ class Releases:
                 reason=error.reason,
             ) from error
         self._files = self._repository.files()
+        # An end in the middle of a change of keys left the old one in place.
+        await self._change_key(self._repository)
         await self._sign_if_due()
 
     async def run(self) -> None:
@@ -141,6 +154,51 @@ class Releases:
     def site_secret(self) -> bytes:
         """What the keys of sites are made of; it tells nothing of the online key."""
         return hmac.new(self._key, b"skerry.sites/1", hashlib.sha256).digest()
+
+    async def next_online_key(self) -> bytes:
+        """The public half of the hub's next key, PEM; made where there is none.
+
+        The hub goes on signing with its key until a root names the next one.
+
+        Raises:
+            StorageError: The disk refused.
+        """
+        async with self._lock:
+            if self._next_key is None:
+                key = make_key()
+                path = self._folder / NEXT_KEY_FILE
+                await asyncio.to_thread(write_file, path, key, disk=PRIVATE_DISK)
+                self._next_key = key
+            return public_key(self._next_key)
+
+    def on_new_key(self, listener: Callable[[], Awaitable[None]]) -> None:
+        """Have a function called after the hub has changed its online key."""
+        self._new_key_listeners.append(listener)
+
+    def instruct(self, shadow: Shadow) -> Json:
+        """Sign what a device should be; None before there is a root to verify it by."""
+        if self._repository.root is None:
+            return None
+        # In the order of time even where the clock goes back: devices judge by it.
+        floor_ms = max(self._instructed_ms, self._repository.signed_at_ms)
+        self._instructed_ms = max(self._clock.unix_ms(), floor_ms)
+        instructions = Instructions(
+            tenant=shadow.tenant,
+            device=shadow.device,
+            version=shadow.version,
+            desired=shadow.desired,
+            at_ms=self._instructed_ms,
+        )
+        return sign_instructions(instructions, hub_key=self._key)
+
+    def standings(self) -> tuple[Standing, ...]:
+        """What each role's newest file says of itself, by name of the role."""
+        now_ms = self._clock.unix_ms()
+        newest = self._repository.newest()
+        return tuple(
+            read_standing(newest[role], role=role, now_ms=now_ms)
+            for role in sorted(newest)
+        )
 
     @property
     def root(self) -> bytes:
@@ -180,6 +238,42 @@ class Releases:
     def file(self, name: str) -> bytes | None:
         """A file of the repository, as a device asks for it, or None."""
         return self._files.get(name)
+
+    async def replace(self, metadata: Mapping[str, bytes], *, who: str = "hub") -> None:
+        """Forget a publisher whose keys are lost, and trust another one's root.
+
+        Devices go on believing the old one alone until each is enrolled anew.
+
+        Args:
+            metadata: What the new publisher signed, by name.
+            who: For the audit log.
+
+        Raises:
+            TrustError: Something is not signed by whom it must be, old, or damaged.
+            StorageError: The disk refused.
+        """
+        async with self._lock:
+            now_ms = self._clock.unix_ms()
+            # The time of signing goes on: devices keep their time floors.
+            timestamp = self._files.get("timestamp.json")
+            staged = Repository({"timestamp.json": timestamp} if timestamp else {})
+            _stage(staged, metadata, now_ms)
+            staged.sign_online(
+                _named_key(staged, (self._key, self._next_key)), now_ms=now_ms
+            )
+            await self._put_in_place(staged)
+            await self._change_key(staged)
+            root = {"root": self.root_sha256}
+            await self._database.run(
+                lambda connection: write_audit(
+                    connection,
+                    at_ms=now_ms,
+                    who=who,
+                    what="trust.replaced",
+                    document=root,
+                )
+            )
+        log.warning("trust.replaced", extra=root)
 
     async def trust(self, metadata: Mapping[str, bytes], *, who: str = "hub") -> None:
         """Take metadata alone: the first root, a new key, a tenant's first list.
@@ -232,9 +326,11 @@ class Releases:
             await self._database.run(
                 lambda connection: self._check_versions(connection, read)
             )
+            key = _named_key(staged, (self._key, self._next_key))
             if _has_targets(staged):
-                staged.sign_online(self._key, now_ms=now_ms)
+                staged.sign_online(key, now_ms=now_ms)
             await self._put_in_place(staged)
+            await self._change_key(staged)
             await self._database.run(
                 lambda connection: self._insert(connection, read, who, now_ms)
             )
@@ -271,17 +367,36 @@ class Releases:
             )
         return read_manifest(found[1].encode(), name=str(release))
 
-    def _load(self) -> tuple[bytes, dict[str, bytes]]:
+    async def _change_key(self, repository: Repository) -> None:
+        """Let the next key take over, if the root names it and no more this one."""
+        key = _named_key(repository, (self._key, self._next_key))
+        if key == self._key:
+            return
+        await asyncio.to_thread(self._write_key, key)
+        self._key, self._next_key = key, None
+        log.info("trust.key_changed")
+        for listener in self._new_key_listeners:
+            await listener()
+
+    def _write_key(self, key: bytes) -> None:
+        write_file(self._folder / KEY_FILE, key, disk=PRIVATE_DISK)
+        with storage_errors(self._folder):
+            (self._folder / NEXT_KEY_FILE).unlink(missing_ok=True)
+
+    def _load(self) -> tuple[bytes, bytes | None, dict[str, bytes]]:
         folder, key_file = self._folder / TRUST_FOLDER, self._folder / KEY_FILE
+        next_file = self._folder / NEXT_KEY_FILE
         make_folder(folder)
         with storage_errors(folder):
             if not key_file.exists():
                 write_file(key_file, make_key(), disk=PRIVATE_DISK)
-            return key_file.read_bytes(), {
+            next_key = next_file.read_bytes() if next_file.exists() else None
+            files = {
                 path.name: path.read_bytes()
                 for path in folder.iterdir()
                 if path.suffix == ".json" and not path.name.startswith(".")
             }
+            return key_file.read_bytes(), next_key, files
 
     async def _sign_if_due(self) -> None:
         async with self._lock:
@@ -411,6 +526,13 @@ def _stage(staged: Repository, metadata: Mapping[str, bytes], now_ms: int) -> No
     if staged.root is None and roots:
         staged.bootstrap(metadata[f"{min(roots)}.root.json"], now_ms=now_ms)
     staged.accept(metadata, now_ms=now_ms)
+
+
+def _named_key(repository: Repository, keys: Sequence[bytes | None]) -> bytes:
+    """The first of the hub's keys that the root names; the very first if none is."""
+    here = [key for key in keys if key is not None]
+    named = (key for key in here if repository.names_online(public_key(key)))
+    return next(named, here[0])
 
 
 def _has_targets(repository: Repository) -> bool:

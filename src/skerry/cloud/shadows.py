@@ -38,6 +38,9 @@ log = logging.getLogger(__name__)
 Listener = Callable[[str, Shadow, Shadow], Awaitable[None]]
 """Takes the device and its shadow before and after a change."""
 
+Sign = Callable[[Shadow], Json]
+"""Signs what a device should be; gives what stands beside it, or None."""
+
 PAUSE_S = 1.0
 """How long to wait after a failure before telling again."""
 
@@ -52,12 +55,21 @@ class Shadows:
         database: Where they are.
         tenant: Whose devices.
         clock: Stamps the changes.
+        sign: Signs what devices are told; None leaves it unsigned.
     """
 
-    def __init__(self, database: Database, *, tenant: str, clock: Clock) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        tenant: str,
+        clock: Clock,
+        sign: Sign | None = None,
+    ) -> None:
         self._database = database
         self._tenant = tenant
         self._clock = clock
+        self._sign = sign
         self._listeners: list[Listener] = []
         self._untold: dict[str, None] = {}
         self._has_untold = asyncio.Event()
@@ -199,9 +211,13 @@ class Shadows:
         if self._untold:
             self._has_untold.set()
 
+    async def tell_all(self) -> None:
+        """Have what all devices should be published once more."""
+        self.tell_again(shadow.device for shadow in await self.list())
+
     async def run(self, link: Link) -> None:
         """Publish for ever what has not been told; all of it, to begin with."""
-        self.tell_again(shadow.device for shadow in await self.list())
+        await self.tell_all()
         while True:
             await self._has_untold.wait()
             await link.wait_connected()
@@ -240,11 +256,17 @@ class Shadows:
         )
 
     def _desired_message(self, shadow: Shadow) -> Message:
+        body: dict[str, Json] = {
+            "version": shadow.version,
+            "desired": dict(shadow.desired),
+        }
+        if self._sign is not None:
+            body["signed"] = self._sign(shadow)
         return Message(
             kind=Down.DESIRED,
             device=shadow.device,
             sent_at_ms=self._clock.unix_ms(),
-            body={"version": shadow.version, "desired": dict(shadow.desired)},
+            body=body,
         )
 
 

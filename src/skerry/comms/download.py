@@ -10,14 +10,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-import time
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
     Callable,
     Sequence,
 )
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -35,26 +33,6 @@ _SMALLEST_SYNC_BYTES = 1 << 14
 
 Origin = Literal["hub", "peer"]
 """Where bytes came from."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pace:
-    """How slowly a blob may come.
-
-    Attributes:
-        bytes_per_s: Fewer, on average since the stream began, are too few.
-        patience_s: For so long nothing is said.
-    """
-
-    bytes_per_s: float
-    patience_s: float
-
-
-HUB_PACE = Pace(bytes_per_s=32.0, patience_s=60.0)
-"""What holds the connection for ever and gives nothing is no hub (slow retrieval)."""
-
-PEER_PACE = Pace(bytes_per_s=65_536.0, patience_s=5.0)
-"""A neighbour that is slower is no help."""
 
 
 class Readable(Protocol):
@@ -96,7 +74,7 @@ async def download(
 
     Raises:
         TrustError: What came is not the blob (`corrupt`).
-        LinkError: The stream broke or is too slow; the file keeps what came.
+        LinkError: The stream broke; the file keeps what came.
         DataError: The store has no such blob.
         StorageError: The disk refused.
     """
@@ -104,14 +82,14 @@ async def download(
     file = await asyncio.to_thread(_Part, part, blob, chunks)
     try:
         for peer in peers if chunks is not None else ():
-            fill = _Fill(file, peer, blob, PEER_PACE, most_fetches=1)
+            fill = _Fill(file, peer, blob, most_fetches=1)
             try:
                 await fill.run(partial(told, "peer"))
             except StorageError:
                 raise
             except SkerryError as error:
                 peer.give_up(error)
-        fill = _Fill(file, store, blob, HUB_PACE, most_fetches=MOST_FETCHES)
+        fill = _Fill(file, store, blob, most_fetches=MOST_FETCHES)
         await fill.run(partial(told, "hub"))
         await _finish(file.check)
     finally:
@@ -126,14 +104,12 @@ class _Fill:
         part: _Part,
         store: Readable,
         blob: Blob,
-        pace: Pace,
         *,
         most_fetches: int,
     ) -> None:
         self._part = part
         self._store = store
         self._blob = blob
-        self._pace = pace
         self._most_fetches = min(most_fetches, part.most_fetches)
 
     async def run(self, received: Callable[[int], None]) -> None:
@@ -156,26 +132,16 @@ class _Fill:
     async def _append(
         self, pieces: AsyncIterator[bytes], received: Callable[[int], None]
     ) -> None:
-        part, began_s, n_bytes = self._part, time.monotonic(), 0
+        part = self._part
         try:
             async for piece in pieces:
                 received(len(piece))
-                n_bytes += len(piece)
                 await _finish(part.write, piece)
                 if part.is_too_large or part.most_faults >= self._most_fetches:
                     await _finish(part.drop_if_whole)
                     raise _corrupt(
                         self._blob,
                         "more" if part.is_too_large else "others, of another hash",
-                    )
-                took_s = time.monotonic() - began_s
-                if took_s > self._pace.patience_s and (
-                    n_bytes < self._pace.bytes_per_s * took_s
-                ):
-                    raise LinkError(
-                        f"blob {self._blob.sha256[:12]} comes too slowly: {n_bytes} "
-                        f"bytes in {took_s:.0f} s",
-                        hint="Try again: it goes on from there.",
                     )
         finally:
             if isinstance(pieces, AsyncGenerator):

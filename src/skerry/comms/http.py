@@ -10,8 +10,10 @@ from typing import Self
 
 import msgspec
 
+from skerry.comms.pace import LEAST_BYTES_PER_S, WINDOW_S, Pace
 from skerry.comms.ranges import read_content_range, write_range
 from skerry.core import errors
+from skerry.core.clock import Clock
 from skerry.core.documents import Json, parse_object
 from skerry.core.errors import (
     DataError,
@@ -140,8 +142,24 @@ class HttpBlobs(_Client):
     Args:
         url: The root of the hub, or of a neighbour that serves blobs as the hub does.
         token: Who asks, or None.
-        patience_s: How long it may be silent, in seconds; None for the default.
+        least_bytes_per_s: A stream that is slower is given up.
+        patience_s: How long it may be silent, or slow; None for the defaults.
+        clock: Tells how slow it is.
     """
+
+    def __init__(
+        self,
+        url: str,
+        token: str | None,
+        *,
+        least_bytes_per_s: float = LEAST_BYTES_PER_S,
+        patience_s: float | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        super().__init__(url, token, patience_s=patience_s)
+        self._least_bytes_per_s = least_bytes_per_s
+        self._window_s = patience_s or WINDOW_S
+        self._clock = clock
 
     async def open(
         self, sha256: str, *, offset: int = 0, end: int | None = None
@@ -152,9 +170,10 @@ class HttpBlobs(_Client):
         dropped here.
 
         Raises:
-            LinkError: The hub cannot be reached, or the stream broke.
+            LinkError: The hub cannot be reached, the stream broke, or it is too slow.
             DataError: There is no such blob.
         """
+        pace = Pace(self._least_bytes_per_s, window_s=self._window_s, clock=self._clock)
         headers = write_range(offset, end)
         async with self._ask("GET", _blob(sha256), headers=headers) as answer:
             if answer.status_code == 416:
@@ -167,8 +186,10 @@ class HttpBlobs(_Client):
             at = 0
             if answer.status_code == 206:
                 at = _check_range(answer, offset, end)
-            # Not gathered into larger pieces: those would be lost with the stream.
+            # Not gathered into larger pieces: those would be lost with the stream, and
+            # one that fills drop by drop would never come.
             async for piece in answer.aiter_raw():
+                pace.took(len(piece))
                 kept = piece[max(0, offset - at) : None if end is None else end - at]
                 at += len(piece)
                 if kept:
@@ -208,19 +229,28 @@ class HttpBlobs(_Client):
             return int(length)
 
 
-def fetch_bytes(url: str, token: str | None, *, largest_bytes: int) -> bytes | None:
+def fetch_bytes(
+    url: str,
+    token: str | None,
+    *,
+    largest_bytes: int,
+    least_bytes_per_s: float = LEAST_BYTES_PER_S,
+    clock: Clock | None = None,
+) -> bytes | None:
     """Fetch a small file, blocking.
 
     Args:
         url: All of it.
         token: Who asks, or None.
         largest_bytes: Most bytes it may have.
+        least_bytes_per_s: A stream that is slower is given up.
+        clock: Tells how slow it is.
 
     Returns:
         Its content; None where there is no such file.
 
     Raises:
-        LinkError: The hub cannot be reached, or is busy.
+        LinkError: The hub cannot be reached, is busy, or too slow.
         DataError: It is larger than that.
         SkerryError: What the hub says, or `StateError` where that makes no sense.
     """
@@ -234,7 +264,9 @@ def fetch_bytes(url: str, token: str | None, *, largest_bytes: int) -> bytes | N
         _check_encoding(answer)
         limit = largest_bytes if answer.is_success else _LARGEST_ERROR_BYTES
         content = bytearray()
+        pace = Pace(least_bytes_per_s, clock=clock)
         for piece in answer.iter_raw():
+            pace.took(len(piece))
             content += piece
             _check_size(content, limit, url)
         if not answer.is_success:

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeGuard
 
-import msgspec
 import numpy as np
 
 from skerry.comms.codec import decode, encode
@@ -29,9 +28,15 @@ from skerry.core.names import check_name
 from skerry.core.release import AGENT_LEVEL
 from skerry.core.seams import BlobStore, Link
 from skerry.edge.downloads import Downloads
+from skerry.edge.hearing import Hearing
 from skerry.edge.neighbours import Neighbours
 from skerry.edge.profiling import Profiler
-from skerry.edge.reporting import Outgoing, Reporter
+from skerry.edge.reporting import (
+    Outgoing,
+    Reporter,
+    update_under_way,
+    why_refused,
+)
 from skerry.edge.slots import Slots
 from skerry.edge.update_steps import (
     InThread,
@@ -210,6 +215,13 @@ class Agent:
         self._n_malformed = 0
         self._wall_s, self._now_ms = clock.wall_s(), clock.unix_ms()
         self.reporter = Reporter(uplink, clock=clock, now_ms=self.now_ms)
+        self._hearing = Hearing(
+            self._parts,
+            settings.device,
+            take=self._take_desired,
+            refuse=self._malformed,
+            clock=clock,
+        )
         self._profiling: set[asyncio.Task[None]] = set()
         self._profiler = Profiler(
             engine,
@@ -293,7 +305,7 @@ class Agent:
             for task in (worker.task, worker.keeping)
             if task is not None
         ]
-        tasks += self._profiling
+        tasks += [*self._profiling, *self._hearing.tasks]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -363,7 +375,7 @@ class Agent:
         if message.device != self._settings.device:
             return
         if message.kind == Down.DESIRED:
-            self._take_desired(message.body)
+            await self._hearing.hear(message.body)
             await self._answer_online()
         elif message.kind == Down.PING:
             with contextlib.suppress(SkerryError):
@@ -381,9 +393,13 @@ class Agent:
         with contextlib.suppress(SkerryError):
             await self._send(Up.PROFILED, await self._profiler.answer(body))
 
-    def _take_desired(self, body: Mapping[str, Json]) -> None:
+    def _take_desired(
+        self, body: Mapping[str, Json], *, is_signed: bool = False
+    ) -> None:
         wants = read_desired(body)
-        if wants.version <= self._shadow_version:
+        is_old = wants.version <= self._shadow_version
+        # What is signed is in order, and a hub that was restored counts from less.
+        if wants.version == self._shadow_version or (is_old and not is_signed):
             return
         self._shadow_version = wants.version
         for fault in wants.faults:
@@ -520,19 +536,10 @@ class Agent:
                 "since_ms": self._since[state.name][1],
                 "probation": state.phase is Phase.PROBATION,
             }
-        update: Json = None
-        want = state.working or state.desired
-        if state.phase is not Phase.IDLE and want is not None:
-            update = {
-                "version": want.version,
-                "phase": state.phase.value,
-                "attempt": state.attempt + 1,
-                "retry_at_ms": state.retry_at_ms,
-            }
         note("agent", "received_bytes", self._parts.downloads.received_bytes() or None)
         note("releases", state.name, running)
-        note("update", state.name, update)
-        note("refused", state.name, _refused(state.why))
+        note("update", state.name, update_under_way(state))
+        note("refused", state.name, why_refused(state.why))
 
 
 def read_desired(body: Mapping[str, Any]) -> Wants:
@@ -591,10 +598,3 @@ def _is_number(value: object, least: int, most: int) -> TypeGuard[int]:
         and not isinstance(value, bool)
         and least <= value <= most
     )
-
-
-def _refused(refused: Refused | None) -> Json:
-    if refused is None:
-        return None
-    fields: dict[str, Json] = msgspec.to_builtins(refused.refusal)
-    return {**fields, "rollout": refused.rollout}

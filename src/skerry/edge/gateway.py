@@ -19,6 +19,7 @@ from skerry.comms.http import HttpBlobs, HubHttp, fetch_bytes
 from skerry.comms.links import Will
 from skerry.comms.mqtt import MqttSettings, open_mqtt
 from skerry.comms.outbox import Outbox
+from skerry.comms.pace import LEAST_BYTES_PER_S
 from skerry.comms.topics import Topic, write_topic
 from skerry.comms.uplink import Uplink
 from skerry.core.clock import SystemClock
@@ -102,6 +103,10 @@ class GatewaySettings:
         peers_port: The port of that, or 0 for any free one.
         disk_quota_mb: How many MB of a million bytes releases and downloads may take
             on the disk; None: all that is free.
+        least_bytes_per_s: What is fetched from the hub slower than this, over a
+            minute, is given up and gone on with later.
+        accept_unsigned: Whether to obey a hub that does not sign what it tells this
+            device to run, until the first time that it does.
     """
 
     folder: Path
@@ -124,6 +129,8 @@ class GatewaySettings:
     peers_host: str = "127.0.0.1"
     peers_port: int = 0
     disk_quota_mb: float | None = None
+    least_bytes_per_s: float = LEAST_BYTES_PER_S
+    accept_unsigned: bool = False
 
 
 async def run_gateway(
@@ -241,7 +248,11 @@ class _Gateway:
         )
         try:
             async with (
-                HttpBlobs(hub, identity.api_token) as blobs,
+                HttpBlobs(
+                    hub,
+                    identity.api_token,
+                    least_bytes_per_s=settings.least_bytes_per_s,
+                ) as blobs,
                 self._neighbours(hub, slots) as neighbours,
             ):
                 watch = FieldWatch(uplink.put, clock=self._clock, rng=self._rng)
@@ -353,6 +364,7 @@ class _Gateway:
                 f"{hub.rstrip('/')}/v1/trust/{name}",
                 identity.api_token,
                 largest_bytes=LARGEST_METADATA_BYTES,
+                least_bytes_per_s=self._settings.least_bytes_per_s,
             )
 
         try:
@@ -361,6 +373,7 @@ class _Gateway:
                 tenant=identity.tenant,
                 fetch=fetch,
                 clock=self._clock,
+                accepts_unsigned=self._settings.accept_unsigned,
             )
         except TrustError as error:
             log.error("trust.lost", extra={"what": error.what})  # noqa: TRY400
@@ -403,6 +416,11 @@ class _NoTrust:
     def target(self, path: str) -> Blob | None:
         """Refuse."""
         del path
+        raise self._error()
+
+    def accept(self, device: str, body: Mapping[str, object]) -> bool:
+        """Refuse."""
+        del device, body
         raise self._error()
 
     def _error(self) -> TrustError:

@@ -27,7 +27,10 @@ MOST_ASKED = 4
 
 MOST_KEYS = 4
 PATIENCE_S = 3.0
-"""How long a neighbour may be silent."""
+"""How long a neighbour may be silent, or slow."""
+
+LEAST_BYTES_PER_S = 65_536.0
+"""A neighbour that is slower is no help."""
 
 _FRESH_S = 300.0
 _AVOID_S = 600.0
@@ -131,7 +134,12 @@ class Neighbour:
         """
         try:
             async with (
-                HttpBlobs(self._url, self._token, patience_s=PATIENCE_S) as blobs,
+                HttpBlobs(
+                    self._url,
+                    self._token,
+                    least_bytes_per_s=LEAST_BYTES_PER_S,
+                    patience_s=PATIENCE_S,
+                ) as blobs,
                 contextlib.aclosing(
                     blobs.open(sha256, offset=offset, end=end)
                 ) as pieces,

@@ -10,7 +10,8 @@ the rest fails.
 Time is the clock's, but never less than the time floor: the latest signing time in a
 timestamp that was accepted. A clock that reads 1970 after a power cut brings no expired
 metadata back to life. The floor can not be pushed past what the publisher signed, as
-everything must be unexpired at it.
+everything must be unexpired at it; and it falls back to the time at which the publisher
+signed the root when that names new online keys, for the old ones may have lied.
 
 This is the door to `tuf.ngclient`.
 """
@@ -25,6 +26,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from skerry.core import durable
 from skerry.core.clock import Clock
@@ -38,12 +40,15 @@ from skerry.core.errors import (
     TrustError,
 )
 from skerry.core.release import Blob, Reason
+from skerry.edge.instructed import Instructed
 from skerry.evolve.trust import (
     LARGEST_BYTES,
     LARGEST_TARGETS_BYTES,
     TrustedSet,
     as_date,
     check_tenant,
+    online_keys,
+    root_signed_at_ms,
     root_version,
     split_name,
     trust_errors,
@@ -102,9 +107,15 @@ class _Trusted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _TimeFloor:
-    """The time before which it cannot be, milliseconds since 1970."""
+    """The time before which it cannot be.
+
+    Attributes:
+        unix_ms: That time, milliseconds since 1970.
+        keys: The ids of the online keys that said so; empty where nobody wrote it down.
+    """
 
     unix_ms: int
+    keys: tuple[str, ...] = ()
 
 
 class DeviceTrust:
@@ -116,6 +127,8 @@ class DeviceTrust:
         fetch: Gets a metadata file by name (`timestamp.json`, `2.root.json`), at most
             5 MB of it; it may raise `LinkError`.
         clock: What time it is, as far as this machine knows.
+        accepts_unsigned: Whether to obey a hub of before instructions were signed;
+            the first that signs ends that.
 
     Raises:
         StateError: No root has been pinned in this folder.
@@ -124,7 +137,13 @@ class DeviceTrust:
     """
 
     def __init__(
-        self, folder: Path, *, tenant: str, fetch: Fetch, clock: Clock
+        self,
+        folder: Path,
+        *,
+        tenant: str,
+        fetch: Fetch,
+        clock: Clock,
+        accepts_unsigned: bool = False,
     ) -> None:
         self._folder = folder
         self._tenant = check_tenant(tenant)
@@ -137,6 +156,10 @@ class DeviceTrust:
         self._roots, self._files = self._read_trusted()
         self._set = self._verify(self._roots, self._files)
         self._floor_ms = self._read_floor()
+        self._floor_keys = self._online
+        self._instructed = Instructed(
+            folder, tenant=tenant, accepts_unsigned=accepts_unsigned
+        )
 
     @classmethod
     def pin(cls, folder: Path, root: bytes, root_sha256: str) -> None:
@@ -180,6 +203,16 @@ class DeviceTrust:
             LinkError: The hub cannot be reached, or lacks a file.
             StorageError: The disk refused.
         """
+        floor_ms = self._floor_ms
+        try:
+            self._refresh()
+        except TrustError:
+            if self._floor_ms >= floor_ms:
+                raise
+            # New online keys have taken back what the old ones said of the time.
+            self._refresh()
+
+    def _refresh(self) -> None:
         with (
             durable.storage_errors(self._folder),
             tempfile.TemporaryDirectory(prefix="skerry-trust-") as scratch,
@@ -213,6 +246,10 @@ class DeviceTrust:
             TrustError: The list is damaged there.
         """
         return self._set.find(path) if self._set else None
+
+    def accept(self, device: str, body: Mapping[str, Any]) -> bool:
+        """Accept what the hub tells a device to run; see `Instructed.accept`."""
+        return self._instructed.accept(self._roots[max(self._roots)], device, body)
 
     def _now_ms(self) -> int:
         return max(self._clock.unix_ms(), self._floor_ms)
@@ -284,6 +321,7 @@ class DeviceTrust:
             return
         self._write(roots, self._files, self._floor_ms)
         self._set = self._verify(roots, self._files)
+        self._floor_ms = self._fallen(self._floor_ms, self._floor_keys)
 
     def _write(
         self, roots: dict[int, bytes], files: dict[str, bytes], floor_ms: int
@@ -291,10 +329,12 @@ class DeviceTrust:
         newer = {f"{v}.root.json": root for v, root in roots.items() if v > self._first}
         text = {name: content.decode() for name, content in (newer | files).items()}
         contents = {}
+        keys = online_keys(roots[max(roots)])
         if (roots, files) != (self._roots, self._files):
             contents[_TRUSTED] = to_json(_Trusted(files=text), schema=TRUSTED_SCHEMA)
         if floor_ms != self._floor_ms:
-            floor = _TimeFloor(unix_ms=floor_ms)
+            floor = _TimeFloor(unix_ms=floor_ms, keys=keys)
+            self._floor_keys = keys
             contents[_TIME_FLOOR] = to_json(floor, schema=TIME_FLOOR_SCHEMA)
         if contents:
             durable.write_files(self._folder, contents)
@@ -349,7 +389,18 @@ class DeviceTrust:
         except (OSError, DataError) as error:
             log.warning("trust.time_floor_lost", extra={"what": str(error)})
             return proven_ms
-        return max(proven_ms, min(floor.unix_ms, _LATEST_FLOOR_MS))
+        floor_ms = min(floor.unix_ms, _LATEST_FLOOR_MS)
+        return max(proven_ms, self._fallen(floor_ms, floor.keys))
+
+    def _fallen(self, floor_ms: int, keys: tuple[str, ...]) -> int:
+        """The floor, or what is left of it once the keys that set it are revoked."""
+        if not keys or keys == self._online:
+            return floor_ms
+        return min(floor_ms, root_signed_at_ms(self._roots[max(self._roots)]))
+
+    @property
+    def _online(self) -> tuple[str, ...]:
+        return online_keys(self._roots[max(self._roots)])
 
 
 class _Fetcher(FetcherInterface):

@@ -91,6 +91,14 @@ class Trust(Protocol):
         """What is signed under a path, or None where nothing is."""
         ...
 
+    def accept(self, device: str, body: Mapping[str, Any]) -> bool:
+        """Accept what the hub tells a device to run; whether it is signed.
+
+        Raises:
+            TrustError: It must not be obeyed.
+        """
+        ...
+
 
 class Counted(Protocol):
     """What the engine counts of a release since its switch."""

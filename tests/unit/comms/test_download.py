@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skerry.comms import download as download_module
-from skerry.comms.download import MOST_FETCHES, Pace, download, most_unsynced_bytes
+from skerry.comms.download import MOST_FETCHES, download, most_unsynced_bytes
 from skerry.core.chunks import Chunks
 from skerry.core.errors import DataError, LinkError, SkerryError, TrustError
 from skerry.core.release import Blob
@@ -206,17 +206,6 @@ def test_without_a_list_no_peer_is_asked(tmp_path: Path) -> None:
     peer = Store()
     fetch(Store(), tmp_path / "x", peers=(peer,), chunks=None)
     assert not peer.asked
-
-
-def test_slow_retrieval_is_ended(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Who gives a byte now and then for ever holds no update up; what came is kept."""
-    pace = Pace(bytes_per_s=1e12, patience_s=0.0)
-    monkeypatch.setattr(download_module, "HUB_PACE", pace)
-    with pytest.raises(LinkError, match="too slowly"):
-        fetch(Store(piece_bytes=10), tmp_path / "x")
-    assert 0 < (tmp_path / "x").stat().st_size < len(CONTENT)
 
 
 def test_a_missing_blob_is_the_stores_error(tmp_path: Path) -> None:

@@ -45,6 +45,8 @@ def run(
     peers_host: str = "127.0.0.1",
     peers_port: int = 0,
     disk_quota_mb: float | None = None,
+    least_speed: float = 100.0,
+    accept_unsigned: bool = False,
     log: LogFormat = LogFormat.TEXT,
     output: Annotated[Output, Parameter(parse=False)],
 ) -> GatewayStopped:
@@ -80,6 +82,10 @@ def run(
         peers_host: The address at which it gives them, by which they reach it.
         peers_port: The port of that; 0 takes a free one.
         disk_quota_mb: How many MB releases and downloads may take on the disk.
+        least_speed: Bytes a second: what the hub sends slower, over a minute, is given
+            up and gone on with later.
+        accept_unsigned: Obey a hub of an older version, which does not sign what it
+            tells this device to run, until the first time that it does.
         log: How its events are logged on standard error.
         output: Where to say that it is up.
     """
@@ -108,6 +114,8 @@ def run(
         peers_host=peers_host,
         peers_port=peers_port,
         disk_quota_mb=disk_quota_mb,
+        least_bytes_per_s=least_speed,
+        accept_unsigned=accept_unsigned,
     )
     source = None
     if recording is not None:

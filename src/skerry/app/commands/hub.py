@@ -1,17 +1,24 @@
-"""`skerry hub up`: run a hub."""
+"""`skerry hub up|status`: run a hub, and see how long what is signed holds."""
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from skerry.app.connection import HUB_FOLDER
+from skerry.app import figures
+from skerry.app.connection import HUB_FOLDER, ask
 from skerry.app.logs import LogFormat, set_up
 from skerry.app.output import Output
+from skerry.app.tables import plain_table
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from skerry.app.hub_api import HubApi
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +81,66 @@ def up(
 
     asyncio.run(run_hub(settings, trainer=make_trainer(), ready=tell))
     return HubStopped(folder=folder)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubStatus:
+    """A hub that answers.
+
+    Attributes:
+        tenant: Whose fleet it is.
+        version: Of Skerry.
+        roles: How long each role's signed file holds.
+        warnings: What somebody must see to before it expires, a sentence each.
+    """
+
+    tenant: str
+    version: str
+    roles: tuple[dict[str, Any], ...]
+    warnings: tuple[str, ...]
+
+
+def status(*, hub: str | None = None) -> HubStatus:
+    """Say whether a hub is up, and how long what is signed there holds.
+
+    Args:
+        hub: The hub's folder or URL; SKERRY_HUB, else ./skerry-hub, by default.
+    """
+
+    async def look(api: HubApi) -> HubStatus:
+        health, roles = await api.health(), await api.trust()
+        return HubStatus(
+            tenant=str(health.get("tenant")),
+            version=str(health.get("version")),
+            roles=roles,
+            warnings=tuple(filter(None, map(_warning, roles))),
+        )
+
+    return ask(hub, look)
+
+
+def _warning(role: dict[str, Any]) -> str:
+    """What to do about a file that grows old; empty where nothing is."""
+    if not role["is_due"]:
+        return ""
+    when = figures.show_time(role["expires_at_ms"])
+    says = "expired on" if role["is_expired"] else "expires on"
+    online = role["role"] in {"snapshot", "timestamp"}
+    if online and not role["is_expired"]:
+        return ""  # The hub signs it anew by itself.
+    remedy = "look at the hub's log" if online else "run skerry key publish"
+    return f"{role['role']} {says} {when}: {remedy}"
+
+
+def render_status(found: HubStatus) -> RenderableType:
+    """Render as a table with one row a role, and the warnings below."""
+    from rich.console import Group
+
+    table = plain_table("role", "#version", "expires")
+    for role in found.roles:
+        until = figures.show_time(role["expires_at_ms"])
+        table.add_row(role["role"], str(role["version"]), until)
+    return Group(table, *found.warnings)
 
 
 def render_up(stopped: HubStopped) -> str:

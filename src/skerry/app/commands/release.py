@@ -52,12 +52,14 @@ class Published:
         manifest_sha256: The hash of what was signed.
         full_bytes: Size of its models.
         delta_bytes: The smallest delta from a release before it; None without one.
+        lacking: How many people must sign it yet before it is published.
     """
 
     release: str
     manifest_sha256: str
     full_bytes: int
     delta_bytes: int | None
+    lacking: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +73,7 @@ def init(
     *,
     publisher: Path = Path(PUBLISHER_FOLDER),
     tenant: str = "main",
+    replace: Path | None = None,
     hub: str | None = None,
 ) -> Publishing:
     """Make a publisher's keys, and have a hub and its devices trust them.
@@ -78,6 +81,9 @@ def init(
     Args:
         publisher: The publisher's folder; keep it, and keep it secret.
         tenant: Whose devices it publishes for.
+        replace: The folder of a publisher whose keys are lost: the new one signs what
+            that one had released, the hub trusts it in its place, and each device has
+            to be enrolled anew.
         hub: The hub's folder or URL; SKERRY_HUB, else ./skerry-hub, by default.
     """
     import hashlib
@@ -86,8 +92,8 @@ def init(
 
     async def begin(api: HubApi) -> Publisher:
         key = await api.online_key()
-        made = Publisher.create(publisher, tenant=tenant, hub_key=key)
-        await api.put_trust(made.metadata())
+        made = Publisher.create(publisher, tenant=tenant, hub_key=key, heir_of=replace)
+        await api.put_trust(made.metadata(), replace=replace is not None)
         return made
 
     made = ask(hub, begin)
@@ -252,6 +258,7 @@ def _published(bundle: Bundle) -> Published:
         manifest_sha256=bundle.manifest_sha256,
         full_bytes=sum(one.blob.size_bytes for one in bundle.manifest.models),
         delta_bytes=min(bundle.delta_bytes.values(), default=None),
+        lacking=bundle.lacking,
     )
 
 
@@ -309,6 +316,11 @@ def render_create(published: Published) -> str:
         if published.delta_bytes is not None
         else ""
     )
+    if published.lacking:
+        return (
+            f"{published.release} is uploaded: {size}{delta}. It waits for "
+            f"{published.lacking} more to sign: skerry key ls."
+        )
     return f"{published.release} is published: {size}{delta}."
 
 

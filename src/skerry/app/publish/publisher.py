@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from skerry.app.publish.folder import PublisherFolder
+from skerry.app.publish.roles import Roles
 from skerry.core import durable
 from skerry.core.chunks import SMALLEST_CHUNKED_BYTES, Chunks, write_chunks
 from skerry.core.clock import Clock, SystemClock
@@ -34,15 +36,13 @@ from skerry.evolve.delta import diff
 from skerry.evolve.trust import (
     Listing,
     check_tenant,
-    is_root_due,
+    draft_list,
     make_key,
     public_key,
     read_listing,
-    renew_root,
     sign_root,
     sign_targets,
     sign_tenant,
-    split_name,
 )
 
 WORTHWHILE_DELTA = 0.9
@@ -64,6 +64,7 @@ class Bundle:
             already do no harm.
         delta_bytes: Size of the delta from each old model that has a worthwhile one,
             by the old model's SHA-256 (the smallest, where there are several models).
+        lacking: How many people must sign the list of releases yet.
     """
 
     manifest: Manifest
@@ -71,6 +72,7 @@ class Bundle:
     blobs: Mapping[str, bytes]
     metadata: Mapping[str, bytes]
     delta_bytes: Mapping[str, int]
+    lacking: int = 0
 
 
 class Publisher:
@@ -79,13 +81,19 @@ class Publisher:
     Args:
         folder: A publisher's folder.
         clock: When it is.
+        keys: Private keys (PEM) that lie elsewhere, such as on a stick.
+
+    Attributes:
+        roles: Who may sign what; after a change, call `settle`.
     """
 
-    def __init__(self, folder: Path, *, clock: Clock | None = None) -> None:
-        self._folder = folder
+    def __init__(
+        self, folder: Path, *, clock: Clock | None = None, keys: Sequence[bytes] = ()
+    ) -> None:
         self._clock = clock or SystemClock()
-        self._files = self._read_files()
-        self._tenant = self._read_tenant()
+        self._tenant = _read_tenant(folder, now_ms=self._clock.unix_ms())
+        self._folder = PublisherFolder(folder, self._tenant, keys=keys)
+        self.roles = Roles(self._folder, self._tenant, clock=self._clock)
 
     @classmethod
     def create(
@@ -95,6 +103,7 @@ class Publisher:
         tenant: str = DEFAULT_TENANT,
         hub_key: bytes,
         clock: Clock | None = None,
+        heir_of: Path | None = None,
     ) -> Publisher:
         """Make a publisher: new keys, and the first root, targets and empty list.
 
@@ -104,6 +113,8 @@ class Publisher:
             hub_key: The hub's public key (PEM): the one key that the root allows to
                 say what is current.
             clock: When it is.
+            heir_of: The folder of a publisher whose keys are lost: what it released is
+                signed anew.
 
         Raises:
             UsageError: There is a publisher already, the tenant's name cannot be one,
@@ -125,9 +136,10 @@ class Publisher:
             now_ms=now_ms,
         )
         tenants = {tenant: public_key(keys["tenant"])}
+        inherited = _read_list(heir_of, tenant, now_ms=now_ms) if heir_of else {}
         files = {
             f"1.{tenant}.json": sign_tenant(
-                key=keys["tenant"], blobs={}, now_ms=now_ms
+                key=keys["tenant"], blobs=inherited, now_ms=now_ms
             ),
             "1.targets.json": sign_targets(
                 key=keys["targets"], tenants=tenants, now_ms=now_ms
@@ -143,14 +155,21 @@ class Publisher:
         return cls(folder, clock=clock)
 
     @classmethod
-    def open(cls, folder: Path, *, clock: Clock | None = None) -> Publisher:
+    def open(
+        cls, folder: Path, *, clock: Clock | None = None, keys: Sequence[bytes] = ()
+    ) -> Publisher:
         """Open a publisher that `create` has made.
+
+        Args:
+            folder: Its folder.
+            clock: When it is.
+            keys: Private keys (PEM) that lie elsewhere, such as on a stick.
 
         Raises:
             StateError: There is none in this folder, or it cannot be read.
             TrustError: Its metadata is damaged.
         """
-        return cls(folder, clock=clock)
+        return cls(folder, clock=clock, keys=keys)
 
     @property
     def tenant(self) -> str:
@@ -160,32 +179,53 @@ class Publisher:
     @property
     def root(self) -> bytes:
         """The newest root, which hub and devices begin with."""
-        return self._newest("root")[1]
+        return self._folder.newest("root")
 
     @property
     def releases(self) -> tuple[ReleaseId, ...]:
-        """What has been signed, in order of name and version."""
-        prefix = f"{self._tenant}/releases/"
-        listed = self._listing(self._tenant).blobs
-        paths = [
-            path.removeprefix(prefix) for path in listed if path.startswith(prefix)
-        ]
-        return tuple(sorted(ReleaseId.parse(path[: -len(".json")]) for path in paths))
+        """What has been signed, or waits for it, in order of name and version."""
+        return tuple(sorted(self._manifests(self._folder.planned(self._tenant))))
+
+    @property
+    def manifests(self) -> dict[ReleaseId, str]:
+        """The hashes of the manifests that enough have signed."""
+        return self._manifests(self._folder.newest(self._tenant))
+
+    def settle(self) -> tuple[str, ...]:
+        """Sign what waits with the keys at hand; put in place what has enough.
+
+        Returns:
+            The names of the files that were put in place.
+
+        Raises:
+            StorageError: The disk refused.
+        """
+        return self._folder.settle()
+
+    def take_back(self, name: str, content: bytes) -> None:
+        """Take in the signatures of a copy of a draft; see `PublisherFolder`."""
+        self._folder.take_back(name, content)
 
     def metadata(self) -> dict[str, bytes]:
         """What a hub must know to begin with: each root, the newest of the rest.
+
+        What has lived half of its life is signed anew first, as far as the keys at hand
+        suffice.
 
         Raises:
             StateError: A key cannot be read.
             StorageError: The disk refused.
         """
-        self._renew()
+        self.roles.renew()
+        self._folder.settle()
+        files = self._folder.files
         newest = {
-            f"{self._newest(role)[0]}.{role}.json" for role in ("targets", self._tenant)
+            f"{self._folder.version(role)}.{role}.json"
+            for role in ("targets", self._tenant)
         }
         return {
             name: content
-            for name, content in sorted(self._files.items())
+            for name, content in sorted(files.items())
             if name in newest or name.endswith(".root.json")
         }
 
@@ -218,7 +258,7 @@ class Publisher:
         content = write_manifest(manifest)
         read_manifest(content)
         sha256 = hashlib.sha256(content).hexdigest()
-        listed = self._listing(self._tenant).blobs
+        listed = self._planned()
         self._check_version(manifest, sha256, listed)
         for old_or_new in (blobs, deltas_from or {}):
             _check_hashes(old_or_new)
@@ -244,6 +284,7 @@ class Publisher:
             blobs={hashlib.sha256(part).hexdigest(): part for part in packed},
             metadata=self.metadata(),
             delta_bytes=smallest,
+            lacking=self._folder.lacking(self._tenant),
         )
 
     def _check_version(
@@ -282,90 +323,44 @@ class Publisher:
                     )
 
     def _sign_tenant(self, blobs: Mapping[str, Blob]) -> None:
-        listing = self._listing(self._tenant)
-        if dict(listing.blobs) == dict(blobs) and not listing.is_due:
+        if self._planned() == dict(blobs):
             return
-        version = listing.version + 1
-        content = sign_tenant(
-            key=self._key("tenant"),
-            blobs=blobs,
-            now_ms=self._clock.unix_ms(),
-            version=version,
+        newest = self._folder.newest(self._tenant)
+        draft = draft_list(newest, blobs=blobs, now_ms=self._clock.unix_ms())
+        self._folder.plan(self._tenant, draft)
+        self._folder.settle()
+
+    def _planned(self) -> dict[str, Blob]:
+        """What the tenant's list names, or will once enough have signed it."""
+        return dict(self._listing(self._folder.planned(self._tenant)).blobs)
+
+    def _listing(self, content: bytes) -> Listing:
+        now_ms = self._clock.unix_ms()
+        return read_listing(content, now_ms=now_ms, name="the publisher's list")
+
+    def _manifests(self, content: bytes) -> dict[ReleaseId, str]:
+        prefix = f"{self._tenant}/releases/"
+        return {
+            ReleaseId.parse(path.removeprefix(prefix)[: -len(".json")]): blob.sha256
+            for path, blob in self._listing(content).blobs.items()
+            if path.startswith(prefix)
+        }
+
+
+def _read_tenant(folder: Path, *, now_ms: int) -> str:
+    targets = PublisherFolder(folder, "").newest("targets")
+    listing = read_listing(targets, now_ms=now_ms, name="the publisher's targets")
+    if len(listing.tenants) != 1:
+        raise StateError(
+            f"the publisher in {folder} has {len(listing.tenants)} tenants, not 1",
+            hint="Restore the folder from a backup.",
         )
-        self._write({f"{version}.{self._tenant}.json": content})
+    return listing.tenants[0]
 
-    def _renew(self) -> None:
-        """Sign anew, with the same content, what has lived half of its life."""
-        now_ms = self._clock.unix_ms()
-        version, root = self._newest("root")
-        if is_root_due(root, now_ms=now_ms):
-            content = renew_root(root, key=self._key("root"), now_ms=now_ms)
-            self._write({f"{version + 1}.root.json": content})
-        targets = self._listing("targets")
-        if targets.is_due:
-            content = sign_targets(
-                key=self._key("targets"),
-                tenants={self._tenant: public_key(self._key("tenant"))},
-                now_ms=now_ms,
-                version=targets.version + 1,
-            )
-            self._write({f"{targets.version + 1}.targets.json": content})
-        self._sign_tenant(self._listing(self._tenant).blobs)
 
-    def _listing(self, role: str) -> Listing:
-        content = self._newest(role)[1]
-        now_ms = self._clock.unix_ms()
-        return read_listing(content, now_ms=now_ms, name=f"the publisher's {role}")
-
-    def _newest(self, role: str) -> tuple[int, bytes]:
-        found = [
-            (split[1], content)
-            for name, content in self._files.items()
-            if (split := split_name(name)) and split[0] == role
-        ]
-        if not found:
-            raise StateError(
-                f"the publisher in {self._folder} has no {role} metadata",
-                hint="Restore the folder from a backup.",
-            )
-        return max(found)
-
-    def _read_tenant(self) -> str:
-        tenants = self._listing("targets").tenants
-        if len(tenants) != 1:
-            raise StateError(
-                f"the publisher in {self._folder} has {len(tenants)} tenants, not 1",
-                hint="Restore the folder from a backup.",
-            )
-        return tenants[0]
-
-    def _read_files(self) -> dict[str, bytes]:
-        folder = self._folder / "metadata"
-        try:
-            return {
-                path.name: path.read_bytes()
-                for path in folder.iterdir()
-                if split_name(path.name)
-            }
-        except OSError as error:
-            raise StateError(
-                f"there is no publisher in {self._folder}: {error.strerror or error}",
-                hint="Create one, or check the path.",
-            ) from error
-
-    def _write(self, files: Mapping[str, bytes]) -> None:
-        durable.write_files(self._folder / "metadata", files)
-        self._files.update(files)
-
-    def _key(self, role: str) -> bytes:
-        path = self._folder / "keys" / f"{role}.pem"
-        try:
-            return path.read_bytes()
-        except OSError as error:
-            raise StateError(
-                f"the key {path} cannot be read: {error.strerror or error}",
-                hint="Restore it from a backup: without it nothing can be signed.",
-            ) from error
+def _read_list(folder: Path, tenant: str, *, now_ms: int) -> Mapping[str, Blob]:
+    content = PublisherFolder(folder, tenant).newest(tenant)
+    return read_listing(content, now_ms=now_ms, name="the old publisher's list").blobs
 
 
 def _make_private_folder(folder: Path) -> None:

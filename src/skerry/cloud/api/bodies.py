@@ -67,9 +67,10 @@ class ShadowPatch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metadata:
-    """Signed metadata by file name."""
+    """Signed metadata by file name; `replace` forgets the publisher before."""
 
     metadata: dict[str, str]
+    replace: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

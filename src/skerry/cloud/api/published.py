@@ -43,11 +43,24 @@ async def show_keys(hub: HubOf) -> Response:
     return answer({"online": hub.releases.online_key.decode()})
 
 
+@router.post("/v1/trust-keys/next")
+async def make_next_key(hub: HubOf) -> Response:
+    """Show the public half of the hub's next online key, made where there is none."""
+    return answer({"online": (await hub.releases.next_online_key()).decode()})
+
+
+@router.get("/v1/trust")
+async def show_trust(hub: HubOf) -> Response:
+    """Show how long what is signed holds, role by role."""
+    return answer({"roles": hub.releases.standings()})
+
+
 @router.post("/v1/trust", openapi_extra=takes(Metadata))
 async def put_trust(request: Request, hub: HubOf) -> Response:
     """Take metadata without a release: the first root, a new key."""
     body = await read_body(request, Metadata, largest_bytes=LARGEST_METADATA_BYTES)
-    await hub.releases.trust(as_files(body.metadata), who="operator")
+    take = hub.releases.replace if body.replace else hub.releases.trust
+    await take(as_files(body.metadata), who="operator")
     return answer({"root_sha256": hub.releases.root_sha256})
 
 

@@ -36,14 +36,20 @@ TARGETS_LIFETIME = timedelta(days=90)
 """Of `targets` and of a tenant's role."""
 SNAPSHOT_LIFETIME = timedelta(days=7)
 TIMESTAMP_LIFETIME = timedelta(days=1)
+LIFETIMES: Mapping[str, timedelta] = {
+    "root": ROOT_LIFETIME,
+    "targets": TARGETS_LIFETIME,
+    "snapshot": SNAPSHOT_LIFETIME,
+    "timestamp": TIMESTAMP_LIFETIME,
+}
+"""By the kind that a file says it is."""
 
 LARGEST_BYTES = {"root": 512_000, "timestamp": 16_384, "snapshot": 2_000_000}
 """Most bytes of a role's file."""
 LARGEST_TARGETS_BYTES = 5_000_000
 """Most bytes of the file of `targets` or of a tenant."""
 SIGNED_AT = "x-skerry-signed-at-ms"
-"""A signed field of the timestamp: when the hub signed it, milliseconds since 1970."""
-
+"""A signed field of timestamp and root: when it was signed, milliseconds since 1970."""
 
 ONLINE_ROLES = ("snapshot", "timestamp")
 """What the hub's online key signs."""
@@ -94,6 +100,11 @@ def trust_errors(name: str) -> Iterator[None]:
 def as_date(at_ms: int) -> datetime:
     """Milliseconds since 1970 as tuf takes a time, in UTC; clipped to its years."""
     return datetime.fromtimestamp(min(max(at_ms, 0), _LAST_MS) // 1000, UTC)
+
+
+def as_ms(date: datetime) -> int:
+    """A time of metadata as milliseconds since 1970."""
+    return round(date.timestamp() * 1000)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -255,10 +266,22 @@ def signed_at_ms_of(timestamp: Timestamp) -> int:
         TrustError: The timestamp does not say so, or says nonsense.
     """
     signed_at_ms = timestamp.unrecognized_fields.get(SIGNED_AT)
-    expires_ms = round(timestamp.expires.timestamp() * 1000)
+    expires_ms = as_ms(timestamp.expires)
     if type(signed_at_ms) is not int or not 0 < signed_at_ms <= expires_ms:
         raise refusal(Reason.CORRUPT, "the timestamp does not say when it was signed")
     return signed_at_ms
+
+
+def root_signed_at_ms(root: bytes) -> int:
+    """When a root was signed, milliseconds since 1970; 0 where it does not say so.
+
+    Raises:
+        TrustError: It is damaged.
+    """
+    signed = read_metadata(root, Root, name="the root").signed
+    signed_at_ms = signed.unrecognized_fields.get(SIGNED_AT)
+    is_sane = type(signed_at_ms) is int and 0 < signed_at_ms <= as_ms(signed.expires)
+    return signed_at_ms if is_sane else 0
 
 
 def blob_of(file: TargetFile, name: str) -> Blob:

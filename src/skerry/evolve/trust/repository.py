@@ -25,7 +25,8 @@ from skerry.evolve.trust.metadata import (
     verify_roots,
 )
 from skerry.evolve.trust.signing import (
-    load_signer,
+    load_public,
+    public_key,
     sign,
 )
 
@@ -60,6 +61,28 @@ class Repository:
         """The newest root, which new devices pin, or None before there is one."""
         found = _newest(self._files, "root")
         return found[1] if found else None
+
+    @property
+    def signed_at_ms(self) -> int:
+        """When the timestamp was signed, milliseconds since 1970; 0 without one."""
+        timestamp = self._timestamp()
+        return signed_at_ms_of(timestamp) if timestamp else 0
+
+    def newest(self) -> dict[str, bytes]:
+        """The newest file of each role, by the role's name."""
+        roles = {split[0] for name in self._files if (split := split_name(name))}
+        found = {role: _newest(self._files, role) for role in roles}
+        newest = {role: one[1] for role, one in found.items() if one}
+        timestamp = self._files.get("timestamp.json")
+        return newest if timestamp is None else {**newest, "timestamp": timestamp}
+
+    def names_online(self, public: bytes) -> bool:
+        """Whether the newest root lets a key (PEM) sign snapshot and timestamp."""
+        if self.root is None:
+            return False
+        roles = read_metadata(self.root, Root, name="root").signed.roles
+        keyid = load_public(public).keyid
+        return all(keyid in roles[role].keyids for role in ONLINE_ROLES)
 
     def files(self) -> dict[str, bytes]:
         """All files by name, in the order to put them in place: timestamp last."""
@@ -187,8 +210,7 @@ class Repository:
                 hint="Publish the root and the targets first.",
             )
         root = read_metadata(self.root, Root, name="root").signed
-        keyid = load_signer(hub_key).public_key.keyid
-        if not all(keyid in root.roles[role].keyids for role in ONLINE_ROLES):
+        if not self.names_online(public_key(hub_key)):
             raise refusal(Reason.UNTRUSTED, "the root does not name this hub's key")
         return root
 

@@ -12,9 +12,9 @@ from skerry.core.release import Blob
 from skerry.evolve.trust.metadata import (
     ONLINE_ROLES,
     ROOT_LIFETIME,
+    SIGNED_AT,
     TARGETS_LIFETIME,
     as_date,
-    read_metadata,
 )
 
 try:
@@ -34,6 +34,7 @@ try:
         TOP_LEVEL_ROLE_NAMES,
         DelegatedRole,
         Delegations,
+        Key,
         Metadata,
         Role,
         Root,
@@ -57,8 +58,17 @@ def public_key(private_key: bytes) -> bytes:
     Raises:
         UsageError: That is no private Ed25519 key.
     """
-    public = load_signer(private_key).public_key
-    raw = Ed25519PublicKey.from_public_bytes(bytes.fromhex(public.keyval["public"]))
+    return to_pem(load_signer(private_key).public_key)
+
+
+def to_pem(key: Key) -> bytes:
+    """A public key of metadata, as PEM.
+
+    Raises:
+        UsageError: It is of another kind than ours.
+    """
+    with _key_errors("public"):
+        raw = Ed25519PublicKey.from_public_bytes(bytes.fromhex(key.keyval["public"]))
     return raw.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
 
@@ -91,8 +101,8 @@ def sign_root(
     signer = load_signer(root_key)
     keys = {
         "root": signer.public_key,
-        "targets": _public(targets_key),
-        **dict.fromkeys(ONLINE_ROLES, _public(online_key)),
+        "targets": load_public(targets_key),
+        **dict.fromkeys(ONLINE_ROLES, load_public(online_key)),
     }
     root = Root(
         version=version,
@@ -100,33 +110,13 @@ def sign_root(
         keys={key.keyid: key for key in keys.values()},
         roles={role: Role([key.keyid], 1) for role, key in keys.items()},
         consistent_snapshot=True,
+        unrecognized_fields={SIGNED_AT: now_ms},
     )
     metadata = Metadata(root)
     metadata.sign(signer)
     if previous_key is not None:
         metadata.sign(load_signer(previous_key), append=True)
     return metadata.to_bytes()
-
-
-def renew_root(root: bytes, *, key: bytes, now_ms: int) -> bytes:
-    """Write the root that follows one, with the same keys and a new life.
-
-    Args:
-        root: The newest root.
-        key: The private key of the root.
-        now_ms: When, milliseconds since 1970.
-
-    Returns:
-        The content of the next version's file.
-
-    Raises:
-        TrustError: The root is damaged.
-        UsageError: That is no such key.
-    """
-    following = read_metadata(root, Root, name="the root").signed
-    following.version += 1
-    following.expires = as_date(now_ms) + ROOT_LIFETIME
-    return sign(following, key)
 
 
 def sign_targets(
@@ -146,25 +136,38 @@ def sign_targets(
     Raises:
         UsageError: A tenant's name cannot be one, or a key is none.
     """
-    keys = {check_tenant(name): _public(public) for name, public in tenants.items()}
+    targets = make_targets(
+        {name: ([public], 1) for name, public in tenants.items()}, version=version
+    )
+    targets.expires = as_date(now_ms) + TARGETS_LIFETIME
+    return sign(targets, key)
+
+
+def make_targets(
+    tenants: Mapping[str, tuple[list[bytes], int]], *, version: int
+) -> Targets:
+    """Make the top-level targets: whose lists whose keys sign.
+
+    Args:
+        tenants: Each tenant's public keys and its threshold, by its name.
+        version: Their version.
+
+    Raises:
+        UsageError: A tenant's name cannot be one, or a key is none.
+    """
+    keys = {name: [load_public(one) for one in of] for name, (of, _) in tenants.items()}
     roles = {
-        name: DelegatedRole(
+        check_tenant(name): DelegatedRole(
             name=name,
-            keyids=[public.keyid],
-            threshold=1,
+            keyids=[key.keyid for key in keys[name]],
+            threshold=threshold,
             terminating=True,
             paths=[f"{name}/*/*", f"{name}/*/*/*"],
         )
-        for name, public in keys.items()
+        for name, (_, threshold) in tenants.items()
     }
-    targets = Targets(
-        version=version,
-        expires=as_date(now_ms) + TARGETS_LIFETIME,
-        delegations=Delegations(
-            keys={public.keyid: public for public in keys.values()}, roles=roles
-        ),
-    )
-    return sign(targets, key)
+    known: dict[str, Key] = {key.keyid: key for of in keys.values() for key in of}
+    return Targets(version=version, delegations=Delegations(keys=known, roles=roles))
 
 
 def sign_tenant(
@@ -187,12 +190,17 @@ def sign_tenant(
     targets = Targets(
         version=version,
         expires=as_date(now_ms) + TARGETS_LIFETIME,
-        targets={
-            path: TargetFile(blob.size_bytes, {"sha256": blob.sha256}, path)
-            for path, blob in blobs.items()
-        },
+        targets=make_listed(blobs),
     )
     return sign(targets, key)
+
+
+def make_listed(blobs: Mapping[str, Blob]) -> dict[str, TargetFile]:
+    """Write blobs by path as a list has them."""
+    return {
+        path: TargetFile(blob.size_bytes, {"sha256": blob.sha256}, path)
+        for path, blob in blobs.items()
+    }
 
 
 def check_tenant(tenant: str) -> str:
@@ -233,7 +241,12 @@ def load_signer(private_key: bytes) -> CryptoSigner:
         return CryptoSigner(loaded)
 
 
-def _public(content: bytes) -> SSlibKey:
+def load_public(content: bytes) -> SSlibKey:
+    """Read a public key.
+
+    Raises:
+        UsageError: That is no public Ed25519 key.
+    """
     with _key_errors("public"):
         loaded = load_pem_public_key(content)
         if not isinstance(loaded, Ed25519PublicKey):

@@ -227,8 +227,7 @@ def test_a_publisher_must_be_there_and_whole(
     with pytest.raises(StateError, match="no publisher"):
         Publisher.open(tmp_path / "none")
     (folder / "keys" / "tenant.pem").unlink()
-    with pytest.raises(StateError, match=r"tenant\.pem cannot be read"):
-        publisher.release(*_release(1, MODEL))
+    assert publisher.release(*_release(1, MODEL)).lacking == 1
     targets = folder / "metadata" / "1.targets.json"
     targets.write_bytes(targets.read_bytes()[:99])
     with pytest.raises(TrustError):

@@ -156,14 +156,16 @@ class MemoryHub:
         assert "signed" not in body
         return False
 
-    async def open(self, sha256: str, *, offset: int = 0) -> AsyncIterator[bytes]:
+    async def open(
+        self, sha256: str, *, offset: int = 0, end: int | None = None
+    ) -> AsyncIterator[bytes]:
         """As `BlobStore.open`."""
         self.opened.append(sha256)
         if self.is_down:
             raise LinkError("the hub is down", hint="Wait.")
         if sha256 not in self.blobs:
             raise DataError("no such blob", hint="Publish it.")
-        content = self.blobs[sha256][offset:]
+        content = self.blobs[sha256][offset:end]
         n_break, self.n_break = self.n_break, None
         if n_break is not None:
             yield content[:n_break]

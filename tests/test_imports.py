@@ -33,6 +33,7 @@ NOT_A_GATEWAYS = {
     "jinja2",
     "matplotlib",
     "onnx",
+    "obstore",
     "onnx_ir",
     "openvino",
     "pydantic",

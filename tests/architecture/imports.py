@@ -50,6 +50,7 @@ DOORS = {
     "starlette": {"skerry.cloud"},
     "pydantic": {"skerry.cloud"},
     "jinja2": {"skerry.cloud.pages"},
+    "obstore": {"skerry.cloud.s3"},
 }
 """The modules, or the room, through which each heavy library enters."""
 

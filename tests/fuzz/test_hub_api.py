@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skerry.cloud.api import bodies
-from skerry.cloud.api.blobs import read_range
 from skerry.cloud.api.bodies import (
     Enrolment,
     NewDevice,
@@ -96,19 +95,6 @@ def test_a_body_is_bounded_while_it_comes() -> None:
     """More than is allowed is refused before all of it is here."""
     with pytest.raises(DataError, match="more than 150 bytes"):
         _read(NewDevice, b'{"name": "' + b"x" * 1000 + b'"}', 10)
-
-
-@given(
-    header=st.none() | st.text() | st.from_regex(r"bytes=\d*-\d*", fullmatch=True),
-    size_bytes=st.integers(1, 100),
-)
-def test_any_range_lies_within_or_is_outside(
-    header: str | None, size_bytes: int
-) -> None:
-    """What is sent are bytes that are there."""
-    wanted = read_range(header, size_bytes)
-    if wanted is not None and wanted[0] <= wanted[1]:
-        assert 0 <= wanted[0] <= wanted[1] < size_bytes
 
 
 @given(content=CONTENTS)

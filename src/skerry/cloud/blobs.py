@@ -51,27 +51,25 @@ class Blobs:
             )
         return self._folder / sha256[:2] / sha256
 
-    async def open(self, sha256: str, *, offset: int = 0) -> AsyncIterator[bytes]:
-        """Give a blob in pieces, from an offset on.
+    async def open(
+        self, sha256: str, *, offset: int = 0, end: int | None = None
+    ) -> AsyncIterator[bytes]:
+        """Give a blob in pieces, from an offset on and before an end.
 
         Raises:
             DataError: There is no such blob, or the offset lies outside it.
             StorageError: The disk failed.
         """
         size_bytes = await self.stat(sha256)
-        if size_bytes is None or not 0 <= offset <= size_bytes:
-            raise DataError(
-                f"there is no blob {sha256}"
-                if size_bytes is None
-                else f"blob {sha256} has {size_bytes} bytes, byte {offset} was asked"
-                " for",
-                hint="Publish the release that it belongs to again."
-                if size_bytes is None
-                else "Ask for bytes within it.",
-            )
+        if size_bytes is None:
+            raise no_blob(sha256)
+        if not 0 <= offset <= size_bytes:
+            raise outside(sha256, size_bytes, offset)
         file = await asyncio.to_thread(_open_at, self.path(sha256), offset)
+        left = (size_bytes if end is None else end) - offset
         try:
-            while piece := await asyncio.to_thread(_read, file):
+            while piece := await asyncio.to_thread(_read, file, left):
+                left -= len(piece)
                 yield piece
         finally:
             file.close()
@@ -119,7 +117,7 @@ class Blobs:
                     f"the content of blob {sha256} has the hash {found}",
                     hint="Send it again: it was damaged, or is another one.",
                 )
-            await asyncio.to_thread(_put_in_place, part, path)
+            await self._put_in_place(part, sha256)
         finally:
             part.unlink(missing_ok=True)
         return size_bytes
@@ -136,11 +134,30 @@ class Blobs:
         except FileNotFoundError:
             return None
 
+    async def _put_in_place(self, part: Path, sha256: str) -> None:
+        await asyncio.to_thread(_put_in_place, part, self.path(sha256))
+
     def _clean(self) -> None:
         make_folder(self._folder)
         with storage_errors(self._folder):
             for part in self._folder.glob(f"*/.*{PART_SUFFIX}"):
                 part.unlink(missing_ok=True)
+
+
+def no_blob(sha256: str) -> DataError:
+    """The error where there is no such blob."""
+    return DataError(
+        f"there is no blob {sha256}",
+        hint="Publish the release that it belongs to again.",
+    )
+
+
+def outside(sha256: str, size_bytes: int, offset: int) -> DataError:
+    """The error where bytes outside a blob are asked for."""
+    return DataError(
+        f"blob {sha256} has {size_bytes} bytes, byte {offset} was asked for",
+        hint="Ask for bytes within it.",
+    )
 
 
 async def _write(
@@ -191,6 +208,6 @@ def _open_at(path: Path, offset: int) -> IO[bytes]:
         return file
 
 
-def _read(file: IO[bytes]) -> bytes:
+def _read(file: IO[bytes], most_bytes: int) -> bytes:
     with storage_errors(Path(file.name)):
-        return file.read(PIECE_BYTES)
+        return file.read(max(0, min(most_bytes, PIECE_BYTES)))

@@ -14,11 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from skerry.cloud.bandwidth import SiteBandwidth
 from skerry.cloud.blobs import Blobs
 from skerry.cloud.database import Database, sqlite_url
 from skerry.cloud.devices import Devices
 from skerry.cloud.events import Events
 from skerry.cloud.ingest import Ingest
+from skerry.cloud.neighbours import Neighbours
 from skerry.cloud.presence import PING_TIMEOUT_S, Presence
 from skerry.cloud.releases import Releases
 from skerry.cloud.retraining import Retrainings, Trainer
@@ -62,6 +64,9 @@ class HubSettings:
         port: Of the HTTP API; 0 takes a free one.
         mqtt_port: Of the embedded broker; 0 takes a free one.
         tenant: Whose fleet it is.
+        site_bytes_per_s: Most bytes of blobs a second to all devices of one site
+            together; None: there is no limit.
+        blobs: The URL of an S3-compatible store, or None for a folder in `folder`.
     """
 
     folder: Path
@@ -70,6 +75,8 @@ class HubSettings:
     port: int = 0
     mqtt_port: int = 0
     tenant: str = DEFAULT_TENANT
+    site_bytes_per_s: float | None = None
+    blobs: str | None = None
 
 
 class Hub:
@@ -95,11 +102,14 @@ class Hub:
         blobs: Bytes by their hash.
         releases: What was published.
         rollouts: What is being delivered to whom.
+        neighbours: Who can give blobs to whom.
+        bandwidth: What downloads take of each site's line.
         samples: What gateways found worth a label.
         retrainings: Jobs that learn from them.
 
     Raises:
-        UsageError: The tenant's name or the database's URL cannot be one.
+        UsageError: The tenant's name, the database's or the blobs' URL, or the rate
+            cannot be one.
     """
 
     def __init__(
@@ -119,7 +129,7 @@ class Hub:
         )
         store, clock = self.database, self.clock
         self.devices = Devices(store, tenant=tenant, clock=clock)
-        self.blobs = Blobs(settings.folder)
+        self.blobs = _open_blobs(settings)
         self.releases = Releases(
             store, self.blobs, settings.folder, tenant=tenant, clock=clock
         )
@@ -144,6 +154,10 @@ class Hub:
             tenant=tenant,
             clock=clock,
         )
+        self.neighbours = Neighbours(
+            self.devices, self.shadows, secret=self.releases.site_secret, clock=clock
+        )
+        self.bandwidth = SiteBandwidth(clock, settings.site_bytes_per_s)
         self.samples = Samples(store, tenant=tenant, clock=clock)
         self.retrainings = Retrainings(
             store,
@@ -281,6 +295,15 @@ class Hub:
             is_hub = hmac.compare_digest(password, self._password.encode())
             return ALL_GRANTED if is_hub else None
         return await self.devices.authenticate(client_id, username, password)
+
+
+def _open_blobs(settings: HubSettings) -> Blobs:
+    if settings.blobs is None:
+        return Blobs(settings.folder)
+    # Who keeps blobs in a folder needs no client of a store.
+    from skerry.cloud.s3 import S3Blobs
+
+    return S3Blobs(settings.folder, settings.blobs)
 
 
 def _make_private(path: Path) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import hmac
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
@@ -149,6 +150,10 @@ class Releases:
     def online_key(self) -> bytes:
         """The public half of the hub's key, PEM; the root must name it."""
         return public_key(self._key)
+
+    def site_secret(self) -> bytes:
+        """What the keys of sites are made of; it tells nothing of the online key."""
+        return hmac.new(self._key, b"skerry.sites/1", hashlib.sha256).digest()
 
     async def next_online_key(self) -> bytes:
         """The public half of the hub's next key, PEM; made where there is none.

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
 import inspect
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import msgspec
 
-from skerry.comms.pace import LEAST_BYTES_PER_S, Pace
-from skerry.core import durable, errors
+from skerry.comms.pace import LEAST_BYTES_PER_S, WINDOW_S, Pace
+from skerry.comms.ranges import read_content_range, write_range
+from skerry.core import errors
 from skerry.core.clock import Clock
 from skerry.core.documents import Json, parse_object
 from skerry.core.errors import (
@@ -23,10 +21,7 @@ from skerry.core.errors import (
     MissingExtraError,
     SkerryError,
     StateError,
-    TrustError,
 )
-from skerry.core.release import Blob
-from skerry.core.seams import BlobStore
 
 try:
     import httpx
@@ -35,9 +30,6 @@ except ImportError as error:
 
 LARGEST_ANSWER_BYTES = 16 << 20
 """Most bytes of a JSON answer."""
-
-CHUNK_BYTES = 1 << 18
-"""Bytes of a blob that are read, hashed and written at a time."""
 
 _TIMEOUT = httpx.Timeout(30.0, connect=10.0)
 _PASSING_STATUSES = {429, 502, 503, 504}
@@ -54,12 +46,14 @@ _ERRORS = {
 class _Client:
     """One pool of connections to one hub."""
 
-    def __init__(self, url: str, token: str | None) -> None:
+    def __init__(
+        self, url: str, token: str | None, *, patience_s: float | None = None
+    ) -> None:
         self.url = url.rstrip("/")
         self._client = httpx.AsyncClient(
             base_url=self.url,
             headers=_headers(token),
-            timeout=_TIMEOUT,
+            timeout=patience_s or _TIMEOUT,
             trust_env=False,
         )
 
@@ -146,9 +140,10 @@ class HttpBlobs(_Client):
     """The hub's blobs; a `skerry.core.seams.BlobStore`.
 
     Args:
-        url: The hub's root.
+        url: The root of the hub, or of a neighbour that serves blobs as the hub does.
         token: Who asks, or None.
         least_bytes_per_s: A stream that is slower is given up.
+        patience_s: How long it may be silent, or slow; None for the defaults.
         clock: Tells how slow it is.
     """
 
@@ -158,24 +153,28 @@ class HttpBlobs(_Client):
         token: str | None,
         *,
         least_bytes_per_s: float = LEAST_BYTES_PER_S,
+        patience_s: float | None = None,
         clock: Clock | None = None,
     ) -> None:
-        super().__init__(url, token)
+        super().__init__(url, token, patience_s=patience_s)
         self._least_bytes_per_s = least_bytes_per_s
+        self._window_s = patience_s or WINDOW_S
         self._clock = clock
 
-    async def open(self, sha256: str, *, offset: int = 0) -> AsyncGenerator[bytes]:
-        """Give a blob in pieces, from an offset on.
+    async def open(
+        self, sha256: str, *, offset: int = 0, end: int | None = None
+    ) -> AsyncGenerator[bytes]:
+        """Give a blob in pieces as they come, from an offset on and before an end.
 
-        A server that knows no ranges sends all of it; what comes before the offset is
+        A server that knows no ranges sends all of it; what was not asked for is
         dropped here.
 
         Raises:
             LinkError: The hub cannot be reached, the stream broke, or it is too slow.
             DataError: There is no such blob.
         """
-        pace = Pace(self._least_bytes_per_s, clock=self._clock)
-        headers = {"Range": f"bytes={offset}-"} if offset else {}
+        pace = Pace(self._least_bytes_per_s, window_s=self._window_s, clock=self._clock)
+        headers = write_range(offset, end)
         async with self._ask("GET", _blob(sha256), headers=headers) as answer:
             if answer.status_code == 416:
                 return
@@ -184,16 +183,19 @@ class HttpBlobs(_Client):
             if not answer.is_success:
                 raise await _refusal(answer)
             _check_encoding(answer)
-            skip = 0 if answer.status_code == 206 else offset
+            at = 0
             if answer.status_code == 206:
-                _check_range(answer, offset)
-            # Not in chunks of our own: one that fills drop by drop would never come.
+                at = _check_range(answer, offset, end)
+            # Not gathered into larger pieces: those would be lost with the stream, and
+            # one that fills drop by drop would never come.
             async for piece in answer.aiter_raw():
                 pace.took(len(piece))
-                kept = piece[skip:]
-                skip -= len(piece) - len(kept)
+                kept = piece[max(0, offset - at) : None if end is None else end - at]
+                at += len(piece)
                 if kept:
                     yield kept
+                if end is not None and at >= end:
+                    return
 
     async def put(self, sha256: str, content: bytes) -> None:
         """Keep a blob; keeping it twice is no fault.
@@ -225,37 +227,6 @@ class HttpBlobs(_Client):
                     hint="Is this a hub of Skerry?",
                 )
             return int(length)
-
-
-async def download(
-    store: BlobStore,
-    blob: Blob,
-    part: Path,
-    *,
-    progress: Callable[[int], None] | None = None,
-) -> None:
-    """Fetch a blob into a file, going on where an earlier attempt ended.
-
-    Args:
-        store: Where it comes from.
-        blob: Its hash and size.
-        part: The file; what it holds already is kept and not fetched again.
-        progress: Told the number of bytes that are there, now and then.
-
-    Raises:
-        TrustError: What came is not the blob (`corrupt`); the file is removed.
-        LinkError: The stream broke; the file keeps what came.
-        DataError: The store has no such blob.
-        StorageError: The disk refused.
-    """
-    partial = await asyncio.to_thread(_Part, part, blob)
-    try:
-        if partial.size_bytes < blob.size_bytes:
-            pieces = store.open(blob.sha256, offset=partial.size_bytes)
-            await _append(partial, pieces, progress or _ignore)
-    finally:
-        await asyncio.to_thread(partial.close)
-    await asyncio.to_thread(partial.check)
 
 
 def fetch_bytes(
@@ -301,102 +272,6 @@ def fetch_bytes(
         if not answer.is_success:
             raise _error_of(answer.status_code, bytes(content))
         return bytes(content)
-
-
-class _Part:
-    """What has come of a blob, in its file; each method blocks.
-
-    Raises:
-        StorageError: The disk refused.
-    """
-
-    def __init__(self, path: Path, blob: Blob) -> None:
-        self.size_bytes = 0
-        self._path = path
-        self._blob = blob
-        self._digest = hashlib.sha256()
-        with durable.storage_errors(path):
-            self._file = path.open("ab")
-        try:
-            self._resume()
-        except BaseException:
-            self._file.close()
-            raise
-
-    @property
-    def is_too_large(self) -> bool:
-        """Whether more came than was signed."""
-        return self.size_bytes > self._blob.size_bytes
-
-    def write(self, piece: bytes) -> None:
-        """Add what came, unless it is too much: an endless stream fills no disk."""
-        self.size_bytes += len(piece)
-        if not self.is_too_large:
-            self._digest.update(piece)
-            with durable.storage_errors(self._path):
-                self._file.write(piece)
-                self._file.flush()
-
-    def close(self) -> None:
-        """Close the file."""
-        with durable.storage_errors(self._path):
-            self._file.close()
-
-    def check(self) -> None:
-        """Have the file safe on the disk if it is the blob.
-
-        Raises:
-            LinkError: It is not all of it; the file stays.
-            TrustError: It is not the blob; the file is removed.
-        """
-        sha256, expected = self._blob.sha256, self._blob.size_bytes
-        if self.size_bytes < expected:
-            raise LinkError(
-                f"the stream of blob {sha256[:12]} ended after {self.size_bytes} of "
-                f"{expected} bytes",
-                hint="Try again: it goes on from there.",
-            )
-        got = self._digest.hexdigest()
-        with durable.storage_errors(self._path):
-            if not self.is_too_large and got == sha256:
-                durable.REAL_DISK.sync(self._path)
-                return
-            self._path.unlink(missing_ok=True)
-        size = "more" if self.is_too_large else f"{expected} bytes of hash {got[:12]}"
-        raise TrustError(
-            f"for blob {sha256[:12]} of {expected} bytes came {size}",
-            hint="Publish it again; if this comes back, it is changed on the way.",
-            reason="corrupt",
-        )
-
-    def _resume(self) -> None:
-        """Hash what an earlier attempt left; more than there can be is thrown away."""
-        with durable.storage_errors(self._path), self._path.open("rb") as file:
-            while chunk := file.read(CHUNK_BYTES):
-                self.size_bytes += len(chunk)
-                self._digest.update(chunk)
-                if self.is_too_large:
-                    self._file.truncate(0)
-                    self.size_bytes, self._digest = 0, hashlib.sha256()
-                    return
-
-
-async def _append(
-    part: _Part, pieces: AsyncIterator[bytes], progress: Callable[[int], None]
-) -> None:
-    try:
-        async for piece in pieces:
-            await asyncio.to_thread(part.write, piece)
-            if part.is_too_large:
-                return
-            progress(part.size_bytes)
-    finally:
-        if isinstance(pieces, AsyncGenerator):
-            await pieces.aclose()
-
-
-def _ignore(_size_bytes: int) -> None:
-    """Take no interest in the progress."""
 
 
 @contextmanager
@@ -469,13 +344,16 @@ def _check_encoding(answer: httpx.Response) -> None:
         )
 
 
-def _check_range(answer: httpx.Response, offset: int) -> None:
+def _check_range(answer: httpx.Response, offset: int, end: int | None) -> int:
+    """Where the bytes of an answer begin, which must be where they were asked from."""
     got = answer.headers.get("Content-Range", "")
-    if not got.startswith(f"bytes {offset}-"):
+    read = read_content_range(got)
+    if read is None or read[0] != offset or (end is not None and read[1] > end):
         raise StateError(
             f"the hub answered with the range {got[:80]!r}, from {offset} was asked",
             hint="Is there a proxy in between?",
         )
+    return offset
 
 
 def _check_size(content: bytearray, largest_bytes: int, url: str) -> None:

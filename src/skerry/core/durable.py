@@ -13,7 +13,7 @@ import errno
 import fcntl
 import os
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -36,10 +36,14 @@ _HINTS = {
 
 
 class Disk(Protocol):
-    """The four calls that put a file in place."""
+    """The calls that put a file in place."""
 
     def write(self, path: Path, content: bytes) -> None:
         """Create the file with this content; not yet safe from a power cut."""
+        ...
+
+    def append(self, path: Path, content: bytes) -> None:
+        """Add to a file that was created; not yet safe from a power cut."""
         ...
 
     def sync(self, path: Path) -> None:
@@ -61,6 +65,13 @@ class RealDisk:
     def write(self, path: Path, content: bytes) -> None:
         """Create the file with this content."""
         path.write_bytes(content)
+
+    def append(self, path: Path, content: bytes) -> None:
+        """Add to a file that was created."""
+        with path.open("ab", buffering=0) as file:
+            left = memoryview(content)
+            while left:
+                left = left[file.write(left) :]
 
     def sync(self, path: Path) -> None:
         """Call fsync on a file or a folder."""
@@ -109,7 +120,10 @@ def write_file(path: Path, content: bytes, *, disk: Disk = REAL_DISK) -> None:
 
 
 def write_files(
-    folder: Path, contents: Mapping[str, bytes], *, disk: Disk = REAL_DISK
+    folder: Path,
+    contents: Mapping[str, bytes | Iterable[bytes]],
+    *,
+    disk: Disk = REAL_DISK,
 ) -> None:
     """Put several files in place in one folder.
 
@@ -119,7 +133,8 @@ def write_files(
 
     Args:
         folder: The folder; it exists.
-        contents: Content by file name, in the order of renaming.
+        contents: Content by file name, in the order of renaming; what is too large for
+            memory comes in pieces.
         disk: The disk to write to.
 
     Raises:
@@ -132,7 +147,7 @@ def write_files(
     try:
         with storage_errors(folder):
             for name, content in contents.items():
-                disk.write(staged[name], content)
+                _write(disk, staged[name], content)
                 disk.sync(staged[name])
             for name, temporary in staged.items():
                 disk.replace(temporary, folder / name)
@@ -193,6 +208,13 @@ def storage_errors(path: Path) -> Iterator[None]:
             f"cannot write {path}: {reason}",
             hint=_HINTS.get(error.errno or 0, "Choose another folder."),
         ) from error
+
+
+def _write(disk: Disk, path: Path, content: bytes | Iterable[bytes]) -> None:
+    pieces = iter((content,) if isinstance(content, bytes) else content)
+    disk.write(path, next(pieces, b""))
+    for piece in pieces:
+        disk.append(path, piece)
 
 
 def _remove_quietly(disk: Disk, path: Path) -> None:

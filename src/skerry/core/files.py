@@ -1,10 +1,16 @@
-"""Read a whole file from outside: bounded in size, with an error that says which."""
+"""Read files: one from outside whole and bounded, a large one a piece at a time."""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from skerry.core.errors import DataError, UsageError
+from skerry.core.release import Blob
+
+PIECE_BYTES = 1 << 18
+"""Bytes of a large file that are in memory at a time."""
 
 LARGEST_FILE_BYTES = 1 << 28
 """More than any part of a release but its model has."""
@@ -40,3 +46,26 @@ def read_file(
             hint="Is this the right file?",
         )
     return content
+
+
+def read_pieces(path: Path) -> Iterator[bytes]:
+    """The content of a file, a piece at a time.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    with path.open("rb") as file:
+        while piece := file.read(PIECE_BYTES):
+            yield piece
+
+
+def name_file(path: Path) -> Blob | None:
+    """The hash and the size of a file, a piece at a time; None if it is not there."""
+    digest, size_bytes = hashlib.sha256(), 0
+    try:
+        for piece in read_pieces(path):
+            digest.update(piece)
+            size_bytes += len(piece)
+    except OSError:
+        return None
+    return Blob(sha256=digest.hexdigest(), size_bytes=size_bytes)

@@ -312,6 +312,11 @@ def delta_path(from_sha256: str, to_sha256: str, *, tenant: str) -> str:
     return f"{tenant}/deltas/{from_sha256}-{to_sha256}"
 
 
+def chunks_path(sha256: str, *, tenant: str) -> str:
+    """The TUF target path of the list of a blob's chunks."""
+    return f"{tenant}/chunks/{sha256}"
+
+
 class Reason(StrEnum):
     """Why a device does not run a release that it should."""
 

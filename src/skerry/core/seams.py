@@ -235,8 +235,10 @@ class Link(Protocol):
 class BlobStore(Protocol):
     """Bytes by their SHA-256."""
 
-    def open(self, sha256: str, *, offset: int = 0) -> AsyncIterator[bytes]:
-        """Give a blob in pieces, from an offset on.
+    def open(
+        self, sha256: str, *, offset: int = 0, end: int | None = None
+    ) -> AsyncIterator[bytes]:
+        """Give a blob in pieces, from an offset on and before an end.
 
         Raises:
             LinkError: The store cannot be reached, or the stream broke.

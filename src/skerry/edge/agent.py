@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import msgspec
 import numpy as np
 
 from skerry.comms.codec import decode, encode
@@ -27,9 +26,16 @@ from skerry.core.messages import Direction, Down, Message, Up
 from skerry.core.release import AGENT_LEVEL
 from skerry.core.seams import BlobStore, Link
 from skerry.edge.desired import MOST_NAMES, read_desired
+from skerry.edge.downloads import Downloads
 from skerry.edge.hearing import Hearing
+from skerry.edge.neighbours import Neighbours
 from skerry.edge.profiling import Profiler
-from skerry.edge.reporting import Outgoing, Reporter
+from skerry.edge.reporting import (
+    Outgoing,
+    Reporter,
+    update_under_way,
+    why_refused,
+)
 from skerry.edge.slots import Slots
 from skerry.edge.update_steps import (
     InThread,
@@ -37,7 +43,6 @@ from skerry.edge.update_steps import (
     Trust,
     UpdateParts,
     UpdateSteps,
-    free_bytes_of,
     refusal_of,
 )
 from skerry.evolve.probation import Figures
@@ -75,7 +80,7 @@ class AgentSettings:
     Attributes:
         tenant: Whose it is.
         device: Its name.
-        folder: Where partial downloads are kept.
+        folder: All that it keeps.
         address: Where it serves, or empty.
         version: The version of Skerry, for the report.
         zone: The IANA name of its time zone, or empty.
@@ -83,6 +88,8 @@ class AgentSettings:
         tick_s: How often it looks at the time.
         heartbeat_s: How often it says that it is there.
         figures_s: How often it reports how much it served.
+        peers: Where it gives blobs to its neighbours, or empty.
+        quota_bytes: Most bytes that releases and downloads may take on the disk.
     """
 
     tenant: str = DEFAULT_TENANT
@@ -95,6 +102,8 @@ class AgentSettings:
     tick_s: float = 0.25
     heartbeat_s: float = 30.0
     figures_s: float = 10.0
+    peers: str = ""
+    quota_bytes: int | None = None
 
 
 class _Worker:
@@ -128,6 +137,7 @@ class Agent:
         slots: What is on the disk.
         clock: What it waits by.
         rng: Spreads the waits of a fleet.
+        neighbours: Who on the same site may have a blob, or None.
         troubles: What went wrong before, for the device's log.
         on_collect: Takes the settings of the field watch.
         free_bytes: How much the file system of a folder can still take.
@@ -146,6 +156,7 @@ class Agent:
         slots: Slots,
         clock: Clock,
         rng: np.random.Generator,
+        neighbours: Neighbours | None = None,
         troubles: Sequence[str] = (),
         on_collect: Callable[[Mapping[str, Json]], None] | None = None,
         free_bytes: Callable[[Path], int] | None = None,
@@ -164,12 +175,18 @@ class Agent:
         self._parts = UpdateParts(
             tenant=settings.tenant,
             target=settings.policy.target,
-            folder=settings.folder / "downloads",
+            downloads=Downloads(
+                settings.folder,
+                slots,
+                engine,
+                free_bytes=free_bytes,
+                quota_bytes=settings.quota_bytes,
+            ),
             blobs=blobs,
             trust=trust,
             engine=engine,
             slots=slots,
-            free_bytes=free_bytes or free_bytes_of,
+            neighbours=neighbours,
             in_thread=in_thread,
         )
         self._workers: dict[str, _Worker] = {}
@@ -232,6 +249,7 @@ class Agent:
             "abi": settings.policy.abi,
             "zone": settings.zone,
             "address": settings.address,
+            "peers": settings.peers or None,
             "started_at_ms": self.now_ms(),
         }
         if settings.policy.runtimes is not None:
@@ -507,23 +525,7 @@ class Agent:
                 "since_ms": self._since[state.name][1],
                 "probation": state.phase is Phase.PROBATION,
             }
-        update: Json = None
-        want = state.working or state.desired
-        if state.phase is not Phase.IDLE and want is not None:
-            update = {
-                "version": want.version,
-                "phase": state.phase.value,
-                "attempt": state.attempt + 1,
-                "retry_at_ms": state.retry_at_ms,
-                "awaits_window": state.awaits_window,
-            }
+        note("agent", "received_bytes", self._parts.downloads.received_bytes() or None)
         note("releases", state.name, running)
-        note("update", state.name, update)
-        note("refused", state.name, _refused(state.why))
-
-
-def _refused(refused: Refused | None) -> Json:
-    if refused is None:
-        return None
-    fields: dict[str, Json] = msgspec.to_builtins(refused.refusal)
-    return {**fields, "rollout": refused.rollout}
+        note("update", state.name, update_under_way(state))
+        note("refused", state.name, why_refused(state.why))

@@ -15,7 +15,7 @@ import numpy as np
 
 from skerry import __version__
 from skerry.comms.codec import encode
-from skerry.comms.http import HttpBlobs, fetch_bytes
+from skerry.comms.http import HttpBlobs, HubHttp, fetch_bytes
 from skerry.comms.links import Will
 from skerry.comms.mqtt import MqttSettings, open_mqtt
 from skerry.comms.outbox import Outbox
@@ -49,6 +49,8 @@ from skerry.edge.faces import (
     stop_signals,
     worker_limits,
 )
+from skerry.edge.neighbours import Neighbours
+from skerry.edge.peers import open_peers
 from skerry.edge.protocol.regions import Regions
 from skerry.edge.protocol.repository import SlotRepository
 from skerry.edge.protocol.service import InferenceService
@@ -99,6 +101,11 @@ class GatewaySettings:
         providers: Execution providers of onnxruntime, in order of wish.
         schemas: What producers here send and consumers read, by release name, where
             that is known; else what the release before spoke.
+        peers: Whether it gives blobs to gateways of the same site, and asks them first.
+        peers_host: Where it gives them: an address by which they reach it.
+        peers_port: The port of that, or 0 for any free one.
+        disk_quota_mb: How many MB of a million bytes releases and downloads may take
+            on the disk; None: all that is free.
         least_bytes_per_s: What is fetched from the hub slower than this, over a
             minute, is given up and gone on with later.
         accept_unsigned: Whether to obey a hub that does not sign what it tells this
@@ -122,6 +129,10 @@ class GatewaySettings:
     memory_limit_mb: float | None = None
     providers: tuple[str, ...] = ()
     schemas: Mapping[str, Schemas] = field(default_factory=dict)
+    peers: bool = False
+    peers_host: str = "127.0.0.1"
+    peers_port: int = 0
+    disk_quota_mb: float | None = None
     least_bytes_per_s: float = LEAST_BYTES_PER_S
     accept_unsigned: bool = False
 
@@ -245,14 +256,17 @@ class _Gateway:
             clock=self._clock,
         )
         try:
-            async with HttpBlobs(
-                hub,
-                identity.api_token,
-                least_bytes_per_s=settings.least_bytes_per_s,
-            ) as blobs:
+            async with (
+                HttpBlobs(
+                    hub,
+                    identity.api_token,
+                    least_bytes_per_s=settings.least_bytes_per_s,
+                ) as blobs,
+                self._neighbours(hub, slots) as neighbours,
+            ):
                 watch = FieldWatch(uplink.put, clock=self._clock, rng=self._rng)
                 agent = Agent(
-                    self._agent_settings(address),
+                    self._agent_settings(address, neighbours.own if neighbours else ""),
                     link=link,
                     uplink=uplink,
                     blobs=blobs,
@@ -261,6 +275,7 @@ class _Gateway:
                     slots=slots,
                     clock=self._clock,
                     rng=self._rng,
+                    neighbours=neighbours,
                     troubles=troubles,
                     on_collect=watch.configure,
                 )
@@ -280,6 +295,27 @@ class _Gateway:
             await link.close()
             await asyncio.to_thread(outbox.close)
 
+    @contextlib.asynccontextmanager
+    async def _neighbours(
+        self, hub: str, slots: Slots
+    ) -> AsyncIterator[Neighbours | None]:
+        settings = self._settings
+        if not settings.peers:
+            yield None
+            return
+        async with (
+            HubHttp(hub, self._identity.api_token) as http,
+            open_peers(
+                slots.shared,
+                partial(http.get, "/v1/neighbours"),
+                host=settings.peers_host,
+                port=settings.peers_port,
+                clock=self._clock,
+                rng=self._rng,
+            ) as neighbours,
+        ):
+            yield neighbours
+
     async def _look(self, watch: FieldWatch, source: Source) -> None:
         """Watch what the source shows, as soon as a release serves."""
         name = self._settings.watched
@@ -288,9 +324,10 @@ class _Gateway:
             await self._clock.sleep(_PAUSE_S)
         await watch.run(source, self._engine, name)
 
-    def _agent_settings(self, address: str) -> AgentSettings:
+    def _agent_settings(self, address: str, peers: str) -> AgentSettings:
         settings = self._settings
         zone_name, zone = local_zone()
+        quota_mb = settings.disk_quota_mb
         return AgentSettings(
             tenant=self._identity.tenant,
             device=self._identity.device,
@@ -298,6 +335,8 @@ class _Gateway:
             address=address,
             version=__version__,
             zone=zone_name,
+            peers=peers,
+            quota_bytes=None if quota_mb is None else round(quota_mb * 1e6),
             policy=UpdatePolicy(
                 target=settings.target,
                 abi=machine_abi(),
@@ -423,6 +462,12 @@ async def _identify(settings: GatewaySettings) -> Identity:
 
 def _check(settings: GatewaySettings) -> None:
     check_reach(settings.host, settings.serve_token)
+    if settings.disk_quota_mb is not None and not settings.disk_quota_mb > 0:
+        raise UsageError(
+            f"the quota of the disk is {settings.disk_quota_mb:g} MB, expected more "
+            f"than 0",
+            hint="It must hold a release three times: two slots and a download.",
+        )
     if settings.threads < 1:
         raise UsageError(
             f"{settings.threads} threads make no gateway", hint="Give at least 1."

@@ -8,10 +8,13 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+import msgspec
+
 from skerry.core.clock import Clock
 from skerry.core.documents import Json
 from skerry.core.errors import SkerryError, StorageError
 from skerry.core.messages import Message, Up
+from skerry.evolve.update_state import Phase, Refused, UpdateState
 
 log = logging.getLogger(__name__)
 
@@ -141,6 +144,28 @@ class Reporter:
             if changed:
                 patch[section] = changed
         return patch
+
+
+def update_under_way(state: UpdateState) -> Json:
+    """What is reported of an update; None where none is under way."""
+    want = state.working or state.desired
+    if state.phase is Phase.IDLE or want is None:
+        return None
+    return {
+        "version": want.version,
+        "phase": state.phase.value,
+        "attempt": state.attempt + 1,
+        "retry_at_ms": state.retry_at_ms,
+        "awaits_window": state.awaits_window,
+    }
+
+
+def why_refused(refused: Refused | None) -> Json:
+    """What is reported of a refusal; None where nothing is refused."""
+    if refused is None:
+        return None
+    fields: dict[str, Json] = msgspec.to_builtins(refused.refusal)
+    return {**fields, "rollout": refused.rollout}
 
 
 def _short(value: Json) -> Json:

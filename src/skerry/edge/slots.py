@@ -25,23 +25,32 @@ from __future__ import annotations
 import hashlib
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from skerry.core.documents import from_json, to_json
-from skerry.core.durable import REAL_DISK, Disk, make_folder, write_file, write_files
+from skerry.core.durable import (
+    REAL_DISK,
+    Disk,
+    make_folder,
+    storage_errors,
+    write_file,
+    write_files,
+)
 from skerry.core.errors import (
     DataError,
     NewerSchemaError,
     SkerryError,
     StateError,
     StorageError,
+    TrustError,
     UsageError,
 )
+from skerry.core.files import name_file, read_pieces
 from skerry.core.names import check_name
-from skerry.core.release import Blob, ReleaseId, read_manifest
+from skerry.core.release import Blob, Reason, ReleaseId, read_manifest
 from skerry.core.schemas import Schemas
 from skerry.edge.adapters import Adapter
 from skerry.edge.installed import Installed
@@ -66,7 +75,6 @@ _LIBRARY_ROLE = re.compile(r"library\.([0-9]{1,3})", re.ASCII)
 _LIBRARY_FILES = "library-*.so"
 
 _MANIFEST = "manifest.json"
-_PIECE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,31 +222,63 @@ class Slots:
         record = self._record(name)
         return self._installed(name, record.standby, record.kept(record.standby))
 
-    def find(self, name: str, blob: Blob) -> bytes | None:
+    def find(self, name: str, blob: Blob) -> Path | None:
         """Look for a blob among the files of a name; it is hashed once more."""
         for place in ("a", "b"):
             folder = self._place(name, place)
             files = [folder / each for each in (*FILE_NAMES.values(), _MANIFEST)]
             for path in (*files, *sorted(folder.glob(_LIBRARY_FILES))):
-                content = _read(path, blob)
-                if content is not None:
-                    return content
+                if is_file(path, blob):
+                    return path
         return None
 
-    def install(self, signed: bytes, contents: Mapping[str, bytes]) -> Installed:
+    def shared(self, sha256: str) -> Path | None:
+        """Where a blob lies that belongs to a release in a slot, of whatever name."""
+        for name, record in self._names.items():
+            for place in ("a", "b"):
+                kept = record.kept(place)
+                for role, blob in kept.files.items() if kept else ():
+                    if blob.sha256 == sha256:
+                        return self._place(name, place) / file_name(role)
+        return None
+
+    def sweep(self, spared: Container[str], served: Container[Path]) -> None:
+        """Remove what lies in slots and belongs to no release there.
+
+        Args:
+            spared: Release names of which something is under way.
+            served: Files that the engine serves from, whatever the record says.
+
+        Raises:
+            StorageError: The disk refused.
+        """
+        with self._lock:
+            for path in sorted((self._folder / "slots").glob("*/[ab]/*")):
+                name, place = path.parts[-3], path.parts[-2]
+                if name in spared or name in self._staged or path in served:
+                    continue
+                kept = self._record(name).kept("a" if place == "a" else "b")
+                roles = kept.files if kept else ()
+                if kept is None or path.name not in {_MANIFEST, *map(file_name, roles)}:
+                    with storage_errors(path):
+                        self._disk.remove(path)
+
+    def install(self, signed: bytes, contents: Mapping[str, bytes | Path]) -> Installed:
         """Write a release into the standby slot; the record does not name it yet.
 
         Args:
             signed: The bytes of the manifest.
-            contents: The bytes of each blob, by role; checked by the caller.
+            contents: Each blob by role: its bytes, or the file that holds them, which
+                is read a piece at a time.
 
         Raises:
             DataError: The manifest is none.
+            TrustError: A blob is not the one that the manifest names (`corrupt`).
             StorageError: The disk refused; what serves is not touched.
         """
         manifest = read_manifest(signed)
-        files = {_MANIFEST: signed}
-        files |= {file_name(role): content for role, content in contents.items()}
+        sources = {role: _Source(content) for role, content in contents.items()}
+        files = {file_name(role): source for role, source in sources.items()}
         name = manifest.name
         with self._lock:
             record = self._record(name)
@@ -248,13 +288,14 @@ class Slots:
                 self._save(name, record.with_kept(place, None))
             folder = self._place(name, place)
             make_folder(folder)
-            write_files(folder, files, disk=self._disk)
+            write_files(folder, {_MANIFEST: signed, **files}, disk=self._disk)
             kept = Kept(
                 version=manifest.version,
-                manifest=Blob.of(files[_MANIFEST]),
-                files={role: Blob.of(content) for role, content in contents.items()},
+                manifest=Blob.of(signed),
+                files={role: source.blob for role, source in sources.items()},
                 spoken=self._spoken(name),
             )
+            _check_files(kept, manifest.blobs(self._target), manifest.id)
             installed = self._installed(name, place, kept)
             if installed is None:
                 raise StateError(
@@ -459,8 +500,7 @@ class Slots:
         wanted = {file_name(role): blob for role, blob in kept.files.items()}
         wanted[_MANIFEST] = kept.manifest
         for each, blob in wanted.items():
-            path = self._place(name, place) / each
-            if _sha256(path) != blob.sha256:
+            if not is_file(self._place(name, place) / each, blob):
                 return (
                     f"slot {place} of {name}/{kept.version} is damaged: {each} "
                     f"is missing or not what was installed"
@@ -537,22 +577,44 @@ def _rolled_back(
     return changed
 
 
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
+def is_file(path: Path, blob: Blob) -> bool:
+    """Whether a file is a blob; it is hashed only where its size is right."""
     try:
-        with path.open("rb") as file:
-            while piece := file.read(_PIECE_BYTES):
-                digest.update(piece)
+        return path.stat().st_size == blob.size_bytes and name_file(path) == blob
     except OSError:
-        return ""
-    return digest.hexdigest()
+        return False
 
 
-def _read(path: Path, blob: Blob) -> bytes | None:
-    try:
-        if path.stat().st_size != blob.size_bytes:
-            return None
-        content = path.read_bytes()
-    except OSError:
-        return None
-    return content if Blob.of(content) == blob else None
+class _Source:
+    """The content of a file to be, which is hashed as it is read."""
+
+    def __init__(self, content: bytes | Path) -> None:
+        self._content = content
+        self._digest = hashlib.sha256()
+        self._size_bytes = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        content = self._content
+        pieces: Iterable[bytes] = (
+            (content,) if isinstance(content, bytes) else read_pieces(content)
+        )
+        for piece in pieces:
+            self._digest.update(piece)
+            self._size_bytes += len(piece)
+            yield piece
+
+    @property
+    def blob(self) -> Blob:
+        """What was read."""
+        return Blob(sha256=self._digest.hexdigest(), size_bytes=self._size_bytes)
+
+
+def _check_files(kept: Kept, signed: Mapping[str, Blob], release: ReleaseId) -> None:
+    for role, blob in kept.files.items():
+        if signed.get(role) != blob:
+            raise TrustError(
+                f"the {role} of {release} became {blob.sha256[:12]} of "
+                f"{blob.size_bytes} bytes on the way into its slot",
+                hint="Check the disk and the memory of this machine.",
+                reason=Reason.CORRUPT,
+            )

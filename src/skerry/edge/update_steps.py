@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
-import os
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from skerry.comms.http import download
+from skerry.comms.download import Peer, download
 from skerry.core.budget import Budget
+from skerry.core.chunks import (
+    SMALLEST_CHUNKED_BYTES,
+    Chunks,
+    most_list_bytes,
+    read_chunks,
+)
 from skerry.core.documents import LARGEST_DOCUMENT_BYTES, Json
-from skerry.core.durable import make_folder, storage_errors
+from skerry.core.durable import storage_errors
 from skerry.core.errors import (
     ConflictError,
     DataError,
@@ -34,19 +38,23 @@ from skerry.core.release import (
     Reason,
     Refusal,
     ReleaseId,
+    chunks_path,
     delta_path,
     manifest_path,
     read_manifest,
 )
 from skerry.core.seams import BlobStore
+from skerry.edge.downloads import Downloads
 from skerry.edge.installed import Installed
-from skerry.edge.slots import Slots
+from skerry.edge.neighbours import Neighbours
+from skerry.edge.slots import Slots, is_file
 from skerry.evolve.delta import patch
 from skerry.evolve.probation import Figures
 from skerry.evolve.update_state import Found, Run, Step, Transfer
 
-SPARE_BYTES = 1 << 20
-"""What an update leaves free on the disk, for the outbox and the record."""
+LARGEST_PATCH_BYTES = 1 << 28
+"""Most bytes of an old and a new model together that a delta is applied to: it takes as
+much memory, where fetching the new one in full takes next to none."""
 
 CONFLICT_PAUSE_S = 0.2
 """How long to wait while another release of the same name is being loaded."""
@@ -146,12 +154,12 @@ class UpdateParts:
     Attributes:
         tenant: Whose device this is.
         target: The device's target.
-        folder: Where partial downloads are kept, in a folder a name.
+        downloads: Where partial downloads are kept, and the room for them.
         blobs: Where blobs come from.
         trust: What is signed.
         engine: What serves.
         slots: What is on the disk.
-        free_bytes: How much the file system of a folder can still take.
+        neighbours: Who on the same site may have a blob, or None.
         in_thread: Where blocking work goes.
         trust_lock: One at a time uses `trust`.
         bench_lock: One at a time is measured against its budget.
@@ -159,12 +167,12 @@ class UpdateParts:
 
     tenant: str
     target: str
-    folder: Path
+    downloads: Downloads
     blobs: BlobStore
     trust: Trust
     engine: Serving
     slots: Slots
-    free_bytes: Callable[[Path], int]
+    neighbours: Neighbours | None = None
     in_thread: InThread = asyncio.to_thread
     trust_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     bench_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -185,10 +193,10 @@ class UpdateSteps:
     def __init__(self, name: str, parts: UpdateParts) -> None:
         self._name = name
         self._parts = parts
-        # Of its own: two names may download the same blob at the same time.
-        self._folder = parts.folder / name
+        self._downloads = parts.downloads.of(name)
         self._signed = b""
-        self._contents: dict[str, bytes] = {}
+        self._manifest: Blob | None = None
+        self._contents: dict[str, Path] = {}
         self._installed: Installed | None = None
         self._prepared: Any = None
 
@@ -250,8 +258,8 @@ class UpdateSteps:
                 hint="Make the release again.",
             )
         await self._fetch(blob)
-        self._signed = await parts.in_thread(self._bytes_of, blob)
-        self._part(blob).unlink(missing_ok=True)
+        path = await parts.in_thread(self._file_of, blob)
+        self._signed, self._manifest = path.read_bytes(), blob
         manifest = read_manifest(self._signed, name=f"the manifest of {release}")
         return Found(manifest=manifest, deltas=await self._deltas(manifest))
 
@@ -265,6 +273,8 @@ class UpdateSteps:
             return {}
         found = {}
         for origin in self._models():
+            if origin.size_bytes + model.blob.size_bytes > LARGEST_PATCH_BYTES:
+                continue  # Both are in memory while one is made of the other.
             path = delta_path(origin.sha256, model.blob.sha256, tenant=parts.tenant)
             delta = await self._target(path)
             if delta is not None:
@@ -290,7 +300,17 @@ class UpdateSteps:
             for blob in wanted.values()
             if await parts.in_thread(parts.slots.find, self._name, blob) is None
         ]
-        await parts.in_thread(self._make_room, transfer, missing)
+        lists = [await self._chunk_list(blob) for blob in missing]
+        # The manifest, too: each attempt begins with it.
+        kept = [one for one in (*missing, *lists, self._manifest) if one is not None]
+        placed_bytes = sum(blob.size_bytes for blob in transfer.blobs.values())
+        await parts.in_thread(
+            lambda: self._downloads.make_room(
+                kept,
+                placed_bytes=placed_bytes,
+                release=transfer.manifest.id,
+            )
+        )
         for blob in missing:
             try:
                 await self._fetch(blob)
@@ -302,70 +322,81 @@ class UpdateSteps:
                     error.what, hint=error.hint, reason=Reason.CORRUPT
                 ) from error
 
-    def _make_room(self, transfer: Transfer, missing: list[Blob]) -> None:
-        folder = self._folder
-        make_folder(folder)
-        kept = {blob.sha256 for blob in missing}
-        with storage_errors(folder):
-            for part in folder.glob("*.part"):
-                if part.stem not in kept:
-                    part.unlink(missing_ok=True)
-            here = sum(_size(self._part(blob)) for blob in missing)
-        # Downloaded parts and the files of the slot lie side by side for a while.
-        needed = sum(blob.size_bytes for blob in missing) - here + SPARE_BYTES
-        needed += sum(blob.size_bytes for blob in transfer.blobs.values())
-        free = self._parts.free_bytes(folder)
-        if free < needed:
-            raise StorageError(
-                f"{transfer.manifest.id} needs {needed} bytes free in {folder}, "
-                f"{free} are",
-                hint="Free some space on the gateway.",
-            )
+    async def _chunk_list(self, blob: Blob) -> Blob | None:
+        """The list of a blob's chunks, where one is signed that can be one."""
+        if blob.size_bytes < SMALLEST_CHUNKED_BYTES:
+            return None
+        found = await self._target(chunks_path(blob.sha256, tenant=self._parts.tenant))
+        most_bytes = most_list_bytes(blob.size_bytes)
+        return found if found and found.size_bytes <= most_bytes else None
+
+    async def _chunks(self, blob: Blob) -> Chunks | None:
+        """What each chunk of a blob must be; None where nothing useful says so."""
+        listed = await self._chunk_list(blob)
+        if listed is None:
+            return None
+        try:
+            await self._fetch_whole(listed)
+            path = await self._parts.in_thread(self._file_of, listed)
+            return read_chunks(path.read_bytes(), blob)
+        except (DataError, TrustError):
+            # It only saves bytes: without it the blob is still checked as a whole.
+            return None
 
     async def _fetch(self, blob: Blob) -> None:
         """Download a blob, or the rest of it, unless it is here."""
         parts = self._parts
         if await parts.in_thread(self._look, blob) is None:
-            await parts.in_thread(make_folder, self._folder)
             try:
-                await download(parts.blobs, blob, self._part(blob))
+                await self._fetch_whole(blob, await self._chunks(blob))
             except DataError as error:  # What the store does not have may yet come.
                 raise _MissingError(error.what, hint=error.hint) from error
 
-    def _look(self, blob: Blob) -> bytes | None:
-        found = self._parts.slots.find(self._name, blob)
-        if found is not None:
-            return found
-        part = self._part(blob)
-        if _size(part) < blob.size_bytes:
-            return None
-        content = part.read_bytes()
-        if hashlib.sha256(content).hexdigest() == blob.sha256:
-            return content
-        part.unlink(missing_ok=True)
-        return None
+    async def _fetch_whole(self, blob: Blob, chunks: Chunks | None = None) -> None:
+        parts = self._parts
+        peers: Sequence[Peer] = ()
+        if chunks is not None and parts.neighbours is not None:
+            peers = await parts.neighbours.find(blob.sha256)
+        part = await parts.in_thread(self._downloads.part_to_write, blob)
+        await download(
+            parts.blobs,
+            blob,
+            part,
+            chunks=chunks,
+            peers=peers,
+            received=parts.downloads.count,
+        )
 
-    def _bytes_of(self, blob: Blob) -> bytes:
-        content = self._look(blob)
-        if content is None:
+    def _look(self, blob: Blob) -> Path | None:
+        """Where a blob lies whole, in a slot or downloaded."""
+        found = self._parts.slots.find(self._name, blob)
+        part = self._downloads.part(blob)
+        return found or (part if is_file(part, blob) else None)
+
+    def _file_of(self, blob: Blob) -> Path:
+        path = self._look(blob)
+        if path is None:
             raise TrustError(
                 f"what was downloaded as {blob.sha256} is something else",
                 hint="Is the hub's store damaged?",
                 reason=Reason.CORRUPT,
             )
-        return content
+        return path
 
-    def _rebuild(self, transfer: Transfer) -> dict[str, bytes]:
+    def _rebuild(self, transfer: Transfer) -> dict[str, Path]:
         delta = transfer.delta
         whole = {
             role: blob
             for role, blob in transfer.blobs.items()
             if role != "model" or delta is None
         }
-        contents = {role: self._bytes_of(blob) for role, blob in whole.items()}
+        contents = {role: self._file_of(blob) for role, blob in whole.items()}
         if delta is not None:
             model = transfer.blobs["model"]
-            contents["model"] = self._patched(model, delta, transfer.delta_from)
+            patched = self._patched(model, delta, transfer.delta_from)
+            contents["model"] = self._downloads.part_to_write(model)
+            with storage_errors(contents["model"]):
+                contents["model"].write_bytes(patched)
         return contents
 
     def _patched(self, model: Blob, delta: Blob, origin: str) -> bytes:
@@ -379,12 +410,16 @@ class UpdateSteps:
                 reason=Reason.CORRUPT,
             )
         try:
-            new = patch(old, self._bytes_of(delta), largest_bytes=model.size_bytes)
+            new = patch(
+                old.read_bytes(),
+                self._file_of(delta).read_bytes(),
+                largest_bytes=model.size_bytes,
+            )
         except DataError as error:
             raise TrustError(
                 error.what, hint=error.hint, reason=Reason.CORRUPT
             ) from error
-        if hashlib.sha256(new).hexdigest() != model.sha256:
+        if Blob.of(new) != model:
             raise TrustError(
                 f"the delta from {origin} does not give {model.sha256}",
                 hint="Publish the release again.",
@@ -398,12 +433,7 @@ class UpdateSteps:
             parts.slots.install, self._signed, contents
         )
         self._contents = {}
-        await parts.in_thread(self._forget_downloads)
-
-    def _forget_downloads(self) -> None:
-        with storage_errors(self._folder):
-            for part in self._folder.glob("*.part"):
-                part.unlink(missing_ok=True)
+        await parts.in_thread(self._downloads.clear)
 
     async def _load(self, *, is_new: bool) -> None:
         parts = self._parts
@@ -452,9 +482,6 @@ class UpdateSteps:
         await parts.in_thread(
             lambda: roll_back(self._name, keep=is_undo, refused=run.refused)
         )
-
-    def _part(self, blob: Blob) -> Path:
-        return self._folder / f"{blob.sha256}.part"
 
 
 def without_limits(installed: Installed) -> Installed:
@@ -510,17 +537,3 @@ def _transfer(run: Run) -> Transfer:
     if run.transfer is None:
         raise StateError(f"{run.step} without a transfer", hint="Report this as a bug.")
     return run.transfer
-
-
-def free_bytes_of(folder: Path) -> int:
-    """How much the file system of a folder can still take, in bytes."""
-    there = next(path for path in (folder, *folder.parents) if path.exists())
-    figures = os.statvfs(there)
-    return figures.f_bavail * figures.f_frsize
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0

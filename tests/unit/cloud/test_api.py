@@ -11,9 +11,9 @@ import pytest
 
 from skerry.cloud.api import bodies, make_api
 from skerry.cloud.api.answers import status_of
-from skerry.cloud.api.blobs import read_range
 from skerry.cloud.hub import Hub
 from skerry.comms.asgi import serve
+from skerry.comms.ranges import read_range
 from skerry.core.clock import FakeClock
 from skerry.core.errors import (
     ConflictError,

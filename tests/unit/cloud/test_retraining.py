@@ -33,7 +33,10 @@ class _Blobs:
     def __init__(self) -> None:
         self.kept: dict[str, bytes] = {}
 
-    async def open(self, sha256: str, *, offset: int = 0) -> AsyncIterator[bytes]:
+    async def open(
+        self, sha256: str, *, offset: int = 0, end: int | None = None
+    ) -> AsyncIterator[bytes]:
+        assert end is None
         for start in range(offset, len(self.kept[sha256]), 3):
             yield self.kept[sha256][start : start + 3]
 

@@ -8,7 +8,8 @@ import httpx
 import pytest
 
 from skerry.comms import http
-from skerry.comms.http import HttpBlobs, download, fetch_bytes
+from skerry.comms.download import download
+from skerry.comms.http import HttpBlobs, fetch_bytes
 from skerry.comms.pace import Pace
 from skerry.core.clock import FakeClock
 from skerry.core.errors import LinkError

@@ -18,9 +18,9 @@ from skerry.core.errors import (
 from skerry.core.release import AGENT_LEVEL, ReleaseId
 from skerry.edge.agent import Agent, AgentSettings
 from skerry.edge.desired import read_desired
+from skerry.edge.downloads import free_bytes_of
 from skerry.edge.engine import Engine
 from skerry.edge.slots import Slots
-from skerry.edge.update_steps import free_bytes_of
 from skerry.evolve.update_state import Want
 from tests.agents import DOWN, UP, Bench, FakeUplink, X, play
 from tests.releases import NAME, MemoryHub, small_release

@@ -45,6 +45,10 @@ def run(
     memory_limit_mb: float | None = None,
     provider: tuple[str, ...] = (),
     schemas: tuple[str, ...] = (),
+    peers: bool = False,
+    peers_host: str = "127.0.0.1",
+    peers_port: int = 0,
+    disk_quota_mb: float | None = None,
     least_speed: float = 100.0,
     accept_unsigned: bool = False,
     log: LogFormat = LogFormat.TEXT,
@@ -80,6 +84,11 @@ def run(
         schemas: The schemas that producers here send and consumers read, as
             NAME=INPUT/OUTPUT; repeat it for several releases. What was spoken before is
             spoken on by default.
+        peers: Give releases to gateways with the same label `site`, and ask them
+            before the hub; what they give is checked chunk by chunk.
+        peers_host: The address at which it gives them, by which they reach it.
+        peers_port: The port of that; 0 takes a free one.
+        disk_quota_mb: How many MB releases and downloads may take on the disk.
         least_speed: Bytes a second: what the hub sends slower, over a minute, is given
             up and gone on with later.
         accept_unsigned: Obey a hub of an older version, which does not sign what it
@@ -109,6 +118,10 @@ def run(
         memory_limit_mb=memory_limit_mb,
         providers=provider,
         schemas=dict(map(read_spoken, schemas)),
+        peers=peers,
+        peers_host=peers_host,
+        peers_port=peers_port,
+        disk_quota_mb=disk_quota_mb,
         least_bytes_per_s=least_speed,
         accept_unsigned=accept_unsigned,
     )

@@ -35,6 +35,8 @@ def up(
     host: str = "127.0.0.1",
     port: int = 8750,
     mqtt_port: int = 1883,
+    blobs: str | None = None,
+    site_bandwidth_mb_s: float | None = None,
     log: LogFormat = LogFormat.TEXT,
     output: Annotated[Output, Parameter(parse=False)],
 ) -> HubStopped:
@@ -46,6 +48,11 @@ def up(
         host: The address to listen on; this machine alone by default.
         port: The port of the HTTP API; 0 takes a free one.
         mqtt_port: The port of the MQTT broker; 0 takes a free one.
+        blobs: An S3-compatible store, s3://BUCKET/PREFIX?endpoint=URL, in place of a
+            folder; needs the extra `s3`, and credentials in AWS_ACCESS_KEY_ID and
+            AWS_SECRET_ACCESS_KEY.
+        site_bandwidth_mb_s: How many MB of releases a second are sent to all devices
+            with the same label `site` together; no limit by default.
         log: How its events are logged on standard error.
         output: Where to say that it is up.
     """
@@ -55,7 +62,15 @@ def up(
 
     set_up(log)
     settings = HubSettings(
-        folder=folder, database=database, host=host, port=port, mqtt_port=mqtt_port
+        folder=folder,
+        database=database,
+        host=host,
+        port=port,
+        mqtt_port=mqtt_port,
+        blobs=blobs,
+        site_bytes_per_s=None
+        if site_bandwidth_mb_s is None
+        else site_bandwidth_mb_s * 1e6,
     )
 
     def tell(at: HubAddress) -> None:

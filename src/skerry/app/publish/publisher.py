@@ -16,6 +16,7 @@ from pathlib import Path
 from skerry.app.publish.folder import PublisherFolder
 from skerry.app.publish.roles import Roles
 from skerry.core import durable
+from skerry.core.chunks import SMALLEST_CHUNKED_BYTES, Chunks, write_chunks
 from skerry.core.clock import Clock, SystemClock
 from skerry.core.errors import DataError, StateError, UsageError
 from skerry.core.fleet import DEFAULT_TENANT
@@ -24,6 +25,7 @@ from skerry.core.release import (
     Manifest,
     ReleaseId,
     blob_path,
+    chunks_path,
     delta_path,
     is_sha256,
     manifest_path,
@@ -56,7 +58,8 @@ class Bundle:
     Attributes:
         manifest: What the release is made of.
         manifest_sha256: The hash of the manifest's bytes, which are among the blobs.
-        blobs: Bytes by their SHA-256: manifest, models, the other parts, deltas.
+        blobs: Bytes by their SHA-256: manifest, models, the other parts, deltas, the
+            chunk lists of what is large.
         metadata: The publisher's newest TUF files by name; those that the hub has
             already do no harm.
         delta_bytes: Size of the delta from each old model that has a worthwhile one,
@@ -266,11 +269,15 @@ class Publisher:
             added[blob_path(part_sha256, tenant=self._tenant)] = Blob.of(part)
         for (old, new), delta in deltas.items():
             added[delta_path(old, new, tenant=self._tenant)] = Blob.of(delta)
+        lists = _list_chunks([*blobs.values(), *deltas.values()])
+        for of_sha256, listed_chunks in lists.items():
+            path = chunks_path(of_sha256, tenant=self._tenant)
+            added[path] = Blob.of(listed_chunks)
         self._sign_tenant({**listed, **added})
         smallest: dict[str, int] = {}
         for (old, _), delta in deltas.items():
             smallest[old] = min(len(delta), smallest.get(old, len(delta)))
-        packed = [content, *blobs.values(), *deltas.values()]
+        packed = [content, *blobs.values(), *deltas.values(), *lists.values()]
         return Bundle(
             manifest=manifest,
             manifest_sha256=sha256,
@@ -371,6 +378,15 @@ def _check_hashes(blobs: Mapping[str, bytes]) -> None:
                 f"{got}",
                 hint="Name each blob by the SHA-256 of its bytes.",
             )
+
+
+def _list_chunks(contents: Sequence[bytes]) -> dict[str, bytes]:
+    """The chunk list of each content that is worth one, by the content's SHA-256."""
+    return {
+        hashlib.sha256(content).hexdigest(): write_chunks(Chunks.cut(content))
+        for content in contents
+        if len(content) >= SMALLEST_CHUNKED_BYTES
+    }
 
 
 def _pack_deltas(

@@ -83,6 +83,14 @@ class SimulatedDisk:
         self._unsafe_files.add(file)
         self._end_call(refused=refused)
 
+    def append(self, path: Path, content: bytes) -> None:
+        """Add to a file that was created."""
+        refused = self._is_refused()
+        file = self._names[path]
+        self._content[file] += content[: len(content) // 2] if refused else content
+        self._unsafe_files.add(file)
+        self._end_call(refused=refused)
+
     def sync(self, path: Path) -> None:
         """Make a file's content, or a folder's entries, safe."""
         refused = self._is_refused()

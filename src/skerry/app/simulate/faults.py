@@ -16,6 +16,8 @@ from skerry.core.durable import RealDisk
 from skerry.core.errors import LinkError, StateError
 from skerry.core.seams import BlobStore
 
+_LINE_BYTES = 1 << 14
+
 
 class DeviceClock:
     """A clock that goes with the fleet's and may have another date.
@@ -102,6 +104,16 @@ class FaultyDisk(RealDisk):
         super().write(path, content)
         self._end()
 
+    def append(self, path: Path, content: bytes) -> None:
+        """Add to a file that was created; half of it if the disk is full."""
+        self._begin()
+        self._unsafe[path] = None
+        if self.is_full:
+            super().append(path, content[: len(content) // 2])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        super().append(path, content)
+        self._end()
+
     def sync(self, path: Path) -> None:
         """Make a file's content, or a folder's entries, safe."""
         self._begin()
@@ -160,6 +172,40 @@ class FaultyDisk(RealDisk):
             raise PowerCut
 
 
+class BadLine:
+    """A line that flips bits and breaks, by chance.
+
+    Args:
+        rng: Chance.
+        flips_per_mb: How many bits are flipped in a million bytes.
+        breaks_per_mb: How often it breaks in a million bytes.
+
+    Attributes:
+        n_flips: How many bits were flipped.
+        n_breaks: How often it broke.
+    """
+
+    def __init__(
+        self, rng: np.random.Generator, *, flips_per_mb: float, breaks_per_mb: float
+    ) -> None:
+        self.n_flips = 0
+        self.n_breaks = 0
+        self._rng = rng
+        self._flips_per_byte = flips_per_mb / 1e6
+        self._breaks_per_byte = breaks_per_mb / 1e6
+
+    def spoil(self, piece: bytes) -> tuple[bytes, bool]:
+        """What comes of a piece, and whether the line broke after that."""
+        content = bytearray(piece)
+        if is_broken := self._rng.poisson(len(piece) * self._breaks_per_byte) > 0:
+            del content[int(self._rng.integers(len(piece))) :]
+            self.n_breaks += 1
+        for _ in range(self._rng.poisson(len(content) * self._flips_per_byte)):
+            content[self._rng.integers(len(content))] ^= 1 << self._rng.integers(8)
+            self.n_flips += 1
+        return bytes(content), is_broken
+
+
 class FaultyBlobs:
     """The hub's blobs, over a bad line.
 
@@ -167,6 +213,7 @@ class FaultyBlobs:
         reach: Gives the hub's store; it raises `LinkError` where there is no way.
 
     Attributes:
+        line: How bad the line is at any time, or None.
         flipped: Blobs that come with one byte changed.
         breaks: After how many bytes the next download of a blob breaks, once each.
         sent: How many bytes of each blob came.
@@ -174,25 +221,34 @@ class FaultyBlobs:
 
     def __init__(self, reach: Callable[[], BlobStore]) -> None:
         self._reach = reach
+        self.line: BadLine | None = None
         self.flipped: set[str] = set()
         self.breaks: dict[str, int] = {}
         self.sent: dict[str, int] = {}
 
-    async def open(self, sha256: str, *, offset: int = 0) -> AsyncIterator[bytes]:
-        """Give a blob in pieces, from an offset on.
+    async def open(
+        self, sha256: str, *, offset: int = 0, end: int | None = None
+    ) -> AsyncIterator[bytes]:
+        """Give a blob in pieces, from an offset on and before an end.
 
         Raises:
             LinkError: The hub cannot be reached, or the stream broke.
             DataError: There is no such blob.
         """
         left = self.breaks.pop(sha256, None)
-        async for whole in self._reach().open(sha256, offset=offset):
+        given = self._reach().open(sha256, offset=offset, end=end)
+        async for whole in given if self.line is None else _small_pieces(given):
             piece = whole if left is None else whole[:left]
             if piece and sha256 in self.flipped:
                 piece = bytes([piece[0] ^ 1]) + piece[1:]
+            is_broken = False
+            if self.line is not None:
+                piece, is_broken = self.line.spoil(piece)
             self.sent[sha256] = self.sent.get(sha256, 0) + len(piece)
             yield piece
             self._reach()
+            if is_broken:
+                raise LinkError("the line broke", hint="Try again.")
             if left is not None:
                 left -= len(piece)
                 if left <= 0:
@@ -214,6 +270,13 @@ class FaultyBlobs:
             LinkError: The hub cannot be reached.
         """
         return await self._reach().stat(sha256)
+
+
+async def _small_pieces(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """As much at a time as comes of a line, whatever was read from a disk."""
+    async for piece in pieces:
+        for start in range(0, len(piece), _LINE_BYTES):
+            yield piece[start : start + _LINE_BYTES]
 
 
 Metadata = Mapping[str, bytes]

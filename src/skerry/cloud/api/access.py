@@ -52,6 +52,10 @@ async def device_or_operator(hub: HubOf, bearer: Bearer) -> Scope:
     return scope
 
 
+Caller = Annotated[Scope, Depends(device_or_operator)]
+"""Who asks: a device or an operator."""
+
+
 async def operator(hub: HubOf, bearer: Bearer) -> Scope:
     """Let in operators only."""
     scope = await device_or_operator(hub, bearer)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import AsyncIterator
-
 from fastapi import APIRouter, Request, Response
 from starlette.responses import StreamingResponse
 
-from skerry.cloud.api.access import HubOf
+from skerry.cloud.api.access import Caller, HubOf
 from skerry.cloud.api.answers import ERROR_RESPONSES, absent, answer
 from skerry.cloud.api.bodies import pieces
 from skerry.cloud.hub import Hub
+from skerry.comms.ranges import read_range
 from skerry.core.errors import DataError, UsageError
 from skerry.core.release import is_sha256
 
@@ -21,7 +19,6 @@ writers = APIRouter(tags=["blobs"], responses=ERROR_RESPONSES)
 LARGEST_BLOB_BYTES = 1 << 30
 MEDIA_TYPE = "application/octet-stream"
 
-_RANGE = re.compile(r"bytes=(\d{0,15})-(\d{0,15})")
 _CONTENT = {"content": {MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}}}
 
 
@@ -53,8 +50,12 @@ async def stat_blob(sha256: str, hub: HubOf) -> Response:
         416: {"description": "The range lies outside it."},
     },
 )
-async def get_blob(sha256: str, request: Request, hub: HubOf) -> Response:
-    """Give a blob, or one range of it."""
+async def get_blob(
+    sha256: str, request: Request, hub: HubOf, caller: Caller
+) -> Response:
+    """Give a blob, or one range of it, as fast as the device's site may have it."""
+    site = await hub.neighbours.site(caller.device) if caller.device else ""
+    hub.bandwidth.admit(site)
     size_bytes = await _size(hub, sha256)
     wanted = read_range(request.headers.get("range"), size_bytes)
     if wanted is None:
@@ -66,39 +67,24 @@ async def get_blob(sha256: str, request: Request, hub: HubOf) -> Response:
     headers = {**_headers(sha256), "Content-Length": str(last - first + 1)}
     if status == 206:
         headers["Content-Range"] = f"bytes {first}-{last}/{size_bytes}"
+    pieces_of_it = hub.blobs.open(sha256, offset=first, end=last + 1)
     return StreamingResponse(
-        _part(hub.blobs.open(sha256, offset=first), last - first + 1),
+        hub.bandwidth.shape(site, pieces_of_it),
         status_code=status,
         media_type=MEDIA_TYPE,
         headers=headers,
     )
 
 
-def read_range(header: str | None, size_bytes: int) -> tuple[int, int] | None:
-    """Read a Range header.
-
-    Args:
-        header: Its value, or None.
-        size_bytes: How many bytes there are.
-
-    Returns:
-        The first and the last byte; the first after the last where the range lies
-        outside; None where all is to be sent, as for several ranges or a unit that
-        nobody knows.
-
-    Example:
-        >>> read_range("bytes=2-", 10), read_range("bytes=-3", 10)
-        ((2, 9), (7, 9))
-    """
-    match = _RANGE.fullmatch(header or "")
-    if not match or not (match[1] or match[2]):
-        return None
-    if not match[1]:
-        return size_bytes - min(int(match[2]), size_bytes), size_bytes - 1
-    first, last = int(match[1]), min(int(match[2] or size_bytes), size_bytes - 1)
-    if match[2] and int(match[2]) < first:
-        return None
-    return first, last
+@readers.get("/v1/neighbours")
+async def show_neighbours(hub: HubOf, caller: Caller) -> Response:
+    """Tell a device who of its site gives blobs, and by what keys."""
+    if caller.device is None:
+        raise DataError(
+            "only a device has neighbours, the token is an operator's",
+            hint="`skerry device ls` shows the labels of all.",
+        )
+    return answer(await hub.neighbours.of(caller.device))
 
 
 async def _size(hub: Hub, sha256: str) -> int:
@@ -111,14 +97,6 @@ async def _size(hub: Hub, sha256: str) -> int:
             )
         )
     return size_bytes
-
-
-async def _part(content: AsyncIterator[bytes], left: int) -> AsyncIterator[bytes]:
-    async for piece in content:
-        yield piece[:left]
-        left -= len(piece)
-        if left <= 0:
-            return
 
 
 def _headers(sha256: str) -> dict[str, str]:

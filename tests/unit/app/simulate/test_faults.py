@@ -80,9 +80,11 @@ def test_what_was_never_synced_may_be_lost(tmp_path: Path) -> None:
 
 
 class _Store:
-    async def open(self, sha256: str, *, offset: int = 0) -> AsyncIterator[bytes]:
+    async def open(
+        self, sha256: str, *, offset: int = 0, end: int | None = None
+    ) -> AsyncIterator[bytes]:
         del sha256
-        yield b"0123456789"[offset:]
+        yield b"0123456789"[offset:end]
 
     async def put(self, sha256: str, content: bytes) -> None:
         raise NotImplementedError

@@ -100,8 +100,8 @@ def test_people_pause_resume_and_approve(tmp_path: Path) -> None:
             "bob rollout.pause",
             "bob rollout.resume",
             "hub rollout.awaits_approval",
-            "hub rollout.wave",
             "eve rollout.approve",
+            "hub rollout.wave",
         ]
 
     on_fleet(tmp_path, case)

@@ -22,8 +22,9 @@ import msgspec
 
 from skerry.adapt.target_files import load_target, target_names
 from skerry.app import main as command_line
+from skerry.app.command import Command
 from skerry.app.commands.target import figure_rows, operator_words
-from skerry.app.table import COMMANDS, GROUPS, Command
+from skerry.app.table import COMMANDS, GROUPS
 from skerry.core import errors
 from skerry.core.errors import SkerryError
 from skerry.core.target import Bus, Citation, Limit, Processor, Take, Target

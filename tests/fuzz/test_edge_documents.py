@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from skerry.core.errors import DataError, StateError
 from skerry.edge.desired import read_desired
 from skerry.edge.enrolment import read_answer
-from skerry.edge.slots import read_slots
+from skerry.edge.slots_record import read_slots
 from tests.strategies import damaged
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "slots-1.json"

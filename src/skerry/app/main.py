@@ -25,8 +25,9 @@ from cyclopts import App
 from cyclopts.exceptions import CycloptsError, UnknownCommandError, UnusedCliTokensError
 
 from skerry import __version__
+from skerry.app.command import Command
 from skerry.app.output import Output, make_console
-from skerry.app.table import COMMANDS, GROUPS, SUMMARY, Command
+from skerry.app.table import COMMANDS, GROUPS, SUMMARY
 from skerry.core.errors import SkerryError, StateError, UsageError
 from skerry.core.names import did_you_mean
 

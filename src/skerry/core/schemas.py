@@ -11,12 +11,10 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from skerry.core.config import from_table, read_toml
 from skerry.core.errors import DataError
 from skerry.core.model import TensorSpec
 
@@ -103,15 +101,6 @@ class SpokenSchemas:
     output: str = "1"
     input_adapters: tuple[SchemaAdapter, ...] = ()
     output_adapters: tuple[SchemaAdapter, ...] = ()
-
-
-def read_schemas(path: Path) -> SpokenSchemas:
-    """Read a file of schemas, TOML; whether they fit a model is another question.
-
-    Raises:
-        UsageError: It is missing, not TOML, or a key or a value makes no sense.
-    """
-    return from_table(SpokenSchemas, read_toml(path), name=str(path))
 
 
 def way(

@@ -38,10 +38,11 @@ from skerry.edge.comparing import (
     impression_of,
 )
 from skerry.edge.installed import Installed
-from skerry.edge.loaded import Answer, Loaded, ServingFigures
+from skerry.edge.loaded import Answer, Loaded
 from skerry.edge.probation import ProbationEnd
 from skerry.edge.queueing import PRIORITIES
 from skerry.edge.routing import Routing, Versions
+from skerry.edge.serving_figures import ServingFigures
 from skerry.edge.turns import Turns
 from skerry.evolve.probation import Impression, Pairs, ProbationLimits
 from skerry.runtimes import get_runtime

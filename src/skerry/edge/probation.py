@@ -9,7 +9,7 @@ from typing import Protocol
 from skerry.core.clock import Clock
 from skerry.core.release import ReleaseId
 from skerry.edge.installed import Installed
-from skerry.edge.loaded import ServingFigures
+from skerry.edge.serving_figures import ServingFigures
 from skerry.evolve.probation import ProbationLimits, judge
 
 log = logging.getLogger(__name__)

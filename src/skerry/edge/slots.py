@@ -23,14 +23,12 @@ never run again.
 from __future__ import annotations
 
 import hashlib
-import re
 import threading
 from collections.abc import Container, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
-from skerry.core.documents import from_json, to_json
+from skerry.core.documents import to_json
 from skerry.core.durable import (
     REAL_DISK,
     Disk,
@@ -46,108 +44,31 @@ from skerry.core.errors import (
     StateError,
     StorageError,
     TrustError,
-    UsageError,
 )
 from skerry.core.files import name_file, read_pieces
-from skerry.core.names import check_name
 from skerry.core.release import Blob, Reason, ReleaseId, read_manifest
 from skerry.core.schemas import Schemas
 from skerry.edge.adapters import Adapter
 from skerry.edge.installed import Installed
+from skerry.edge.slots_record import (
+    FILE_NAMES,
+    SLOTS_SCHEMA,
+    Kept,
+    NameRecord,
+    Place,
+    SlotsRecord,
+    Trial,
+    file_name,
+    read_slots,
+    rolled_back,
+)
 from skerry.evolve.update_state import Facts, Refused, Want
 
-SLOTS_SCHEMA = "skerry.slots/1"
 MOST_STRIKES = 2
 """A release during whose probation the gateway died this often is given up."""
 
-Place = Literal["a", "b"]
-
-FILE_NAMES = {
-    "model": "model.onnx",
-    "golden": "golden.npz",
-    "task": "task.toml",
-    "drift": "drift.json",
-    "gallery": "gallery.npz",
-}
-"""The name of each blob's file in a slot, by role; those of libraries are numbered."""
-
-_LIBRARY_ROLE = re.compile(r"library\.([0-9]{1,3})", re.ASCII)
 _LIBRARY_FILES = "library-*.so"
-
 _MANIFEST = "manifest.json"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
-    """A whole release in a slot.
-
-    Attributes:
-        version: The release's.
-        manifest: The hash and size of its manifest's file.
-        files: The hash and size of each other file, by role.
-        spoken: The schemas in which it is served; its own where None.
-    """
-
-    version: int
-    manifest: Blob
-    files: Mapping[str, Blob]
-    spoken: Schemas | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trial:
-    """The active release is on probation.
-
-    Attributes:
-        rollout: What asked for it.
-        strikes: How often the gateway died meanwhile.
-        is_paused: Whether the gateway was stopped on purpose meanwhile.
-    """
-
-    rollout: str
-    strikes: int = 0
-    is_paused: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NameRecord:
-    """The slots of one release name.
-
-    Attributes:
-        a: What lies in slot `a`, or None.
-        b: What lies in slot `b`, or None.
-        active: Which of them serves, or None.
-        trial: What the active one is on probation for, or None.
-        counter: The highest version ever accepted; 0 before the first.
-        refused: What was refused for good and not asked for otherwise since, or None.
-    """
-
-    a: Kept | None = None
-    b: Kept | None = None
-    active: Place | None = None
-    trial: Trial | None = None
-    counter: int = 0
-    refused: Refused | None = None
-
-    def kept(self, place: Place | None) -> Kept | None:
-        """What lies in a slot."""
-        return self.a if place == "a" else self.b if place == "b" else None
-
-    @property
-    def standby(self) -> Place:
-        """The slot that does not serve."""
-        return "b" if self.active == "a" else "a"
-
-    def with_kept(self, place: Place, kept: Kept | None) -> NameRecord:
-        """The same with another content of one slot."""
-        return replace(self, a=kept) if place == "a" else replace(self, b=kept)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SlotsRecord:
-    """The whole record, by release name."""
-
-    names: Mapping[str, NameRecord] = field(default_factory=dict)
 
 
 class Slots:
@@ -352,7 +273,7 @@ class Slots:
         """
         with self._lock:
             record = self._record(name)
-            self._save(name, _rolled_back(record, keep=keep, refused=refused))
+            self._save(name, rolled_back(record, keep=keep, refused=refused))
 
     def refuse(self, name: str, refused: Refused | None) -> None:
         """Keep a refusal, or forget it.
@@ -532,49 +453,6 @@ class Slots:
             files=files,
             adapter=Adapter.between(spoken, manifest, model),
         )
-
-
-def read_slots(content: bytes, *, name: str) -> dict[str, NameRecord]:
-    """Read the record of a gateway's slots.
-
-    Raises:
-        NewerSchemaError: It was written by a newer Skerry.
-        DataError: It is damaged, or a field makes no sense.
-    """
-    record = from_json(SlotsRecord, content, schema=SLOTS_SCHEMA, name=name)
-    for release, slots in record.names.items():
-        try:
-            check_name(release, kind="release")
-        except UsageError as error:
-            raise DataError(f"{name}: {error.what}", hint=error.hint) from error
-        roles = {role for kept in (slots.a, slots.b) if kept for role in kept.files}
-        is_empty = slots.active is not None and slots.kept(slots.active) is None
-        if is_empty or not all(map(_is_role, roles)):
-            raise DataError(
-                f"{name}: the slots of {release} contradict each other",
-                hint="Remove it: it is made again from the slots.",
-            )
-    return dict(record.names)
-
-
-def _is_role(role: str) -> bool:
-    return role in FILE_NAMES or _LIBRARY_ROLE.fullmatch(role) is not None
-
-
-def file_name(role: str) -> str:
-    """What the file of a role is called in a slot."""
-    library = _LIBRARY_ROLE.fullmatch(role)
-    return f"library-{library[1]}.so" if library else FILE_NAMES[role]
-
-
-def _rolled_back(
-    record: NameRecord, *, keep: bool, refused: Refused | None
-) -> NameRecord:
-    back = record.standby if record.kept(record.standby) is not None else None
-    changed = replace(record, active=back, trial=None, refused=refused)
-    if record.active is not None and not keep:
-        changed = changed.with_kept(record.active, None)
-    return changed
 
 
 def is_file(path: Path, blob: Blob) -> bool:

@@ -12,8 +12,9 @@ from collections.abc import Callable
 import pytest
 
 from skerry.app import main as main_module
+from skerry.app.command import Command
 from skerry.app.main import main
-from skerry.app.table import COMMANDS, GROUPS, Command
+from skerry.app.table import COMMANDS, GROUPS
 from skerry.core.errors import ModelError
 
 HEAVY = ("numpy", "onnx", "onnx_ir", "onnxruntime", "openvino", "PIL")

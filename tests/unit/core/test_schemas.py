@@ -1,11 +1,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from skerry.core.errors import DataError, UsageError
+from skerry.core.errors import DataError
 from skerry.core.model import TensorSpec
 from skerry.core.release import (
     LIBRARIES_LEVEL,
@@ -19,9 +18,7 @@ from skerry.core.schemas import (
     Change,
     SchemaAdapter,
     Schemas,
-    SpokenSchemas,
     check_adapters,
-    read_schemas,
     way,
 )
 from tests.schemas import FROM_1, FROM_2, PAIR, RAW, TO_1, changing_release
@@ -120,27 +117,6 @@ def test_the_outputs_side_is_checked_the_other_way_round() -> None:
     manifest = replace(RELEASE, output_adapters=(adapter,))
     with pytest.raises(DataError, match="cannot make percent"):
         read_manifest(write_manifest(manifest))
-
-
-def test_a_file_of_schemas(tmp_path: Path) -> None:
-    """TOML as people write it; an unknown key is named."""
-    path = tmp_path / "schemas.toml"
-    path.write_text(
-        """
-schema = "skerry.schemas/1"
-input = "2"
-
-[[input_adapters]]
-version = "1"
-to = "2"
-tensors = [{ name = "raw", dtype = "uint8", shape = ["N", 2] }]
-changes = [{ tensor = "x", source = "raw", factor = 0.00392156862745098 }]
-"""
-    )
-    assert read_schemas(path) == SpokenSchemas(input="2", input_adapters=(FROM_1,))
-    path.write_text('input = "2"\nadapters = []\n')
-    with pytest.raises(UsageError, match="adapters"):
-        read_schemas(path)
 
 
 def test_a_schema_is_shown_short() -> None:

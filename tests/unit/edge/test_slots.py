@@ -21,7 +21,8 @@ from skerry.core.release import (
     write_manifest,
 )
 from skerry.core.schemas import Schemas
-from skerry.edge.slots import SLOTS_SCHEMA, Slots, read_slots
+from skerry.edge.slots import Slots
+from skerry.edge.slots_record import SLOTS_SCHEMA, read_slots
 from skerry.evolve.update_state import Facts, Refused, Want
 from skerry.testing import SimulatedDisk
 from tests.releases import NAME, blob_of, small_release

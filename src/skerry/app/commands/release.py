@@ -17,7 +17,6 @@ from skerry.app.tables import plain_table
 from skerry.core.budget import Budget
 from skerry.core.errors import UsageError
 from skerry.core.release import ANY_TARGET, Manifest, ReleaseId
-from skerry.core.schemas import read_schemas
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -157,7 +156,7 @@ def create(
         hub: The hub's folder or URL; SKERRY_HUB, else ./skerry-hub, by default.
         output: Where to say what is under way.
     """
-    from skerry.app.publish.build import make_release
+    from skerry.app.publish.build import make_release, read_schemas
     from skerry.app.publish.publisher import Publisher
     from skerry.runtimes import DEFAULT_RUNTIMES
     from skerry.tasks.samples import open_samples

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from skerry.core.budget import Budget
 from skerry.core.clock import Clock, SystemClock
+from skerry.core.config import from_table, read_toml
 from skerry.core.errors import ModelError, UsageError
 from skerry.core.files import read_file
 from skerry.core.model import Model
@@ -151,6 +152,15 @@ def make_release(
     manifest = _speaking(manifest, schemas or SpokenSchemas())
     contents = (*parts.values(), *shared.values())
     return manifest, {Blob.of(content).sha256: content for content in contents}
+
+
+def read_schemas(path: Path) -> SpokenSchemas:
+    """Read a file of schemas, TOML; whether they fit a model is another question.
+
+    Raises:
+        UsageError: It is missing, not TOML, or a key or a value makes no sense.
+    """
+    return from_table(SpokenSchemas, read_toml(path), name=str(path))
 
 
 def _speaking(manifest: Manifest, spoken: SpokenSchemas) -> Manifest:

@@ -27,7 +27,8 @@ from skerry.core.release import (
     ReleaseModel,
     read_manifest,
 )
-from skerry.edge.slots import Slots, file_name
+from skerry.edge.slots import Slots
+from skerry.edge.slots_record import file_name
 from skerry.runtimes import DEFAULT_RUNTIMES, model_content
 from skerry.runtimes.libraries import machine_abi
 from skerry.tasks.golden import Golden, GoldenSample, golden_to_bytes, parse_golden

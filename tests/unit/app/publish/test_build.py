@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from skerry.app.publish.build import make_release
+from skerry.app.publish.build import make_release, read_schemas
 from skerry.core.budget import Budget
 from skerry.core.clock import FakeClock
 from skerry.core.errors import DataError, ModelError, UsageError
 from skerry.core.model import Model, ModelFormat
 from skerry.core.release import LIBRARIES_LEVEL, Manifest
+from skerry.core.schemas import SpokenSchemas
 from skerry.core.seams import LoadOptions
 from skerry.graph import open_model
 from skerry.runtimes import DEFAULT_RUNTIMES, get_runtime, open_any
@@ -24,6 +25,7 @@ from skerry.tasks.task import Task, TaskKind, parse_task
 from tests.contents import gallery_bytes
 from tests.models import model_bytes
 from tests.operators import FOREIGN_LIBRARY, operator_library, operator_net
+from tests.schemas import FROM_1
 from tests.twins import inputs_for, twin
 
 TASK = Task(
@@ -248,3 +250,24 @@ def test_other_formats_are_released_as_one_file(
     session = get_runtime(runtime).load(open_any(path), LoadOptions())
     golden = parse_golden(blobs[manifest.golden.sha256], name="golden")
     assert check_golden(session, golden).is_ok
+
+
+def test_a_file_of_schemas(tmp_path: Path) -> None:
+    """TOML as people write it; an unknown key is named."""
+    path = tmp_path / "schemas.toml"
+    path.write_text(
+        """
+schema = "skerry.schemas/1"
+input = "2"
+
+[[input_adapters]]
+version = "1"
+to = "2"
+tensors = [{ name = "raw", dtype = "uint8", shape = ["N", 2] }]
+changes = [{ tensor = "x", source = "raw", factor = 0.00392156862745098 }]
+"""
+    )
+    assert read_schemas(path) == SpokenSchemas(input="2", input_adapters=(FROM_1,))
+    path.write_text('input = "2"\nadapters = []\n')
+    with pytest.raises(UsageError, match="adapters"):
+        read_schemas(path)

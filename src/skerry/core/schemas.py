@@ -13,8 +13,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
 from skerry.core.errors import DataError
 from skerry.core.model import TensorSpec
 
@@ -25,6 +23,11 @@ MOST_TENSORS = 64
 """Most tensors of a schema."""
 
 _LONGEST_VERSION = 32
+_NUMBERS = frozenset({"bool", "float16", "float32", "float64"}) | {
+    f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
+}
+_TEXTS = frozenset({"str", "object", "bfloat16"})
+"""What can be passed on, and not be changed by numbers."""
 _LARGEST_SIZE = 1 << 16
 
 
@@ -221,7 +224,9 @@ def _fault(adapter: SchemaAdapter) -> str:
         return f"has a change {of} with a number that is not finite"
     for spec in adapter.tensors:
         sizes = [size for size in spec.shape if isinstance(size, int)]
-        if not _is_dtype(spec.dtype) or not all(0 < n <= _LARGEST_SIZE for n in sizes):
+        if spec.dtype not in {*_NUMBERS, *_TEXTS} or not all(
+            0 < n <= _LARGEST_SIZE for n in sizes
+        ):
             return f"has a tensor {of} that cannot be: {spec}"
     return ""
 
@@ -231,9 +236,8 @@ def _unmakeable(spec: TensorSpec, source: TensorSpec | None, change: Change) -> 
     is_touched = change != Change(tensor=change.tensor, source=change.source)
     if source is None:
         return "" if change.default is not None else "its source is missing"
-    if (is_touched or source.dtype != spec.dtype) and not (
-        _is_number(spec.dtype) and _is_number(source.dtype)
-    ):
+    are_numbers = {spec.dtype, source.dtype} <= _NUMBERS
+    if (is_touched or source.dtype != spec.dtype) and not are_numbers:
         return f"{source.dtype} cannot be changed by numbers"
     if len(source.shape) != len(spec.shape):
         return f"{source} has another number of dimensions"
@@ -243,18 +247,3 @@ def _unmakeable(spec: TensorSpec, source: TensorSpec | None, change: Change) -> 
         for one, other in pairs
     )
     return "its source has another size" if differ and not change.resize else ""
-
-
-def _is_dtype(text: str) -> bool:
-    try:
-        np.dtype(text)
-    except TypeError:
-        return text in {"str", "string", "bfloat16"}
-    return True
-
-
-def _is_number(text: str) -> bool:
-    try:
-        return np.dtype(text).kind in "fiub"
-    except TypeError:
-        return False

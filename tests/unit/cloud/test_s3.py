@@ -26,7 +26,8 @@ def endpoint() -> Iterator[str]:
     host, port = running.get_host_and_port()
     url = f"http://{host}:{port}"
     for bucket in ("fleet", "other"):
-        httpx.put(f"{url}/{bucket}").raise_for_status()
+        # The first request has it read all that Amazon serves.
+        httpx.put(f"{url}/{bucket}", timeout=60).raise_for_status()
     yield url
     running.stop()
 

@@ -52,7 +52,7 @@ class Block:
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Call:
     name: str
-    layer: nn.Module
+    layer: Any  # torch's types do not know the attributes of a module
     given: Tensor
     made: Tensor
 
@@ -166,9 +166,9 @@ def _can_inherit(layer: nn.Module, norm: _Call | None) -> bool:
     else:
         # A batch norm of more axes has its channels elsewhere than a dense layer.
         is_plain = norm is None or norm.given.ndim == 2
-    return is_plain and (
-        norm is None or (norm.layer.affine and norm.layer.running_var is not None)
-    )
+    if norm is None:
+        return is_plain
+    return is_plain and bool(norm.layer.affine and norm.layer.track_running_stats)
 
 
 class _Reads(TorchFunctionMode):
@@ -233,7 +233,7 @@ def _watch(module: nn.Module, inputs: Sequence[Tensor]) -> _Seen:
 @contextmanager
 def _out_of_place(layers: Iterable[nn.Module]) -> Iterator[None]:
     """Let activations make tensors of their own, so that these can be told apart."""
-    changed = [one for one in layers if getattr(one, "inplace", False)]
+    changed: list[Any] = [one for one in layers if getattr(one, "inplace", False)]
     try:
         for one in changed:
             one.inplace = False

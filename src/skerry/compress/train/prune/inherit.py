@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import islice
+from typing import Any
 
 from skerry.compress.train.prune.blocks import Block, Heir, leave_out
 from skerry.compress.train.training import Batch
@@ -98,8 +99,9 @@ class _Moments:
 def _rows(layer: nn.Module, read: Tensor, made: Tensor) -> tuple[Tensor, Tensor]:
     """What one sample gives to learn from: a row for each place of the map."""
     if isinstance(layer, nn.Conv2d):
+        padding: Any = layer.padding  # an heir's is no word
         patches = functional.unfold(
-            read[None], layer.kernel_size, layer.dilation, layer.padding, layer.stride
+            read[None], layer.kernel_size, layer.dilation, padding, layer.stride
         )
         return patches[0].T, made.flatten(1).T
     return read.reshape(-1, read.shape[-1]), made.reshape(-1, made.shape[-1])
@@ -107,7 +109,7 @@ def _rows(layer: nn.Module, read: Tensor, made: Tensor) -> tuple[Tensor, Tensor]
 
 def _set(module: nn.Module, heir: Heir, moments: _Moments) -> None:
     """Give the heir and its batch norm what the moments ask for."""
-    layer = module.get_submodule(heir.layer)
+    layer: Any = module.get_submodule(heir.layer)
     mean, spread = moments.covariance()
     k = layer.weight[0].numel()
     read = spread[:k, :k]
@@ -119,7 +121,7 @@ def _set(module: nn.Module, heir: Heir, moments: _Moments) -> None:
         layer.bias = nn.Parameter(bias.to(layer.weight))
         if heir.norm is None:
             return
-        norm = module.get_submodule(heir.norm)
+        norm: Any = module.get_submodule(heir.norm)
         norm.running_mean.copy_(mean[k:])
         norm.running_var.copy_((weight * (read @ weight)).sum(0))
         norm.weight.copy_((norm.running_var + norm.eps).sqrt())

@@ -157,15 +157,17 @@ def _sparse_rows(case: Case, work: Path, *, quick: bool) -> list[Row]:
     return rows
 
 
-def table_row(what: str, found: Mapping[str, Sequence[Found]]) -> Row:
+def table_row(
+    what: str, found: Mapping[str, Sequence[Found]], *, net: str = "depthwise"
+) -> Row:
     """A line of the table: what one way loses over all seeds, and how fast it is."""
     times = [one.latency for one in found[what] if one.latency is not None]
     speed = f"{1 / np.median([one.median for one in times]):.2f} ×" if times else "1 ×"
-    lost = _lost(found[what], found["original"])
+    lost = lost_by_picture(found[what], found["original"])
     accuracy = 100 * float(np.mean([one.right.mean() for one in found[what]]))
     return {
         "what": f"points lost, {what}",
-        "net": "depthwise",
+        "net": net,
         "figure": 100 * float(lost.mean()),
         "unit": "points",
         "n": lost.size,
@@ -175,12 +177,12 @@ def table_row(what: str, found: Mapping[str, Sequence[Found]]) -> Row:
 
 def bar(found: Mapping[str, Sequence[Found]]) -> Measured:
     """What ours loses; each seed must be twice as fast as the original."""
-    lost = 100 * _lost(found["ours"], found["original"])
+    lost = 100 * lost_by_picture(found["ours"], found["original"])
     slowest = max(
         (one.latency.median for one in found["ours"] if one.latency), default=1.0
     )
     rival = next(one for one in found if one.startswith("torch-pruning"))
-    theirs = 100 * float(_lost(found[rival], found["original"]).mean())
+    theirs = 100 * float(lost_by_picture(found[rival], found["original"]).mean())
     half = 1.96 * float(lost.std() / np.sqrt(lost.size))
     middle = float(lost.mean())
     return Measured(
@@ -195,7 +197,9 @@ def bar(found: Mapping[str, Sequence[Found]]) -> Measured:
     )
 
 
-def _lost(after: Sequence[Found], before: Sequence[Found]) -> NDArray[np.float64]:
+def lost_by_picture(
+    after: Sequence[Found], before: Sequence[Found]
+) -> NDArray[np.float64]:
     """By seed and picture: 1 where only the original is right, -1 where it is not."""
     pairs = zip(before, after, strict=True)
     found = [old.right.astype(float) - new.right for old, new in pairs]

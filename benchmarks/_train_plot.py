@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from benchmarks._harness import Row
+from benchmarks._train_tune import DEFAULT
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,19 +35,18 @@ def _draw_channels(axes: Axes, rows: Sequence[Row]) -> bool:
     for row in found:
         what = str(row["what"]).removeprefix("points lost, ")
         colour = "tab:blue" if what == "ours" else "tab:gray"
-        axes.scatter(
-            [_number(row, "× as fast")], [_number(row)], color=colour, label=what
-        )
+        point = (_number(row, "× as fast"), _number(row))
+        axes.plot(*point, "o", color=colour)
         axes.annotate(
             what,
-            (_number(row, "× as fast"), _number(row)),
+            point,
             xytext=(5, 4),
             textcoords="offset points",
             fontsize=7,
         )
     axes.axhline(0.5, color="tab:red", linewidth=0.8, linestyle=":")
     axes.axvline(2.0, color="tab:red", linewidth=0.8, linestyle=":")
-    axes.margins(x=0.25, y=0.15)
+    axes.margins(x=0.5, y=0.15)
     return bool(found)
 
 
@@ -75,7 +75,8 @@ def _draw_samplers(axes: Axes, rows: Sequence[Row]) -> bool:
     ]
     if found:
         names = [str(row["what"]).rpartition(", ")[2] for row in found]
-        axes.bar(names, [_number(row) for row in found], color="tab:blue")
+        colours = ["tab:blue" if one == DEFAULT else "tab:gray" for one in names]
+        axes.bar(names, [_number(row) for row in found], color=colours)
     return bool(found)
 
 

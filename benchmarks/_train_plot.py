@@ -51,7 +51,7 @@ def _draw_channels(axes: Axes, rows: Sequence[Row]) -> bool:
 
 
 def _draw_distil(axes: Axes, rows: Sequence[Row]) -> bool:
-    axes.set_title("A student of 1/46 of the parameters", fontsize=10)
+    axes.set_title("A student of a fortieth of the teacher's parameters", fontsize=10)
     axes.set_xlabel("% top-1")
     found = [row for row in rows if row.get("unit") == "% top-1"]
     if found:

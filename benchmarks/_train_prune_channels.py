@@ -59,7 +59,7 @@ Way = Callable[[Case], nn.Module]
 class Found:
     """What one seed came to: which pictures are right, and how long one takes."""
 
-    right: Right
+    right: NDArray[np.bool_] | Right
     latency: Ratio | None
 
 
@@ -175,15 +175,17 @@ def _sparse_rows(work: Path, case: Case, before: Model, *, quick: bool) -> list[
     return rows
 
 
-def table_row(what: str, found: Mapping[str, Sequence[Found]]) -> Row:
+def table_row(
+    what: str, found: Mapping[str, Sequence[Found]], *, net: str = "depthwise"
+) -> Row:
     """A line of the table: what one way loses over all seeds, and how fast it is."""
     times = [one.latency.median for one in found[what] if one.latency is not None]
-    lost = lost_points(found, what)
+    lost = lost_by_picture(found[what], better_original(found))
     accuracy = 100 * float(np.mean([one.right.mean() for one in found[what]]))
     return {
         "what": f"points lost, {what}",
-        "net": "depthwise",
-        "figure": float(lost.mean()),
+        "net": net,
+        "figure": 100 * float(lost.mean()),
         "unit": "points",
         "n": lost.size,
         "× as fast": float(1 / np.median(times)) if times else 1.0,
@@ -193,11 +195,12 @@ def table_row(what: str, found: Mapping[str, Sequence[Found]]) -> Row:
 
 def bar(found: Mapping[str, Sequence[Found]]) -> Measured:
     """What ours loses; each seed must be twice as fast as the original."""
-    lost = lost_points(found, "ours")
+    original = better_original(found)
+    lost = 100 * lost_by_picture(found["ours"], original)
     slowest = max(
         (one.latency.median for one in found["ours"] if one.latency), default=1.0
     )
-    theirs = float(lost_points(found, RIVAL).mean())
+    theirs = 100 * float(lost_by_picture(found[RIVAL], original).mean())
     half = 1.96 * float(lost.std() / np.sqrt(lost.size))
     middle = float(lost.mean())
     return Measured(
@@ -212,14 +215,16 @@ def bar(found: Mapping[str, Sequence[Found]]) -> Measured:
     )
 
 
-def lost_points(found: Mapping[str, Sequence[Found]], what: str) -> NDArray[np.float64]:
-    """By seed and picture: 100 where only the original is right, -100 where it is not.
+def better_original(found: Mapping[str, Sequence[Found]]) -> Sequence[Found]:
+    """The original as it was, or as it is after more training where that is better."""
+    known = [found[name] for name in (ORIGINAL, LONGER) if name in found]
+    return max(known, key=lambda some: np.mean([one.right.mean() for one in some]))
 
-    Of the original as it was and as it is after more training the better one counts.
-    """
-    rights = {
-        name: np.stack([one.right for one in found[name]])
-        for name in (ORIGINAL, LONGER, what)
-    }
-    better = max((rights[ORIGINAL], rights[LONGER]), key=lambda one: float(one.mean()))
-    return np.asarray(100 * (better - rights[what]), np.float64)
+
+def lost_by_picture(
+    after: Sequence[Found], before: Sequence[Found]
+) -> NDArray[np.float64]:
+    """By seed and picture: 1 where only the original is right, -1 where it is not."""
+    pairs = zip(before, after, strict=True)
+    found = [old.right.astype(float) - new.right for old, new in pairs]
+    return np.stack(found).astype(np.float64)

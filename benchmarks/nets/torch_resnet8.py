@@ -18,7 +18,7 @@ suits other layers would be too much for weights as small as theirs."""
 
 
 class Block(nn.Module):
-    """Two convolutions and a path around them; batch norms are folded.
+    """Two convolutions and a path around them, each with a batch norm.
 
     A stride of 2 pads as TensorFlow does: below and on the right.
     """
@@ -27,17 +27,24 @@ class Block(nn.Module):
         super().__init__()
         self.stride = 1 if inner == outer else 2
         self.first = nn.Conv2d(inner, outer, 3, self.stride)
+        self.first_norm = nn.BatchNorm2d(outer)
+        self.relu = nn.ReLU()
         self.second = nn.Conv2d(outer, outer, 3, padding=1)
+        self.second_norm = nn.BatchNorm2d(outer)
         self.around = (
-            nn.Identity() if inner == outer else nn.Conv2d(inner, outer, 1, self.stride)
+            nn.Identity()
+            if inner == outer
+            else nn.Sequential(
+                nn.Conv2d(inner, outer, 1, self.stride), nn.BatchNorm2d(outer)
+            )
         )
 
     def forward(self, x: Tensor) -> Tensor:
         """Return `[n, outer, rows ÷ stride, columns ÷ stride]`."""
         low = 2 - self.stride
         padded = functional.pad(x, (low, 1, low, 1))
-        made = self.second(functional.relu(self.first(padded)))
-        return functional.relu(made + self.around(x))
+        made = self.relu(self.first_norm(self.first(padded)))
+        return functional.relu(self.second_norm(self.second(made)) + self.around(x))
 
 
 class ResNet8(nn.Module):
@@ -46,6 +53,7 @@ class ResNet8(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.stem = nn.Conv2d(3, WIDTHS[0], 3, padding=1)
+        self.stem_norm = nn.BatchNorm2d(WIDTHS[0])
         inner = (WIDTHS[0], *WIDTHS[:-1])
         self.blocks = nn.Sequential(*map(Block, inner, WIDTHS))
         self.classifier = nn.Linear(WIDTHS[-1], CLASSES)
@@ -53,13 +61,21 @@ class ResNet8(nn.Module):
     def forward(self, picture: Tensor) -> Tensor:
         """Return logits [n, 10] of pictures [n, 32, 32, 3] in 0–255."""
         planes = picture.permute(0, 3, 1, 2) / BRIGHTEST
-        x = functional.relu(self.stem(planes))
+        x = functional.relu(self.stem_norm(self.stem(planes)))
         logits: Tensor = self.classifier(self.blocks(x).mean((2, 3)))
-        return logits
+        return logits.float()
 
 
-def read_resnet8(path: Path) -> ResNet8:
+def read_resnet8(path: Path, pictures: Tensor) -> ResNet8:
     """Make the module with the weights of the converted file.
+
+    The file's batch norms are folded. Those of the module change nothing in eval mode:
+    they scale and shift back by what they find in the pictures, so that the net can be
+    trained as one that was never folded.
+
+    Args:
+        path: The converted file.
+        pictures: Some to set the statistics by, [n, 32, 32, 3] in 0–255.
 
     Raises:
         ModelError: The file has other layers.
@@ -69,7 +85,7 @@ def read_resnet8(path: Path) -> ResNet8:
     first, second, third = (module for module in net.blocks)
     order = [net.stem, first.first, first.second]
     for block in (second, third):
-        order += [block.around, block.first, block.second]
+        order += [block.around[0], block.first, block.second]
     convolutions = [node for node in graph.nodes if node.op_type == "Conv"]
     if len(convolutions) != len(order):
         raise ModelError(
@@ -89,4 +105,22 @@ def read_resnet8(path: Path) -> ResNet8:
             layer.weight.copy_(torch.from_numpy(weight.T if is_dense else weight))
             layer.bias.copy_(torch.from_numpy(bias))
         net.stem.weight.mul_(BRIGHTEST)
-    return net.eval()
+    _set_norms(net.eval(), pictures)
+    return net
+
+
+def _set_norms(net: ResNet8, pictures: Tensor) -> None:
+    """Give each batch norm the statistics of what it reads, and their inverse."""
+
+    def note(norm: nn.Module, given: tuple[Tensor, ...]) -> None:
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.running_mean = given[0].mean((0, 2, 3))
+            norm.running_var = given[0].var((0, 2, 3))
+            norm.weight.copy_((norm.running_var + norm.eps).sqrt())
+            norm.bias.copy_(norm.running_mean)
+
+    hooks = [one.register_forward_pre_hook(note) for one in net.modules()]
+    with torch.no_grad():
+        net(pictures)
+    for hook in hooks:
+        hook.remove()

@@ -20,6 +20,7 @@ try:
     from torch.export import ExportedProgram
     from torch.nn import functional
     from torch.optim import Optimizer
+    from torch.overrides import TorchFunctionMode
 except ImportError as error:
     raise MissingExtraError("torch", extra="train") from error
 
@@ -27,6 +28,7 @@ __all__ = [
     "ExportedProgram",
     "Optimizer",
     "Tensor",
+    "TorchFunctionMode",
     "TorchSession",
     "functional",
     "nn",

@@ -16,6 +16,7 @@ from benchmarks._train_prune_channels import (
     bar,
     table_row,
 )
+from skerry.runtimes.torch import torch
 from skerry.tasks.measure import Ratio
 
 
@@ -64,6 +65,43 @@ def test_an_original_that_was_trained_too_little_does_not_flatter() -> None:
     all_ways = all_found(0.45)
     all_ways[ORIGINAL], all_ways[LONGER] = all_ways[LONGER], all_ways[ORIGINAL]
     assert bar(all_ways).figure == pytest.approx(10.0)
+
+
+def layers_found(ours: Sequence[int]) -> dict[str, list[Found]]:
+    """One seed of ResNet-8."""
+    return {
+        "original": [found([1] * 10, None)],
+        "ours": [found(ours, 0.7)],
+        layers.RIVAL: [found([0] * 10, 0.7)],
+    }
+
+
+def test_layers_may_cost_a_point() -> None:
+    """The bar is the speed; it holds where no more than a point is lost."""
+    got = layers.bar(layers_found([1] * 10))
+    assert got.figure == pytest.approx(1 / 0.7)
+    assert got.unmet == ""
+    assert got.peer == "the same at once loses 100.00 points"
+    lost = layers.bar(layers_found([1] * 9 + [0]))
+    assert lost.unmet == "it loses 10.00 ± 18.59 points"
+
+
+def test_layers_that_are_gone_are_told() -> None:
+    """What is kept on disk says what is missing, and not what never was there."""
+    net = layers.ResNet8()
+    assert layers.left_out(net) == ()
+    layers.leave_out(net, layers.Block(layers=("blocks.1.second",), cost=0))
+    assert layers.left_out(net) == ("blocks.1.second",)
+
+
+def test_shifted_pictures_have_a_black_border() -> None:
+    """Each picture is moved as a whole, by no more than the border is wide."""
+    generator = torch.Generator().manual_seed(0)
+    pictures = torch.full((64, 32, 32, 3), 200, dtype=torch.uint8)
+    shifted = layers._shifted(pictures, generator)
+    assert shifted.shape == pictures.shape
+    assert set(shifted.unique().tolist()) == {0.0, 200.0}
+    assert shifted[:, 4:28, 4:28].min() == 200
 
 
 def test_what_is_missing_is_told(

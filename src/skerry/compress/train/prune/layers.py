@@ -10,6 +10,7 @@ from typing import ClassVar
 from skerry.compress.train.prune.blocks import Block, fade, leave_out, removable
 from skerry.compress.train.prune.checks import check_numbers
 from skerry.compress.train.prune.cost import layer_costs, total
+from skerry.compress.train.prune.inherit import bequeath
 from skerry.compress.train.prune.judge import Pruned, Round, check_any, fall, judge
 from skerry.compress.train.prune.recover import Recovery
 from skerry.compress.train.training import TrainContext
@@ -20,21 +21,22 @@ from skerry.runtimes.torch import nn
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PruneLayers:
-    """Leave out whole blocks of a trained module, and train what is left.
+    """Leave out layers and whole blocks of a trained module, and train what is left.
 
     A block can go where it gives the shape that it takes: what follows reads what it
-    read. Each is left out alone first, and the rest is trained on a few batches, to see
-    what the block contributes; then the one that costs least of the metric for what it
-    saves goes, the rest is trained in earnest, and so on. A block whose absence breaks
-    the budget stays, and the next one is tried.
+    read. Where it is a layer that alone reads another, that one takes over what it can
+    of its work (`bequeath`). Each is left out alone first, and the rest is trained on a
+    few batches, to see what the block contributes; then the one that costs least of the
+    metric for what it saves goes, the rest is trained in earnest, and so on. A block
+    whose absence breaks the budget stays, and the next one is tried.
 
     Attributes:
         most: So many blocks go at most.
         tries: So many blocks may break the budget before that is all.
         probe: On so many batches what is left is trained to see what a block
             contributes: without any, all but the blocks of a residual net seem needed.
-        epochs: How long the module is trained for each block: in the first half it
-            fades, in the second it is gone.
+        epochs: How long the module is trained for each block. One without an heir
+            fades in the first half, and is gone in the second.
         learning_rate: At the beginning of each training; 0 takes the training's.
         teach: The original's part in the loss, 0 to 1.
 
@@ -96,7 +98,11 @@ class PruneLayers:
             if block is None:
                 break
             found = copy.deepcopy(kept)
-            self._fade_out(found, block, recovery)
+            epochs = self.epochs
+            if block.heir is None:
+                epochs -= self._fade_out(found, block, recovery)
+            _take_out(found, block, context)
+            recovery.train(found, epochs)
             gone = 1 - total(layer_costs(found, example)) / whole
             rounds.append(judge(str(block), gone, before, found, context))
             if rounds[-1].is_kept:
@@ -129,15 +135,15 @@ class PruneLayers:
         found: list[tuple[float, int, Block]] = []
         for block in (one for one in blocks if one not in refused):
             tried = copy.deepcopy(module)
-            leave_out(tried, block)
+            _take_out(tried, block, context)
             brief.train(tried, min(self.probe, 1))
             lost = max(fall(before, context.evaluate(tried)), 0.0)
             found.append((lost / block.cost, -block.cost, block))
         # What holds others is called after them: of those alike it is taken.
         return min(reversed(found), key=lambda one: one[:2])[2] if found else None
 
-    def _fade_out(self, found: nn.Module, block: Block, recovery: Recovery) -> None:
-        """Let a block fade while the rest is trained, then train without it."""
+    def _fade_out(self, found: nn.Module, block: Block, recovery: Recovery) -> int:
+        """Let a block fade while the rest is trained; returns for how many epochs."""
         fading, epochs = fade(found, block), self.epochs // 2
         steps = epochs * sum(1 for _ in recovery.context.training.batches(0))
 
@@ -145,5 +151,12 @@ class PruneLayers:
             fading.left = max(fading.left - 1 / steps, 0.0)
 
         recovery.train(found, epochs, after_step=after_step, keep_best=False)
-        leave_out(found, block)
-        recovery.train(found, self.epochs - epochs)
+        return epochs
+
+
+def _take_out(module: nn.Module, block: Block, context: TrainContext) -> None:
+    """Leave a block out at once; its heir, if it has one, takes over."""
+    if block.heir is None:
+        leave_out(module, block)
+    else:
+        bequeath(module, block, context.training.batches(0), context.seed)

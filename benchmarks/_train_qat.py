@@ -10,46 +10,41 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks._harness import Measured, Row
 from benchmarks._serving_found import tell
-from benchmarks.nets.depthwise import (
-    FASHION,
-    QUICK_TRAINING,
-    fashion_task,
-    read_pictures,
+from benchmarks._train_net import (
+    SEEDS,
+    Case,
+    Right,
+    make_case,
+    right_in_file,
+    right_in_torch,
 )
-from benchmarks.nets.places import keep
-from benchmarks.nets.torch_depthwise import (
-    BATCH,
-    DepthwiseNet,
-    train,
-)
-from benchmarks.nets.torch_depthwise import (
-    read_pictures as read_tensors,
-)
+from benchmarks.nets.places import fashion, keep
 from skerry.compress.ptq.quantize import ACCURATE, Quantize
 from skerry.compress.train.qat.net import QuantizedNet, quantized_net
 from skerry.compress.train.qat.step import Qat
-from skerry.compress.train.training import Batch, TrainContext, Training
+from skerry.compress.train.training import TrainContext
 from skerry.core.budget import Budget
+from skerry.core.durable import write_file
 from skerry.core.model import Model
 from skerry.core.seams import LoadOptions
-from skerry.graph import Graph, write_graph
+from skerry.graph import write_graph
 from skerry.runtimes import get_runtime
-from skerry.runtimes.torch import Tensor, functional, nn, torch
-from skerry.tasks.sample import MemorySource, Sample
+from skerry.runtimes.torch import Tensor, nn, torch
 
-SEEDS = (0, 1, 2)
+LSB_BAR, LOST_BAR = "train.qat.lsb_off", "train.qat.int4_lost"
 INPUTS = 1000
 QUICK_INPUTS = 200
 PART = 100
 """How many pictures are run at once."""
 
-INT8 = Qat(epochs=2, learning_rate=3e-4)
-INT4 = Qat(epochs=3, learning_rate=3e-4, weight_bits=4)
+INT8 = Qat(epochs=1, learning_rate=3e-4)
+INT4 = Qat(epochs=2, learning_rate=3e-4, weight_bits=4)
 INT4_TENSOR = replace(INT4, per_channel=False, learning_rate=1e-3)
 PTQ = {
     "minmax": Quantize(weight_bits=4),
@@ -58,58 +53,10 @@ PTQ = {
 }
 """Post-training quantization beside it: the plain ones, and our best."""
 
+FLOAT, TRAINED = "float32", "INT4 in training"
+TRAINED_TENSOR = "INT4 in training, one scale a tensor"
+
 Array = NDArray[np.generic]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Case:
-    """One trained net, and its pictures."""
-
-    seed: int
-    training: Training
-    pictures: NDArray[np.float32]
-    labels: NDArray[np.int64]
-
-
-def missing() -> str | None:
-    """Say what is not there; None where all is."""
-    return None if FASHION.is_dir() else "dataset-fashion-mnist: apt-get install it"
-
-
-def measure(work: Path, *, quick: bool) -> tuple[list[Row], list[Measured]]:
-    """Train the net, then look at both bars.
-
-    Args:
-        work: Where trained nets are kept.
-        quick: One seed, fewer pictures.
-    """
-    if (why := missing()) is not None:
-        lost = Measured(id="train.qat.int4_lost", figure=None, n=0, unmet=why)
-        return [], [replace(lost, id="train.qat.lsb_off"), lost]
-    rows: list[Row] = []
-    offs: list[Off] = []
-    count = QUICK_INPUTS if quick else INPUTS
-    drops: list[NDArray[np.float64]] = []
-    for seed in SEEDS[:1] if quick else SEEDS:
-        case = make_case(work, seed, quick=quick)
-        tell(f"seed {seed}: INT8")
-        path, pictures = work / f"codes-{seed}.onnx", case.pictures[:count]
-        net = _tuned(case, INT8, quick=quick)
-        offs.append(codes_off(net, pictures, path))
-        rows.append(_codes_row("INT8", seed, offs[-1]))
-        for quantizer in net.quantizers.values():
-            quantizer.layer = None
-        plain = codes_off(net, pictures, path)
-        rows.append(_codes_row("INT8, simulated with float sums", seed, plain))
-        tell(f"seed {seed}: INT4")
-        net = _tuned(case, INT4, quick=quick)
-        rows.append(_codes_row("INT4", seed, codes_off(net, pictures, path)))
-        whole = _tuned(case, INT4_TENSOR, quick=quick)
-        tuned = {"INT4 in training": net, "INT4 in training, one scale a tensor": whole}
-        right = _right_answers(case, tuned, path)
-        rows += _answer_rows(case, right)
-        drops.append(100 * (right["float32"] - right["INT4 in training"]))
-    return rows, [_lsb_bar(offs), _lost_bar(drops)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,9 +71,67 @@ class Off:
     """
 
     codes: int
-    by: Mapping[int, int]
+    by: dict[int, int]
     answers: int
     inputs: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OfSeed:
+    """What one seed came to.
+
+    Attributes:
+        offs: How far the codes of each net are from its simulation's.
+        right: By net, whether it tells each test picture right, 0 or 1.
+    """
+
+    offs: dict[str, Off]
+    right: dict[str, list[int]]
+
+
+def measure(work: Path, *, quick: bool) -> tuple[list[Row], list[Measured]]:
+    """Train the net with rounded numbers, then look at both bars.
+
+    Args:
+        work: Where trained nets, and what each seed came to, are kept.
+        quick: One seed, fewer pictures.
+    """
+    if (why := fashion()) is not None:
+        bars = (LSB_BAR, LOST_BAR)
+        return [], [Measured(id=one, figure=None, n=0, unmet=why) for one in bars]
+    rows: list[Row] = []
+    found: list[OfSeed] = []
+    for seed in SEEDS[:1] if quick else SEEDS:
+
+        def make(path: Path, seed: int = seed) -> None:
+            one = _of_seed(work, make_case(work, seed, quick=quick), quick=quick)
+            write_file(path, msgspec.json.encode(one))
+
+        path = keep(work / "made" / f"qat-seed{seed}{'-quick' * quick}.json", make)
+        found.append(msgspec.json.decode(path.read_bytes(), type=OfSeed))
+        rows += [_codes_row(what, seed, off) for what, off in found[-1].offs.items()]
+        rows += _answer_rows(seed, found[-1].right)
+    offs = [one.offs["INT8"] for one in found]
+    drops = [lost_points(one.right, TRAINED) for one in found]
+    return rows, [_lsb_bar(offs), _lost_bar(drops)]
+
+
+def _of_seed(work: Path, case: Case, *, quick: bool) -> OfSeed:
+    path = work / f"codes-{case.seed}.onnx"
+    pictures = case.pictures[: QUICK_INPUTS if quick else INPUTS].numpy()
+    net = _tuned(case, INT8, "INT8", quick=quick)
+    offs = {"INT8": codes_off(net, pictures, path)}
+    for quantizer in net.quantizers.values():
+        quantizer.layer = None
+    offs["INT8, simulated with float sums"] = codes_off(net, pictures, path)
+    tuned = {TRAINED: _tuned(case, INT4, TRAINED, quick=quick)}
+    offs["INT4"] = codes_off(tuned[TRAINED], pictures, path)
+    tuned[TRAINED_TENSOR] = _tuned(case, INT4_TENSOR, TRAINED_TENSOR, quick=quick)
+    right = {
+        what: one.astype(int).tolist()
+        for what, one in _right_answers(case, tuned, path).items()
+    }
+    return OfSeed(offs=offs, right=right)
 
 
 def codes_off(net: QuantizedNet, pictures: NDArray[np.float32], path: Path) -> Off:
@@ -205,11 +210,12 @@ def _codes_row(what: str, seed: int, off: Off) -> Row:
 
 def _right_answers(
     case: Case, tuned: Mapping[str, QuantizedNet], path: Path
-) -> dict[str, NDArray[np.float64]]:
-    """Which pictures each net classes right: float, after training, in training."""
+) -> dict[str, Right]:
+    """Which pictures each net tells right: float, after training, in training."""
     training = case.training
-    right = {"float32": _right_in_torch(case)}
+    right = {FLOAT: right_in_torch(training.module, case)}
     for name, step in PTQ.items():
+        tell(f"seed {case.seed}: INT4 after training, {name}")
         rounded = quantized_net(
             training.module,
             training.example,
@@ -218,100 +224,38 @@ def _right_answers(
             inputs=training.inputs,
             outputs=training.outputs,
         )
-        key = f"INT4 after training, {name}"
-        right[key] = _right(case, rounded.to_graph(), path)
+        model = write_graph(rounded.to_graph(), path)
+        right[f"INT4 after training, {name}"] = right_in_file(model, case)
     for name, net in tuned.items():
-        right[name] = _right(case, net.to_graph(), path)
+        right[name] = right_in_file(write_graph(net.to_graph(), path), case)
     return right
 
 
-def _answer_rows(case: Case, right: Mapping[str, NDArray[np.float64]]) -> list[Row]:
+def lost_points(right: Mapping[str, Sequence[int]], what: str) -> NDArray[np.float64]:
+    """By picture: 100 where only the float net is right, -100 where it is not."""
+    before, after = (np.array(right[one], np.float64) for one in (FLOAT, what))
+    return np.asarray(100 * (before - after), np.float64)
+
+
+def _answer_rows(seed: int, right: Mapping[str, Sequence[int]]) -> list[Row]:
     return [
         {
             "what": name,
-            "net": f"depthwise, seed {case.seed}",
-            "figure": 100 * float(one.mean()),
+            "net": f"depthwise, seed {seed}",
+            "figure": 100 * float(np.mean(one)),
             "unit": "% top-1",
             "n": len(one),
-            "note": f"{100 * float((right['float32'] - one).mean()):.2f} points lost",
+            "note": f"{lost_points(right, name).mean():.2f} points lost",
         }
         for name, one in right.items()
     ]
 
 
-def _right(case: Case, graph: Graph, path: Path) -> NDArray[np.float64]:
-    """Which pictures the model classes right, by onnxruntime."""
-    runs = _runs(write_graph(graph, path), case.pictures)
-    answers = np.concatenate([one["logits"].argmax(1) for one in runs])
-    return (answers == case.labels).astype(np.float64)
-
-
-def _right_in_torch(case: Case) -> NDArray[np.float64]:
-    with torch.inference_mode():
-        answers = [
-            case.training.module(part).argmax(1)
-            for part in torch.from_numpy(case.pictures).split(PART)
-        ]
-    return (torch.cat(answers).numpy() == case.labels).astype(np.float64)
-
-
-def _tuned(case: Case, step: Qat, *, quick: bool) -> QuantizedNet:
+def _tuned(case: Case, step: Qat, what: str, *, quick: bool) -> QuantizedNet:
+    tell(f"seed {case.seed}: {what}")
     epochs = 1 if quick else step.epochs
     context = TrainContext(training=case.training, budget=Budget(), seed=case.seed)
     return replace(step, epochs=epochs).apply(case.training.module, context)
-
-
-def make_case(work: Path, seed: int, *, quick: bool) -> Case:
-    """The net that this seed trains, from the folder where it is there already."""
-    files = [
-        FASHION / f"train-{one}-ubyte.gz" for one in ("images-idx3", "labels-idx1")
-    ]
-    pictures, labels = read_tensors(*files)
-    first = QUICK_TRAINING if quick else len(labels)
-    pictures, labels = pictures[:first], labels[:first]
-
-    def make(path: Path) -> None:
-        tell(f"seed {seed}: float32")
-        torch.save(train(pictures, labels, seed).state_dict(), path)
-
-    kept = keep(work / f"depthwise-seed{seed}{'-quick' * quick}.pt", make)
-    module = DepthwiseNet()
-    module.load_state_dict(torch.load(kept, weights_only=True))
-    parts = read_pictures(seed, quick=quick)
-
-    def batches(epoch: int) -> Sequence[Batch]:
-        order = np.random.default_rng([seed, epoch]).permutation(first)
-        return [
-            ((pictures[some],), labels[some])
-            for some in torch.from_numpy(order).split(BATCH)
-        ]
-
-    report, right = parts["report"]
-    return Case(
-        seed=seed,
-        training=Training(
-            module=module.eval(),
-            example=(pictures[:2],),
-            inputs=("picture",),
-            outputs=("logits",),
-            batches=batches,
-            loss=functional.cross_entropy,
-            calibration=_source(*parts["calibration"]),
-            selection=_source(*parts["selection"]),
-            task=fashion_task(),
-        ),
-        pictures=report.astype(np.float32),
-        labels=right.astype(np.int64),
-    )
-
-
-def _source(pictures: Array, labels: Array) -> MemorySource:
-    return MemorySource(
-        samples=tuple(
-            Sample(inputs={"picture": one[None]}, label=int(label), name=f"{index}")
-            for index, (one, label) in enumerate(zip(pictures, labels, strict=True))
-        )
-    )
 
 
 def _lsb_bar(offs: Sequence[Off]) -> Measured:
@@ -322,7 +266,7 @@ def _lsb_bar(offs: Sequence[Off]) -> Measured:
     unmet = [f"{far} codes off by more than one"] if far else []
     unmet += [f"{answers} of {inputs} answers differ"] if answers else []
     return Measured(
-        id="train.qat.lsb_off",
+        id=LSB_BAR,
         figure=100 * (sum(one.by[1] for one in offs) + far) / codes,
         n=inputs,
         unmet="; ".join(unmet),
@@ -333,7 +277,7 @@ def _lost_bar(drops: Sequence[NDArray[np.float64]]) -> Measured:
     points = np.concatenate(drops)
     mean, spread = float(points.mean()), 1.96 * float(points.std()) / len(points) ** 0.5
     return Measured(
-        id="train.qat.int4_lost",
+        id=LOST_BAR,
         figure=mean,
         n=len(points),
         interval=(mean - spread, mean + spread),

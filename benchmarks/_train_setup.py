@@ -5,28 +5,23 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks._train_qat import make_case
+from benchmarks._train_net import as_source, make_case
 from skerry.compress.train.training import Training
-from skerry.tasks.sample import MemorySource, Sample
 
-WORK = Path("out/bench/train")
+SETUP = """
+from pathlib import Path
 
-
-def whole() -> Training:
-    """All training pictures; the test pictures report."""
-    return _training(quick=False)
+from benchmarks._train_setup import training
 
 
-def quick() -> Training:
-    """A tenth of them."""
-    return _training(quick=True)
+def setup():
+    return training(Path({work!r}), quick={quick})
+"""
+"""What a user's training code is here: it says where the trained net is kept."""
 
 
-def _training(*, quick: bool) -> Training:
-    case = make_case(WORK, 0, quick=quick)
-    pairs = zip(case.pictures, case.labels, strict=True)
-    samples = tuple(
-        Sample(inputs={"picture": one[None]}, label=int(label), name=f"{index}")
-        for index, (one, label) in enumerate(pairs)
-    )
-    return replace(case.training, report=MemorySource(samples=samples))
+def training(work: Path, *, quick: bool) -> Training:
+    """The net of seed 0; the test pictures report."""
+    case = make_case(work, 0, quick=quick)
+    report = as_source(case.pictures, case.labels)
+    return replace(case.training, report=report)

@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 
 from benchmarks._harness import Measured, Row
 from benchmarks._serving_found import tell
-from benchmarks._train_grid import Grid, measured_grid
+from benchmarks._train_grid import NET, Grid, measured_grid
+from benchmarks._train_setup import SETUP
+from benchmarks.nets.catalogue import NETS
 from benchmarks.nets.places import fashion
 from skerry.compress.tune.front import hypervolume, nondominated
 from skerry.compress.tune.sampler import Proposer, SamplerName, make_sampler
@@ -38,8 +40,7 @@ DEFAULT = "bandit"
 TUNER_BAR = "train.tuner.vs_random"
 COMBINED_BAR = "train.combined.speedup"
 
-SETUP = Path(__file__).with_name("_train_setup.py")
-TRIALS, QUICK_TRIALS = 40, 3
+TRIALS, QUICK_TRIALS = 24, 3
 MOST_LOST = 0.01
 TUNE_TIMEOUT_S = 7200.0
 
@@ -50,9 +51,13 @@ schema = "skerry.search/1"
 
 [[slot.step]]
 step = "prune"
-epochs = {epochs}
-search.ratio = {{ low = 0.3, high = 0.7 }}
-search.rounds = {{ low = 1, high = 3, is_integer = true }}
+rounds = 3
+epochs = 3
+last_epochs = 3
+multiple = 16
+learning_rate = 3e-3
+most = 0.9
+search.ratio = [0.8, 0.86, 0.9]
 
 [[slot]]
 
@@ -64,21 +69,23 @@ search.equalize = ["none", "activations"]
 search.correct_bias = [false, true]
 search.rounding = ["nearest", "adaptive"]
 """
+"""Few ways to prune, which are trained once each, and many to quantize the result."""
+
+QUICK_COMBINED = COMBINED.replace("rounds = 3", "rounds = 1").replace(
+    "epochs = 3", "epochs = 1"
+)
 
 
-def measure(work: Path, *, quick: bool) -> tuple[list[Row], list[Measured]]:
-    """Replay the samplers, then tune the depthwise net with training.
+def measure_tuner(work: Path, *, quick: bool) -> tuple[list[Row], Measured]:
+    """Replay the samplers.
 
     Args:
-        work: Where the grid and the experiment are kept.
-        quick: A small grid, few seeds, few trials.
+        work: Where the grid is kept.
+        quick: A small grid, few seeds.
     """
-    if (why := fashion()) is not None:
-        bars = (TUNER_BAR, COMBINED_BAR)
-        return [], [Measured(id=one, figure=None, n=0, unmet=why) for one in bars]
-    rows, tuner = replays(measured_grid(work, quick=quick), quick=quick)
-    more, combined = tuned(work, quick=quick)
-    return [*rows, *more], [tuner, combined]
+    if (why := NETS[NET].missing()) is not None:
+        return [], Measured(id=TUNER_BAR, figure=None, n=0, unmet=why)
+    return replays(measured_grid(work, quick=quick), quick=quick)
 
 
 def replays(grid: Grid, *, quick: bool) -> tuple[list[Row], Measured]:
@@ -163,19 +170,27 @@ def _bar(found: Mapping[str, NDArray[np.float64]]) -> Measured:
     )
 
 
-def tuned(work: Path, *, quick: bool) -> tuple[list[Row], Measured]:
-    """Tune the depthwise net with training, as a user does."""
+def measure_combined(work: Path, *, quick: bool) -> tuple[list[Row], Measured]:
+    """Tune the depthwise net with training, as a user does.
+
+    Args:
+        work: Where the experiment is kept: one that is whole is proved anew.
+        quick: Few trials, few pictures.
+    """
+    if (why := fashion()) is not None:
+        return [], Measured(id=COMBINED_BAR, figure=None, n=0, unmet=why)
     folder = work / f"combined{'-quick' * quick}"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "search.toml").write_text(COMBINED.format(epochs=1 if quick else 2))
+    (folder / "search.toml").write_text(QUICK_COMBINED if quick else COMBINED)
     (folder / "budget.toml").write_text(f"accuracy_drop = {MOST_LOST}\n")
+    (folder / "train.py").write_text(SETUP.format(work=str(work), quick=quick))
     trials = str(QUICK_TRIALS if quick else TRIALS)
     begun = (folder / "store" / "experiment.json").is_file()
     words = (
         ["experiment", "resume", f"{folder}/store"]
         if begun
         else [
-            *("tune", "--train", f"{SETUP}:{'quick' if quick else 'whole'}"),
+            *("tune", "--train", f"{folder}/train.py"),
             *("--store", f"{folder}/store", "--search", f"{folder}/search.toml"),
             *("--budget", f"{folder}/budget.toml"),
         ]

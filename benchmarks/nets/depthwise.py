@@ -127,13 +127,14 @@ def _read(which: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     return images[16:].reshape(-1, 1, 28, 28), labels[8:].astype(np.int64)
 
 
-def widen(graph: Graph, seed: int) -> Graph:
+def widen(graph: Graph, seed: int, *, is_partial: bool = False) -> Graph:
     """Scale the channels behind each ReLU, and undo it where they are read.
 
     Args:
         graph: A chain in which each ReLU has a convolution before it and leads, through
             operators that act on each channel alone, to one convolution or Gemm.
         seed: Draws the factors.
+        is_partial: Whether ReLUs that are not in such a chain are left as they are.
 
     Returns:
         Another graph of the same function.
@@ -144,7 +145,12 @@ def widen(graph: Graph, seed: int) -> Graph:
     wide = graph.copy()
     rng = np.random.default_rng([seed, 33])
     for relu in [node for node in wide.nodes if node.op_type == "Relu"]:
-        conv, reader = _writer(relu), _reader(wide, relu)
+        try:
+            conv, reader = _writer(relu), _reader(wide, relu)
+        except ModelError:
+            if is_partial:
+                continue
+            raise
         channels = _weights(wide, conv).shape[0]
         factors = np.exp2(rng.uniform(-WIDEST, WIDEST, channels)).astype(np.float32)
         for index in range(1, len(conv.inputs)):

@@ -155,6 +155,10 @@ def test_what_is_no_chain_has_no_twin(tmp_path: Path) -> None:
     forked = CHAIN.replace("y = Gemm", "z = Add (f, f) y = Gemm")
     with pytest.raises(ModelError, match="readers, expected one"):
         widen(parse_graph(model_bytes(forked, random_weights(SHAPES))), 1)
+    paths = [tmp_path / name for name in ("forked.onnx", "partly.onnx")]
+    paths[0].write_bytes(model_bytes(forked, random_weights(SHAPES)))
+    write_graph(widen(read_graph(paths[0]), 1, is_partial=True), paths[1])
+    assert check_same(*paths, np.ones((1, 3, 8, 8), dtype=np.float32)) < 1e-5
     paths = [tmp_path / f"{seed}.onnx" for seed in (0, 1)]
     for seed, path in enumerate(paths):
         path.write_bytes(model_bytes(CHAIN, random_weights(SHAPES, seed)))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks._train_qat import Off, codes_off
+from benchmarks._train_qat import Off, codes_off, lost_points
 from skerry.compress.train.fit import fit
 from skerry.compress.train.qat.net import START, QuantizedNet, quantized_net
 from skerry.runtimes.torch import torch
@@ -57,3 +57,9 @@ def test_a_simulation_that_is_wrong_shows(
     with torch.no_grad():
         weights.copy_(before)
     assert off.by[1] > 0
+
+
+def test_points_are_lost_by_picture() -> None:
+    """100 where only the float net is right, -100 where only the rounded one is."""
+    right = {"float32": [1, 1, 0, 0], "rounded": [1, 0, 1, 0]}
+    assert lost_points(right, "rounded").tolist() == [0, 100, -100, 0]

@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 
 from benchmarks import _train_distil
-from benchmarks._train_distil import gap_closed, make_student, make_teacher
+from benchmarks._train_distil import (
+    QUICK_LABELLED,
+    QUICK_SELECTION,
+    TIMES,
+    gap_closed,
+    make_case,
+    make_student,
+    make_teacher,
+)
+from skerry.runtimes.torch import Tensor, torch
 
 
 def _rights(*accuracies: float) -> list[np.ndarray]:
@@ -40,8 +49,38 @@ def test_the_student_is_a_fortieth_of_the_teacher() -> None:
         sum(one.numel() for one in make(0).parameters())
         for make in (make_teacher, make_student)
     ]
-    assert sizes == [421_642, 9_180]
+    assert sizes == [421_642, 9_854]
     assert sizes[0] >= 40 * sizes[1]
+
+
+def _numbered(_which: str) -> tuple[Tensor, Tensor]:
+    """Pictures that show their number, either way round, and nothing else."""
+    numbers = torch.arange(4000)
+    return numbers[:, None, None, None].float().expand(-1, 1, 2, 2), numbers
+
+
+def test_nine_epochs_of_the_field_go_through_all_pictures_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As many an epoch as have labels; those that select are never learnt from."""
+    monkeypatch.setattr(_train_distil, "_read", _numbered)
+    case = make_case(0, quick=True)
+    seen: dict[bool, list[int]] = {True: [], False: []}
+    for epoch in range(TIMES):
+        batches = list(case.field.batches(epoch))
+        count = sum(len(inputs[0]) for inputs, _ in batches)
+        assert count == pytest.approx(QUICK_LABELLED, abs=1)
+        for (pictures,), labels in batches:
+            numbers = pictures[:, 0, 0, 0].int().tolist()
+            seen[labels is not None] += numbers
+            assert labels is None or labels.tolist() == numbers
+    labelled = [
+        one for _, labels in case.training.batches(0) for one in labels.tolist()
+    ]
+    assert sorted(seen[True]) == sorted(labelled)
+    chosen = [int(one.label) for one in case.training.selection]  # type: ignore[arg-type]
+    every = seen[True] + seen[False] + chosen
+    assert len(set(every)) == len(every) == TIMES * QUICK_LABELLED + QUICK_SELECTION
 
 
 def test_without_the_pictures_the_bar_says_what_to_install(

@@ -12,9 +12,10 @@ from typing import Any, ClassVar, get_args
 
 from skerry.compress.train.distil import losses
 from skerry.compress.train.distil.features import Pair, Student, read_pairs
+from skerry.compress.train.distil.mixup import MixedLabels, mixed_up
 from skerry.compress.train.distil.response import Comparison, Response, Several
-from skerry.compress.train.distil.teachers import Answer, Teachers
-from skerry.compress.train.distil.unlabelled import gather, mixed
+from skerry.compress.train.distil.teachers import KEPT_BYTES, Answer, Teachers
+from skerry.compress.train.distil.unlabelled import gather, spread
 from skerry.compress.train.fit import fit
 from skerry.compress.train.training import TrainContext
 from skerry.core.errors import UsageError
@@ -50,6 +51,10 @@ class Distil:
         match_weight: Of each matched pair, beside the answers.
         unlabelled: An `.npz` or a folder of samples without labels, or empty. An epoch
             goes through all of them too; they are held in memory.
+        mixup: α, 0 or more: each sample is mixed with another of its batch, by shares
+            from Beta(α, α), and student and teachers answer for the mixture; 0 mixes
+            none, 1 draws shares evenly. The training's loss is mixed alike, `decoupled`
+            takes the teacher's class.
         epochs: How often to go through the batches.
         learning_rate: At the beginning; 0 takes the training's.
         runtime: What runs the teachers.
@@ -68,6 +73,7 @@ class Distil:
         "response": Choices(values=("softened", "decoupled")),
         "temperature": Span(low=1.0, high=8.0),
         "weight": Span(low=0.3, high=1.0),
+        "mixup": Span(low=0.0, high=1.0),
         "learning_rate": Span(low=3e-4, high=3e-2, is_log=True),
     }
 
@@ -79,6 +85,7 @@ class Distil:
     match: tuple[str, ...] = ()
     match_weight: float = 1.0
     unlabelled: str = ""
+    mixup: float = 0.0
     epochs: int = 10
     learning_rate: float = 0.0
     runtime: str = "onnxruntime"
@@ -94,19 +101,26 @@ class Distil:
             0 < self.temperature < float("inf")
             and 0 < self.weight <= 1
             and 0 <= self.match_weight < float("inf")
+            and 0 <= self.mixup < float("inf")
             and self.learning_rate >= 0
         ):
             raise UsageError(
                 f"distil: temperature {self.temperature}, weight {self.weight}, "
-                f"match_weight {self.match_weight}, learning_rate "
+                f"match_weight {self.match_weight}, mixup {self.mixup}, learning_rate "
                 f"{self.learning_rate}; expected above 0, above 0 and at most 1, and "
-                "0 or more twice",
+                "0 or more thrice",
                 hint="Use temperature = 4, weight = 0.7.",
             )
         if self.response == "none" and not self.match:
             raise UsageError(
                 "distil: response is 'none' and nothing is matched",
                 hint='Match features, such as match = ["features.3=relu_5"].',
+            )
+        if self.response == "boxes" and self.mixup and self.weight < 1:
+            raise UsageError(
+                f"distil: mixup {self.mixup} with response 'boxes' and weight "
+                f"{self.weight}: the labels of a detector cannot be mixed",
+                hint="Use mixup = 0, or weight = 1, which needs no labels.",
             )
         read_pairs(self.match)
 
@@ -149,16 +163,20 @@ class Distil:
             The errors of `apply`.
         """
         training = context.training
-        teachers = Teachers(sessions, names=training.inputs)
+        # A mixed sample does not come back: what is said of it is not worth keeping.
+        kept_bytes = 0 if self.mixup else KEPT_BYTES
+        teachers = Teachers(sessions, names=training.inputs, kept_bytes=kept_bytes)
         student = Student(copy.deepcopy(module), read_pairs(self.match))
         lesson = _Lesson(self, context, student, teachers)
+        batches = training.batches
         if unlabelled is not None:
             extra = gather(unlabelled, training.inputs)
-            batches = mixed(training.batches, extra, seed=context.seed)
-            training = replace(training, batches=batches)
+            batches = spread(batches, extra, seed=context.seed)
+        if self.mixup:
+            batches = mixed_up(batches, strength=self.mixup, seed=context.seed)
         fit(
             student,
-            training,
+            replace(training, batches=batches),
             epochs=self.epochs,
             learning_rate=self.learning_rate or None,
             loss=lesson.loss,
@@ -237,7 +255,9 @@ class _Lesson:
         taught = own.new_zeros(())
         if self._comparison is not None:
             told = self._responses(answers)
-            taught = taught + self._comparison.loss(own, told, labels)
+            # A mixture belongs to no class but that which the teacher sees.
+            known = None if isinstance(labels, MixedLabels) else labels
+            taught = taught + self._comparison.loss(own, told, known)
         if isinstance(student, Student):
             for mine, theirs in student.features(answers[0]):
                 far = losses.matched(mine, theirs).mean()
@@ -245,7 +265,10 @@ class _Lesson:
         weight = self._step.weight
         if labels is None or weight == 1:
             return taught
-        return weight * taught + (1 - weight) * self._training.loss(outputs, labels)
+        plain = self._training.loss
+        if isinstance(labels, MixedLabels):
+            return weight * taught + (1 - weight) * labels.loss(plain, outputs)
+        return weight * taught + (1 - weight) * plain(outputs, labels)
 
     def _responses(self, answers: Sequence[Answer]) -> list[Tensor]:
         """Each teacher's output that stands for the student's."""

@@ -32,7 +32,7 @@ def gather(source: SampleSource, names: tuple[str, ...]) -> tuple[Tensor, ...]:
     return tuple(torch.cat([torch.tensor(one) for one in column]) for column in columns)
 
 
-def mixed(batches: Batches, extra: tuple[Tensor, ...], *, seed: int) -> Batches:
+def spread(batches: Batches, extra: tuple[Tensor, ...], *, seed: int) -> Batches:
     """Spread unlabelled samples evenly between labelled batches, all in each epoch.
 
     Args:

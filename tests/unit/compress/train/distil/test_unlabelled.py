@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from skerry.compress.train.distil.unlabelled import gather, mixed
+from skerry.compress.train.distil.unlabelled import gather, spread
 from skerry.compress.train.training import Batch
 from skerry.core.errors import DataError
 from skerry.runtimes.torch import torch
@@ -28,7 +28,7 @@ def _numbers(batches: list[Batch]) -> list[float]:
 def test_an_epoch_goes_through_all_of_both_evenly() -> None:
     """Three labelled batches, 22 samples in pieces of four between them."""
     extra = (torch.arange(22.0).reshape(22, 1),)
-    epoch = mixed(_labelled, extra, seed=0)(0)
+    epoch = spread(_labelled, extra, seed=0)(0)
     batches = list(epoch)
     assert len(batches) == len(epoch) == 9  # type: ignore[arg-type]
     assert sorted(_numbers(batches)) == list(range(22))
@@ -39,10 +39,10 @@ def test_an_epoch_goes_through_all_of_both_evenly() -> None:
 def test_the_same_epoch_gives_the_same_batches_and_another_one_others() -> None:
     """So what a run did can be repeated, and no order is learnt."""
     extra = (torch.arange(22.0).reshape(22, 1),)
-    batches = mixed(_labelled, extra, seed=0)
+    batches = spread(_labelled, extra, seed=0)
     orders = [_numbers(list(batches(epoch))) for epoch in (0, 0, 1)]
     assert orders[0] == orders[1] != orders[2]
-    assert orders[0] != _numbers(list(mixed(_labelled, extra, seed=1)(0)))
+    assert orders[0] != _numbers(list(spread(_labelled, extra, seed=1)(0)))
 
 
 def test_samples_are_gathered_by_the_names_of_inputs() -> None:

@@ -410,7 +410,7 @@ def test_drop_request(tmp_path: Path) -> None:
         fleet.cut(GATEWAY)
         await fleet.publish(*release(2))
         rollout = await fleet.begin("meter/2", gate=PATIENT)
-        await fleet.run_for(3600)
+        await fleet.run_for(900)
         await withstands(fleet)
         fleet.join(GATEWAY)
         assert (await fleet.wait_for(rollout)).state is RolloutState.SUCCEEDED

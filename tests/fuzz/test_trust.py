@@ -16,7 +16,15 @@ from securesystemslib.formats import encode_canonical
 from securesystemslib.signer import CryptoSigner
 
 from skerry.core.errors import DataError, LinkError, SkerryError, TrustError
+from skerry.edge.instructed import Instructed
 from skerry.evolve.delta import diff, patch
+from skerry.evolve.trust import (
+    Instructions,
+    countersign,
+    join_signatures,
+    lacking,
+    sign_instructions,
+)
 from tests.trusting import FIRST, FIRST_PATH, SECOND, SECOND_PATH, Device, World
 
 OLD = bytes(range(256)) * 8
@@ -148,3 +156,46 @@ def test_nonsense_that_is_rightly_signed(
     except Exception:  # noqa: BLE001 - what has no canonical form cannot be signed
         return
     _refresh(world, served)
+
+
+@settings(max_examples=100, deadline=None)
+@given(value=odd, pick=st.integers(0, 10_000))
+def test_instructions_with_nonsense_in_them(
+    world: World, value: Any, pick: int
+) -> None:
+    """What a device is told is refused unless it is what was signed."""
+    said = Instructions(
+        tenant="main",
+        device="gw",
+        version=3,
+        desired={"releases": {"meter": {"version": 2}}},
+        at_ms=100,
+    )
+    body: dict[str, Any] = {
+        "version": 3,
+        "desired": {"releases": {"meter": {"version": 2}}},
+        "signed": sign_instructions(said, hub_key=world.keys["hub"]),
+    }
+    node, key = _places(body)[pick % len(_places(body))]
+    before, node[key] = node[key], value
+    is_same = type(before) is type(value) and before == value
+    with tempfile.TemporaryDirectory() as folder:
+        device = Instructed(Path(folder), tenant="main", accepts_unsigned=False)
+        with suppress(TrustError):
+            assert device.accept(world.root(), "gw", body)
+            assert is_same
+
+
+@settings(max_examples=50, deadline=None)
+@given(edits=edits)
+def test_a_damaged_draft(world: World, edits: list[tuple[int, int, int]]) -> None:
+    """A file that comes back from a signer spoils nothing that was signed before."""
+    draft, targets = world.listed(3), world.targets(1)
+    spoilt = _edited(draft, edits)
+    with suppress(SkerryError):
+        countersign(spoilt, world.keys["tenant"])
+    with suppress(SkerryError):
+        lacking(spoilt, "main", targets)
+    with suppress(TrustError):
+        joined = join_signatures(draft, spoilt, "main", targets)
+        assert lacking(joined, "main", targets) == 0

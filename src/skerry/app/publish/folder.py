@@ -107,7 +107,9 @@ class PublisherFolder:
         """
         role, version = split_name(name) or ("", 0)
         if role in self.drafts and version == self.version(role) + 1:
-            self.drafts[role] = join_signatures(self.drafts[role], content)
+            self.drafts[role] = join_signatures(
+                self.drafts[role], content, role, *self._delegators(role, self.drafts)
+            )
         elif not role or version > self.version(role):
             waiting = ", ".join(sorted(map(self._draft_name, self.drafts))) or "nothing"
             raise UsageError(
@@ -170,9 +172,15 @@ class PublisherFolder:
             yield from combinations(sorted(self.drafts), count)
 
     def _holds(self, placed: tuple[str, ...]) -> bool:
-        """Whether all is signed by enough once these drafts are in place."""
+        """Whether all is signed by enough once these drafts are in place.
+
+        What waits must find them so as well: a list under a threshold to come is not
+        put in place under the old one, for then nobody would sign it any more.
+        """
         if not placed:
             return True
+        if any(self.lacking(role) for role in placed):
+            return False
         drafts = {role: self.drafts[role] for role in placed}
         return not any(
             lacking(

@@ -280,8 +280,9 @@ def root_signed_at_ms(root: bytes) -> int:
     """
     signed = read_metadata(root, Root, name="the root").signed
     signed_at_ms = signed.unrecognized_fields.get(SIGNED_AT)
-    is_sane = type(signed_at_ms) is int and 0 < signed_at_ms <= as_ms(signed.expires)
-    return signed_at_ms if is_sane else 0
+    if type(signed_at_ms) is not int or signed_at_ms > as_ms(signed.expires):
+        return 0
+    return max(signed_at_ms, 0)
 
 
 def blob_of(file: TargetFile, name: str) -> Blob:

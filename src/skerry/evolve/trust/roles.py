@@ -227,8 +227,16 @@ def countersign(content: bytes, key: bytes) -> bytes:
     return metadata.to_bytes()
 
 
-def join_signatures(content: bytes, others: bytes) -> bytes:
-    """Bring the signatures of two copies of one file together.
+def join_signatures(
+    content: bytes, others: bytes, role: str, *delegators: bytes
+) -> bytes:
+    """Add the signatures of a copy of a file to it, but for those that are not good.
+
+    Args:
+        content: The file.
+        others: Its copy.
+        role: Its role.
+        delegators: Files that say who may sign it.
 
     Raises:
         TrustError: One is damaged, or they are not the same but for the signatures.
@@ -238,7 +246,13 @@ def join_signatures(content: bytes, others: bytes) -> bytes:
         raise refusal(
             Reason.CORRUPT, "the two copies differ in more than their signatures"
         )
-    one.signatures = {**one.signatures, **other.signatures}
+    for delegator in delegators:
+        signed = _read_any(delegator).signed
+        with trust_errors("the delegation"):
+            good = signed.get_verification_result(
+                role, other.signed_bytes, other.signatures
+            ).signed
+        one.signatures |= {keyid: other.signatures[keyid] for keyid in good}
     return one.to_bytes()
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks._found import tell
 from benchmarks._harness import Measured, Row
-from benchmarks._serving_found import tell
 from benchmarks._train_prune_timing import gain, write_module
 from benchmarks.nets.case import Case
 from benchmarks.nets.catalogue import NETS

@@ -1,5 +1,7 @@
 """The cases of theupdateframework/tuf-conformance, by their names, on `DeviceTrust`.
 
+Those of `test_updater_key_rotations.py` are in `test_tuf_rotations.py`.
+
 One thing is stricter here: a refresh that fails keeps nothing of it but newer roots,
 where the suite lets a client keep the files before the one that failed.
 

@@ -1,4 +1,4 @@
-"""The key rotations of theupdateframework/tuf-conformance, by their names."""
+"""The cases of tuf-conformance's `test_updater_key_rotations.py`, by their names."""
 
 from __future__ import annotations
 
@@ -30,9 +30,6 @@ def fails(client: DeviceTrust) -> None:
     """A refresh is refused."""
     with pytest.raises((TrustError, LinkError)):
         client.refresh()
-
-
-# test_updater_key_rotations.py
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

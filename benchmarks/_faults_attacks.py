@@ -16,28 +16,9 @@ import pytest
 
 from benchmarks._found import Found, Plan, row
 from benchmarks._harness import Measured
+from tests.attacks import ATTACKS, FILES
 
 ROOT = Path(__file__).parents[1]
-
-ATTACKS: Mapping[str, str] = {
-    "arbitrary-software": "TUF §1.5.2, Uptane: software that nobody signed",
-    "rollback": "TUF §1.5.2, Uptane: software older than what is installed",
-    "fast-forward": "TUF §1.5.2: versions so high that no honest one comes after",
-    "freeze": "TUF §1.5.2, Uptane: metadata that was true once, for ever",
-    "endless-data": "TUF §1.5.2, Uptane: a file without an end",
-    "extraneous-dependencies": "TUF §1.5.2: more is installed than was asked for",
-    "mix-and-match": "TUF §1.5.2, Uptane: metadata of different moments",
-    "wrong-software": "TUF §1.5.2: trusted, but not what was asked for",
-    "malicious-mirrors": "TUF §1.5.2: a store that gives something else, or nothing",
-    "key-compromise": "TUF §1.5.2: some keys are in wrong hands",
-    "slow-retrieval": "TUF §1.5.2, Uptane: a byte now and then",
-    "eavesdrop": "Uptane: reading what is sent",
-    "drop-request": "Uptane: requests that never arrive",
-    "partial-bundle": "Uptane: a part of what belongs together",
-    "mixed-bundle": "Uptane: parts that were never released together",
-}
-"""By name, from where and in words: J. Samuel et al., TUF specification 1.0.33, section
-1.5.2; Uptane Standard 2.1.0, section 4.2."""
 
 
 class Witness:
@@ -70,7 +51,7 @@ def measure_attacks(plan: Plan) -> Found:
     os.chdir(ROOT)
     witness = Witness()
     # What the tests print must not be taken for what a stage says.
-    options = ["-q", "-m", "attack", "-p", "no:cacheprovider", "tests"]
+    options = ["-q", "-m", "attack", "-p", "no:cacheprovider", *FILES]
     pytest.main(options, plugins=[witness])
     return found(witness.tried, witness.failed)
 
@@ -88,8 +69,8 @@ def found(
         verdict = "refused" if right else "untested"
         rows.append(
             row(
-                f"attack: {attack}",
-                ATTACKS.get(attack, "of our own"),
+                "attack",
+                attack,
                 unit="ACCEPTED" if wrong else verdict,
                 n=len(right) + len(wrong),
                 note=wrong[0] if wrong else None,

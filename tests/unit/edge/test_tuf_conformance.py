@@ -198,9 +198,11 @@ class Store:
     def __init__(self) -> None:
         self.contents: dict[str, bytes] = {}
 
-    async def open(self, sha256: str, *, offset: int = 0) -> AsyncIterator[bytes]:
+    async def open(
+        self, sha256: str, *, offset: int = 0, end: int | None = None
+    ) -> AsyncIterator[bytes]:
         """Give a blob, or what stands in its place."""
-        yield self.contents[sha256][offset:]
+        yield self.contents[sha256][offset:end]
 
     async def put(self, sha256: str, content: bytes) -> None:
         """Keep a blob."""

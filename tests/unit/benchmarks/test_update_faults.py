@@ -86,9 +86,9 @@ def test_survivors_are_named() -> None:
 def test_an_attack_that_nobody_tried_counts_as_accepted() -> None:
     """So does one of which a test fails."""
     tried = {attack: ["a test"] for attack in _faults_attacks.ATTACKS}
-    del tried["freeze"]
-    (bar,) = _faults_attacks.found(tried, {"rollback": ["another"]}).measured
-    assert (bar.figure, bar.unmet) == (2, "rollback, freeze")
+    del tried["uptane.freeze"]
+    (bar,) = _faults_attacks.found(tried, {"tuf.rollback": ["another"]}).measured
+    assert (bar.figure, bar.unmet) == (2, "tuf.rollback, uptane.freeze")
 
 
 def test_a_small_fleet_outlives_its_bad_days(tmp_path: Path) -> None:

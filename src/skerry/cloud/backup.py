@@ -24,7 +24,6 @@ from pathlib import Path
 
 from skerry.cloud.hub import DATABASE_FILE
 from skerry.cloud.releases import KEY_FILE, NEXT_KEY_FILE, TRUST_FOLDER
-from skerry.cloud.sealed import seal
 from skerry.core.documents import from_json, to_json
 from skerry.core.durable import (
     PRIVATE_DISK,
@@ -38,6 +37,7 @@ from skerry.core.errors import DataError, StorageError, TrustError, UsageError
 from skerry.core.files import name_file, read_file, read_pieces
 from skerry.core.release import Blob, is_sha256
 from skerry.evolve.trust import Repository
+from skerry.evolve.trust.sealed import seal
 
 BACKUP_SCHEMA = "skerry.backup/1"
 BACKUP_FILE = "backup.json"

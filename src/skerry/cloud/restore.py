@@ -41,7 +41,6 @@ from skerry.cloud.database import Database, sqlite_url
 from skerry.cloud.hub import DATABASE_FILE
 from skerry.cloud.releases import KEY_FILE, NEXT_KEY_FILE, TRUST_FOLDER
 from skerry.cloud.rollout_store import UNDER_WAY, RolloutStore
-from skerry.cloud.sealed import unseal
 from skerry.cloud.shadows import read_shadows, write_shadows
 from skerry.core.documents import from_json
 from skerry.core.durable import (
@@ -58,6 +57,7 @@ from skerry.core.fleet import Shadow
 from skerry.evolve.rollout import Pause, steps
 from skerry.evolve.shadow import set_desired
 from skerry.evolve.trust import Repository, public_key
+from skerry.evolve.trust.sealed import unseal
 
 _ONLINE_FILES = ("timestamp.json", "snapshot.json")
 _WHO = "restore"

@@ -7,15 +7,12 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from skerry.cloud.backup import BACKUP_FILE, back_up, part_path, read_backup
 from skerry.cloud.database import sqlite_url
 from skerry.cloud.hub import DATABASE_FILE, Hub
 from skerry.cloud.releases import KEY_FILE
 from skerry.cloud.restore import restore
-from skerry.cloud.sealed import seal, unseal
 from skerry.core.clock import FakeClock
 from skerry.core.errors import (
     ConflictError,
@@ -241,21 +238,3 @@ def test_the_format_of_a_backup_stays_readable(tmp_path: Path) -> None:
     backup = read_backup(tmp_path)
     assert backup.made_at_ms == 1_767_225_600_000
     assert set(backup.files) == {DATABASE_FILE, "trust/1.root.json"}
-
-
-@given(st.binary(max_size=200))
-def test_what_was_not_sealed_is_not_opened(content: bytes) -> None:
-    """Whatever the bytes, they are refused and nothing else happens."""
-    with pytest.raises(TrustError):
-        unseal(content, PASSPHRASE)
-
-
-def test_what_is_sealed_is_opened_whole_or_not() -> None:
-    """The passphrase opens it; each changed byte is noticed."""
-    sealed = seal(b"secret", PASSPHRASE)
-    assert unseal(sealed, PASSPHRASE) == b"secret"
-    for at in (0, 20, 40, len(sealed) - 1):
-        changed = bytearray(sealed)
-        changed[at] ^= 1
-        with pytest.raises(TrustError):
-            unseal(bytes(changed), PASSPHRASE)

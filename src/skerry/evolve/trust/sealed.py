@@ -17,7 +17,7 @@ try:
     from cryptography.exceptions import InvalidTag
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 except ImportError as error:
-    raise MissingExtraError(error.name or "cryptography", extra="hub") from error
+    raise MissingExtraError(error.name or "cryptography", extra="gateway") from error
 
 SHORTEST_PASSPHRASE = 12
 """Fewest bytes of a passphrase."""

@@ -7,8 +7,8 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
+from benchmarks._found import Found, Plan, percentile, row, tell
 from benchmarks._harness import Measured, Row
-from benchmarks._serving_found import Found, Plan, percentile, row, tell
 from benchmarks._serving_models import Served, light_model, write_release
 from benchmarks._serving_program import Settings
 from benchmarks._serving_service import Service

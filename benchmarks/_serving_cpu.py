@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks._found import Found, Plan, median_of, percentile, row, tell
 from benchmarks._harness import Measured, Row
 from benchmarks._serving_cost import usage
-from benchmarks._serving_found import Found, Plan, median_of, percentile, row, tell
 from benchmarks._serving_load import Connection, ask_for, get
 from benchmarks._serving_models import (
     Served,

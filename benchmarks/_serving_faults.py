@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks._found import Found, Plan, percentile, row, tell
 from benchmarks._harness import Measured, Row
-from benchmarks._serving_found import Found, Plan, percentile, row, tell
 from benchmarks._serving_load import Connection, Stream, Tally
 from benchmarks._serving_models import (
     Served,

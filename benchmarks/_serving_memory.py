@@ -6,9 +6,9 @@ import statistics
 import time
 from collections.abc import Sequence
 
+from benchmarks._found import Found, Plan, row, tell
 from benchmarks._harness import Measured, Row
 from benchmarks._serving_cost import open_files, pss_mb, tree
-from benchmarks._serving_found import Found, Plan, row, tell
 from benchmarks._serving_load import Connection
 from benchmarks._serving_models import (
     checking,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from benchmarks._found import Found, Plan, median_of, percentile, row
 from benchmarks._harness import Measured
-from benchmarks._serving_found import Found, Plan, median_of, percentile, row
 from benchmarks.nets.coco import read_coco
 from benchmarks.nets.detectors import MODELS, yolox_task
 from benchmarks.nets.places import data, data_folder

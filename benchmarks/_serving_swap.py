@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
+from benchmarks._found import Found, Plan, percentile, row, tell
 from benchmarks._harness import Measured
-from benchmarks._serving_found import Found, Plan, percentile, row, tell
 from benchmarks._serving_load import Stream, Tally
 from benchmarks._serving_models import (
     Served,

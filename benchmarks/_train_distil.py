@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks._found import tell
 from benchmarks._harness import Measured, Row
-from benchmarks._serving_found import tell
 from benchmarks.nets.depthwise import fashion_task
 from benchmarks.nets.places import FASHION, fashion, keep
 from benchmarks.nets.torch_depthwise import read_pictures

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from benchmarks._serving_found import tell
+from benchmarks._found import tell
 from benchmarks.nets.case import Case
 from benchmarks.nets.catalogue import make_case
 from benchmarks.nets.depthwise import widen

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks._serving_found import tell
+from benchmarks._found import tell
 from benchmarks.nets.depthwise import (
     COUNTS,
     FASHION,

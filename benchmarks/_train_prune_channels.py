@@ -17,8 +17,8 @@ import numpy as np
 import torch_pruning
 from numpy.typing import NDArray
 
+from benchmarks._found import tell
 from benchmarks._harness import Measured, Row
-from benchmarks._serving_found import tell
 from benchmarks._train_net import SEEDS, Case, Right, make_case, right_in_file
 from benchmarks._train_prune_timing import every_gain, gain, write_module
 from benchmarks.nets.places import fashion, keep

@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks._found import tell
 from benchmarks._harness import Measured, Row
-from benchmarks._serving_found import tell
 from benchmarks._train_prune_channels import Found, lost_by_picture, table_row
 from benchmarks._train_prune_timing import gain, write_module
 from benchmarks.nets.case import Case

@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextlib import closing
 from pathlib import Path
 
+from benchmarks._found import tell
 from benchmarks._harness import Measured, Row
-from benchmarks._serving_found import tell
 from benchmarks.nets.case import Case
 from benchmarks.nets.coco import PICTURES
 from benchmarks.nets.detectors import MODELS, write_yolox

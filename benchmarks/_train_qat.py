@@ -14,8 +14,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks._found import tell
 from benchmarks._harness import Measured, Row
-from benchmarks._serving_found import tell
 from benchmarks._train_net import (
     SEEDS,
     Case,

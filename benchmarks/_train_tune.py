@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks._found import tell
 from benchmarks._harness import Measured, Row
-from benchmarks._serving_found import tell
 from benchmarks._train_grid import NET, Grid, measured_grid
 from benchmarks._train_setup import SETUP
 from benchmarks.nets.catalogue import NETS

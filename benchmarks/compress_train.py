@@ -26,8 +26,8 @@ from benchmarks import (
     _train_qat,
     _train_tune,
 )
+from benchmarks._found import Found
 from benchmarks._harness import Measured, Outcome, Row, command_line, publish
-from benchmarks._serving_found import Found
 from benchmarks._train_plot import draw
 from skerry.core.durable import make_folder, write_file
 from skerry.core.names import did_you_mean

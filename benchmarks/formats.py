@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 from benchmarks import _formats_codes as codes
 from benchmarks import _formats_latency as latency
 from benchmarks._formats_nets import COMPRESSED, IMPORTED, Exported, export, missing
+from benchmarks._found import tell
 from benchmarks._harness import Measured, Outcome, Row, command_line, publish
-from benchmarks._serving_found import tell
 from skerry.adapt.target_files import load_target, target_names
 from skerry.app.pipelines.vela import VelaToolchain
 from skerry.core.errors import SkerryError

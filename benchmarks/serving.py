@@ -10,43 +10,18 @@ that says so. CPU time is that of the whole tree of processes, without the clien
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmarks._harness import Outcome, command_line, publish
-from benchmarks._serving_found import Found
-from benchmarks._serving_stage import STAGES, look, nothing, run_stage
-from skerry.core.names import did_you_mean
+from benchmarks._found import Found
+from benchmarks._stages import Part, Stages
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-NAME = "serving"
-WORK = Path("build/bench")
-QUICK_STAGES = ("pss", "null", "kill")
-"""What a quick run without `--only` does in under a minute."""
-
-
-def measure(work: Path, asked: Sequence[str], *, quick: bool) -> Outcome:
-    """Run some stages, and tell what is known of all."""
-    found: dict[str, Found] = {}
-    for name in STAGES:
-        folder = work / name
-        if name in asked:
-            found[name] = run_stage(name, folder, quick=quick)
-        else:
-            found[name] = look(name, folder) or nothing(name, "not measured yet")
-    return Outcome(
-        rows=[row for one in found.values() for row in one.rows],
-        measured=[figure for one in found.values() for figure in one.measured],
-        draw=partial(draw, found),
-    )
 
 
 def draw(found: Mapping[str, Found], figure: Figure) -> None:
@@ -97,30 +72,70 @@ def _say_nothing(axes: Axes) -> None:
     axes.set_yticks([])
 
 
-def find_stages(only: str, *, quick: bool) -> list[str]:
-    """The stages that the command line asks for.
-
-    Raises:
-        SystemExit: It asks for one that there is not.
-    """
-    asked = [name for name in only.split(",") if name]
-    for name in asked:
-        if name not in STAGES:
-            sys.exit(f"there is no stage {name!r}. {did_you_mean(name, STAGES)}")
-    return asked or list(QUICK_STAGES if quick else STAGES)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run what the command line asks for, and write all that is known."""
-    parser = command_line(NAME)
-    parser.add_argument("--work", type=Path, default=WORK, help="what is kept")
-    parser.add_argument("--only", default="", metavar="STAGE,…", help="of the stages")
-    chosen = parser.parse_args(arguments)
-    work = chosen.work / NAME
-    asked = find_stages(chosen.only, quick=chosen.quick)
-    folder = work / "quick" if chosen.quick else work
-    publish(NAME, measure(folder, asked, quick=chosen.quick), chosen.json)
+STAGES = Stages(
+    name="serving",
+    parts={
+        "cpu": Part(
+            place="_serving_cpu:measure_overhead",
+            bars=("serving.cpu_overhead",),
+            limit_s=600,
+            is_quick=False,
+        ),
+        "null": Part(
+            place="_serving_cpu:measure_null",
+            bars=("serving.null_cpu_ms", "serving.shm_cpu_ms"),
+            limit_s=480,
+        ),
+        "swap": Part(
+            place="_serving_swap:measure_swaps",
+            bars=("serving.swap.failed", "serving.swap.gap_ratio"),
+            limit_s=480,
+            is_quick=False,
+        ),
+        "bad": Part(
+            place="_serving_faults:measure_bad_models",
+            bars=("serving.bad_model.failed",),
+            limit_s=240,
+            is_quick=False,
+        ),
+        "budget": Part(
+            place="_serving_budget:measure_budget",
+            bars=("serving.budget.missed", "serving.budget.false"),
+            limit_s=480,
+            is_quick=False,
+        ),
+        "hang": Part(
+            place="_serving_faults:measure_hangs",
+            bars=("serving.hang.late",),
+            limit_s=240,
+            is_quick=False,
+        ),
+        "kill": Part(
+            place="_serving_faults:measure_kills",
+            bars=("serving.kill.lost",),
+            limit_s=300,
+        ),
+        "pss": Part(
+            place="_serving_memory:measure_pss",
+            bars=("serving.pss_mb", "serving.pss_isolated_mb"),
+            limit_s=120,
+        ),
+        "leak": Part(
+            place="_serving_memory:measure_leak",
+            bars=("serving.leak",),
+            limit_s=480,
+            is_quick=False,
+        ),
+        "nms": Part(
+            place="_serving_nms:measure_nms",
+            bars=("serving.nms_in_graph",),
+            limit_s=240,
+            is_quick=False,
+        ),
+    },
+    draw=lambda found: partial(draw, found),
+)
 
 
 if __name__ == "__main__":
-    main()
+    STAGES.main()

@@ -368,9 +368,11 @@ def test_wrong_software(tmp_path: Path) -> None:
         old = first.manifest.models[0].blob.sha256
         new = bundle.manifest.models[0].blob.sha256
 
-        async def swapped(sha256: str, *, offset: int = 0) -> AsyncIterator[bytes]:
+        async def swapped(
+            sha256: str, *, offset: int = 0, end: int | None = None
+        ) -> AsyncIterator[bytes]:
             given = old if sha256 == new else sha256
-            async for piece in honest(given, offset=offset):
+            async for piece in honest(given, offset=offset, end=end):
                 yield piece
 
         gateway.blobs.open = swapped  # type: ignore[method-assign]

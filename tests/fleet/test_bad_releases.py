@@ -14,6 +14,7 @@ from skerry.app.simulate.gain import (
 from skerry.app.simulate.loop import simulate
 from skerry.core.budget import Budget
 from skerry.core.fleet import Gate, Outcome, RolloutState, Wave
+from skerry.evolve.update_state import Step
 from tests.bad_days import (
     ONE,
     PATIENT,
@@ -41,6 +42,53 @@ def test_a_release_that_kills_its_gateway_is_given_up(tmp_path: Path) -> None:
             assert ended.state is RolloutState.UNDONE
             assert "probation" in ended.reason
             await answers(fleet, "gateway-1", 1)
+
+    simulate(story())
+
+
+@pytest.mark.parametrize("end", ["kill", "cut_power"])
+def test_the_only_release_outlives_every_death_on_its_probation(
+    tmp_path: Path, end: str
+) -> None:
+    """There is nothing to go back to: it serves again after each start."""
+
+    async def story() -> None:
+        async with FleetSimulator(tmp_path, devices=ONE) as fleet:
+            await fleet.publish(*release(1))
+            await fleet.begin("meter/1")
+            gateway = fleet.gateways["gateway-1"]
+            await fleet.run_until(lambda: gateway.version("meter") == 1)
+            for _ in range(5):
+                await getattr(gateway, end)()
+                await gateway.start()
+                await answers(fleet, "gateway-1", 1)
+
+    simulate(story())
+
+
+def test_a_byte_that_the_disk_spoils_before_it_is_loaded_is_noticed(
+    tmp_path: Path,
+) -> None:
+    """What was spoilt after the install is written anew, and never answers."""
+
+    async def story() -> None:
+        async with FleetSimulator(tmp_path, devices=ONE) as fleet:
+            await deliver(fleet, 1)
+            gateway = fleet.gateways["gateway-1"]
+            await fleet.publish(*release(2))
+            rollout = await fleet.begin("meter/2")
+            await fleet.catch(
+                lambda: gateway.agent.states["meter"].running is Step.LOAD
+            )
+            path = gateway.folder / "slots" / "meter" / "b" / "model.onnx"
+            spoilt = bytearray(path.read_bytes())
+            spoilt[-1] ^= 1
+            path.write_bytes(spoilt)
+            assert (await fleet.wait_for(rollout)).state is RolloutState.SUCCEEDED
+            await answers(fleet, "gateway-1", 2)
+            await gateway.kill()
+            await gateway.start()
+            await answers(fleet, "gateway-1", 2)
 
     simulate(story())
 

@@ -50,7 +50,7 @@ folder, hub, token, probation_s, isolation = sys.argv[1:]
 settings = GatewaySettings(
     folder=Path(folder), hub=hub, token=token or None, probation_s=float(probation_s),
     grpc_port=0, shared_memory=True, local=True,
-    isolation=isolation,
+    isolation=isolation, accept_unsigned=True,
 )
 try:
     asyncio.run(run_gateway(settings, ready=lambda address: print(address, flush=True)))

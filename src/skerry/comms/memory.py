@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Iterable
 
 from skerry.comms.links import (
     ALL_GRANTED,
@@ -13,8 +14,8 @@ from skerry.comms.links import (
     check_pattern,
     check_payload,
     check_topic,
-    topic_matches,
 )
+from skerry.comms.topic_tree import TopicTree
 from skerry.core.errors import LinkError, TrustError
 from skerry.core.seams import Link, Receive
 
@@ -47,7 +48,8 @@ class MemoryBroker:
     def __init__(self) -> None:
         self._links: list[MemoryLink] = []
         self._cut: set[str] = set()
-        self._retained: dict[str, bytes] = {}
+        self._retained: TopicTree[tuple[str, bytes]] = TopicTree()
+        self._subscribed: TopicTree[tuple[str, list[MemoryLink]]] = TopicTree()
         self._is_up = True
 
     def link(
@@ -77,7 +79,7 @@ class MemoryBroker:
             keep_retained: Whether retained messages outlived the restart.
         """
         if not keep_retained:
-            self._retained.clear()
+            self._retained = TopicTree()
         self._is_up = True
         self._refresh()
 
@@ -104,24 +106,35 @@ class MemoryBroker:
     def route(self, topic: str, payload: bytes, *, retain: bool) -> None:
         """Give a message to each link that subscribed to its topic."""
         if retain and payload:
-            self._retained[topic] = payload
+            self._retained.put(topic, (topic, payload))
         elif retain:
-            self._retained.pop(topic, None)
-        for link in self._links:
-            link.take(topic, payload)
+            self._retained.pop(topic)
+        for pattern, links in self._subscribed.whose_pattern_matches(topic):
+            for link in links:
+                link.take(pattern, topic, payload)
 
     def retained(self, pattern: str) -> list[tuple[str, bytes]]:
         """The retained messages whose topics match a pattern."""
-        return [
-            (topic, payload)
-            for topic, payload in self._retained.items()
-            if topic_matches(pattern, topic)
-        ]
+        return list(self._retained.whose_topic_matches(pattern))
 
-    def forget(self, link: MemoryLink) -> None:
-        """Let go of a closed link."""
-        if link in self._links:
-            self._links.remove(link)
+    def subscribe(self, pattern: str, link: MemoryLink) -> None:
+        """Have a link given what matches a pattern, once however often it asks."""
+        there = self._subscribed.get(pattern)
+        if there is None:
+            self._subscribed.put(pattern, (pattern, [link]))
+        elif link not in there[1]:
+            there[1].append(link)
+
+    def forget(self, link: MemoryLink, patterns: Iterable[str]) -> None:
+        """Let go of a closed link and what it subscribed to."""
+        if link not in self._links:
+            return
+        self._links.remove(link)
+        for pattern in patterns:
+            _, links = self._subscribed.get(pattern) or (pattern, [link])
+            links.remove(link)
+            if not links:
+                self._subscribed.pop(pattern)
 
     def _refresh(self) -> None:
         for link in self._links:
@@ -188,6 +201,7 @@ class MemoryLink:
                 hint="Subscribe to topics of its own.",
             )
         self._subscriptions[pattern] = receive
+        self._broker.subscribe(pattern, self)
         if self._delivery is None:
             self._delivery = asyncio.create_task(self._deliver())
         if self.is_connected:
@@ -201,7 +215,7 @@ class MemoryLink:
         """Leave, quietly."""
         self._is_closed = True
         self._connected.clear()
-        self._broker.forget(self)
+        self._broker.forget(self, self._subscriptions)
         delivery, self._delivery = self._delivery, None
         if delivery is not None and delivery is not asyncio.current_task():
             delivery.cancel()
@@ -218,13 +232,10 @@ class MemoryLink:
             for pattern in self._subscriptions:
                 self._take_retained(pattern)
 
-    def take(self, topic: str, payload: bytes) -> None:
-        """Keep a message for those who subscribed to its topic."""
-        if not self.is_connected:
-            return
-        for pattern, receive in self._subscriptions.items():
-            if topic_matches(pattern, topic):
-                self._waiting.put_nowait((receive, topic, payload))
+    def take(self, pattern: str, topic: str, payload: bytes) -> None:
+        """Keep a message for who subscribed to this pattern."""
+        if self.is_connected:
+            self._waiting.put_nowait((self._subscriptions[pattern], topic, payload))
 
     def _take_retained(self, pattern: str) -> None:
         receive = self._subscriptions[pattern]

@@ -2,6 +2,7 @@
 
 ```
 FOLDER/slots.json           the record: skerry.slots/1
+FOLDER/slots-copy.json      the same once more
 FOLDER/slots/NAME/a|b/      manifest.json model.onnx golden.npz task.toml drift.json
                             gallery.npz library-0.so …
 ```
@@ -13,11 +14,12 @@ or of the new one.
 
 At the start every named file is hashed. A damaged active slot gives way to the standby
 one; where both are damaged nothing is active, and the agent fetches the release again.
-A record that is no record (a bad disk: a power cut cannot do it) is made again from the
-slots: the release with the highest version is put on trial, so that it is checked again
-in full and the other one stands behind it. A record of a newer schema is left as it is,
-and the gateway does not start: half-reading it could make a device forget what it must
-never run again.
+A record that is no record (a bad disk: a power cut cannot do it) is read from its copy:
+it alone knows what this device must never run again. Where both are spoilt, it is made
+again from the slots: the release with the highest version is put on trial, so that it
+is checked again in full and the other one stands behind it. A record of a newer schema
+is left as it is, and the gateway does not start: half-reading it could make a device
+forget what it must never run again.
 """
 
 from __future__ import annotations
@@ -34,7 +36,6 @@ from skerry.core.durable import (
     Disk,
     make_folder,
     storage_errors,
-    write_file,
     write_files,
 )
 from skerry.core.errors import (
@@ -68,6 +69,9 @@ MOST_STRIKES = 2
 """A release during whose probation the gateway died this often is given up."""
 
 _LIBRARY_FILES = "library-*.so"
+
+_RECORD = "slots.json"
+_COPY = "slots-copy.json"
 _MANIFEST = "manifest.json"
 
 
@@ -152,6 +156,22 @@ class Slots:
                 if is_file(path, blob):
                     return path
         return None
+
+    def check(self, installed: Installed) -> None:
+        """Hash the files of a release once more, before it is loaded.
+
+        Raises:
+            TrustError: One is missing, or not what was signed (`corrupt`).
+        """
+        manifest = installed.manifest
+        blobs = manifest.blobs(self._target, abi=self._abi)
+        for role, path in installed.files.items():
+            if not is_file(path, blobs[role]):
+                raise TrustError(
+                    f"{path.name} of {installed.id} is missing or not what was signed",
+                    hint="Check the disk.",
+                    reason=Reason.CORRUPT.value,
+                )
 
     def shared(self, sha256: str) -> Path | None:
         """Where a blob lies that belongs to a release in a slot, of whatever name."""
@@ -333,42 +353,45 @@ class Slots:
         if record == NameRecord():
             # Whoever may ask for names must not fill the record, which has a bound.
             del names[name]
-        content = to_json(SlotsRecord(names=names), schema=SLOTS_SCHEMA)
-        write_file(self._path, content, disk=self._disk)
+        self._write(names)
         self._names = names
 
     def _save_quietly(self) -> None:
         """Write down what was repaired; if the disk refuses, it is found again."""
-        content = to_json(SlotsRecord(names=self._names), schema=SLOTS_SCHEMA)
         try:
-            write_file(self._path, content, disk=self._disk)
+            self._write(self._names)
         except StorageError as error:
             self.troubles.append(error.what)
 
-    @property
-    def _path(self) -> Path:
-        return self._folder / "slots.json"
+    def _write(self, names: Mapping[str, NameRecord]) -> None:
+        content = to_json(SlotsRecord(names=names), schema=SLOTS_SCHEMA)
+        files = dict.fromkeys((_COPY, _RECORD), content)
+        write_files(self._folder, files, disk=self._disk)
 
     def _place(self, name: str, place: str) -> Path:
         return self._folder / "slots" / name / place
 
     def _read_record(self) -> dict[str, NameRecord]:
-        try:
-            content = self._path.read_bytes()
-        except FileNotFoundError:
-            return {}
-        except OSError as error:
-            raise StorageError(
-                f"cannot read {self._path}: {error.strerror or error}",
-                hint="Check the disk and its permissions.",
-            ) from error
-        try:
-            return read_slots(content, name=str(self._path))
-        except NewerSchemaError:
-            raise
-        except DataError as error:
-            self.troubles.append(f"{error.what}; it is made again from the slots")
-            return dict(self._rebuilt())
+        is_damaged = False
+        for name in (_RECORD, _COPY):
+            path = self._folder / name
+            try:
+                return read_slots(path.read_bytes(), name=str(path))
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise StorageError(
+                    f"cannot read {path}: {error.strerror or error}",
+                    hint="Check the disk and its permissions.",
+                ) from error
+            except NewerSchemaError:
+                raise
+            except DataError as error:
+                is_damaged = True
+                self.troubles.append(error.what)
+        if is_damaged:
+            self.troubles.append("the record is made again from the slots")
+        return dict(self._rebuilt()) if is_damaged else {}
 
     def _rebuilt(self) -> Iterator[tuple[str, NameRecord]]:
         for folder in sorted((self._folder / "slots").iterdir()):

@@ -20,9 +20,10 @@ async def start_serving(
     """Load the active release of each name; no network is needed.
 
     A release on trial is checked again in full, with the one before it loaded behind
-    it; the gateway's death during its probation is a strike against it. An accepted
-    one is only held against its golden samples: a machine that is busy at the start
-    is no reason not to serve. What cannot be loaded gives way to the standby slot.
+    it; the gateway's death during its probation is a strike against it, unless there is
+    no other. An accepted one is only held against its golden samples: a machine that is
+    busy at the start is no reason not to serve. What cannot be loaded gives way to the
+    standby slot.
 
     Returns:
         What went wrong, a sentence each.
@@ -64,8 +65,11 @@ class _Start:
     async def _serve_trial(
         self, active: Installed, standby: Installed | None, rollout: str, strikes: int
     ) -> None:
-        if standby is not None:
-            await self._load(without_limits(standby))
+        if standby is None:
+            # Nothing to go back to: one that may fail is better than none.
+            await self._load(without_limits(active))
+            return
+        await self._load(without_limits(standby))
         if strikes >= MOST_STRIKES:
             refusal = Refusal(
                 release=str(active.id),
@@ -76,8 +80,7 @@ class _Start:
             )
             self.troubles.append(refusal.what)
         else:
-            tried = active if standby is not None else without_limits(active)
-            failed = await self._load(tried)
+            failed = await self._load(active)
             if failed is None:
                 return
             refusal, _ = refusal_of(

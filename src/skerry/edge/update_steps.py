@@ -443,6 +443,7 @@ class UpdateSteps:
                 f"there is no {self._name} in the standby slot",
                 hint="It will be fetched again.",
             )
+        await parts.in_thread(self._check, installed, is_new)
         async with parts.bench_lock:
             while True:
                 # Who asks over HTTP may have the same name loaded just now.
@@ -452,6 +453,16 @@ class UpdateSteps:
                     )
                     break
                 await asyncio.sleep(CONFLICT_PAUSE_S)
+
+    def _check(self, installed: Installed, is_new: bool) -> None:  # noqa: FBT001
+        try:
+            self._parts.slots.check(installed)
+        except TrustError as error:
+            if not is_new:
+                raise
+            # It was whole when it was written: the disk has spoilt it since, and what
+            # is fetched anew is written anew.
+            raise StorageError(error.what, hint=error.hint) from error
 
     async def _switch(self, run: Run) -> None:
         parts, prepared = self._parts, self._prepared

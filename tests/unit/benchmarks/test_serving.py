@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from benchmarks import _serving_cpu, _serving_stage, serving
+from benchmarks import _serving_cpu, _stages, serving
+from benchmarks._found import Found, Plan, median_of, row
 from benchmarks._harness import BARS, compare_with_bars
 from benchmarks._serving_cost import open_files, pss_mb, tree, usage
 from benchmarks._serving_cpu import Block, interleave
-from benchmarks._serving_found import Found, Plan, median_of, row
 from benchmarks._serving_load import (
     Connection,
     Reply,
@@ -40,8 +40,8 @@ from benchmarks._serving_models import (
 from benchmarks._serving_peers import PEERS, title_of
 from benchmarks._serving_runtime import ScriptedRuntime
 from benchmarks._serving_service import Program
-from benchmarks._serving_stage import STAGES, look, nothing, run_stage
 from benchmarks._serving_swap import longest_gap_ms
+from benchmarks.serving import STAGES
 from skerry.core.config import read_toml
 from skerry.core.errors import ModelError
 from skerry.core.model import Model, ModelFormat
@@ -96,7 +96,7 @@ def echo() -> Iterator[str]:
 
 def test_every_bar_has_a_figure_even_where_nothing_was_measured() -> None:
     """The bars of the issue's table; the plot says so, too."""
-    found = {name: nothing(name, "not yet") for name in STAGES}
+    found = {name: STAGES.nothing(name, "not yet") for name in STAGES.parts}
     measured = [one for part in found.values() for one in part.measured]
     bars = compare_with_bars("serving", measured, read_toml(BARS))
     assert len(bars) == 14
@@ -106,27 +106,25 @@ def test_every_bar_has_a_figure_even_where_nothing_was_measured() -> None:
 
 def test_stages_are_found_by_name() -> None:
     """All by default, few when quick; one that there is not is an error."""
-    assert serving.find_stages("", quick=False) == list(STAGES)
-    assert set(serving.find_stages("", quick=True)) < set(STAGES)
-    assert serving.find_stages("kill,leak", quick=True) == ["kill", "leak"]
+    assert STAGES.choose("", quick=False) == list(STAGES.parts)
+    assert set(STAGES.choose("", quick=True)) < set(STAGES.parts)
+    assert STAGES.choose("kill,leak", quick=True) == ["kill", "leak"]
     with pytest.raises(SystemExit, match="leak"):
-        serving.find_stages("leek", quick=False)
+        STAGES.choose("leek", quick=False)
 
 
 def test_a_stage_that_fails_is_a_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With its last words; so is one that takes too long."""
-    part = dataclasses.replace(STAGES["leak"], place="_serving_memory:no_such")
-    monkeypatch.setattr(_serving_stage, "STAGES", {"leak": part})
     command = [sys.executable, "-c", "raise SystemExit('no such thing')"]
     _replace_command(monkeypatch, command)
-    found = run_stage("leak", tmp_path / "leak", quick=True)
+    found = STAGES.run("leak", tmp_path / "leak", quick=True)
     assert "no such thing" in str(found.rows[0]["note"])
     assert found.measured[0].figure is None
-    monkeypatch.setattr(_serving_stage, "QUICK_LIMIT_S", 0.2)
+    monkeypatch.setattr(_stages, "QUICK_LIMIT_S", 0.2)
     _replace_command(monkeypatch, [sys.executable, "-c", "import time;time.sleep(60)"])
-    found = run_stage("leak", tmp_path / "leak", quick=True)
+    found = STAGES.run("leak", tmp_path / "leak", quick=True)
     assert "longer than 0.2 s" in str(found.rows[0]["note"])
 
 
@@ -134,25 +132,25 @@ def _replace_command(monkeypatch: pytest.MonkeyPatch, command: list[str]) -> Non
     def start(_: list[str], **more: object) -> subprocess.Popen[str]:
         return POPEN(command, **more)  # type: ignore[call-overload,no-any-return]
 
-    monkeypatch.setattr(_serving_stage.subprocess, "Popen", start)
+    monkeypatch.setattr(_stages.subprocess, "Popen", start)
 
 
 def test_what_a_stage_found_is_kept(tmp_path: Path) -> None:
     """Unless it is damaged, or of other bars."""
-    assert look("leak", tmp_path) is None
+    assert STAGES.look("leak", tmp_path) is None
     kept = Found(
         rows=[row("growth", "skerry", figure=0.5, p50_ms=1.0)],
-        measured=nothing("leak", "").measured,
+        measured=STAGES.nothing("leak", "").measured,
         series={"a": [1.0]},
     )
     text = json.dumps(dataclasses.asdict(kept))
     (tmp_path / "found.json").write_text(text)
-    again = look("leak", tmp_path)
+    again = STAGES.look("leak", tmp_path)
     assert again is not None
     assert again.rows[0]["p50 ms"] == 1.0
-    assert look("kill", tmp_path) is None
+    assert STAGES.look("kill", tmp_path) is None
     (tmp_path / "found.json").write_text("{")
-    assert look("leak", tmp_path) is None
+    assert STAGES.look("leak", tmp_path) is None
 
 
 def test_cpu_time_of_a_tree_counts_children() -> None:
@@ -332,7 +330,7 @@ def test_a_quick_stage_writes_what_it_found(
     monkeypatch.delenv("SKERRY_DATA", raising=False)
     out = tmp_path / "serving.json"
     words = ["--quick", "--only", "kill", "--work", str(tmp_path), "--json", str(out)]
-    serving.main(words)
+    STAGES.main(words)
     bars = {bar["id"]: bar for bar in json.loads(out.read_text())["bars"]}
     assert bars["serving.kill.lost"]["figure"] == 0
     assert bars["serving.kill.lost"]["holds"] is True

@@ -59,8 +59,10 @@ def test_names_that_share_a_blob_do_not_spoil_each_others(tmp_path: Path) -> Non
     async def script(bench: Bench) -> None:
         opened = bench.hub.open
 
-        async def slow(sha256: str, *, offset: int = 0) -> AsyncIterator[bytes]:
-            async for content in opened(sha256, offset=offset):
+        async def slow(
+            sha256: str, *, offset: int = 0, end: int | None = None
+        ) -> AsyncIterator[bytes]:
+            async for content in opened(sha256, offset=offset, end=end):
                 for index in range(0, len(content), 16):
                     await asyncio.sleep(0)
                     yield content[index : index + 16]

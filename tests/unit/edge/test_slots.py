@@ -12,6 +12,7 @@ from skerry.core.errors import (
     NewerSchemaError,
     StateError,
     StorageError,
+    TrustError,
 )
 from skerry.core.release import (
     Library,
@@ -172,6 +173,11 @@ def test_blobs_are_found_in_both_slots(folder: Path) -> None:
     assert slots.find(NAME, blob_of(model)) is None
 
 
+def _spoil_records(folder: Path, content: bytes) -> None:
+    for name in ("slots.json", "slots-copy.json"):
+        (folder / name).write_bytes(content)
+
+
 def _damage(folder: Path, place: str, name: str) -> None:
     path = folder / "slots" / NAME / place / name
     content = bytearray(path.read_bytes())
@@ -214,7 +220,7 @@ def test_two_damaged_slots_serve_nothing(folder: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"{", b'{"schema":"skerry.slots/1"}', b"[]"])
 def test_a_damaged_record_is_made_again(folder: Path, content: bytes) -> None:
     """The higher version is put on trial with the other one behind it."""
-    (folder / "slots.json").write_bytes(content)
+    _spoil_records(folder, content)
     slots = open_slots(folder)
     if content.endswith(b'/1"}'):
         # A whole record of nothing, as it stands before the first release.
@@ -223,16 +229,43 @@ def test_a_damaged_record_is_made_again(folder: Path, content: bytes) -> None:
     assert slots.facts(NAME) == served(
         active=2, standby=1, counter=2, trial=Want(version=2, rollout="")
     )
-    assert "made again" in slots.troubles[0]
+    assert "made again" in slots.troubles[-1]
     assert slots.strike(NAME) == 0
     assert open_slots(folder).troubles == []
 
 
 def test_only_whole_slots_are_taken_into_a_new_record(folder: Path) -> None:
     """A damaged one is as good as none."""
-    (folder / "slots.json").write_bytes(b"?")
+    _spoil_records(folder, b"?")
     _damage(folder, "b", "golden.npz")
     assert open_slots(folder).facts(NAME) == served(active=1, counter=1)
+
+
+def test_a_damaged_record_is_read_from_its_copy(folder: Path) -> None:
+    """Nothing is lost, not even what the slots do not tell; both are whole again."""
+    slots = open_slots(folder)
+    before = slots.facts(NAME)
+    for name in ("slots.json", "slots-copy.json"):
+        (folder / name).write_bytes(b"{")
+        again = open_slots(folder)
+        assert again.facts(NAME) == before
+        assert len(again.troubles) == (1 if name == "slots.json" else 0)
+    again.refuse(NAME, None)
+    again.settle(NAME)
+    records = [folder / name for name in ("slots.json", "slots-copy.json")]
+    assert records[0].read_bytes() == records[1].read_bytes()
+
+
+def test_what_lies_in_a_slot_is_checked_again(folder: Path) -> None:
+    """A byte that changed while the gateway ran is found before it is loaded."""
+    slots = open_slots(folder)
+    installed = slots.active(NAME)
+    assert installed is not None
+    slots.check(installed)
+    path = installed.files["model"]
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    with pytest.raises(TrustError, match=r"model\.onnx of meter/\d is missing or not"):
+        slots.check(installed)
 
 
 def test_a_newer_record_is_left_as_it_is(folder: Path) -> None:
@@ -335,7 +368,7 @@ def test_libraries_lie_in_the_slot(tmp_path: Path) -> None:
         with pytest.raises(KeyError):
             active.libraries("linux-aarch64")
         assert again.find(NAME, blob_of(b"operators")) == path
-    (tmp_path / "slots.json").write_bytes(b"no record at all")
+    _spoil_records(tmp_path, b"no record at all")
     assert start().facts(NAME).active == 1
     path.write_bytes(b"tampered")
     damaged = start()

@@ -214,6 +214,17 @@ def test_what_runs_needs_no_update() -> None:
     assert world.facts.refused is None
 
 
+def test_what_was_refused_for_good_is_not_tried_again_after_a_restart() -> None:
+    """The same rollout asks in vain; another one is heard."""
+    refused = Refused(refusal=refusal(Reason.GOLDEN), rollout="r2")
+    world = World(facts=replace(RUNS_ONE, refused=refused))
+    world.feed(Desired(want=TWO))
+    assert world.runs == []
+    assert world.state.why == refused
+    world.feed(Desired(want=Want(version=2, rollout="again")))
+    assert world.runs == [Step.REFRESH]
+
+
 def test_probation_takes_its_time() -> None:
     """It settles after the probation time and not before."""
     world = World()

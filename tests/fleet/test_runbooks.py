@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -203,9 +204,69 @@ def test_stolen_online_key(play: Play, tmp_path: Path) -> None:
     play(story)
 
 
+async def lose_the_disk(fleet: FleetSimulator, tmp_path: Path) -> None:
+    """Stop the hub for good; what it kept is gone."""
+    await fleet.stop_hub()
+    shutil.rmtree(tmp_path / "hub")
+
+
+@pytest.mark.parametrize("has_key", [True, False], ids=["key", "no-key"])
+def test_lost_hub_disk(play: Play, tmp_path: Path, *, has_key: bool) -> None:
+    """A hub of an older backup moves nobody back, and goes on with its fleet."""
+    before, with_key, publish, begin, without, new_key = commands_of("lost-hub-disk")
+    hub, words = ["--folder", "hub"], {"hub-backup": "backup"}
+    (tmp_path / "passphrase.txt").write_text("correct horse battery\n")
+    (backup,) = before
+    backup = backup if has_key else backup.partition(" --passphrase")[0]
+
+    async def story(fleet: FleetSimulator, operator: Operator) -> None:
+        lost = (await operator.type("key ls"))["roles"]
+        old = next(one for one in lost if one["role"] == "online")["keys"][0]
+        # A rollout is under way in the backup, and over when the disk is lost.
+        await fleet.publish(*release(2))
+        fleet.cut(GATEWAY)
+        rollout = await fleet.begin("meter/2", gate=PATIENT)
+        await fleet.run_for(60)
+        made = await operator.type(f"{backup} {' '.join(hub)}", **words)
+        assert made["has_keys"] is has_key
+        fleet.join(GATEWAY)
+        assert (await fleet.wait_for(rollout)).state is RolloutState.SUCCEEDED
+        await fleet.skip(DAY_S)
+        await deliver(fleet, 3)
+        await answers(fleet, GATEWAY, 3)
+
+        await lose_the_disk(fleet, tmp_path)
+        await fleet.run_for(60)
+        (command,) = with_key if has_key else without
+        restored = await operator.type(f"{command} {' '.join(hub)}", **words)
+        assert restored["paused"] == [rollout]
+        assert restored["desired"] == {"meter/2": 1}
+        assert restored["has_key"] is has_key
+        await fleet.start_hub()
+        await fleet.run_for(120)
+        await answers(fleet, GATEWAY, 3)
+        if has_key:
+            handed, status, shown = await operator.follow(publish)
+            assert status["warnings"] == []
+            assert shown["behind"] == []
+        else:
+            handed = (await operator.follow(new_key, KEYID=old[:12]))[-1]
+        assert ["meter/3" in said for said in handed["refused"]] == [True]
+        reopen(fleet, tmp_path / "publisher")
+        await fleet.run_for(120)
+        await answers(fleet, GATEWAY, 3)
+        # What a rollout that supersedes the paused one does is typed by its own tests.
+        assert begin == ["rollout create meter/2 --supersede"]
+        await fleet.publish(*release(4))
+        done = await fleet.roll_out("meter/4", supersede=True)
+        assert done.state is RolloutState.SUCCEEDED
+
+    play(story)
+
+
 def test_each_runbook_is_played() -> None:
     """Each page has a test of its name."""
     pages = {path.stem.replace("-", "_") for path in RUNBOOKS.glob("*.md")}
     played: dict[str, Any] = globals()
     assert all(f"test_{page}" in played for page in pages)
-    assert len(pages) == 5
+    assert len(pages) == 6

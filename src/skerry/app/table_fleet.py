@@ -25,6 +25,23 @@ FLEET_COMMANDS = (
         examples=("hub status",),
     ),
     Command(
+        name="hub backup",
+        run=f"{_ROOM}.hub_backup:backup",
+        render=f"{_ROOM}.hub_backup:render_backup",
+        summary="Back up a hub while it runs: database, trust, blobs, its key sealed.",
+        examples=(
+            "hub backup hub-backup",
+            "hub backup hub-backup --passphrase passphrase.txt",
+        ),
+    ),
+    Command(
+        name="hub restore",
+        run=f"{_ROOM}.hub_backup:restore",
+        render=f"{_ROOM}.hub_backup:render_restore",
+        summary="Make a hub's folder of a backup, whole or not at all.",
+        examples=("hub restore hub-backup --passphrase passphrase.txt",),
+    ),
+    Command(
         name="fleet show",
         run=f"{_ROOM}.fleet:show",
         render=f"{_ROOM}.fleet:render_show",

@@ -345,7 +345,7 @@ class Devices:
         connection.execute(
             update(registry)
             .where(registry.c.tenant == self._tenant, registry.c.name == device)
-            .values(enrolled_at_ms=now_ms)
+            .values(enrolled_at_ms=now_ms, cloned_at_ms=None)
         )
         write_audit(
             connection,
@@ -433,4 +433,5 @@ def _to_device(row: RowMapping) -> Device:
         enrolled_at_ms=row["enrolled_at_ms"],
         last_seen_ms=row["last_seen_ms"],
         is_online=row["is_online"],
+        cloned_at_ms=row["cloned_at_ms"],
     )

@@ -137,7 +137,9 @@ class Hub:
             store, tenant=tenant, clock=clock, sign=self.releases.instruct
         )
         self.events = Events(store, tenant=tenant, clock=clock)
-        self.presence = Presence(store, tenant=tenant, clock=clock)
+        self.presence = Presence(
+            store, tenant=tenant, clock=clock, note=self.events.add
+        )
         self.ingest = Ingest(
             store,
             events=self.events,

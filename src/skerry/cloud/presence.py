@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, select, update
 
 from skerry.cloud import tables
+from skerry.cloud.clones import Clones
 from skerry.cloud.database import Database
 from skerry.comms.codec import encode
 from skerry.comms.topics import Topic, write_topic
@@ -25,6 +26,7 @@ log = logging.getLogger(__name__)
 PING_TIMEOUT_S = 5.0
 PROFILE_TIMEOUT_S = 25.0
 
+Note = Callable[[Connection, str, str, Mapping[str, Json]], None]
 Online = Callable[[str], None]
 """Takes the name of a device that says it is online."""
 
@@ -36,12 +38,17 @@ class Presence:
         database: Where it is kept.
         tenant: Whose devices.
         clock: Measures round trips and waits for them.
+        note: Adds a line to a device's log: (connection, device, name, fields).
     """
 
-    def __init__(self, database: Database, *, tenant: str, clock: Clock) -> None:
+    def __init__(
+        self, database: Database, *, tenant: str, clock: Clock, note: Note
+    ) -> None:
         self._database = database
         self._tenant = tenant
         self._clock = clock
+        self._note = note
+        self._clones = Clones()
         self._online: list[Online] = []
         self._asked: dict[tuple[str, str, str], asyncio.Future[Message]] = {}
 
@@ -72,11 +79,25 @@ class Presence:
 
         async def tell() -> None:
             log.info("device.status", extra={"device": device, "is_online": is_online})
+            if self._clones.hear(device, message.body.get("boot")):
+                await self._database.run(
+                    lambda connection: self._mark_cloned(connection, tenant, device)
+                )
             if is_online:
                 for listener in self._online:
                     listener(device)
 
         return tell
+
+    def _mark_cloned(self, connection: Connection, tenant: str, device: str) -> None:
+        table = tables.devices
+        this = (table.c.tenant == tenant) & (table.c.name == device)
+        before = connection.execute(select(table.c.cloned_at_ms).where(this)).scalar()
+        now_ms = self._clock.unix_ms()
+        connection.execute(update(table).where(this).values(cloned_at_ms=now_ms))
+        if before is None:
+            log.error("device.cloned", extra={"device": device})
+            self._note(connection, device, "device.cloned", {})
 
     def take_answer(self, device: str, message: Message) -> bool:
         """Take the answer to what a device was asked; False if nobody waits for it."""

@@ -198,7 +198,7 @@ class Shadows:
             for device, patch in patches.items()
         ]
         changed = [(old, new) for old, new in changes if new is not old]
-        _write_shadows(connection, self._tenant, [new for _, new in changed])
+        write_shadows(connection, self._tenant, [new for _, new in changed])
         write_audits(
             connection,
             at_ms=now_ms,
@@ -396,7 +396,7 @@ def _write_shadow(connection: Connection, old: Shadow, new: Shadow) -> None:
         )
 
 
-def _write_shadows(
+def write_shadows(
     connection: Connection, tenant: str, shadows: Sequence[Shadow]
 ) -> None:
     """Write shadows that were read for update in this transaction."""

@@ -54,6 +54,7 @@ devices = Table(
     Column("enrolled_at_ms", BigInteger),
     Column("last_seen_ms", BigInteger),
     Column("is_online", Boolean, nullable=False),
+    Column("cloned_at_ms", BigInteger),
 )
 """The fleet: a row is a `skerry.core.fleet.Device`."""
 

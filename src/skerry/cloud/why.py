@@ -78,7 +78,7 @@ def why(
     Returns:
         One paragraph of plain English.
     """
-    sentences = [_presence(device, now_ms)]
+    sentences = [_presence(device, now_ms), _clone(device, now_ms)]
     names = _names(shadow.desired) | _names(shadow.reported)
     names |= {rollout.release.name for rollout in rollouts}
     for name in sorted(names):
@@ -153,6 +153,16 @@ def _presence(device: Device, now_ms: int) -> str:
     if device.last_seen_ms is None:
         return f"{device.name} has enrolled but was never online."
     return f"{device.name} has been offline for {ago(device.last_seen_ms, now_ms)}."
+
+
+def _clone(device: Device, now_ms: int) -> str:
+    if device.cloned_at_ms is None:
+        return ""
+    return (
+        f"Two gateways speak as {device.name}, last {ago(device.cloned_at_ms, now_ms)} "
+        "ago: its disk was copied. Stop one, and enrol the other anew: skerry device "
+        f"create {device.name}."
+    )
 
 
 def _explain(case: _Case) -> list[str]:

@@ -25,6 +25,8 @@ class Device:
         enrolled_at_ms: When it got credentials of its own, or None.
         last_seen_ms: When it was last heard, or None.
         is_online: Whether its link stands, as far as the hub knows.
+        cloned_at_ms: When two gateways last spoke as this one, since it enrolled; None:
+            never.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Device:
     enrolled_at_ms: int | None = None
     last_seen_ms: int | None = None
     is_online: bool = False
+    cloned_at_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

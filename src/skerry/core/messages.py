@@ -38,7 +38,8 @@ class Up(StrEnum):
     SAMPLE = "sample"
     """One field sample worth a label."""
     STATUS = "status"
-    """`{"is_online": …}`: retained; the broker sends the last will. Not sequenced."""
+    """`{"is_online": …, "boot": …}`: retained; the broker sends the last will, without
+    the random name of this start. Not sequenced."""
     PONG = "pong"
     """`{"id": …}`: the answer to a ping. Not sequenced."""
     PROFILED = "profiled"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -192,6 +193,7 @@ class Agent:
         self._workers: dict[str, _Worker] = {}
         self._since: dict[str, tuple[int, int]] = {}
         self._shadow_version = -1
+        self._boot = secrets.token_hex(8)
         self._said_online_s = float("-inf")
         self._n_malformed = 0
         self._wall_s, self._now_ms = clock.wall_s(), clock.unix_ms()
@@ -322,8 +324,11 @@ class Agent:
     async def _say_online(self) -> None:
         # After a broken link the broker's retained will says the opposite.
         with contextlib.suppress(SkerryError):
-            await self._send(Up.STATUS, {"is_online": True}, retain=True)
+            await self._send(Up.STATUS, self._online(), retain=True)
             self._said_online_s = self._clock.wall_s()
+
+    def _online(self) -> Mapping[str, Json]:
+        return {"is_online": True, "boot": self._boot}
 
     async def _answer_online(self) -> None:
         # A hub that has just started does not know that this device is online. But it

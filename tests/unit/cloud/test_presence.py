@@ -5,13 +5,15 @@ from pathlib import Path
 
 import pytest
 
+from skerry.cloud.clones import Clones
 from skerry.cloud.hub import HUB_USER, Hub, HubSettings
+from skerry.cloud.why import why
 from skerry.comms.codec import encode
 from skerry.comms.links import Will
 from skerry.comms.memory import MemoryBroker
 from skerry.core.errors import LinkError, UsageError
 from skerry.core.messages import Message
-from tests.hubs import Wire, running_hub, wait_until
+from tests.hubs import ROOT_SHA256, Wire, running_hub, wait_until
 
 
 def test_who_is_online(tmp_path: Path) -> None:
@@ -132,3 +134,48 @@ def test_a_device_is_asked_for_a_profile(tmp_path: Path) -> None:
                 await hub.profile("none", job)
 
     asyncio.run(main())
+
+
+def test_two_gateways_with_one_identity_are_noticed(tmp_path: Path) -> None:
+    """They take turns: the log, the device and `why` say so, until it enrols anew."""
+
+    async def main() -> None:
+        async with running_hub(tmp_path, "gate-1") as (hub, broker):
+            wire = Wire(broker, "gate-1")
+
+            async def hear(boots: str) -> bool:
+                before = hub.counts["taken-status"]
+                for n, boot in enumerate(boots, start=1):
+                    await wire.send("status", {"is_online": True, "boot": boot})
+                    await wait_until(
+                        lambda n=n: hub.counts["taken-status"] == before + n
+                    )
+                await wire.send("status", {"is_online": True})
+                await wait_until(
+                    lambda: hub.counts["taken-status"] > before + len(boots)
+                )
+                return (await hub.devices.get("gate-1")).cloned_at_ms is not None
+
+            assert not await hear("aabbbccccdefgh")
+            assert not await hear("hgh")
+            assert await hear("ghgh")
+            device, shadow = (
+                await hub.devices.get("gate-1"),
+                await hub.shadows.get("gate-1"),
+            )
+            said = why(device, shadow, (), manifests={}, now_ms=hub.clock.unix_ms())
+            assert "Two gateways speak as gate-1" in said
+            names = [one.name for one in await hub.events.read("gate-1")]
+            assert names == ["device.cloned"]
+            token = await hub.devices.create("gate-1", root_sha256=ROOT_SHA256)
+            await hub.devices.enrol(token)
+            assert (await hub.devices.get("gate-1")).cloned_at_ms is None
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("boot", [None, 7, "", "x" * 65, ["a"], {}])
+def test_a_boot_that_is_none_counts_for_nothing(boot: object) -> None:
+    """Older gateways send none, and others may send anything."""
+    clones = Clones()
+    assert not any(clones.hear("d", one) for one in (boot, "a", boot, "a", boot) * 9)

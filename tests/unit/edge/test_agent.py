@@ -185,7 +185,9 @@ def test_it_says_that_it_is_there_and_that_it_leaves(tmp_path: Path) -> None:
     async def script(bench: Bench) -> None:
         await bench.online()
         (_, said), *_ = bench.broker.retained(f"{UP}/status")
-        assert decode(said).body == {"is_online": True}
+        body = decode(said).body
+        assert body == {"is_online": True, "boot": body["boot"]}
+        assert isinstance(body["boot"], str)
 
     bench = play(tmp_path, script)
     (_, said), *_ = bench.broker.retained(f"{UP}/status")

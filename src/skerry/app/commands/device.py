@@ -153,6 +153,8 @@ def render_ls(found: DeviceList) -> RenderableType:
     for device in found.devices:
         labels = ", ".join(f"{key}={value}" for key, value in device.labels.items())
         link = "online" if device.is_online else "offline"
+        if device.cloned_at_ms is not None:
+            link = f"{link}, cloned"
         if device.enrolled_at_ms is None:
             link = "not enrolled"
         table.add_row(device.name, link, figures.show_time(device.last_seen_ms), labels)

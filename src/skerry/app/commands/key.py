@@ -194,7 +194,8 @@ def rotate(
 
     Args:
         role: root, targets, tenant or online; the hub makes its new online key itself.
-        keyid: The first digits of the old key's id; needed where there are several.
+        keyid: The first digits of the old key's id; needed where there are several, and
+            for an online key that the hub has lost.
         publisher: The publisher's folder.
         key: A private key that lies elsewhere; repeat it for several.
         hub: The hub's folder or URL; SKERRY_HUB, else ./skerry-hub, by default.
@@ -209,7 +210,8 @@ def rotate(
         return await api.online_key(), await api.next_online_key()
 
     old, new = ask(hub, talk)
-    signer.roles.replace(role, {key_id(old): new})
+    replaced = signer.roles.find(role, keyid) if keyid else key_id(old)
+    signer.roles.replace(role, {replaced: new})
     return _changed(signer, role, key_id(new))
 
 

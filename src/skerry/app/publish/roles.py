@@ -106,7 +106,7 @@ class Roles:
             UsageError: There is no such role or key, or no key would be left.
         """
         keys = self._keys(role)
-        found = self._find(role, keyid)
+        found = self.find(role, keyid)
         if found not in keys.keys:
             return found
         left = [public for one, public in keys.keys.items() if one != found]
@@ -137,7 +137,7 @@ class Roles:
                 f"{role} has {len(keys.keys)} keys",
                 hint="Say which: skerry release key ls.",
             )
-        old = self._find(role, keyid) if keyid else next(iter(keys.keys))
+        old = self.find(role, keyid) if keyid else next(iter(keys.keys))
         if old not in keys.keys:
             return old
         new = self._fresh_key() or self._make_key(role)
@@ -211,7 +211,7 @@ class Roles:
             content = draft_list(newest, blobs=blobs, now_ms=now_ms)
         folder.plan(role, content)
 
-    def _find(self, role: str, keyid: str) -> str:
+    def find(self, role: str, keyid: str) -> str:
         """The id that begins so, among all keys that the role ever had."""
         above, name = self._above(role), self._name(role)
         ever = [self._folder.planned(above)]

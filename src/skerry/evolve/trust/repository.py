@@ -159,7 +159,9 @@ class Repository:
                 check_time(listing, name, now_ms)
         self._files = _pruned(staged)
 
-    def sign_online(self, hub_key: bytes, *, now_ms: int) -> None:
+    def sign_online(
+        self, hub_key: bytes, *, now_ms: int, least_version: int = 1
+    ) -> None:
         """Sign a new timestamp, and a new snapshot where one is needed.
 
         The timestamp never says that it was signed before the last one was, even
@@ -168,6 +170,7 @@ class Repository:
         Args:
             hub_key: The hub's private key.
             now_ms: The hub's time, milliseconds since 1970.
+            least_version: The least version of both; for a hub that has lost count.
 
         Raises:
             TrustError: The root does not name this key.
@@ -176,9 +179,11 @@ class Repository:
         root = self._check_online_key(hub_key)
         last = self._timestamp()
         signed_at_ms = max(now_ms, signed_at_ms_of(last) if last else 0)
-        version, content = self._sign_snapshot(root, hub_key, signed_at_ms)
+        version, content = self._sign_snapshot(
+            root, hub_key, signed_at_ms, least_version
+        )
         timestamp = Timestamp(
-            version=last.version + 1 if last else 1,
+            version=max(last.version + 1 if last else 1, least_version),
             expires=as_date(signed_at_ms) + TIMESTAMP_LIFETIME,
             snapshot_meta=MetaFile.from_data(version, content, ["sha256"]),
             unrecognized_fields={SIGNED_AT: signed_at_ms},
@@ -215,7 +220,7 @@ class Repository:
         return root
 
     def _sign_snapshot(
-        self, root: Root, hub_key: bytes, now_ms: int
+        self, root: Root, hub_key: bytes, now_ms: int, least_version: int
     ) -> tuple[int, bytes]:
         roles = {role for name in self._files if (role := _listed_role(name))}
         meta = {}
@@ -223,10 +228,11 @@ class Repository:
             version, content = cast("tuple[int, bytes]", _newest(self._files, role))
             meta[f"{role}.json"] = MetaFile.from_data(version, content, ["sha256"])
         last = _newest(self._files, "snapshot")
-        if last and _is_current(last[1], root, meta, now_ms):
+        is_counted = last is not None and last[0] >= least_version
+        if last and is_counted and _is_current(last[1], root, meta, now_ms):
             return last
         snapshot = Snapshot(
-            version=last[0] + 1 if last else 1,
+            version=max(last[0] + 1 if last else 1, least_version),
             expires=as_date(now_ms) + SNAPSHOT_LIFETIME,
             meta=meta,
         )

@@ -23,7 +23,8 @@ class _Loaded:
     def __init__(self, version: int, outputs: Any = OUTPUTS) -> None:
         self.installed = SimpleNamespace(
             id=ReleaseId(name="meter", version=version),
-            model=SimpleNamespace(inputs=INPUTS, outputs=outputs),
+            inputs=INPUTS,
+            outputs=outputs,
         )
 
 

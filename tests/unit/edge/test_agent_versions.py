@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,10 @@ from tests.agents import POLICY, Bench, FakeUplink, X, play
 from tests.releases import NAME, small_release
 
 
-def test_a_delta_is_fetched_instead_of_the_model(tmp_path: Path) -> None:
+@pytest.mark.parametrize("spoil", [lambda new: new + b"?", lambda new: new[:-1] + b"?"])
+def test_a_delta_is_fetched_instead_of_the_model(
+    tmp_path: Path, spoil: Callable[[bytes], bytes]
+) -> None:
     """Signed, from what is here, and smaller; a spoilt one costs a full download."""
 
     async def script(bench: Bench) -> None:
@@ -24,7 +27,7 @@ def test_a_delta_is_fetched_instead_of_the_model(tmp_path: Path) -> None:
             )
             delta = diff(old, new)
             if version == 3:
-                delta = diff(old, new + b"?")
+                delta = diff(old, spoil(new))
             blob = bench.hub.publish_delta(old, new, delta)
             assert blob.size_bytes < len(new)
             bench.hub.opened.clear()
@@ -34,7 +37,9 @@ def test_a_delta_is_fetched_instead_of_the_model(tmp_path: Path) -> None:
             assert (model.sha256 in bench.hub.opened) == (version != 2)
 
     bench = play(tmp_path, script)
-    assert [event["reason"] for event in bench.outbox.failures] == ["corrupt"]
+    (failure,) = bench.outbox.failures
+    assert failure["reason"] == "corrupt"
+    assert "delta" in failure["what"]
 
 
 def test_a_delta_that_the_hub_has_lost_costs_a_full_download(tmp_path: Path) -> None:

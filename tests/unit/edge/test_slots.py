@@ -108,6 +108,22 @@ def test_an_installed_release_does_not_serve_before_the_switch(folder: Path) -> 
     assert open_slots(folder).facts(NAME) == served(active=3, standby=2, counter=3)
 
 
+@pytest.mark.parametrize("spoilt", [b"", b"another model"])
+def test_what_is_not_what_was_signed_is_not_installed(
+    folder: Path, spoilt: bytes
+) -> None:
+    """The slot is judged by what was written; what serves is not touched."""
+    slots = open_slots(folder)
+    release = small_release(3)
+    with pytest.raises(TrustError, match="the model of meter/3 became") as caught:
+        slots.install(release.signed, {**release.contents, "model": spoilt})
+    assert caught.value.reason == Reason.CORRUPT
+    assert slots.facts(NAME) == open_slots(folder).facts(NAME)
+    assert slots.facts(NAME).active == 2
+    with pytest.raises(StateError):
+        slots.switch(release.manifest.id, rollout="r3")
+
+
 def test_only_what_is_in_the_standby_slot_can_serve(folder: Path) -> None:
     """Anything else is a bug, and says so."""
     with pytest.raises(StateError, match="meter/7 is not in the standby slot"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,10 @@ REQUIRE_ALL = "SKERRY_REQUIRE_ALL"
 
 # Some tests import onnxruntime past its door, which would keep it from reporting.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+# A shell without job control makes what it starts in the background deaf to Ctrl-C, and
+# so would everything be that tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _real_data = os.environ.get("SKERRY_DATA")
 _NO_DATA = "SKERRY_DATA is not set"

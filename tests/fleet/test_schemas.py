@@ -29,9 +29,10 @@ CAN_SERVE = {
 class Device:
     """A gateway's disk and engine, updated by hand."""
 
-    def __init__(self, folder: Path, policy: UpdatePolicy | None = None) -> None:
-        self.policy = policy or UpdatePolicy()
-        self.slots = Slots(folder, target="any", schemas=self.policy.schemas)
+    def __init__(self, folder: Path, spoken: Schemas | None = None) -> None:
+        self.slots = Slots(
+            folder, target="any", schemas={NAME: spoken} if spoken else {}
+        )
         self.engine = Engine(clock=SystemClock())
 
     def update(self, version: int) -> Refusal | None:
@@ -40,7 +41,7 @@ class Device:
         refusal = check_manifest(
             release.manifest,
             release.manifest.id,
-            self.policy,
+            UpdatePolicy(),
             spoken=self.slots.facts(NAME).spoken,
             now_ms=0,
         )
@@ -109,7 +110,7 @@ def test_a_gateway_may_be_told_what_is_spoken(tmp_path: Path) -> None:
     device = Device(tmp_path)
     assert device.update(3) is None
     device.engine.close()
-    told = UpdatePolicy(schemas={NAME: Schemas(input="1", output="2")})
+    told = Schemas(input="1", output="2")
     again = Device(tmp_path, told)
     asyncio.run(
         start_serving(again.engine, again.slots, now_ms=0, in_thread=asyncio.to_thread)
@@ -129,7 +130,7 @@ def test_what_cannot_be_spoken_stops_nothing(tmp_path: Path) -> None:
     device = Device(tmp_path)
     assert device.update(1) is None
     device.engine.close()
-    told = UpdatePolicy(schemas={NAME: Schemas(input="7", output="7")})
+    told = Schemas(input="7", output="7")
     again = Device(tmp_path, told)
     asyncio.run(
         start_serving(again.engine, again.slots, now_ms=0, in_thread=asyncio.to_thread)

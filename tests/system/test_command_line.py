@@ -33,11 +33,14 @@ def test_ctrl_c_in_the_midst_of_work(flags: list[str], tmp_path: Path) -> None:
         text=True,
     ) as started:
         assert started.stderr is not None
-        # It says so just before the work begins.
-        assert "random numbers" in started.stderr.readline()
-        time.sleep(1.5)
-        started.send_signal(signal.SIGINT)
-        out, err = started.communicate(timeout=60)
+        try:
+            # It says so just before the work begins.
+            assert "random numbers" in started.stderr.readline()
+            time.sleep(1.5)
+            started.send_signal(signal.SIGINT)
+            out, err = started.communicate(timeout=60)
+        finally:
+            started.kill()
     assert started.returncode == 130
     assert "Traceback" not in err
     if flags:

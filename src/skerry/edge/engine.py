@@ -369,7 +369,7 @@ class Engine:
         loaded = self._pick(place, version)
         place.turn += version is None
         due_s = None if deadline_s is None else self._clock.wall_s() + deadline_s
-        adapter = None if is_own else loaded.adapter
+        adapter = None if is_own else loaded.installed.adapter
         taken = inputs if adapter is None else await adapter.take(inputs)
         answer = await loaded.infer(taken, due_s=due_s, priority=priority)
         if place.beside is not None or place.pairs is not None:

@@ -340,7 +340,6 @@ class _Gateway:
             policy=UpdatePolicy(
                 target=settings.target,
                 abi=machine_abi(),
-                schemas=settings.schemas,
                 probation_s=settings.probation_s,
                 zone=zone,
             ),

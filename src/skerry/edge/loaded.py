@@ -152,7 +152,6 @@ class Loaded:
         golden_error: float = 0.0,
     ) -> None:
         self.installed = installed
-        self.adapter = installed.adapter
         self.tolerance = tolerance
         self._golden_error = golden_error
         self._session = session

@@ -155,7 +155,6 @@ def check_manifest(
         )
     if unfit := _unfit(manifest, policy):
         return refuse(Reason.UNFIT, unfit)
-    spoken = policy.schemas.get(release.name, spoken)
     if spoken is not None and manifest.ways(spoken) is None:
         return refuse(
             Reason.SCHEMA,

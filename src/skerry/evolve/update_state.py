@@ -59,8 +59,6 @@ class UpdatePolicy:
         runtimes: What it has installed, or None where only loading will tell.
         abi: What machine its libraries of operators are for, or None where only
             loading will tell.
-        schemas: What producers here send and consumers read, by release name, where
-            somebody has said it; else what was spoken before is spoken on.
         probation_s: How long a release serves before it is accepted for good.
         limits: What it may do until then.
         backoff_s: The first wait after a failure that may pass; it doubles.
@@ -73,7 +71,6 @@ class UpdatePolicy:
     level: int = AGENT_LEVEL
     runtimes: frozenset[str] | None = None
     abi: str | None = None
-    schemas: Mapping[str, Schemas] = field(default_factory=dict)
     probation_s: float = 5.0
     limits: ProbationLimits = field(default_factory=ProbationLimits)
     backoff_s: float = 1.0

@@ -17,7 +17,7 @@ def test_a_fraction_lies_between_nothing_and_all(fraction: float) -> None:
         CpuLimit(12345, fraction)
 
 
-@pytest.mark.parametrize("pid", [-1, 0, 1, os.getpid()])
+@pytest.mark.parametrize("pid", [-1, 0, 1, pytest.param(os.getpid(), id="own")])
 def test_some_processes_are_left_alone(pid: int) -> None:
     """The system's first, groups of processes, and this one."""
     with pytest.raises(UsageError, match="cannot be limited"):

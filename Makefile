@@ -25,8 +25,12 @@ run: $(VENV)/.demo  ## show what Skerry does, on a real model
 	@$(VENV)/bin/skerry demo
 
 test: apt check  ## every gate, then every test
-	@echo "== pytest"
-	@$(PYTHON) -m pytest --cov --cov-report=term:skip-covered </dev/null
+	@echo "== pytest: what needs no processes of its own, on every core"
+	@$(PYTHON) -m pytest -m "not system and not soak" -n logical --dist worksteal \
+	  --cov --cov-report= --cov-fail-under=0 </dev/null
+	@echo "== pytest: real processes, one test after the other"
+	@$(PYTHON) -m pytest -m "system and not soak" \
+	  --cov --cov-append --cov-report=term:skip-covered </dev/null
 	@core=$$($(PYTHON) -m coverage report --include='src/skerry/core/*' \
 	  --skip-covered --fail-under=98) || \
 	  { echo "$$core"; echo "core is the ground floor: its tests must cover 98 %"; exit 1; }

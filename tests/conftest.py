@@ -18,6 +18,9 @@ REQUIRE_ALL = "SKERRY_REQUIRE_ALL"
 # Some tests import onnxruntime past its door, which would keep it from reporting.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
+# Tests run beside one another: threads that wait for a core would only be in the way.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # A shell without job control makes what it starts in the background deaf to Ctrl-C, and
 # so would everything be that tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -7,7 +7,7 @@ import os
 import platform
 import tomllib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -124,11 +124,31 @@ def publish(name: str, outcome: Outcome, path: Path) -> None:
         rows=outcome.rows,
         bars=compare_with_bars(name, outcome.measured, tomllib.loads(BARS.read_text())),
     )
+    _write(result, path)
+    draw_plot(outcome, path.with_suffix(".png"))
+    print_result(result, Console())
+
+
+def replace_bars(name: str, measured: Sequence[Measured], path: Path) -> None:
+    """Put bars that were measured again, alone, into a result file; print them.
+
+    Raises:
+        OSError: There is no such file.
+        ValueError: A figure has no bar.
+    """
+    kept = msgspec.json.decode(path.read_bytes(), type=Result)
+    wanted = tomllib.loads(BARS.read_text()).get(name, {})
+    chosen = {name: {one.id: wanted[one.id] for one in measured if one.id in wanted}}
+    again = {bar.id: bar for bar in compare_with_bars(name, measured, chosen)}
+    bars = [again.get(bar.id, bar) for bar in kept.bars]
+    _write(replace(kept, bars=bars), path)
+    print_result(replace(kept, rows=(), bars=list(again.values())), Console())
+
+
+def _write(result: Result, path: Path) -> None:
     make_folder(path.parent)
     text = msgspec.json.format(msgspec.json.encode(result), indent=1)
     write_file(path, text + b"\n")
-    draw_plot(outcome, path.with_suffix(".png"))
-    print_result(result, Console())
 
 
 def compare_with_bars(

@@ -1,8 +1,11 @@
 """Post-training quantization: ours, and each peer in an environment of its own.
 
     python -m benchmarks.compress_ptq [--quick] [--work DIR] [--only NET,…]
-                                      [--tools TOOL,…] [--stage make|score|time|all]
+                                      [--tools TOOL,…] [--stage STAGE]
                                       --json OUT.json
+
+Stages are `make`, `score` and `time`, which `all` does one after the other, and
+`costs`: what quantizers take, alone. Its two bars replace those of a result file.
 
 Everything made and measured is kept in the work folder, so a run goes on where the one
 before was stopped, and time can be measured later than accuracy, on a quiet machine.
@@ -18,11 +21,12 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from benchmarks._compress_ptq_bars import OCR, figures, of_net
-from benchmarks._compress_ptq_costs import Costs, install_mb
+from benchmarks._compress_ptq_bars import OCR, figures, fixed_cpu, of_net, peak
+from benchmarks._compress_ptq_costs import IN_TURNS, Costs, install_mb
 from benchmarks._compress_ptq_make import Made, Workshop, digest_files
 from benchmarks._compress_ptq_ours import MEMORY_SETTINGS
 from benchmarks._compress_ptq_plan import (
+    COMPRESS,
     FLOAT,
     OPENVINO,
     ORT,
@@ -34,14 +38,16 @@ from benchmarks._compress_ptq_plan import (
 from benchmarks._compress_ptq_score import Scorer, Timer
 from benchmarks._compress_ptq_table import TOOLS, Board, Entry, draw, rows
 from benchmarks._compress_ptq_weights import int8_share
-from benchmarks._harness import Outcome, command_line, publish
+from benchmarks._harness import Outcome, command_line, publish, replace_bars
 from benchmarks.nets.case import Case, read_marker
 from skerry.core.names import did_you_mean
 from skerry.tasks.measure import ChildCost
 
 NAME = "compress_ptq"
 WORK = Path("build/bench")
-STAGES = ("make", "score", "time", "all")
+STAGES = ("make", "score", "time", "costs", "all")
+STEPS = {"all": ("make", "score", "time"), "costs": ("make",)}
+"""What a stage does that is not one step alone."""
 SEEDS = (0, 1, 2)
 NETS: Mapping[str, Sequence[int]] = {
     OCR: SEEDS,
@@ -80,7 +86,7 @@ class Run:
         self, work: Path, stage: str, tools: Sequence[str], *, quick: bool
     ) -> None:
         self._work = work / "quick" if quick else work
-        self._stages = STAGES[:-1] if stage == "all" else (stage,)
+        self._stages = STEPS.get(stage, (stage,))
         self._tools = (FLOAT, *tools)
         self._quick = quick
         self._shop = Workshop(self._work, tell)
@@ -109,6 +115,15 @@ class Run:
             entries.append(self._scored(net, name, made, path))
         board = Board(net=net, entries=tuple(entries))
         return self._timed(board)
+
+    def costs(self, net: Net) -> Board:
+        """What the quantizers took on one net whose cost a bar compares."""
+        if problem := self._case(net):
+            return Board(net=net, missing=problem)
+        entries: tuple[Entry, ...] = ()
+        if net.name == OCR:
+            entries = (Entry(by=COMPRESS, made=self._shop.make(net, COMPRESS)),)
+        return Board(net=net, entries=entries, costs=self._costs.measure(net, IN_TURNS))
 
     def memory(self, net: Net) -> dict[str, ChildCost]:
         """What each method of ours takes on many images of a net."""
@@ -255,11 +270,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     check_names("tool", tools, TOOLS)
     run = Run(chosen.work, chosen.stage, tools, quick=chosen.quick)
     nets = find_nets(chosen.only, chosen.work, quick=chosen.quick)
-    boards = [run.board(net) for net in nets]
+    act = run.costs if chosen.stage == "costs" else run.board
+    boards = [act(net) for net in nets]
     memory: dict[str, ChildCost] = {}
     if of_net(boards, OCR) and not chosen.quick:
         folder = nets[0].folder.with_name(f"{MANY}-seed0")
         memory = run.memory(Net(name=MANY, seed=0, folder=folder))
+    if chosen.stage == "costs":
+        replace_bars(NAME, [peak(boards, memory), fixed_cpu(boards)], chosen.json)
+        return
     outcome = Outcome(
         rows=[row for board in boards for row in rows(board)],
         measured=figures(boards, memory=memory, install_mb=run.install_mb()),

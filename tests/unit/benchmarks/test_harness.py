@@ -101,6 +101,31 @@ def test_a_benchmark_writes_prints_and_draws(
     assert "accuracy lost" in capsys.readouterr().out
 
 
+def test_a_bar_measured_again_replaces_the_one_that_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows and the other bars stay as they were."""
+    bars = tmp_path / "bars.toml"
+    bars.write_text(
+        "".join(
+            f'[speed."{key}"]\n'
+            + "".join(f"{word} = {json.dumps(one)}\n" for word, one in bar.items())
+            for key, bar in BARS["speed"].items()
+        )
+    )
+    monkeypatch.setattr(_harness, "BARS", bars)
+    path = tmp_path / "speed.json"
+    _harness.publish("speed", OUTCOME, path)
+    before = json.loads(path.read_text())
+    _harness.replace_bars("speed", [replace(RATIO, figure=3.5)], path)
+    after = json.loads(path.read_text())
+    assert [bar["figure"] for bar in after["bars"]] == [1.0, 3.5]
+    assert after["bars"][1]["holds"]
+    assert (after["rows"], after["bars"][0]) == (before["rows"], before["bars"][0])
+    with pytest.raises(ValueError, match="other"):
+        _harness.replace_bars("speed", [replace(RATIO, id="other")], path)
+
+
 def test_the_table_shows_every_column() -> None:
     """Also one that only a later row has."""
     text = io.StringIO()

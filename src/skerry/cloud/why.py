@@ -241,7 +241,9 @@ def _under_way(
         return [f"It {_PHASES[phase]} right now."]
     attempt, retry_at_ms = update.get("attempt"), update.get("retry_at_ms")
     if update.get("awaits_window") is True and isinstance(retry_at_ms, int):
-        return [f"Its maintenance window opens at {utc(retry_at_ms)}."]
+        return [
+            f"It waits for its maintenance window, and begins at {utc(retry_at_ms)}."
+        ]
     trouble = f" ({describe_refusal(refusal)})" if refusal else ""
     tries = f"Attempt {attempt} did not work{trouble}" if attempt else "It waits"
     if isinstance(retry_at_ms, int) and not isinstance(retry_at_ms, bool):

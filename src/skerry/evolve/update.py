@@ -17,7 +17,7 @@ accepted here before: going back to it needs no network.
 
 In a rollout with a maintenance window only the way forth waits for it to open, and a
 download that is under way when it closes is given up, to be resumed: the way back, and
-what serves, never wait.
+what serves, never wait. Each device begins at a moment of its own soon after it opens.
 
 The machine never decides that nothing is served: it only rolls back to a release that
 is whole and in place.
@@ -56,7 +56,7 @@ from skerry.evolve.update_state import (
     UpdateState,
     Want,
 )
-from skerry.evolve.window import next_opening
+from skerry.evolve.window import is_open, next_opening
 
 _PHASES = {
     Step.REFRESH: Phase.FETCHING,
@@ -105,6 +105,14 @@ def step(
     Returns:
         What it knows now, and what to do, in this order.
     """
+    stepped = _step(state, event, now_ms, rng)
+    is_new = stepped[0].awaits_window and stepped[0].retry_at_ms != state.retry_at_ms
+    return _spread(*stepped, now_ms, rng) if is_new else stepped
+
+
+def _step(
+    state: UpdateState, event: Event, now_ms: int, rng: np.random.Generator
+) -> Stepped:
     match event:
         case Restarted():
             return _restart(state, event.facts, now_ms)
@@ -425,6 +433,20 @@ def _opens_ms(state: UpdateState, next_step: Step, now_ms: int) -> int:
     if want.window.allows_download and next_step in _FETCHING:
         return now_ms
     return next_opening(want.window, want.zone or state.policy.zone, now_ms)
+
+
+def _spread(
+    state: UpdateState,
+    actions: tuple[Action, ...],
+    now_ms: int,
+    rng: np.random.Generator,
+) -> Stepped:
+    """Wait somewhat past the opening, so that a fleet does not come through as one."""
+    want, opens_ms = _want(state), state.retry_at_ms or now_ms
+    later_ms = opens_ms + round(1000 * rng.uniform(0, state.policy.longest_wait_s))
+    zone = want.zone or state.policy.zone
+    is_within = want.window is not None and is_open(want.window, zone, later_ms)
+    return replace(state, retry_at_ms=later_ms if is_within else opens_ms), actions
 
 
 def _run(state: UpdateState, next_step: Step) -> Stepped:

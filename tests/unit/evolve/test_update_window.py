@@ -41,7 +41,8 @@ GONE = Refusal(release="meter/2", reason=Reason.UNREACHABLE, what="gone", at_ms=
 class Device:
     """A machine, the time, and what it was told to do."""
 
-    def __init__(self, hours: float) -> None:
+    def __init__(self, hours: float, seed: int = 0) -> None:
+        self.rng = np.random.default_rng(seed)
         self.state = UpdateState(name="meter")
         self.now_ms = round(hours * HOUR_MS)
         self.actions: list[Action] = []
@@ -50,8 +51,7 @@ class Device:
 
     def feed(self, event: Event) -> None:
         """Take one event."""
-        rng = np.random.default_rng(0)
-        self.state, actions = step(self.state, event, now_ms=self.now_ms, rng=rng)
+        self.state, actions = step(self.state, event, now_ms=self.now_ms, rng=self.rng)
         self.actions += actions
 
     def done(self) -> None:
@@ -77,13 +77,28 @@ def test_nothing_begins_before_the_window_opens() -> None:
     device = Device(hours=1)
     device.feed(Desired(want=WANT))
     assert (device.steps, device.state.phase) == ([], Phase.WAITING)
-    assert device.state.retry_at_ms == 2 * HOUR_MS
+    assert device.state.retry_at_ms is not None
+    late_ms = device.state.retry_at_ms - 2 * HOUR_MS
+    assert 0 <= late_ms <= 1000 * device.state.policy.longest_wait_s
     assert device.state.awaits_window
     assert device.state.why is None
-    device.wait(0.5)
+    device.wait(1)
     assert device.steps == []
-    device.wait(0.5)
+    device.wait(late_ms / HOUR_MS)
     assert device.steps == [Step.REFRESH]
+
+
+def test_a_fleet_does_not_come_through_the_window_as_one() -> None:
+    """Each device begins at another moment, but never after the window has closed."""
+    short = replace(WANT, window=replace(NIGHT, closes="02:01"))
+    for want, length_ms in ((WANT, 300_000), (short, 60_000)):
+        begins = set()
+        for seed in range(40):
+            device = Device(hours=1, seed=seed)
+            device.feed(Desired(want=want))
+            begins.add(device.state.retry_at_ms)
+        assert 2 * HOUR_MS <= min(begins) <= max(begins) < 2 * HOUR_MS + length_ms
+        assert len(begins) > 5
 
 
 def test_a_download_is_given_up_when_the_window_closes() -> None:

@@ -22,7 +22,7 @@ from skerry.evolve.rollout import (
     is_changed_elsewhere,
     previous_release,
 )
-from skerry.evolve.window import is_open
+from skerry.evolve.window import SPREAD_S, is_open
 
 OTHERS = 200
 """Of how many devices that are not updated yet figures are compared with, at most."""
@@ -99,9 +99,13 @@ class RolloutEvents:
             away |= self._devices.offline(connection) & sent.keys()
         if window is not None:
             now_ms, closed = self._clock.unix_ms(), set[str]()
+            # A device begins at a moment of its own after its window has opened.
+            times_ms = (now_ms, now_ms - round(1000 * SPREAD_S))
             for name in set(sent.values()):
                 zone = time_zone(name or window.zone or "UTC")
-                if zone is not None and not is_open(window, zone, now_ms):
+                if zone is not None and not all(
+                    is_open(window, zone, time_ms) for time_ms in times_ms
+                ):
                     closed.add(name)
             away |= {device for device, zone in sent.items() if zone in closed}
         return frozenset(away)

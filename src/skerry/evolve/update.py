@@ -56,7 +56,7 @@ from skerry.evolve.update_state import (
     UpdateState,
     Want,
 )
-from skerry.evolve.window import is_open, next_opening
+from skerry.evolve.window import SPREAD_S, is_open, next_opening
 
 _PHASES = {
     Step.REFRESH: Phase.FETCHING,
@@ -443,7 +443,7 @@ def _spread(
 ) -> Stepped:
     """Wait somewhat past the opening, so that a fleet does not come through as one."""
     want, opens_ms = _want(state), state.retry_at_ms or now_ms
-    later_ms = opens_ms + round(1000 * rng.uniform(0, state.policy.longest_wait_s))
+    later_ms = opens_ms + round(1000 * rng.uniform(0, SPREAD_S))
     zone = want.zone or state.policy.zone
     is_within = want.window is not None and is_open(want.window, zone, later_ms)
     return replace(state, retry_at_ms=later_ms if is_within else opens_ms), actions

@@ -62,7 +62,7 @@ class UpdatePolicy:
         probation_s: How long a release serves before it is accepted for good.
         limits: What it may do until then.
         backoff_s: The first wait after a failure that may pass; it doubles.
-        longest_wait_s: The longest wait, and the longest after a window has opened.
+        longest_wait_s: The longest wait.
         attempts: How often a failure that nobody foresaw is tried again.
         zone: The time zone of the place where it stands.
     """

@@ -16,6 +16,10 @@ from skerry.core.fleet import Window
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
+SPREAD_S = 300.0
+"""Within how long after a window opens the devices of a fleet begin, each at a moment
+of its own."""
+
 _TIME = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])", re.ASCII)
 _WINDOW = re.compile(r"(?:([a-z][a-z,-]*)\s+)?(\d\d:\d\d)\s*-\s*(\d\d:\d\d)", re.ASCII)
 _AHEAD_DAYS = 9

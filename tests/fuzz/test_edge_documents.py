@@ -2,15 +2,19 @@ from __future__ import annotations
 
 import contextlib
 import json
+import tempfile
 from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skerry.core.errors import DataError, StateError
+from skerry.core.errors import DataError, StateError, TrustError
 from skerry.edge.desired import read_desired
 from skerry.edge.enrolment import read_answer
+from skerry.edge.sealed_folder import GivenKey, open_vault
 from skerry.edge.slots_record import read_slots
+from skerry.edge.vault import SEAL_FILE
+from skerry.evolve.trust.at_rest import DeviceKey
 from tests.strategies import damaged
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "slots-1.json"
@@ -79,3 +83,15 @@ def test_an_answer_to_an_enrolment_is_read_or_refused(content: bytes) -> None:
     with contextlib.suppress(StateError):
         identity, _ = read_answer(answer, hub="http://h")
         assert 0 < identity.mqtt_port < 65_536
+
+
+@given(content=damaged((b'{"schema":"skerry.seal/1","state":"sealed","proof":"00"}',)))
+def test_a_damaged_seal_opens_nothing(content: bytes) -> None:
+    """Whoever edits it cannot have a folder believed."""
+    given = GivenKey(key=DeviceKey(b"k" * 32), level="file")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / SEAL_FILE
+        path.write_bytes(content)
+        with contextlib.suppress(TrustError, DataError):
+            open_vault(Path(folder), given)
+            raise AssertionError(content)

@@ -28,7 +28,7 @@ from skerry.core.clock import SystemClock
 from skerry.core.messages import Message
 from skerry.core.release import Blob, Library, Manifest
 from skerry.core.seams import Link
-from skerry.edge import LocalClient
+from skerry.edge import LocalClient, sealed_folder
 from skerry.evolve.trust import Repository, make_key, public_key
 from skerry.graph import open_model
 from skerry.runtimes.libraries import library_abi
@@ -42,15 +42,17 @@ pytestmark = pytest.mark.system
 
 DOWN, UP = "skerry/1/main/gw/down", "skerry/1/main/gw/up"
 RUN = """
-import asyncio, sys
+import asyncio, os, sys
 from pathlib import Path
 from skerry.core.errors import SkerryError
 from skerry.edge.gateway import GatewaySettings, run_gateway
+from skerry.edge.sealed_folder import find_key
 folder, hub, token, probation_s, isolation = sys.argv[1:]
 settings = GatewaySettings(
     folder=Path(folder), hub=hub, token=token or None, probation_s=float(probation_s),
     grpc_port=0, shared_memory=True, local=True,
     isolation=isolation, accept_unsigned=True,
+    seal_key=find_key(None, os.environ, folder=Path(folder)),
 )
 try:
     asyncio.run(run_gateway(settings, ready=lambda address: print(address, flush=True)))
@@ -226,10 +228,14 @@ async def start(
     folder: Path,
     hub: str,
     token: str = "",
+    *,
     probation_s: float = 0.2,
     isolation: str = "process",
+    key: Path | None = None,
 ) -> asyncio.subprocess.Process:
     """Start a gateway."""
+    names = ("PATH", "HOME", "PYTHONPATH")
+    kept = {name: os.environ[name] for name in names if name in os.environ}
     return await asyncio.create_subprocess_exec(
         sys.executable,
         "-c",
@@ -241,7 +247,7 @@ async def start(
         isolation,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        env={key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ},
+        env={**kept, **({"SKERRY_SEAL_KEY": str(key)} if key else {})},
     )
 
 
@@ -424,3 +430,79 @@ def test_a_gateway_that_was_never_enrolled(tmp_path: Path) -> None:
         assert b"no gateway has been enrolled" in said
 
     asyncio.run(run())
+
+
+def lies(folder: Path) -> dict[Path, bytes]:
+    """What lies in a gateway's folder."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder): path.read_bytes() for path in files}
+
+
+async def refusal_to_start(folder: Path, key: Path | None) -> str:
+    """What a gateway says that does not believe its folder, which it leaves alone."""
+    before = lies(folder)
+    gateway = await start(folder, "", key=key)
+    _, said = await gateway.communicate()
+    assert gateway.returncode == 51
+    assert lies(folder) == before
+    return said.decode()
+
+
+def workers_of(process: asyncio.subprocess.Process) -> list[int]:
+    """The processes that a gateway's spare has made."""
+    found = []
+    for children in Path(f"/proc/{process.pid}/task").glob("*/children"):
+        for spare in children.read_text().split():
+            made = Path(f"/proc/{spare}/task/{spare}/children").read_text()
+            found += [int(pid) for pid in made.split()]
+    return found
+
+
+def test_a_sealed_gateway(tmp_path: Path) -> None:
+    """Nothing of a model or a secret can be read on its disk, and it serves as ever."""
+    folder, key, other = tmp_path / "gw", tmp_path / "gw.key", tmp_path / "other.key"
+    for path in (key, other):
+        sealed_folder.make_key(path, folder=folder)
+    library = operator_library()
+
+    async def run() -> None:
+        hub = MiniHub(tmp_path / "publisher")
+        async with hub.up():
+            gateway = await start(folder, hub.address, hub.token, key=key)
+            address = await address_of(gateway)
+            secrets = [b"api_token", hub.publisher.root[:80]]
+            for version in (1, 2):
+                release = operator_release(tmp_path, version, library)
+                secrets += [blob[-200:] for blob in release[1].values()]
+                await hub.desire_release(*release)
+                await until(lambda: hub.runs(version))  # noqa: B023
+            assert await invert(address) == [0.5, 0, 0, 0.25]
+            assert hub.reported["agent"]["sealed"] == "file"
+            for path, content in lies(folder).items():
+                assert not any(secret in content for secret in secrets), path
+
+            (worker,) = workers_of(gateway)
+            os.kill(worker, signal.SIGKILL)
+            await until(lambda: workers_of(gateway) not in ([], [worker]))
+            assert await invert(address) == [0.5, 0, 0, 0.25]
+            gateway.kill()
+            await gateway.wait()
+
+    async def alone(version: str) -> None:
+        gateway = await start(folder, "", key=key)
+        address = await address_of(gateway)
+        assert await invert(address) == [0.5, 0, 0, 0.25]
+        described = await fetch(address, f"/v2/models/{NAME}")
+        assert described["versions"] == [version]
+        gateway.send_signal(signal.SIGINT)
+        assert await gateway.wait() == 0
+
+    asyncio.run(run())
+    assert "not with the key that is given" in asyncio.run(
+        refusal_to_start(folder, other)
+    )
+    assert "the key is not here" in asyncio.run(refusal_to_start(folder, None))
+    asyncio.run(alone("2"))
+    model = folder / "slots" / NAME / "b" / "model.onnx"
+    model.write_bytes(model.read_bytes()[:-1] + b"?")
+    asyncio.run(alone("1"))

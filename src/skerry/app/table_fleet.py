@@ -56,7 +56,15 @@ FLEET_COMMANDS = (
         examples=(
             "gateway run --folder gw-1 --hub http://127.0.0.1:8750 --token TOKEN",
             "gateway run --folder gw-1",
+            "gateway run --folder gw-1 --seal-key gw-1.key",
         ),
+    ),
+    Command(
+        name="gateway seal",
+        run=f"{_ROOM}.gateway:seal",
+        render=f"{_ROOM}.gateway:render_seal",
+        summary="Encrypt a gateway's models and secrets on its disk.",
+        examples=("gateway seal --folder gw-1 --seal-key gw-1.key",),
     ),
     Command(
         name="device ls",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import io
 import os
 from collections.abc import (
     AsyncGenerator,
@@ -23,7 +24,7 @@ from typing import Any, Literal, Protocol
 from skerry.core import durable
 from skerry.core.chunks import LARGEST_CHUNK_BYTES, Chunks
 from skerry.core.errors import LinkError, SkerryError, StorageError, TrustError
-from skerry.core.files import PIECE_BYTES, name_file
+from skerry.core.files import PIECE_BYTES, name_pieces, read_open
 from skerry.core.release import Blob, Reason
 
 MOST_FETCHES = 4
@@ -33,6 +34,9 @@ _SMALLEST_SYNC_BYTES = 1 << 14
 
 Origin = Literal["hub", "peer"]
 """Where bytes came from."""
+
+OpenPart = Callable[[Path], io.RawIOBase]
+"""Opens a file for reading and writing, without a buffer; makes it if need be."""
 
 
 class Readable(Protocol):
@@ -61,6 +65,7 @@ async def download(
     chunks: Chunks | None = None,
     peers: Sequence[Peer] = (),
     received: Callable[[Origin, int], None] | None = None,
+    opens: OpenPart | None = None,
 ) -> None:
     """Fetch a blob into a file, going on where an earlier attempt ended.
 
@@ -71,6 +76,7 @@ async def download(
         chunks: The hashes of its chunks, where they are known.
         peers: Who is asked first. Without `chunks` nobody is: one could spoil it all.
         received: Told of each number of bytes that came, and from where.
+        opens: Opens the file for reading and writing; in the clear by default.
 
     Raises:
         TrustError: What came is not the blob (`corrupt`).
@@ -79,7 +85,7 @@ async def download(
         StorageError: The disk refused.
     """
     told = received or _ignore
-    file = await asyncio.to_thread(_Part, part, blob, chunks)
+    file = await asyncio.to_thread(_Part, part, blob, chunks, opens or _open_part)
     try:
         for peer in peers if chunks is not None else ():
             fill = _Fill(file, peer, blob, most_fetches=1)
@@ -155,7 +161,9 @@ class _Part:
         StorageError: The disk refused.
     """
 
-    def __init__(self, path: Path, blob: Blob, chunks: Chunks | None) -> None:
+    def __init__(
+        self, path: Path, blob: Blob, chunks: Chunks | None, opens: OpenPart
+    ) -> None:
         self.at = 0
         self.is_too_large = False
         self._path = path
@@ -169,8 +177,7 @@ class _Part:
         self._was_begun = False
         self._unsynced_bytes = 0
         with durable.storage_errors(path):
-            flags = os.O_RDWR | os.O_CREAT
-            self._file = os.fdopen(os.open(path, flags, 0o600), "r+b", buffering=0)
+            self._file = opens(path)
         try:
             self._resume()
         except BaseException:
@@ -243,8 +250,10 @@ class _Part:
         """
         with durable.storage_errors(self._path):
             self._file.truncate(self._blob.size_bytes)
+            self._file.flush()
             os.fsync(self._file.fileno())
-            if not self._is_chunked or name_file(self._path) == self._blob:
+            self._file.seek(0)
+            if not self._is_chunked or name_pieces(read_open(self._file)) == self._blob:
                 return
             self._path.unlink(missing_ok=True)
         raise _corrupt(self._blob, "chunks that are signed and another blob")
@@ -257,13 +266,14 @@ class _Part:
 
     def _write(self, piece: memoryview) -> None:
         while piece:
-            n_bytes = self._file.write(piece)
+            n_bytes = self._file.write(piece) or 0
             self._digest.update(piece[:n_bytes])
             self.at += n_bytes
             self._unsynced_bytes += n_bytes
             piece = piece[n_bytes:]
         # What a power cut may take is bounded, and so is what is fetched twice.
         if self._unsynced_bytes >= most_unsynced_bytes(self._blob):
+            self._file.flush()
             os.fdatasync(self._file.fileno())
             self._unsynced_bytes = 0
 
@@ -278,7 +288,8 @@ class _Part:
     def _resume(self) -> None:
         """Find out what of an earlier attempt is right."""
         with durable.storage_errors(self._path):
-            here = os.fstat(self._file.fileno()).st_size
+            here = self._file.seek(0, os.SEEK_END)
+            self._file.seek(0)
             self._was_begun = here > 0
             if here > self._blob.size_bytes and not self._is_chunked:
                 self._file.truncate(0)
@@ -299,6 +310,10 @@ class _Part:
             digest.update(piece)
             n_bytes -= len(piece)
         return digest
+
+
+def _open_part(path: Path) -> io.RawIOBase:
+    return io.FileIO(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+")
 
 
 def most_unsynced_bytes(blob: Blob) -> int:

@@ -17,7 +17,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -34,6 +34,9 @@ log = logging.getLogger(__name__)
 _FORMAT = 1
 _ENTRY_BYTES = 64
 """What SQLite needs for an entry beside its texts, roughly."""
+
+_SEALED = b"\x01"
+"""So a sealed body begins; JSON never does."""
 
 _EPOCH = "SELECT epoch FROM outbox"
 _STATEMENTS = (
@@ -68,6 +71,22 @@ class OutboxEntry:
     sent_at_ms: int
 
 
+class Cipher(Protocol):
+    """Seals texts, each bound to what is said about it in the clear."""
+
+    def seal(self, content: bytes, about: bytes) -> bytes:
+        """Encrypt a text."""
+        ...
+
+    def unseal(self, sealed: bytes, about: bytes) -> bytes:
+        """Decrypt a text.
+
+        Raises:
+            DataError: It, or what is said about it, is not what was sealed.
+        """
+        ...
+
+
 class Outbox:
     """An outbox on disk; every method may be called from any thread.
 
@@ -76,14 +95,22 @@ class Outbox:
     Args:
         path: The file; its folder exists.
         limit_bytes: Most bytes that may wait.
+        cipher: Seals what the entries say, or None.
 
     Raises:
         NewerSchemaError: The file is of a newer Skerry.
         StorageError: The disk refused.
     """
 
-    def __init__(self, path: Path, *, limit_bytes: int = 64 << 20) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        limit_bytes: int = 64 << 20,
+        cipher: Cipher | None = None,
+    ) -> None:
         self._path = path
+        self._cipher = cipher
         self._limit_bytes = limit_bytes
         self._lock = threading.Lock()
         try:
@@ -133,7 +160,7 @@ class Outbox:
             StorageError: The outbox is full, or the disk refused.
         """
         rows = [
-            (entry.kind, entry.trace, entry.sent_at_ms, write_body(entry))
+            (entry.kind, entry.trace, entry.sent_at_ms, self._write_body(entry))
             for entry in entries
         ]
         size_bytes = sum(_row_bytes(*row) for row in rows)
@@ -169,7 +196,7 @@ class Outbox:
                 kind=kind,
                 trace=trace,
                 sent_at_ms=sent_at_ms,
-                body=msgspec.json.decode(body),
+                body=self._read_body(body, _about(kind, trace, sent_at_ms)),
             )
             for number, kind, trace, sent_at_ms, body in rows
         ]
@@ -230,10 +257,57 @@ class Outbox:
         log.warning("outbox.renewed", extra={"epoch": epoch, "depth": self._depth})
         return epoch
 
+    def seal(self) -> int:
+        """Seal what was put in the clear, and leave none of it in the file.
+
+        Returns:
+            How many entries were sealed.
+
+        Raises:
+            StorageError: The disk refused; all are as they were.
+        """
+        cipher = self._cipher
+        if cipher is None:
+            return 0
+        with self._lock:
+            with self._storage_errors():
+                rows = self._connection.execute(
+                    "SELECT seq, kind, trace, sent_at_ms, body FROM entries"
+                ).fetchall()
+            sealed = [
+                (_SEALED + cipher.seal(body, _about(kind, trace, sent_at_ms)), seq)
+                for seq, kind, trace, sent_at_ms, body in rows
+                if not body.startswith(_SEALED)
+            ]
+            with self._transaction() as connection:
+                connection.executemany("UPDATE entries SET body=? WHERE seq=?", sealed)
+            with self._storage_errors():
+                self._connection.execute("VACUUM")
+                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return len(sealed)
+
     def close(self) -> None:
         """Close the file."""
         with self._lock:
             self._connection.close()
+
+    def _write_body(self, entry: OutboxEntry) -> bytes:
+        body = write_body(entry)
+        if self._cipher is None:
+            return body
+        about = _about(entry.kind, entry.trace, entry.sent_at_ms)
+        return _SEALED + self._cipher.seal(body, about)
+
+    def _read_body(self, body: bytes, about: bytes) -> dict[str, Json]:
+        if self._cipher is not None:
+            try:
+                body = self._cipher.unseal(body.removeprefix(_SEALED), about)
+            except DataError as error:
+                # The numbers must have no gap: the hub would wait for it for ever.
+                log.warning("outbox.entry_lost", extra={"why": error.what})
+                return {}
+        read: dict[str, Json] = msgspec.json.decode(body)
+        return read
 
     def _open(self) -> sqlite3.Connection:
         with durable.storage_errors(self._path):
@@ -340,6 +414,11 @@ def write_body(entry: OutboxEntry) -> bytes:
             hint="Send large things as blobs.",
         )
     return body
+
+
+def _about(kind: str, trace: str, sent_at_ms: int) -> bytes:
+    """What is said about a sealed entry in the clear."""
+    return msgspec.json.encode([kind, trace, sent_at_ms])
 
 
 def _row_bytes(kind: str, trace: str, _sent_at_ms: int, body: bytes) -> int:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import io
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from skerry.core.errors import DataError, UsageError
@@ -55,17 +56,31 @@ def read_pieces(path: Path) -> Iterator[bytes]:
         OSError: It cannot be read.
     """
     with path.open("rb") as file:
-        while piece := file.read(PIECE_BYTES):
-            yield piece
+        yield from read_open(file)
+
+
+def read_open(file: io.BufferedReader | io.RawIOBase) -> Iterator[bytes]:
+    """The rest of an open file, a piece at a time.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    while piece := file.read(PIECE_BYTES):
+        yield piece
 
 
 def name_file(path: Path) -> Blob | None:
     """The hash and the size of a file, a piece at a time; None if it is not there."""
-    digest, size_bytes = hashlib.sha256(), 0
     try:
-        for piece in read_pieces(path):
-            digest.update(piece)
-            size_bytes += len(piece)
+        return name_pieces(read_pieces(path))
     except OSError:
         return None
+
+
+def name_pieces(pieces: Iterable[bytes]) -> Blob:
+    """The hash and the size of a content."""
+    digest, size_bytes = hashlib.sha256(), 0
+    for piece in pieces:
+        digest.update(piece)
+        size_bytes += len(piece)
     return Blob(sha256=digest.hexdigest(), size_bytes=size_bytes)

@@ -46,6 +46,7 @@ from skerry.edge.update_steps import (
     UpdateSteps,
     refusal_of,
 )
+from skerry.edge.vault import Level
 from skerry.evolve.probation import Figures
 from skerry.evolve.update import step
 from skerry.evolve.update_state import (
@@ -91,6 +92,7 @@ class AgentSettings:
         figures_s: How often it reports how much it served.
         peers: Where it gives blobs to its neighbours, or empty.
         quota_bytes: Most bytes that releases and downloads may take on the disk.
+        sealed: Where the key comes from that seals its folder, or `none`.
     """
 
     tenant: str = DEFAULT_TENANT
@@ -105,6 +107,7 @@ class AgentSettings:
     figures_s: float = 10.0
     peers: str = ""
     quota_bytes: int | None = None
+    sealed: Level = "none"
 
 
 class _Worker:
@@ -252,6 +255,7 @@ class Agent:
             "zone": settings.zone,
             "address": settings.address,
             "peers": settings.peers or None,
+            "sealed": settings.sealed,
             "started_at_ms": self.now_ms(),
         }
         if settings.policy.runtimes is not None:

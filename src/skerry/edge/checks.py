@@ -51,7 +51,7 @@ from skerry.core.seams import Array, LoadOptions, Runtime, Session, Tensors
 from skerry.edge.installed import Installed
 from skerry.runtimes.libraries import machine_abi
 from skerry.tasks.evaluate import output_distance
-from skerry.tasks.golden import Golden, load_golden
+from skerry.tasks.golden import Golden, parse_golden
 from skerry.tasks.measure import pss_bytes
 
 log = logging.getLogger(__name__)
@@ -283,7 +283,7 @@ class _Check:
     def _check_size(self) -> int:
         path = self._installed.files["model"]
         try:
-            size_bytes = path.stat().st_size
+            size_bytes = self._installed.vault.size_bytes(path)
         except OSError as error:
             raise self._refuse(
                 f"cannot be read here: {error.strerror or error}",
@@ -303,7 +303,10 @@ class _Check:
 
     def _read_golden(self) -> Golden:
         try:
-            golden = load_golden(self._installed.files["golden"])
+            golden = parse_golden(
+                self._installed.read("golden"),
+                name=str(self._installed.files["golden"]),
+            )
         except NewerSchemaError as error:
             raise self._refuse(
                 f"has golden samples that are too new: {error}",

@@ -15,7 +15,7 @@ import msgspec
 
 from skerry.comms.http import HubHttp
 from skerry.core.documents import Json, from_json, to_json
-from skerry.core.durable import PRIVATE_DISK, make_folder, write_file
+from skerry.core.durable import PRIVATE_DISK, make_folder
 from skerry.core.errors import (
     DataError,
     NewerSchemaError,
@@ -26,6 +26,7 @@ from skerry.core.errors import (
 from skerry.core.names import check_name
 from skerry.core.release import AGENT_LEVEL, is_sha256
 from skerry.edge.trust import DeviceTrust
+from skerry.edge.vault import CLEAR, Vault
 
 DEVICE_SCHEMA = "skerry.device/1"
 IDENTITY_FILE = "device.json"
@@ -75,7 +76,13 @@ class _Answer(msgspec.Struct, frozen=True):
 
 
 async def enrol(
-    folder: Path, *, hub: str, token: str, version: str, target: str
+    folder: Path,
+    *,
+    hub: str,
+    token: str,
+    version: str,
+    target: str,
+    vault: Vault = CLEAR,
 ) -> Identity:
     """Trade a token for credentials, and pin the root of trust that it names.
 
@@ -85,6 +92,7 @@ async def enrol(
         token: `SECRET.ROOTSHA256`.
         version: The version of Skerry, for the registry.
         target: The device's target, for the registry.
+        vault: Keeps the files.
 
     Returns:
         Who the device is; it stands in `device.json` too.
@@ -111,9 +119,9 @@ async def enrol(
         answer = await http.post("/v1/enrol", {"token": token, "agent": agent})
     identity, root = read_answer(answer, hub=hub)
     make_folder(folder)
-    DeviceTrust.pin(folder / TRUST_FOLDER, root, root_sha256)
+    DeviceTrust.pin(folder / TRUST_FOLDER, root, root_sha256, vault=vault)
     content = to_json(identity, schema=DEVICE_SCHEMA)
-    write_file(folder / IDENTITY_FILE, content, disk=PRIVATE_DISK)
+    vault.write_file(folder / IDENTITY_FILE, content, disk=PRIVATE_DISK)
     return identity
 
 
@@ -146,17 +154,22 @@ def read_answer(answer: dict[str, Json], *, hub: str) -> tuple[Identity, bytes]:
         ) from error
 
 
-def read_identity(folder: Path) -> Identity | None:
+def read_identity(folder: Path, vault: Vault = CLEAR) -> Identity | None:
     """Read who this gateway is; None where it has not been enrolled.
 
     Raises:
         NewerSchemaError: `device.json` was written by a newer Skerry.
         DataError: It is damaged.
+        TrustError: It is sealed, and there is no key.
         StorageError: It cannot be read.
     """
     path = folder / IDENTITY_FILE
     try:
-        content = path.read_bytes()
+        content = vault.read(path)
+        identity = from_json(Identity, content, schema=DEVICE_SCHEMA, name=str(path))
+        check_name(identity.tenant, kind="tenant")
+        check_name(identity.device, kind="device")
+        _check_port(identity.mqtt_port)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -164,11 +177,6 @@ def read_identity(folder: Path) -> Identity | None:
             f"cannot read {path}: {error.strerror or error}",
             hint="Run the gateway as the user that enrolled it.",
         ) from error
-    try:
-        identity = from_json(Identity, content, schema=DEVICE_SCHEMA, name=str(path))
-        check_name(identity.tenant, kind="tenant")
-        check_name(identity.device, kind="device")
-        _check_port(identity.mqtt_port)
     except NewerSchemaError:
         raise
     except (DataError, UsageError) as error:

@@ -20,10 +20,12 @@ from typing import Literal
 from skerry.comms.asgi import serve
 from skerry.core.clock import Clock
 from skerry.core.errors import UsageError
+from skerry.core.seams import Runtime
 from skerry.edge.engine import Engine
 from skerry.edge.protocol.http import make_http
 from skerry.edge.protocol.service import InferenceService
 from skerry.edge.turns import usable_cpus
+from skerry.edge.vault import Lend, LendingRuntime, as_they_are
 from skerry.edge.workers import IsolatedRuntimes, Limits, WorkerPool
 from skerry.runtimes import get_runtime
 from skerry.runtimes.preferred import preferring
@@ -72,6 +74,7 @@ def open_engine(
     isolation: Isolation,
     limits: Limits | None = None,
     providers: tuple[str, ...] = (),
+    lend: Lend = as_they_are,
 ) -> Iterator[Engine]:
     """Make an engine of this machine's runtimes, and close it in the end.
 
@@ -81,17 +84,22 @@ def open_engine(
         isolation: Where models run.
         limits: What the process of a model may take, as `worker_limits` makes them.
         providers: Execution providers of onnxruntime, in order of wish.
+        lend: Has the files of a model at hand while it is loaded.
 
     Raises:
         UsageError: There are fewer threads than one.
     """
-    pool = WorkerPool(limits=limits) if isolation == "process" else None
+    pool = WorkerPool(limits=limits, lend=lend) if isolation == "process" else None
+
+    def in_thread(name: str) -> Runtime:
+        return LendingRuntime(get_runtime(name), lend)
+
     with contextlib.closing(pool) if pool else contextlib.nullcontext():
         engine = Engine(
             clock=clock,
             threads=threads,
             runtimes=preferring(
-                providers, IsolatedRuntimes(pool) if pool else get_runtime
+                providers, IsolatedRuntimes(pool) if pool else in_thread
             ),
             cpus=usable_cpus(),
         )

@@ -54,10 +54,12 @@ from skerry.edge.peers import open_peers
 from skerry.edge.protocol.regions import Regions
 from skerry.edge.protocol.repository import SlotRepository
 from skerry.edge.protocol.service import InferenceService
+from skerry.edge.sealed_folder import OUTBOX_FILE, GivenKey, open_vault
 from skerry.edge.slots import Slots
 from skerry.edge.start import start_serving
 from skerry.edge.trust import DeviceTrust
 from skerry.edge.update_steps import Trust
+from skerry.edge.vault import Vault, lending
 from skerry.edge.watch import FieldWatch
 from skerry.evolve.update_state import UpdatePolicy
 from skerry.runtimes.libraries import machine_abi
@@ -110,6 +112,7 @@ class GatewaySettings:
             minute, is given up and gone on with later.
         accept_unsigned: Whether to obey a hub that does not sign what it tells this
             device to run, until the first time that it does.
+        seal_key: The key that seals the folder, or None.
     """
 
     folder: Path
@@ -135,6 +138,7 @@ class GatewaySettings:
     disk_quota_mb: float | None = None
     least_bytes_per_s: float = LEAST_BYTES_PER_S
     accept_unsigned: bool = False
+    seal_key: GivenKey | None = None
 
 
 async def run_gateway(
@@ -151,8 +155,10 @@ async def run_gateway(
         source: What it looks at by itself, such as a camera, or None.
 
     Raises:
-        UsageError: The settings contradict each other, or it is not enrolled.
-        TrustError: The hub does not take the token, or is another one.
+        UsageError: The settings contradict each other, it is not enrolled, or there is
+            a key and the folder is not sealed.
+        TrustError: The hub does not take the token, or is another one; or the folder
+            is sealed, and not with this key.
         LinkError: The hub cannot be reached for the first enrolment.
         StateError: The port is in use, or the folder is another gateway's.
         NewerSchemaError: A newer Skerry has run in this folder.
@@ -162,16 +168,20 @@ async def run_gateway(
     make_folder(settings.folder)
     stop = asyncio.Event()
     lock = hold(settings.folder / "gateway.lock", who="gateway")
-    engine = open_engine(
-        clock=SystemClock(),
-        threads=settings.threads,
-        isolation=settings.isolation,
-        limits=limits,
-        providers=settings.providers,
-    )
-    with lock, stop_signals(stop), engine as opened:
-        identity = await _identify(settings)
-        await _Gateway(settings, identity, source, opened).run(stop, ready)
+    with lock, stop_signals(stop):
+        vault = await asyncio.to_thread(open_vault, settings.folder, settings.seal_key)
+        engine = open_engine(
+            clock=SystemClock(),
+            threads=settings.threads,
+            isolation=settings.isolation,
+            limits=limits,
+            providers=settings.providers,
+            lend=lending(vault),
+        )
+        with engine as opened:
+            identity = await _identify(settings, vault)
+            gateway = _Gateway(settings, identity, source, opened, vault)
+            await gateway.run(stop, ready)
 
 
 class _Gateway:
@@ -183,7 +193,9 @@ class _Gateway:
         identity: Identity,
         source: Source | None,
         engine: Engine,
+        vault: Vault,
     ) -> None:
+        self._vault = vault
         self._settings = settings
         self._identity = identity
         self._source = source
@@ -202,6 +214,7 @@ class _Gateway:
                 target=settings.target,
                 abi=machine_abi(),
                 schemas=settings.schemas,
+                vault=self._vault,
             )
         )
         troubles = list(slots.troubles)
@@ -246,7 +259,9 @@ class _Gateway:
         trust = await asyncio.to_thread(self._trust, hub)
         if isinstance(trust, _NoTrust):
             troubles = [*troubles, trust.why]
-        outbox = await asyncio.to_thread(Outbox, settings.folder / "outbox.db")
+        outbox = await asyncio.to_thread(
+            lambda: Outbox(settings.folder / OUTBOX_FILE, cipher=self._vault.cipher)
+        )
         link = await open_mqtt(self._mqtt())
         uplink = Uplink(
             outbox,
@@ -312,6 +327,7 @@ class _Gateway:
                 port=settings.peers_port,
                 clock=self._clock,
                 rng=self._rng,
+                opens=self._vault.open,
             ) as neighbours,
         ):
             yield neighbours
@@ -336,6 +352,7 @@ class _Gateway:
             version=__version__,
             zone=zone_name,
             peers=peers,
+            sealed=self._vault.level,
             quota_bytes=None if quota_mb is None else round(quota_mb * 1e6),
             policy=UpdatePolicy(
                 target=settings.target,
@@ -386,6 +403,7 @@ class _Gateway:
                 fetch=fetch,
                 clock=self._clock,
                 accepts_unsigned=self._settings.accept_unsigned,
+                vault=self._vault,
             )
         except TrustError as error:
             log.error("trust.lost", extra={"what": error.what})  # noqa: TRY400
@@ -441,8 +459,8 @@ class _NoTrust:
         )
 
 
-async def _identify(settings: GatewaySettings) -> Identity:
-    identity = await asyncio.to_thread(read_identity, settings.folder)
+async def _identify(settings: GatewaySettings, vault: Vault) -> Identity:
+    identity = await asyncio.to_thread(read_identity, settings.folder, vault)
     if identity is not None:
         return identity
     if not settings.token or not settings.hub:
@@ -456,6 +474,7 @@ async def _identify(settings: GatewaySettings) -> Identity:
         token=settings.token,
         version=__version__,
         target=settings.target,
+        vault=vault,
     )
 
 

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from skerry.core.documents import from_json, to_json
-from skerry.core.durable import write_file
 from skerry.core.errors import DataError, TrustError
 from skerry.core.release import Reason
+from skerry.edge.vault import CLEAR, Vault
 from skerry.evolve.trust import as_date, online_keys, verify_instructions
 
 log = logging.getLogger(__name__)
@@ -52,10 +52,19 @@ class Instructed:
         tenant: Whose device it is.
         accepts_unsigned: Whether it obeys a hub that signs nothing, until the first
             that does.
+        vault: Keeps the file.
     """
 
-    def __init__(self, folder: Path, *, tenant: str, accepts_unsigned: bool) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        tenant: str,
+        accepts_unsigned: bool,
+        vault: Vault = CLEAR,
+    ) -> None:
         self._path = folder / _FILE
+        self._vault = vault
         self._tenant = tenant
         self._accepts_unsigned = accepts_unsigned
         self._last = self._read()
@@ -93,7 +102,7 @@ class Instructed:
         new = _Instructed(at_ms=said.at_ms, version=said.version, keys=keys)
         # The same once more needs no flash: replayed, it would say the same.
         if (last.version, last.keys) != (new.version, new.keys):
-            write_file(self._path, to_json(new, schema=INSTRUCTED_SCHEMA))
+            self._vault.write_file(self._path, to_json(new, schema=INSTRUCTED_SCHEMA))
         self._last = new
         return True
 
@@ -111,7 +120,7 @@ class Instructed:
 
     def _read(self) -> _Instructed:
         try:
-            content = self._path.read_bytes()
+            content = self._vault.read(self._path)
             return from_json(
                 _Instructed, content, schema=INSTRUCTED_SCHEMA, name=self._path.name
             )

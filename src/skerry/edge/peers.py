@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import hmac
+import io
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 
@@ -23,9 +24,10 @@ from skerry.comms.peering import is_peer_url, prove
 from skerry.comms.ranges import read_range
 from skerry.comms.shaping import SHAPED_BYTES, Shaper
 from skerry.core.clock import Clock
-from skerry.core.errors import UsageError
+from skerry.core.errors import DataError, UsageError
 from skerry.core.release import is_sha256
 from skerry.edge.neighbours import Ask, Neighbours
+from skerry.edge.vault import CLEAR
 
 BYTES_PER_S = 8e6
 """How much a gateway gives its neighbours: it has other things to do."""
@@ -44,6 +46,7 @@ class PeerService:
         keys: The site's keys of these days.
         clock: What it waits by.
         bytes_per_s: How much it gives in all.
+        opens: Opens what was found.
 
     Attributes:
         given_bytes: How many bytes it gave.
@@ -56,9 +59,11 @@ class PeerService:
         *,
         clock: Clock,
         bytes_per_s: float,
+        opens: Callable[[Path], io.RawIOBase] = CLEAR.open,
     ) -> None:
         self.given_bytes = 0
         self._find = find
+        self._opens = opens
         self._keys = keys
         self._shaper = Shaper(clock, bytes_per_s)
         self._n_streams = 0
@@ -98,8 +103,8 @@ class PeerService:
         path = self._find(sha256)
         try:
             # Once open it stays whole, even if another file takes its place.
-            file = path.open("rb") if path else None
-        except OSError:
+            file = self._opens(path) if path else None
+        except (OSError, DataError):
             file = None
         if file is None:
             await _refuse(send, 404)
@@ -154,6 +159,7 @@ async def open_peers(
     clock: Clock,
     rng: np.random.Generator,
     bytes_per_s: float = BYTES_PER_S,
+    opens: Callable[[Path], io.RawIOBase] = CLEAR.open,
 ) -> AsyncIterator[Neighbours]:
     """Give blobs to neighbours for as long as the context is open.
 
@@ -165,6 +171,7 @@ async def open_peers(
         clock: What it waits by.
         rng: Spreads whom it asks itself.
         bytes_per_s: How much it gives in all.
+        opens: Opens what was found.
 
     Yields:
         Who may be asked, and where this gateway gives.
@@ -180,7 +187,9 @@ async def open_peers(
             "192.168.1.7.",
         )
     neighbours = Neighbours(ask, clock=clock, rng=rng)
-    service = PeerService(find, neighbours.keys, clock=clock, bytes_per_s=bytes_per_s)
+    service = PeerService(
+        find, neighbours.keys, clock=clock, bytes_per_s=bytes_per_s, opens=opens
+    )
     async with serve(
         service, host=host, port=port, most_connections=4 * MOST_STREAMS
     ) as server:

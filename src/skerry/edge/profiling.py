@@ -140,20 +140,26 @@ class Profiler:
             raise _busy("it profiles another model just now")
         async with self._lock:
             await self._check_idle()
-            model = installed.model
-            job = ProfileJob(
-                path=str(installed.files["model"]),
-                name=str(installed.id),
-                format=model.format,
-                runtime=model.runtime,
-                inputs=model.inputs,
-                outputs=model.outputs,
-                sha256=model.blob.sha256,
-                libraries=tuple(map(str, installed.libraries(self._abi or ""))),
-                threads=threads,
-                repeats=repeats,
-            )
-            return await run_job(job)
+            lend, model = installed.vault.lend, installed.model
+            files = (installed.files["model"], *installed.libraries(self._abi or ""))
+            with contextlib.ExitStack() as lent:
+                path, *libraries = [
+                    str(await asyncio.to_thread(lent.enter_context, lend(file)))
+                    for file in files
+                ]
+                job = ProfileJob(
+                    path=path,
+                    name=str(installed.id),
+                    format=model.format,
+                    runtime=model.runtime,
+                    inputs=model.inputs,
+                    outputs=model.outputs,
+                    sha256=model.blob.sha256,
+                    libraries=tuple(libraries),
+                    threads=threads,
+                    repeats=repeats,
+                )
+                return await run_job(job)
 
     def _find(self, sha256: str) -> Installed:
         for name in self._names():

@@ -31,13 +31,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from skerry.core.documents import to_json
-from skerry.core.durable import (
-    REAL_DISK,
-    Disk,
-    make_folder,
-    storage_errors,
-    write_files,
-)
+from skerry.core.durable import REAL_DISK, Disk, make_folder, storage_errors
 from skerry.core.errors import (
     DataError,
     NewerSchemaError,
@@ -46,7 +40,6 @@ from skerry.core.errors import (
     StorageError,
     TrustError,
 )
-from skerry.core.files import name_file, read_pieces
 from skerry.core.release import Blob, Reason, ReleaseId, read_manifest
 from skerry.core.schemas import Schemas
 from skerry.edge.adapters import Adapter
@@ -63,6 +56,7 @@ from skerry.edge.slots_record import (
     read_slots,
     rolled_back,
 )
+from skerry.edge.vault import CLEAR, Vault
 from skerry.evolve.update_state import Facts, Refused, Want
 
 MOST_STRIKES = 2
@@ -85,12 +79,15 @@ class Slots:
         schemas: What producers here send and consumers read, by release name, where
             somebody has said it; else what was spoken before is spoken on.
         disk: Where it writes.
+        vault: Keeps the files.
 
     Attributes:
         troubles: What was found damaged at the start, a sentence each.
+        vault: As given.
 
     Raises:
         NewerSchemaError: The record was written by a newer Skerry.
+        TrustError: The record is sealed, and there is no key.
         StorageError: The disk refused.
     """
 
@@ -102,7 +99,9 @@ class Slots:
         abi: str | None = None,
         schemas: Mapping[str, Schemas] | None = None,
         disk: Disk = REAL_DISK,
+        vault: Vault = CLEAR,
     ) -> None:
+        self.vault = vault
         self._folder = folder
         self._target = target
         self._abi = abi
@@ -153,7 +152,7 @@ class Slots:
             folder = self._place(name, place)
             files = [folder / each for each in (*FILE_NAMES.values(), _MANIFEST)]
             for path in (*files, *sorted(folder.glob(_LIBRARY_FILES))):
-                if is_file(path, blob):
+                if self.vault.holds(path, blob):
                     return path
         return None
 
@@ -166,7 +165,7 @@ class Slots:
         manifest = installed.manifest
         blobs = manifest.blobs(self._target, abi=self._abi)
         for role, path in installed.files.items():
-            if not is_file(path, blobs[role]):
+            if not self.vault.holds(path, blobs[role]):
                 raise TrustError(
                     f"{path.name} of {installed.id} is missing or not what was signed",
                     hint="Check the disk.",
@@ -218,7 +217,12 @@ class Slots:
             StorageError: The disk refused; what serves is not touched.
         """
         manifest = read_manifest(signed)
-        sources = {role: _Source(content) for role, content in contents.items()}
+        sources = {
+            role: _Source(
+                self.vault.pieces(content) if isinstance(content, Path) else (content,)
+            )
+            for role, content in contents.items()
+        }
         files = {file_name(role): source for role, source in sources.items()}
         name = manifest.name
         with self._lock:
@@ -229,7 +233,8 @@ class Slots:
                 self._save(name, record.with_kept(place, None))
             folder = self._place(name, place)
             make_folder(folder)
-            write_files(folder, {_MANIFEST: signed, **files}, disk=self._disk)
+            placed: dict[str, bytes | Iterable[bytes]] = {_MANIFEST: signed, **files}
+            self.vault.write_files(folder, placed, disk=self._disk)
             kept = Kept(
                 version=manifest.version,
                 manifest=Blob.of(signed),
@@ -366,7 +371,7 @@ class Slots:
     def _write(self, names: Mapping[str, NameRecord]) -> None:
         content = to_json(SlotsRecord(names=names), schema=SLOTS_SCHEMA)
         files = dict.fromkeys((_COPY, _RECORD), content)
-        write_files(self._folder, files, disk=self._disk)
+        self.vault.write_files(self._folder, files, disk=self._disk)
 
     def _place(self, name: str, place: str) -> Path:
         return self._folder / "slots" / name / place
@@ -376,7 +381,7 @@ class Slots:
         for name in (_RECORD, _COPY):
             path = self._folder / name
             try:
-                return read_slots(path.read_bytes(), name=str(path))
+                return read_slots(self.vault.read(path), name=str(path))
             except FileNotFoundError:
                 continue
             except OSError as error:
@@ -416,7 +421,7 @@ class Slots:
         """What lies in a slot, judged by its own manifest; None unless it is whole."""
         folder = self._place(name, place)
         try:
-            content = (folder / _MANIFEST).read_bytes()
+            content = self.vault.read(folder / _MANIFEST)
             manifest = read_manifest(content)
             files = manifest.blobs(self._target, abi=self._abi)
         except (OSError, SkerryError):
@@ -444,7 +449,7 @@ class Slots:
         wanted = {file_name(role): blob for role, blob in kept.files.items()}
         wanted[_MANIFEST] = kept.manifest
         for each, blob in wanted.items():
-            if not is_file(self._place(name, place) / each, blob):
+            if not self.vault.holds(self._place(name, place) / each, blob):
                 return (
                     f"slot {place} of {name}/{kept.version} is damaged: {each} "
                     f"is missing or not what was installed"
@@ -460,7 +465,7 @@ class Slots:
             return None
         folder = self._place(name, place)
         try:
-            manifest = read_manifest((folder / _MANIFEST).read_bytes())
+            manifest = read_manifest(self.vault.read(folder / _MANIFEST))
         except (OSError, SkerryError):
             return None
         model = manifest.model_for(self._target)
@@ -475,31 +480,20 @@ class Slots:
             model=model,
             files=files,
             adapter=Adapter.between(spoken, manifest, model),
+            vault=self.vault,
         )
-
-
-def is_file(path: Path, blob: Blob) -> bool:
-    """Whether a file is a blob; it is hashed only where its size is right."""
-    try:
-        return path.stat().st_size == blob.size_bytes and name_file(path) == blob
-    except OSError:
-        return False
 
 
 class _Source:
     """The content of a file to be, which is hashed as it is read."""
 
-    def __init__(self, content: bytes | Path) -> None:
-        self._content = content
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        self._pieces = pieces
         self._digest = hashlib.sha256()
         self._size_bytes = 0
 
     def __iter__(self) -> Iterator[bytes]:
-        content = self._content
-        pieces: Iterable[bytes] = (
-            (content,) if isinstance(content, bytes) else read_pieces(content)
-        )
-        for piece in pieces:
+        for piece in self._pieces:
             self._digest.update(piece)
             self._size_bytes += len(piece)
             yield piece

@@ -22,7 +22,7 @@ import hashlib
 import hmac
 import logging
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,6 +41,7 @@ from skerry.core.errors import (
 )
 from skerry.core.release import Blob, Reason
 from skerry.edge.instructed import Instructed
+from skerry.edge.vault import CLEAR, Vault
 from skerry.evolve.trust import (
     LARGEST_BYTES,
     LARGEST_TARGETS_BYTES,
@@ -129,6 +130,7 @@ class DeviceTrust:
         clock: What time it is, as far as this machine knows.
         accepts_unsigned: Whether to obey a hub of before instructions were signed;
             the first that signs ends that.
+        vault: Keeps the files.
 
     Raises:
         StateError: No root has been pinned in this folder.
@@ -144,25 +146,29 @@ class DeviceTrust:
         fetch: Fetch,
         clock: Clock,
         accepts_unsigned: bool = False,
+        vault: Vault = CLEAR,
     ) -> None:
         self._folder = folder
+        self._vault = vault
         self._tenant = check_tenant(tenant)
         roles = ("timestamp", "snapshot", "targets", tenant)
         self._names = tuple(f"{role}.json" for role in roles)
         self._fetch = fetch
         self._clock = clock
-        self._pinned = _read_pinned(folder)
+        self._pinned = _read_pinned(folder, vault)
         self._first = root_version(self._pinned)
         self._roots, self._files = self._read_trusted()
         self._set = self._verify(self._roots, self._files)
         self._floor_ms = self._read_floor()
         self._floor_keys = self._online
         self._instructed = Instructed(
-            folder, tenant=tenant, accepts_unsigned=accepts_unsigned
+            folder, tenant=tenant, accepts_unsigned=accepts_unsigned, vault=vault
         )
 
     @classmethod
-    def pin(cls, folder: Path, root: bytes, root_sha256: str) -> None:
+    def pin(
+        cls, folder: Path, root: bytes, root_sha256: str, *, vault: Vault = CLEAR
+    ) -> None:
         """Trust a root from now on; whatever was trusted before is forgotten.
 
         The time floor stays: time does not go back with a new enrolment.
@@ -171,6 +177,7 @@ class DeviceTrust:
             folder: Where to keep what is trusted; made where it is not there.
             root: The root's file as the hub sent it.
             root_sha256: Its hash as the enrolment token says.
+            vault: Keeps the files.
 
         Raises:
             TrustError: It has another hash, or is not a root.
@@ -187,7 +194,7 @@ class DeviceTrust:
         root_version(root)
         durable.make_folder(folder)
         trusted = to_json(_Trusted(), schema=TRUSTED_SCHEMA)
-        durable.write_files(folder, {_TRUSTED: trusted, _PINNED: root})
+        vault.write_files(folder, {_TRUSTED: trusted, _PINNED: root})
 
     @property
     def time_floor_ms(self) -> int:
@@ -328,7 +335,7 @@ class DeviceTrust:
     ) -> None:
         newer = {f"{v}.root.json": root for v, root in roots.items() if v > self._first}
         text = {name: content.decode() for name, content in (newer | files).items()}
-        contents = {}
+        contents: dict[str, bytes | Iterable[bytes]] = {}
         keys = online_keys(roots[max(roots)])
         if (roots, files) != (self._roots, self._files):
             contents[_TRUSTED] = to_json(_Trusted(files=text), schema=TRUSTED_SCHEMA)
@@ -337,7 +344,7 @@ class DeviceTrust:
             self._floor_keys = keys
             contents[_TIME_FLOOR] = to_json(floor, schema=TIME_FLOOR_SCHEMA)
         if contents:
-            durable.write_files(self._folder, contents)
+            self._vault.write_files(self._folder, contents)
         self._roots, self._files, self._floor_ms = roots, files, floor_ms
 
     def _verify(
@@ -356,7 +363,7 @@ class DeviceTrust:
         """Read what was trusted; where that is damaged, begin at the pinned root."""
         roots, files = {self._first: self._pinned}, {}
         try:
-            content = (self._folder / _TRUSTED).read_bytes()
+            content = self._vault.read(self._folder / _TRUSTED)
             trusted = from_json(
                 _Trusted,
                 content,
@@ -380,7 +387,7 @@ class DeviceTrust:
         """The floor as it was written or, where that is lost, as the set proves it."""
         proven_ms = self._set.signed_at_ms if self._set else 0
         try:
-            content = (self._folder / _TIME_FLOOR).read_bytes()
+            content = self._vault.read(self._folder / _TIME_FLOOR)
             floor = from_json(
                 _TimeFloor, content, schema=TIME_FLOOR_SCHEMA, name=_TIME_FLOOR
             )
@@ -440,9 +447,11 @@ def _refresh_errors() -> Iterator[None]:
         ) from error
 
 
-def _read_pinned(folder: Path) -> bytes:
+def _read_pinned(folder: Path, vault: Vault) -> bytes:
     try:
-        return (folder / _PINNED).read_bytes()
+        return vault.read(folder / _PINNED)
+    except DataError as error:
+        raise TrustError(error.what, hint=error.hint) from error
     except OSError as error:
         raise StateError(
             f"no root has been pinned in {folder}: {error.strerror or error}",

@@ -47,7 +47,7 @@ from skerry.core.seams import BlobStore
 from skerry.edge.downloads import Downloads
 from skerry.edge.installed import Installed
 from skerry.edge.neighbours import Neighbours
-from skerry.edge.slots import Slots, is_file
+from skerry.edge.slots import Slots
 from skerry.evolve.delta import patch
 from skerry.evolve.probation import Figures
 from skerry.evolve.update_state import Found, Run, Step, Transfer
@@ -259,7 +259,8 @@ class UpdateSteps:
             )
         await self._fetch(blob)
         path = await parts.in_thread(self._file_of, blob)
-        self._signed, self._manifest = path.read_bytes(), blob
+        self._signed = await parts.in_thread(parts.slots.vault.read, path)
+        self._manifest = blob
         manifest = read_manifest(self._signed, name=f"the manifest of {release}")
         return Found(manifest=manifest, deltas=await self._deltas(manifest))
 
@@ -338,7 +339,8 @@ class UpdateSteps:
         try:
             await self._fetch_whole(listed)
             path = await self._parts.in_thread(self._file_of, listed)
-            return read_chunks(path.read_bytes(), blob)
+            content = await self._parts.in_thread(self._parts.slots.vault.read, path)
+            return read_chunks(content, blob)
         except (DataError, TrustError):
             # It only saves bytes: without it the blob is still checked as a whole.
             return None
@@ -365,13 +367,15 @@ class UpdateSteps:
             chunks=chunks,
             peers=peers,
             received=parts.downloads.count,
+            opens=parts.slots.vault.open_growing,
         )
 
     def _look(self, blob: Blob) -> Path | None:
         """Where a blob lies whole, in a slot or downloaded."""
         found = self._parts.slots.find(self._name, blob)
         part = self._downloads.part(blob)
-        return found or (part if is_file(part, blob) else None)
+        holds = self._parts.slots.vault.holds
+        return found or (part if holds(part, blob) else None)
 
     def _file_of(self, blob: Blob) -> Path:
         path = self._look(blob)
@@ -396,7 +400,7 @@ class UpdateSteps:
             patched = self._patched(model, delta, transfer.delta_from)
             contents["model"] = self._downloads.part_to_write(model)
             with storage_errors(contents["model"]):
-                contents["model"].write_bytes(patched)
+                self._parts.slots.vault.write_growing(contents["model"], patched)
         return contents
 
     def _patched(self, model: Blob, delta: Blob, origin: str) -> bytes:
@@ -411,8 +415,8 @@ class UpdateSteps:
             )
         try:
             new = patch(
-                old.read_bytes(),
-                self._file_of(delta).read_bytes(),
+                slots.vault.read(old),
+                slots.vault.read(self._file_of(delta)),
                 largest_bytes=model.size_bytes,
             )
         except DataError as error:

@@ -34,7 +34,7 @@ from skerry.evolve.drift import (
 )
 from skerry.evolve.sampling import Chosen, Sampler, SamplingSettings, read_settings
 from skerry.tasks.prediction import Prediction
-from skerry.tasks.task import Task, load_task
+from skerry.tasks.task import Task, parse_task
 
 log = logging.getLogger(__name__)
 
@@ -96,8 +96,10 @@ class _Watched:
     def __init__(self, installed: Installed) -> None:
         model = installed.model
         self.release = installed.id
-        self.task: Task = load_task(installed.files["task"])
-        self.charts = DriftWatch(read_reference(installed.files["drift"].read_bytes()))
+        self.task: Task = parse_task(
+            installed.read("task"), name=str(installed.files["task"])
+        )
+        self.charts = DriftWatch(read_reference(installed.read("drift")))
         self.embedding = model.embedding
         self.sampler: Sampler[_Seen] | None = None
         self.is_drift = False

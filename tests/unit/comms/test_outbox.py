@@ -191,3 +191,60 @@ def test_many_threads_may_put(tmp_path: Path) -> None:
         for thread in threads:
             thread.join()
         assert [entry.seq for entry in outbox.after(0, 99)] == list(range(1, 21))
+
+
+class Xor:
+    """A cipher of no use, which notices what it did not seal."""
+
+    def seal(self, content: bytes, about: bytes) -> bytes:
+        return about + bytes(byte ^ 0x55 for byte in content)
+
+    def unseal(self, sealed: bytes, about: bytes) -> bytes:
+        if not sealed.startswith(about):
+            raise DataError("it was edited", hint="")
+        return bytes(byte ^ 0x55 for byte in sealed.removeprefix(about))
+
+
+def test_what_entries_say_can_be_sealed(tmp_path: Path) -> None:
+    """On the disk nothing of it can be read; it counts and waits as any other."""
+    path = tmp_path / "o"
+    with closing(Outbox(path, cipher=Xor())) as outbox:
+        put(outbox, "a secret", "another secret")
+        assert names(outbox) == ["a secret", "another secret"]
+        assert outbox.seal() == 0
+    assert not any(b"secret" in each.read_bytes() for each in tmp_path.iterdir())
+    with closing(Outbox(path, cipher=Xor())) as outbox:
+        assert names(outbox, 1) == ["another secret"]
+        assert outbox.acknowledge(outbox.epoch, 1) == 1
+
+
+def test_an_edited_entry_says_nothing_any_more(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nor does one that somebody put in the clear; those behind it are not held up."""
+    path = tmp_path / "o"
+    with closing(Outbox(path, cipher=Xor())) as outbox:
+        put(outbox, "a", "b", "c")
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE entries SET sent_at_ms = 6 WHERE seq = 1")
+        connection.execute("UPDATE entries SET body = ? WHERE seq = 2", (b"{}",))
+    with closing(Outbox(path, cipher=Xor())) as outbox:
+        bodies = [entry.body for entry in outbox.after(0, 9)]
+    assert bodies == [{}, {}, {"name": "c"}]
+    assert "outbox.entry_lost" in caplog.messages
+
+
+def test_what_waits_in_the_clear_is_sealed(tmp_path: Path) -> None:
+    """Nothing of it stays in the file; without a cipher nothing happens."""
+    path = tmp_path / "o"
+    with opened(path) as outbox:
+        put(outbox, *(f"secret {number}" for number in range(500)))
+        outbox.acknowledge(outbox.epoch, 300)
+        assert outbox.seal() == 0
+    assert b"secret" in path.read_bytes()
+    with closing(Outbox(path, cipher=Xor())) as outbox:
+        assert outbox.seal() == 200
+        assert names(outbox, 0, 1) == ["secret 300"]
+        assert not any(b"secret" in each.read_bytes() for each in tmp_path.iterdir())
+        assert outbox.seal() == 0
+        assert put(outbox, "more") == [501]

@@ -42,6 +42,7 @@ def test_a_desired_release_is_fetched_and_serves(tmp_path: Path) -> None:
     assert running["blob"] == small_release(1).manifest.models[0].blob.sha256
     assert running["since_ms"] > 0
     assert bench.outbox.reported["agent"]["level"] == AGENT_LEVEL
+    assert bench.outbox.reported["agent"]["sealed"] == "none"
     assert not bench.refused
     names = [event["name"] for event in bench.outbox.events]
     assert names[:2] == ["gateway.started", "update.started"]

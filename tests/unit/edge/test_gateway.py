@@ -9,6 +9,7 @@ from skerry.core.errors import UsageError
 from skerry.edge import faces
 from skerry.edge.faces import is_loopback
 from skerry.edge.gateway import GatewaySettings, run_gateway
+from skerry.edge.vault import Lend
 from skerry.edge.workers import Limits, WorkerPool
 
 
@@ -45,9 +46,9 @@ def test_the_memory_limit_is_that_of_each_model(
     given: list[Limits | None] = []
 
     class Pool(WorkerPool):
-        def __init__(self, *, limits: Limits | None = None) -> None:
+        def __init__(self, *, limits: Limits | None = None, lend: Lend) -> None:
             given.append(limits)
-            super().__init__(limits=limits)
+            super().__init__(limits=limits, lend=lend)
 
     monkeypatch.setattr(faces, "WorkerPool", Pool)
     made = GatewaySettings(folder=tmp_path, memory_limit_mb=limit_mb)

@@ -16,6 +16,7 @@ from skerry.core.profile import OperatorTime, Profile
 from skerry.edge import profiling
 from skerry.edge.profiling import ProfileJob, Profiler, _fitting, run_job
 from skerry.edge.update_steps import Serving
+from skerry.edge.vault import CLEAR
 from skerry.evolve.probation import Figures
 from skerry.runtimes import open_any
 from tests import models
@@ -74,6 +75,7 @@ class Engine:
             "id": name,
             "files": {"model": self.job.path},
             "libraries": lambda _, __: (),
+            "vault": CLEAR,
         }
         return type("Installed", (), fields)()
 

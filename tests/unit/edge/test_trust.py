@@ -15,6 +15,7 @@ from skerry.core.errors import (
     UsageError,
 )
 from skerry.edge import trust as trust_module
+from skerry.edge import vault as vault_module
 from skerry.edge.trust import DeviceTrust
 from skerry.evolve.trust import Repository, make_key
 from tests.trusting import (
@@ -451,7 +452,7 @@ def test_a_full_disk(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
         raise StorageError("the disk is full", hint="Free some space.")
 
     with monkeypatch.context() as patch:
-        patch.setattr(trust_module.durable, "write_files", refuse)
+        patch.setattr(vault_module, "write_files", refuse)
         device.served = device.world.files()
         with pytest.raises(StorageError):
             device.trust.refresh()

@@ -1,8 +1,9 @@
-"""`skerry gateway run`: run a gateway."""
+"""`skerry gateway run`: run a gateway; `skerry gateway seal`: encrypt its folder."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -51,6 +52,7 @@ def run(
     disk_quota_mb: float | None = None,
     least_speed: float = 100.0,
     accept_unsigned: bool = False,
+    seal_key: Path | None = None,
     log: LogFormat = LogFormat.TEXT,
     output: Annotated[Output, Parameter(parse=False)],
 ) -> GatewayStopped:
@@ -93,11 +95,15 @@ def run(
             up and gone on with later.
         accept_unsigned: Obey a hub of an older version, which does not sign what it
             tells this device to run, until the first time that it does.
+        seal_key: The file of the key that its folder is sealed with; SKERRY_SEAL_KEY,
+            else systemd's credential `skerry-key`, by default. A new folder is sealed
+            from the start.
         log: How its events are logged on standard error.
         output: Where to say that it is up.
     """
     from skerry.core.clock import SystemClock
     from skerry.edge.gateway import GatewaySettings, run_gateway
+    from skerry.edge.sealed_folder import find_key
 
     set_up(log)
     settings = GatewaySettings(
@@ -124,6 +130,7 @@ def run(
         disk_quota_mb=disk_quota_mb,
         least_bytes_per_s=least_speed,
         accept_unsigned=accept_unsigned,
+        seal_key=find_key(seal_key, os.environ, folder=folder),
     )
     source = None
     if recording is not None:
@@ -136,6 +143,61 @@ def run(
 
     asyncio.run(run_gateway(settings, ready=tell, source=source))
     return GatewayStopped(folder=folder)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FolderSealed:
+    """A gateway's folder whose models and secrets are encrypted."""
+
+    folder: Path
+    files: int
+    level: str
+    made_key: Path | None
+
+
+def seal(
+    *, folder: Path = Path("skerry-gateway"), seal_key: Path | None = None
+) -> FolderSealed:
+    """Encrypt what a gateway keeps; its key is made where the file is not there yet.
+
+    The gateway must be stopped. Cut off, the same command goes on.
+
+    Args:
+        folder: The gateway's folder; it may be empty.
+        seal_key: The file of the key, outside the folder; SKERRY_SEAL_KEY, else
+            systemd's credential `skerry-key`, by default.
+    """
+    from skerry.core.durable import hold, make_folder
+    from skerry.edge.sealed_folder import find_key, make_key, named_key, seal_folder
+
+    make_folder(folder)
+    with hold(folder / "gateway.lock", who="gateway"):
+        named = named_key(seal_key, os.environ)
+        is_made = named is not None and make_key(named, folder=folder)
+        given = find_key(seal_key, os.environ, folder=folder)
+        if given is None:
+            raise UsageError(
+                "there is no key to seal with",
+                hint="Name a file, on another disk if you can: --seal-key FILE.",
+            )
+        files = seal_folder(folder, given)
+    return FolderSealed(
+        folder=folder,
+        files=files,
+        level=given.level,
+        made_key=named if is_made else None,
+    )
+
+
+def render_seal(sealed: FolderSealed) -> str:
+    """Say what was sealed, and what to look after from now on."""
+    lines = [f"{sealed.folder} is sealed; {sealed.files} files were in the clear."]
+    if sealed.made_key is not None:
+        lines.append(
+            f"The key is {sealed.made_key}: without it nothing in the folder can be "
+            "read again."
+        )
+    return "\n".join(lines)
 
 
 def read_spoken(text: str) -> tuple[str, Schemas]:

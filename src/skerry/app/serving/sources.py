@@ -29,6 +29,7 @@ from skerry.core.release import (
 )
 from skerry.edge.slots import Slots
 from skerry.edge.slots_record import file_name
+from skerry.edge.vault import SEAL_FILE, no_key
 from skerry.runtimes import DEFAULT_RUNTIMES, model_content
 from skerry.runtimes.libraries import machine_abi
 from skerry.tasks.golden import Golden, GoldenSample, golden_to_bytes, parse_golden
@@ -201,11 +202,14 @@ def find_releases(folder: Path) -> list[ReleaseSource]:
         UsageError: It holds none.
         DataError: What it holds is damaged.
         ConflictError: The gateway runs.
+        TrustError: It is sealed: only its gateway can serve it.
         StorageError: It cannot be read.
     """
     if (folder / MANIFEST).is_file():
         return [ReleaseSource(name=_read_manifest(folder).name, folder=folder)]
     found = []
+    if (folder / SEAL_FILE).exists():
+        raise no_key(folder)
     if (folder / SLOTS).is_file():
         with hold(folder / "gateway.lock", who="gateway"):  # opening it may mend it
             slots = Slots(folder, target=ANY_TARGET, abi=machine_abi())

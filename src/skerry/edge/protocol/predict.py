@@ -18,7 +18,7 @@ from skerry.edge.engine import Engine
 from skerry.edge.installed import Installed
 from skerry.tasks.matching import EmbedMatch, read_gallery
 from skerry.tasks.pipeline import Pipeline
-from skerry.tasks.task import load_task
+from skerry.tasks.task import parse_task
 
 MOST_PIPELINES = 16
 """Most releases whose pipelines are kept ready."""
@@ -139,11 +139,10 @@ def make_pipeline(installed: Installed) -> Pipeline:
             hint="Serve it with --task FILE (skerry init writes one), or ask /infer.",
         )
     try:
-        task = load_task(installed.files["task"])
+        task = parse_task(installed.read("task"), name=str(installed.files["task"]))
         gallery = None
         if isinstance(task.post[-1], EmbedMatch) and "gallery" in installed.files:
-            content = installed.files["gallery"].read_bytes()
-            gallery = read_gallery(content, name="its gallery")
+            gallery = read_gallery(installed.read("gallery"), name="its gallery")
         return Pipeline(task=task, inputs=installed.model.inputs, gallery=gallery)
     except UsageError as error:
         raise DataError(

@@ -12,6 +12,7 @@ from skerry.core.model import Model
 from skerry.core.names import did_you_mean
 from skerry.core.profile import Profile
 from skerry.core.seams import LoadOptions, Runtime, Tensors
+from skerry.edge.vault import Lend, as_they_are
 from skerry.edge.workers.limits import Limits
 from skerry.edge.workers.session import WorkerSession
 from skerry.edge.workers.spare import Spare
@@ -27,6 +28,11 @@ class WorkerPool:
         limits: What each worker may take.
         places: Runtimes that are not registered, `package.module:Class` by name.
         clock: What measures time.
+        lend: Has the files of a model at hand while it is loaded, each time anew.
+
+    Attributes:
+        clock: As given, or this machine's.
+        lend: As given.
     """
 
     def __init__(
@@ -35,7 +41,9 @@ class WorkerPool:
         limits: Limits | None = None,
         places: Mapping[str, str] | None = None,
         clock: Clock | None = None,
+        lend: Lend = as_they_are,
     ) -> None:
+        self.lend = lend
         self._limits = limits or Limits()
         self._places = dict(places or {})
         self.clock = clock or SystemClock()
@@ -142,7 +150,12 @@ class _IsolatedRuntime:
             return self._pool.start(self.name, on_end)
 
         return WorkerSession(
-            model, options, start=start, runtime=self.name, clock=self._pool.clock
+            model,
+            options,
+            start=start,
+            runtime=self.name,
+            clock=self._pool.clock,
+            lend=self._pool.lend,
         )
 
     def profile(

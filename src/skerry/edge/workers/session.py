@@ -19,6 +19,7 @@ from skerry.core.errors import (
 )
 from skerry.core.model import Model, TensorSpec
 from skerry.core.seams import Array, LoadOptions, Tensors
+from skerry.edge.vault import Lend, as_they_are
 from skerry.edge.workers.channel import AT_ONCE_BYTES, Channel
 from skerry.edge.workers.crashes import CrashLoop
 from skerry.edge.workers.messages import Loaded
@@ -78,6 +79,7 @@ class WorkerSession:
         start: Makes a worker.
         runtime: The runtime's name, for messages.
         clock: What measures time.
+        lend: Has the files of the model at hand while it is loaded.
 
     Raises:
         SkerryError: The model cannot be loaded.
@@ -91,7 +93,9 @@ class WorkerSession:
         start: StartWorker,
         runtime: str,
         clock: Clock,
+        lend: Lend = as_they_are,
     ) -> None:
+        self._lend = lend
         self._model = model
         self._options = options
         self._start = start
@@ -313,12 +317,13 @@ class WorkerSession:
             )
 
     def _load(self) -> tuple[Worker, Loaded]:
-        worker = self._start(self._ended)
-        try:
-            loaded = worker.load(self._model, self._options)
-        except BaseException:
-            worker.close()
-            raise
+        with self._lend(self._model, self._options) as (model, options):
+            worker = self._start(self._ended)
+            try:
+                loaded = worker.load(model, options)
+            except BaseException:
+                worker.close()
+                raise
         for fallback in loaded.fallbacks:
             log.warning(
                 "runtime.fallback",

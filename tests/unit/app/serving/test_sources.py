@@ -22,10 +22,12 @@ from skerry.core.errors import (
     DataError,
     ModelError,
     RefusedError,
+    TrustError,
     UsageError,
 )
 from skerry.core.release import NOTHING, Blob, read_manifest, write_manifest
 from skerry.edge.slots import Slots
+from skerry.edge.vault import SEAL_FILE
 from skerry.tasks.golden import load_golden
 from tests import models
 from tests.commands import make_parts
@@ -147,6 +149,17 @@ def _put_release(folder: Path) -> None:
     contents = {role: by_hash[blob] for role, blob in blobs.items()}
     installed = slots.install(made.signed, contents)
     slots.switch(installed.id, rollout="r-1")
+
+
+def test_a_sealed_gateways_folder(tmp_path: Path) -> None:
+    """Only its gateway serves it; the record is not made anew for want of a key."""
+    gateway = tmp_path / "gw"
+    _put_release(gateway)
+    (gateway / SEAL_FILE).touch()
+    before = (gateway / "slots.json").read_bytes()
+    with pytest.raises(TrustError, match="is sealed"):
+        find_releases(gateway)
+    assert (gateway / "slots.json").read_bytes() == before
 
 
 def test_a_gateways_folder_and_a_slot_of_it(tmp_path: Path) -> None:

@@ -123,6 +123,9 @@ class DeviceTrial:
 
     async def _try(self, step: Step, harm: Harm) -> None:
         is_bad = step is Step.ROLL_BACK
+        if is_bad:
+            # What it is to go back to: a fault before may have spoilt that.
+            await self._update(None)
         rollout = await self._begin()
         self._is_rotten = harm == self._flip_standby and step not in STEPS[:6]
         if is_bad:

@@ -63,6 +63,8 @@ class World:
         runs: What each device runs, by device.
         heard: Which version of its shadow each device heard last.
         due: Devices whose reports the rollouts have not seen.
+        written: Devices to whose shadows a rollout has written since all looked at
+            them: the hub knows that by itself, whatever becomes of links.
         now_ms: The time.
         faults: How many may still happen.
         people: How many more times a person may stop or undo.
@@ -73,6 +75,7 @@ class World:
     runs: Mapping[str, int]
     heard: Mapping[str, int]
     due: frozenset[str] = frozenset()
+    written: frozenset[str] = frozenset()
     now_ms: int = 0
     faults: int
     people: int = 1
@@ -97,7 +100,8 @@ class World:
         )
         behind = tuple(self.shadows[one].version - self.heard[one] for one in DEVICES)
         runs = tuple(self.runs.items())
-        return (rollouts, shadows, behind, runs, self.due, self.faults, self.people)
+        due = (self.due, self.written)
+        return (rollouts, shadows, behind, runs, due, self.faults, self.people)
 
 
 def explore_rollouts(*, faults: int, most_states: int = 300_000) -> Explored:
@@ -143,7 +147,7 @@ def explore_rollouts(*, faults: int, most_states: int = 300_000) -> Explored:
 def _check(world: World) -> list[str]:
     wrong = []
     # What was written and not looked at since is looked at before anything is done.
-    for device in sorted(set(DEVICES) - world.due):
+    for device in sorted(set(DEVICES) - world.due - world.written):
         free = {Outcome.SUPERSEDED}
         writers = [
             one.id
@@ -264,8 +268,8 @@ def _reported(shadow: Shadow, version: int, refused: Any = None) -> Shadow:
 
 def _looked(world: World) -> World:
     """The hub looks at what is due and at the clock, as `Rollouts` does."""
-    due = world.due
-    world = replace(world, due=frozenset())
+    due = world.due | world.written
+    world = replace(world, due=frozenset(), written=frozenset())
     for index, one in enumerate(world.rollouts):
         if one.state in ENDED:
             continue
@@ -315,6 +319,6 @@ def _acted(world: World, rollout: Rollout, actions: Sequence[Action]) -> World:
         world = replace(
             world,
             shadows={**world.shadows, action.device: new},
-            due=world.due | {action.device},
+            written=world.written | {action.device},
         )
     return replace(world, wrong=tuple(wrong))

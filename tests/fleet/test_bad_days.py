@@ -165,6 +165,37 @@ def test_a_clock_at_1970_neither_stops_nor_fools_a_gateway(tmp_path: Path) -> No
     simulate(story())
 
 
+def test_a_clock_a_century_ahead_stops_updates_and_leaves_no_mark(
+    tmp_path: Path,
+) -> None:
+    """By it everything has expired: it serves, waits, and says so until it is set."""
+
+    async def story() -> None:
+        async with FleetSimulator(tmp_path) as fleet:
+            await deliver(fleet, 1)
+            gateway = fleet.gateways["gateway-1"]
+            await gateway.cut_power()
+            now_ms = fleet.clock.unix_ms()
+            gateway.clock.set_unix_ms(now_ms + round(100 * 365 * DAY_S) * 1000)
+            await gateway.start()
+            await answers(fleet, "gateway-1", 1)
+
+            await fleet.publish(*release(2))
+            rollout = await fleet.begin("meter/2", gate=PATIENT)
+            await waits_with(fleet, "gateway-1", "expired")
+            await answers(fleet, "gateway-1", 1)
+
+            # The time that it believes was signed by the hub, and not read off a clock.
+            gateway.clock.set_unix_ms(fleet.clock.unix_ms())
+            assert (await fleet.wait_for(rollout)).state is RolloutState.SUCCEEDED
+            await gateway.cut_power()
+            await gateway.start()
+            await deliver(fleet, 3)
+            assert set(fleet.versions("meter").values()) == {3}
+
+    simulate(story())
+
+
 def test_expired_metadata_stops_updating_and_never_serving(tmp_path: Path) -> None:
     """It waits and says `expired`; once the metadata is renewed it converges."""
 

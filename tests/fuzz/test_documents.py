@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 
 import msgspec
 from hypothesis import given
@@ -9,6 +10,10 @@ from hypothesis import strategies as st
 from skerry.core.documents import parse_object
 from skerry.core.errors import UsageError
 from skerry.core.release import Manifest, ReleaseId, read_manifest
+from tests.strategies import damaged
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+MANIFESTS = tuple(path.read_bytes() for path in sorted(GOLDEN.glob("release-1*.json")))
 
 KEYS = st.sampled_from(
     [
@@ -49,6 +54,13 @@ def test_any_bytes_are_an_object_or_an_error_of_ours(content: bytes) -> None:
 @given(st.dictionaries(KEYS, VALUES).map(msgspec.json.encode))
 def test_any_object_is_a_manifest_or_an_error_of_ours(content: bytes) -> None:
     """So does the reader of manifests."""
+    with contextlib.suppress(UsageError):
+        assert isinstance(read_manifest(content), Manifest)
+
+
+@given(damaged(MANIFESTS))
+def test_a_damaged_manifest_is_a_manifest_or_an_error_of_ours(content: bytes) -> None:
+    """One that was almost right, too."""
     with contextlib.suppress(UsageError):
         assert isinstance(read_manifest(content), Manifest)
 

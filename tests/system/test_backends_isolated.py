@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
+import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +16,13 @@ import pytest
 from skerry.core.errors import ModelError, RuntimeFailure
 from skerry.core.model import ModelFormat
 from skerry.core.seams import LoadOptions
+from skerry.edge.sealed_vault import SealedVault
+from skerry.edge.vault import lending
 from skerry.edge.workers import IsolatedRuntimes, WorkerPool
+from skerry.evolve.trust.at_rest import DeviceKey
 from skerry.runtimes import get_runtime, open_any
 from skerry.runtimes.preferred import preferring
+from tests.commands import wait_for
 from tests.operators import operator_library, operator_net
 from tests.twins import inputs_for, ncnn_text, twin
 
@@ -56,6 +63,28 @@ def test_a_worker_answers_what_the_runtime_does(
     wanted = get_runtime(name).load(model, options).run(inputs_for(model))
     np.testing.assert_array_equal(session.run(inputs_for(model))["y"], wanted["y"])
     session.close()
+
+
+@pytest.mark.parametrize(("name", "taken"), PAIRS[:-1])  # ncnn's has two files
+def test_a_worker_loads_out_of_a_sealed_folder(
+    name: str, taken: ModelFormat, tmp_path: Path
+) -> None:
+    """Whatever reads the file; an edited one is not even tried, at no later load."""
+    model = twin(taken, tmp_path)
+    wanted = get_runtime(name).load(model, LoadOptions()).run(inputs_for(model))
+    vault = SealedVault(tmp_path, DeviceKey(b"k" * 32), level="file")
+    vault.write_file(model.path, model.path.read_bytes())
+    with contextlib.closing(WorkerPool(lend=lending(vault))) as pool:
+        session = IsolatedRuntimes(pool)(name).load(model, LoadOptions())
+        np.testing.assert_array_equal(session.run(inputs_for(model))["y"], wanted["y"])
+        vault.write_file(model.path, b"another model")
+        worker = session.figures().pid
+        assert worker is not None
+        os.kill(worker, signal.SIGKILL)
+        wait_for(lambda: session.figures().pid != worker)
+        with pytest.raises(RuntimeFailure, match=r"was installed|die again"):
+            session.run(inputs_for(model))
+        session.close()
 
 
 def test_libraries_and_fallbacks_cross_to_the_worker(

@@ -38,13 +38,14 @@ BLOCK_BYTES = 1 << 16
 """Bytes of a file that are in memory at a time."""
 
 _WHOLE, _GROWING = b"w", b"g"
+_BLOCKS_AT_ONCE = 16
 _SALT_BYTES = 32
 _HEAD_BYTES = len(SEALED_MAGIC) + 1 + _SALT_BYTES
 _SEALED_BYTES = BLOCK_BYTES + EXTRA_BYTES
 
 
 def seal_pieces(key: DeviceKey, place: str, pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Seal a whole file, a block at a time.
+    """Seal a whole file, a few blocks at a time.
 
     Args:
         key: The device's.
@@ -53,9 +54,12 @@ def seal_pieces(key: DeviceKey, place: str, pieces: Iterable[bytes]) -> Iterator
     """
     head = _new_head(_WHOLE)
     cipher = _BlockCipher(key, place, head)
+    waiting = [head]
     for index, (block, is_last) in enumerate(_blocks(pieces)):
-        sealed = cipher.seal(index, block, is_last=is_last)
-        yield sealed if index else head + sealed
+        waiting.append(cipher.seal(index, block, is_last=is_last))
+        if is_last or len(waiting) > _BLOCKS_AT_ONCE:
+            yield b"".join(waiting)
+            waiting.clear()
 
 
 def unsealed_bytes(sealed_bytes: int) -> int:

@@ -12,6 +12,7 @@ could else have it believe what they put there.
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import re
 import secrets
@@ -180,13 +181,13 @@ def seal_folder(folder: Path, given: GivenKey, *, disk: Disk = PRIVATE_DISK) -> 
         _check_key(folder, seal, given.key)
     if seal is None or seal.state != "begun":
         _write_seal(folder, given.key, "begun", disk)
-    sealed = sum(_seal_file(path, vault, disk) for path in _files(folder))
     if (folder / OUTBOX_FILE).exists():
-        outbox = Outbox(folder / OUTBOX_FILE, cipher=vault.cipher)
-        try:
+        # First: one that is damaged is set aside, and is a file like the others then.
+        with contextlib.closing(
+            Outbox(folder / OUTBOX_FILE, cipher=vault.cipher)
+        ) as outbox:
             outbox.seal()
-        finally:
-            outbox.close()
+    sealed = sum(_seal_file(path, vault, disk) for path in _files(folder))
     _write_seal(folder, given.key, "sealed", disk)
     return sealed
 

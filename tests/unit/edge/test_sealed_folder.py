@@ -177,6 +177,16 @@ def test_a_folder_is_sealed_in_place(clear: Path) -> None:
     check(clear, open_vault(clear, GIVEN))
 
 
+def test_a_damaged_outbox_is_sealed_where_it_is_set_aside(clear: Path) -> None:
+    """What was said in it may still be read by who looks into the damage."""
+    path = clear / OUTBOX_FILE
+    path.write_bytes(b"no database" + SECRETS[2])
+    seal_folder(clear, GIVEN)
+    assert leaks(clear) == set()
+    (aside,) = clear.glob(f"{OUTBOX_FILE}.damaged-*")
+    assert open_vault(clear, GIVEN).read(aside).endswith(SECRETS[2])
+
+
 class CutDisk(RealDisk):
     """Loses power at a call."""
 

@@ -31,6 +31,7 @@ from skerry.edge.engine import Answer, Engine
 from skerry.edge.slots import Slots
 from skerry.edge.start import start_serving
 from skerry.edge.trust import DeviceTrust
+from skerry.edge.vault import CLEAR, LendingRuntime, Vault, lending
 from skerry.edge.watch import FieldWatch
 from skerry.evolve.update_state import UpdatePolicy
 from skerry.runtimes import get_runtime
@@ -87,6 +88,7 @@ class SimulatedGateway:
         folder: Its disk.
         clock: Its clock.
         disk: What its slots are written to.
+        vault: Keeps its files.
         blobs: Its way to the hub's blobs.
         metadata: Metadata that it gets in place of the hub's, or None.
         free_bytes: How much its file system says it can still take.
@@ -109,6 +111,7 @@ class SimulatedGateway:
         self.folder = folder
         self.clock = clock
         self.disk = FaultyDisk(np.random.default_rng([seed, 1]))
+        self.vault: Vault = CLEAR
         self.blobs = FaultyBlobs(lambda: around.reach_blobs(device))
         self.metadata: Metadata | None = None
         self.free_bytes = PLENTY_BYTES
@@ -238,7 +241,12 @@ class SimulatedGateway:
         """Join the parts, in the order of `skerry.edge.gateway`."""
         engine = Engine(clock=self.clock, runtimes=self._runtime)
         slots = await asyncio.to_thread(
-            lambda: Slots(self.folder, target=self._policy.target, disk=self.disk)
+            lambda: Slots(
+                self.folder,
+                target=self._policy.target,
+                disk=self.disk,
+                vault=self.vault,
+            )
         )
         troubles = [*slots.troubles]
         troubles += await start_serving(
@@ -247,7 +255,9 @@ class SimulatedGateway:
             now_ms=self.clock.unix_ms(),
             in_thread=asyncio.to_thread,
         )
-        outbox = await asyncio.to_thread(Outbox, self.folder / OUTBOX_FILE)
+        outbox = await asyncio.to_thread(
+            lambda: Outbox(self.folder / OUTBOX_FILE, cipher=self.vault.cipher)
+        )
         link = self._around.broker.link(
             self.username, will=self._will(), grant=self._grant
         )
@@ -292,9 +302,11 @@ class SimulatedGateway:
         running.outbox.close()
 
     def _runtime(self, name: str) -> Runtime:
+        lend = lending(self.vault)
         if name != "null":
-            return get_runtime(name)
-        return GainRuntime(lambda seconds: self.clock.work(seconds * self.slowness))
+            return LendingRuntime(get_runtime(name), lend)
+        gains = GainRuntime(lambda seconds: self.clock.work(seconds * self.slowness))
+        return LendingRuntime(gains, lend)
 
     def _settings(self) -> AgentSettings:
         return AgentSettings(
@@ -327,6 +339,7 @@ class SimulatedGateway:
             tenant=self._tenant,
             fetch=self._fetch,
             clock=self.clock,
+            vault=self.vault,
         )
 
     def _fetch(self, name: str) -> bytes | None:

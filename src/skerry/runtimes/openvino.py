@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 import threading
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from skerry.core.errors import MissingExtraError
@@ -280,7 +283,8 @@ def _read(model: Model) -> Any:
     # and TensorFlow's prints what it thinks of it.
     frontend = FrontEndManager().load_by_framework(model.format.value)
     try:
-        graph = frontend.load(str(model.path))
+        with _named(model) as path:
+            graph = frontend.load(str(path))
     except GeneralFailure as error:
         raise no_model(model) from error
     except Exception as error:
@@ -289,3 +293,18 @@ def _read(model: Model) -> Any:
         return frontend.convert(graph)
     except Exception as error:
         raise failure("openvino", "load", model, error) from error
+
+
+@contextmanager
+def _named(model: Model) -> Iterator[Path]:
+    """The model's file, under a name that its frontend takes: TFLite's goes by that.
+
+    A slot of a gateway calls every model alike.
+    """
+    if model.format is not ModelFormat.TFLITE or model.path.suffix == ".tflite":
+        yield model.path
+        return
+    with tempfile.TemporaryDirectory(prefix="skerry-") as folder:
+        link = Path(folder) / f"{model.path.stem}.tflite"
+        link.symlink_to(model.path.absolute())
+        yield link

@@ -91,6 +91,22 @@ def test_the_default_precision_is_close(case: Case, tmp_path: Path) -> None:
     np.testing.assert_allclose(found, expected(tmp_path), atol=1e-2)
 
 
+@pytest.mark.parametrize(
+    "case",
+    [pair for pair in PAIRS if pair[1] is not ModelFormat.NCNN],  # that is two files
+    ids="-".join,
+    indirect=True,
+)
+def test_a_file_may_have_any_name(case: Case, tmp_path: Path) -> None:
+    """A gateway's slot calls every model alike."""
+    path = tmp_path / "model.onnx"
+    path.write_bytes(case.model.path.read_bytes())
+    found = replace(case, model=replace(case.model, path=path)).load()
+    np.testing.assert_allclose(
+        found.run(inputs_for(case.model))["y"], expected(tmp_path), atol=CLOSE
+    )
+
+
 def test_an_answer_never_changes(case: Case) -> None:
     """The same inputs give the same bits, in this session and in the next."""
     first = case.load()

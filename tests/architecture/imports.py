@@ -43,7 +43,7 @@ DOORS = {
     "tuf.ngclient": {"skerry.edge.trust"},
     "securesystemslib": {"skerry.evolve.trust"},
     "cryptography": {"skerry.evolve.trust"},
-    "zstandard": {"skerry.evolve.delta"},
+    "zstandard": {"skerry.evolve.delta._zstd"},
     "sqlalchemy": {"skerry.cloud"},
     "alembic": {"skerry.cloud"},
     "fastapi": {"skerry.cloud"},

@@ -18,7 +18,6 @@ from skerry.core.chunks import (
     read_chunks,
 )
 from skerry.core.documents import LARGEST_DOCUMENT_BYTES, Json
-from skerry.core.durable import storage_errors
 from skerry.core.errors import (
     ConflictError,
     DataError,
@@ -47,14 +46,10 @@ from skerry.core.seams import BlobStore
 from skerry.edge.downloads import Downloads
 from skerry.edge.installed import Installed
 from skerry.edge.neighbours import Neighbours
+from skerry.edge.patching import patch_file
 from skerry.edge.slots import Slots
-from skerry.evolve.delta import patch
 from skerry.evolve.probation import Figures
 from skerry.evolve.update_state import Found, Run, Step, Transfer
-
-LARGEST_PATCH_BYTES = 1 << 28
-"""Most bytes of an old and a new model together that a delta is applied to: it takes as
-much memory, where fetching the new one in full takes next to none."""
 
 CONFLICT_PAUSE_S = 0.2
 """How long to wait while another release of the same name is being loaded."""
@@ -274,8 +269,6 @@ class UpdateSteps:
             return {}
         found = {}
         for origin in self._models():
-            if origin.size_bytes + model.blob.size_bytes > LARGEST_PATCH_BYTES:
-                continue  # Both are in memory while one is made of the other.
             path = delta_path(origin.sha256, model.blob.sha256, tenant=parts.tenant)
             delta = await self._target(path)
             if delta is not None:
@@ -397,13 +390,10 @@ class UpdateSteps:
         contents = {role: self._file_of(blob) for role, blob in whole.items()}
         if delta is not None:
             model = transfer.blobs["model"]
-            patched = self._patched(model, delta, transfer.delta_from)
-            contents["model"] = self._downloads.part_to_write(model)
-            with storage_errors(contents["model"]):
-                self._parts.slots.vault.write_growing(contents["model"], patched)
+            contents["model"] = self._patched(model, delta, transfer.delta_from)
         return contents
 
-    def _patched(self, model: Blob, delta: Blob, origin: str) -> bytes:
+    def _patched(self, model: Blob, delta: Blob, origin: str) -> Path:
         slots = self._parts.slots
         olds = [blob for blob in self._models() if blob.sha256 == origin]
         old = slots.find(self._name, olds[0]) if olds else None
@@ -413,23 +403,14 @@ class UpdateSteps:
                 hint="It is fetched in full.",
                 reason=Reason.CORRUPT,
             )
+        made = self._downloads.part_to_write(model)
         try:
-            new = patch(
-                slots.vault.read(old),
-                slots.vault.read(self._file_of(delta)),
-                largest_bytes=model.size_bytes,
-            )
+            patch_file(slots.vault, old, self._file_of(delta), made, model)
         except DataError as error:
             raise TrustError(
                 error.what, hint=error.hint, reason=Reason.CORRUPT
             ) from error
-        if Blob.of(new) != model:
-            raise TrustError(
-                f"the delta from {origin} does not give {model.sha256}",
-                hint="Publish the release again.",
-                reason=Reason.CORRUPT,
-            )
-        return new
+        return made
 
     async def _install(self) -> None:
         parts, contents = self._parts, self._contents

@@ -102,18 +102,6 @@ class Vault:
         """
         return open_to_write(path)
 
-    def write_growing(self, path: Path, content: bytes) -> None:
-        """Write a download at once; not yet safe from a power cut.
-
-        Raises:
-            OSError: The disk refused.
-        """
-        with self.open_growing(path) as file:
-            file.truncate(0)
-            left = memoryview(content)
-            while left:
-                left = left[file.write(left) or 0 :]
-
     def pieces(self, path: Path) -> Iterator[bytes]:
         """The content of a file, a piece at a time.
 

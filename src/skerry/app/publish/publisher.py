@@ -45,7 +45,7 @@ from skerry.evolve.trust import (
     sign_tenant,
 )
 
-WORTHWHILE_DELTA = 0.9
+WORTHWHILE_DELTA = 0.97
 """A delta is published if it is smaller than this fraction of the whole blob."""
 
 _ROLES = ("root", "targets", "tenant")

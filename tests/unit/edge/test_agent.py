@@ -51,6 +51,28 @@ def test_a_desired_release_is_fetched_and_serves(tmp_path: Path) -> None:
     assert list((tmp_path / "downloads").rglob("*.part")) == []
 
 
+def test_the_record_is_written_before_the_engine_switches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut in between brings back what has answered until then."""
+    answered = []
+
+    async def script(bench: Bench) -> None:
+        await bench.get(1)
+        switch = bench.slots.switch
+
+        def note(release: ReleaseId, *, rollout: str) -> None:
+            active = bench.engine.active(NAME)
+            answered.append(active.id.version if active else None)
+            switch(release, rollout=rollout)
+
+        monkeypatch.setattr(bench.slots, "switch", note)
+        await bench.get(2)
+
+    play(tmp_path, script)
+    assert answered == [1]
+
+
 def test_only_what_changed_is_reported(tmp_path: Path) -> None:
     """No patch says what an earlier one said."""
 

@@ -28,7 +28,15 @@ from skerry.tasks import _image
 from skerry.tasks.boxes import Placement
 from skerry.tasks.dbnet import Dbnet
 from skerry.tasks.decoders import Embedding, ReconstructionError, Value
-from skerry.tasks.heads import BoxesScores, Centernet, Fastestdet, Nms, Selected, Yolox
+from skerry.tasks.heads import (
+    BoxesScores,
+    Centernet,
+    Fastestdet,
+    Nms,
+    Selected,
+    Yolox,
+    Yunet,
+)
 from skerry.tasks.matching import EmbedMatch
 from skerry.tasks.prediction import Prediction
 from skerry.tasks.series import GapFill, Resample, Reshape, Scale, Window
@@ -423,6 +431,7 @@ POST_STEPS: Mapping[str, type[Any]] = {
     "fastestdet": Fastestdet,
     "centernet": Centernet,
     "dbnet": Dbnet,
+    "yunet": Yunet,
     "nms": Nms,
     "selected": Selected,
     "embedding": Embedding,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from skerry.core.clock import FakeClock
 from skerry.core.video import Attention, CameraHealth, CameraState, Picture, Shot
+from skerry.tasks import _image
 
 ROWS, COLUMNS = 180, 320
 
@@ -67,6 +69,20 @@ def luma_of(picture: Picture) -> NDArray[np.uint8]:
     return picture.mean(axis=2).astype(np.uint8)
 
 
+def shot_of(picture: Picture, *, at_s: float = 0.0, number: int = 0) -> Shot:
+    """A picture as a camera gives it."""
+    return Shot(
+        camera="a",
+        number=number,
+        captured_s=at_s,
+        captured_at_ms=round(at_s * 1000),
+        size_bytes=1000,
+        luma=luma_of(picture),
+        to_rgb=lambda: picture,
+        to_size=lambda rows, columns: _image.resize(picture, rows, columns, "bilinear"),
+    )
+
+
 class HandCamera:
     """A camera whose pictures a test gives by hand; the seam `Camera`."""
 
@@ -86,15 +102,9 @@ class HandCamera:
 
     def give(self, picture: Picture, *, late_s: float = 0.0) -> Shot:
         """Give a picture that was taken a while ago."""
-        shot = Shot(
-            camera=self.name,
-            number=self._given,
-            captured_s=self._clock.wall_s() - late_s,
-            captured_at_ms=self._clock.unix_ms() - round(late_s * 1000),
-            size_bytes=1000,
-            luma=luma_of(picture),
-            to_rgb=lambda: picture,
-        )
+        taken = shot_of(picture, at_s=self._clock.wall_s() - late_s, number=self._given)
+        at_ms = self._clock.unix_ms() - round(late_s * 1000)
+        shot = replace(taken, camera=self.name, captured_at_ms=at_ms)
         self._given += 1
         self._queue.put_nowait(shot)
         return shot

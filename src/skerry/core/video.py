@@ -73,6 +73,8 @@ class Shot:
         luma: Its brightness, rows × columns; read, never written.
         to_rgb: Converts it, which costs more than decoding brightness alone; it may be
             called from any thread.
+        to_size: Converts it to so many rows and columns, which costs less than to
+            convert and then to resize; likewise.
     """
 
     camera: str
@@ -82,3 +84,4 @@ class Shot:
     size_bytes: int
     luma: NDArray[np.uint8]
     to_rgb: Callable[[], Picture]
+    to_size: Callable[[int, int], Picture]

@@ -69,10 +69,12 @@ class Decoded:
     Attributes:
         luma: Brightness, rows × columns.
         to_rgb: Converts it.
+        to_size: Converts it to so many rows and columns.
     """
 
     luma: NDArray[np.uint8]
     to_rgb: Callable[[], Picture]
+    to_size: Callable[[int, int], Picture]
 
 
 class Video:
@@ -196,16 +198,23 @@ class Video:
                 hint="Use the camera's sub-stream.",
             )
 
-        def to_rgb() -> Picture:
+        def to_size(rows: int, columns: int) -> Picture:
             with self._errors():
-                return np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
+                scaled = frame.reformat(
+                    columns, rows, "rgb24", interpolation="BILINEAR"
+                )
+                return np.asarray(scaled.to_ndarray(), dtype=np.uint8)
 
         shown = frame
         if frame.format.name not in _PLANAR:
             shown = frame.reformat(format="gray")
         plane = shown.planes[0]
         lines = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
-        return Decoded(luma=lines[:rows, :columns], to_rgb=to_rgb)
+        return Decoded(
+            luma=lines[:rows, :columns],
+            to_rgb=lambda: to_size(rows, columns),
+            to_size=to_size,
+        )
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

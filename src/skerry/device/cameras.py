@@ -273,6 +273,7 @@ class VideoCamera:
             size_bytes=size_bytes,
             luma=decoded.luma,
             to_rgb=decoded.to_rgb,
+            to_size=decoded.to_size,
         )
         self._note(state=CameraState.LIVE, shots=self._health.shots + 1)
         return shot

@@ -109,6 +109,9 @@ class FolderCamera:
             size_bytes=0,
             luma=((picture @ _LUMA) >> 8).astype(np.uint8),
             to_rgb=lambda: picture,
+            to_size=lambda rows, columns: _image.resize(
+                picture, rows, columns, "bilinear"
+            ),
         )
         self._health = replace(
             self._health, state=CameraState.LIVE, shots=self._health.shots + 1

@@ -201,7 +201,11 @@ class Scripted:
         if packet.coded == "bad":
             raise DataError("it is damaged", hint="")
         picture = scene()
-        return _video.Decoded(luma=picture[:, :, 0], to_rgb=lambda: picture)
+        return _video.Decoded(
+            luma=picture[:, :, 0],
+            to_rgb=lambda: picture,
+            to_size=lambda *_: picture,
+        )
 
     def close(self) -> None:
         self.is_closed = True

@@ -15,6 +15,7 @@ from skerry.core.seams import Tensors
 from skerry.core.video import Picture
 from skerry.edge.installed import Installed
 from skerry.edge.streams.tracks import Seen
+from skerry.tasks.steps import Letterbox, Resize
 from skerry.tasks.task import Task, TaskKind, load_task
 
 Finds = Literal["people", "faces", "objects"]
@@ -73,8 +74,22 @@ class Eye:
         """What becomes of what it finds."""
         return self._settings.finds
 
+    def size_of(self, rows: int, columns: int) -> tuple[int, int]:
+        """The rows and columns that a picture is first resized to.
+
+        Who can give it in this size saves the work of resizing it.
+        """
+        first = self._task.pre[0] if self._task.pre else None
+        if isinstance(first, Resize) and not first.keep_aspect:
+            return first.height, first.width
+        if isinstance(first, Letterbox):
+            scaled = first.scaled(rows, columns)
+            # One that is resized already must fit as it is.
+            return scaled if first.scaled(*scaled) == scaled else (rows, columns)
+        return rows, columns
+
     def prepare(self, picture: Picture) -> Tensors:
-        """Turn a picture into the model's input.
+        """Turn a picture, of any size or of that of `size_of`, into the model's input.
 
         Raises:
             DataError: The task does not take such a picture.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from skerry.core.clock import Clock
 from skerry.core.errors import SkerryError
 from skerry.core.seams import Tensors
-from skerry.core.video import Picture, Shot
+from skerry.core.video import Shot
 from skerry.edge.engine import Engine
 from skerry.edge.streams.eyes import Eye, Eyes
 from skerry.edge.streams.leaving import keep
@@ -41,7 +41,6 @@ class _Work:
 
     def __init__(self, shot: Shot) -> None:
         self.shot = shot
-        self.picture: Picture | None = None
         self.eyes: dict[str, Eye] = {}
         self.inputs: dict[str, Tensors] = {}
         self.outputs: dict[str, Tensors] = {}
@@ -88,9 +87,8 @@ class Looker:
         begun_s = self._clock.wall_s()
         for model, eye in work.eyes.items():
             with self._kept(work, model):
-                if work.picture is None:
-                    work.picture = work.shot.to_rgb()
-                work.inputs[model] = eye.prepare(work.picture)
+                size = eye.size_of(*work.shot.luma.shape)
+                work.inputs[model] = eye.prepare(work.shot.to_size(*size))
         self._charge(work, begun_s, list(work.eyes))
 
     def _read(self, work: _Work, watched: Watched) -> Looked:
@@ -105,15 +103,7 @@ class Looker:
             people=_joined(work, {"people"}),
             faces=_joined(work, {"faces"}),
         )
-        veiled = None
-        if work.picture is not None:
-            veiled = watched.veil.cover(
-                work.picture,
-                captured_s=work.shot.captured_s,
-                captured_at_ms=work.shot.captured_at_ms,
-                faces=found.faces,
-                people=found.people,
-            )
+        veiled = watched.veil.cover(work.shot, faces=found.faces, people=found.people)
         is_kept = bool(found.tracked) or bool(watched.tracker.tracks)
         if veiled is not None and is_kept and watched.recent.wants(veiled.captured_s):
             watched.recent.add(keep(veiled))

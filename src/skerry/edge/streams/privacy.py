@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from skerry.core.video import Picture
+from skerry.core.video import Picture, Shot
 from skerry.edge.streams.gate import Region
 from skerry.edge.streams.tracks import Seen
 
@@ -70,26 +70,26 @@ class Veil:
 
     def cover(
         self,
-        picture: Picture,
+        shot: Shot,
         *,
-        captured_s: float,
-        captured_at_ms: int,
         faces: Sequence[Seen] | None,
         people: Sequence[Seen] | None,
     ) -> Veiled | None:
         """Cover the faces in a picture.
 
         Args:
-            picture: It; left as it is.
-            captured_s: When it was taken.
-            captured_at_ms: The same, milliseconds since 1970.
+            shot: It; left as it is.
             faces: All that the face model found in it, unsure ones too; None: it did
                 not look.
             people: All people found in it; None: nobody looked.
 
         Returns:
             A covered copy, or None: it is withheld.
+
+        Raises:
+            DataError: It cannot be converted.
         """
+        captured_s = shot.captured_s
         for one in faces or ():
             self._held.append((captured_s, one.region))
         if faces is None or people is None:
@@ -103,7 +103,7 @@ class Veil:
             for head in (_head(one.region) for one in people)
             if not any(_is_face_of(one, head) for one in faces)
         ]
-        covered = picture.copy()
+        covered = shot.to_rgb().copy()
         for region in held:
             pixelate(covered, _grown(region))
         for head in heads:
@@ -111,7 +111,7 @@ class Veil:
         return Veiled(
             pixels=covered,
             captured_s=captured_s,
-            captured_at_ms=captured_at_ms,
+            captured_at_ms=shot.captured_at_ms,
             faces=len(held),
             heads=len(heads),
         )

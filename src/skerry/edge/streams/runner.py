@@ -44,6 +44,9 @@ PLAN_EACH_S = 1.0
 CLIPPED = frozenset({Kind.APPEARED, Kind.ENTERED, Kind.STAYED, Kind.CROSSED})
 """What a clip is made of."""
 
+NEAR_MS = 700
+"""A thumbnail is of this moment or of one so near to it."""
+
 _GATE_S = 0.0002
 
 
@@ -103,6 +106,7 @@ class Streams:
         self._cpus = cpus
         self._outlets = outlets
         self._eyes = eyes
+        self._finds = {name: eyes.settings(name).finds for name in eyes.names}
         deadline_s = settings.deadline_ms / 1000
         self._looker = Looker(engine, eyes, clock=clock, deadline_s=5 * deadline_s)
         self._scheduler = Scheduler(
@@ -124,8 +128,8 @@ class Streams:
         sure = min(
             (
                 self._eyes.settings(name).sure
-                for name in self._eyes.names
-                if self._eyes.settings(name).finds != "faces"
+                for name, finds in self._finds.items()
+                if finds != "faces"
             ),
             default=0.5,
         )
@@ -182,8 +186,8 @@ class Streams:
         watched.take(shot)
         now_s = self._clock.wall_s()
         scheduler, name = self._scheduler, watched.name
-        scheduler.want(name, watched.wants(self._eyes.names, now_s))
-        scheduler.offer(name, shot.number, shot.captured_s)
+        scheduler.want(name, watched.wants(self._finds, now_s))
+        scheduler.offer(name, shot.number, shot.captured_s, now_s=now_s)
         self._begin_looks()
 
     def _begin_looks(self) -> None:
@@ -231,9 +235,7 @@ class Streams:
         counts.latency.add(now_s - shot.captured_s)
         for happening in happenings:
             self._tell(watched, happening, shot, looked.veiled)
-        self._scheduler.want(
-            watched.name, watched.wants(self._eyes.names, shot.captured_s)
-        )
+        self._scheduler.want(watched.name, watched.wants(self._finds, shot.captured_s))
 
     def _tell(
         self, watched: Watched, happening: Happening, shot: Shot, veiled: Veiled | None
@@ -273,6 +275,9 @@ class Streams:
         happening: Happening,
         veiled: Veiled | None,
     ) -> None:
+        shown = watched.shown
+        if veiled is None and shown is not None and _is_near(shown, body):
+            veiled = shown  # faces are not looked for in each picture
         if veiled is not None and happening.kind in CLIPPED:
             content = await asyncio.to_thread(
                 to_thumbnail, veiled, [happening.track.region]
@@ -401,6 +406,11 @@ class Streams:
             uploaded_bytes=counts.uploaded_bytes,
             reconnects=health.reconnects,
         )
+
+
+def _is_near(shown: Veiled, body: Mapping[str, Json]) -> bool:
+    """Whether a picture was taken about when an event happened."""
+    return abs(shown.captured_at_ms - int(str(body["at_ms"]))) <= NEAR_MS
 
 
 def _reason(watched: Watched, health: CameraHealth) -> str:

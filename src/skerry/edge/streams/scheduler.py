@@ -7,13 +7,16 @@ deadline first: C. L. Liu, J. W. Layland, 1973). What is due moves on only by be
 served, so nobody waits for ever. Models of one camera that are due soon look at one
 picture together.
 
-A picture that is older than the deadline allows is not looked at: there will be a newer
-one. Where there is none, or all are too late, one is looked at each `STARVE_S` all the
-same: late news are better than none.
+A look is best begun as its picture comes: what is due within half the time to the next
+picture begins at once, and what falls due later waits for the next one. A picture that
+is older than the deadline allows is not looked at, either: there will be a newer one.
+Where each newer one is too old as well, one is looked at each `STARVE_S` all the same:
+late news are better than none.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -29,6 +32,9 @@ PLAN_S = 0.25
 
 LEAST_CHANGE = 0.02
 """A change of the capacity that is worth sharing it out anew, in CPUs."""
+
+MOST_INTERVAL_S = 0.5
+"""Cameras whose pictures come less often are treated as though they came so often."""
 
 TOGETHER = 0.5
 """Models that are due within such a part of their period look at the same picture."""
@@ -81,6 +87,11 @@ class _Pair:
         self.begun_s = float("-inf")
         self.number = -1
 
+    @property
+    def due_s(self) -> float:
+        """When its next look is due; something must be granted."""
+        return self.begun_s + 1 / self.granted
+
 
 class _Camera:
     """A camera's newest picture, and its pairs by model."""
@@ -89,8 +100,26 @@ class _Camera:
         self.weight = weight
         self.number = -1
         self.captured_s = 0.0
+        self.offered_s = float("-inf")
+        self.interval_s = MOST_INTERVAL_S
         self.is_looked_at = False
+        self.refused: tuple[float, int] | None = None
         self.pairs = {model: _Pair() for model in models}
+
+    def waiting(self) -> list[tuple[float, str, _Pair]]:
+        """Who has not looked at the newest picture, and when that is due."""
+        if self.number < 0 or self.is_looked_at:
+            return []
+        return [
+            (pair.due_s, model, pair)
+            for model, pair in self.pairs.items()
+            if pair.granted and pair.number != self.number
+        ]
+
+    @property
+    def fresh_until_s(self) -> float:
+        """Until when it is better to look at this picture than at the next one."""
+        return self.offered_s + self.interval_s / 2
 
 
 class Scheduler:
@@ -169,12 +198,16 @@ class Scheduler:
             pair.want = want
             self._is_stale = True
 
-    def offer(self, camera: str, number: int, captured_s: float) -> None:
+    def offer(
+        self, camera: str, number: int, captured_s: float, *, now_s: float
+    ) -> None:
         """Take in a camera's newest picture; the one before it is forgotten."""
         one = self._cameras[camera]
         if one.number >= 0 and all(p.number != one.number for p in one.pairs.values()):
             self.superseded[camera] += 1
         one.number, one.captured_s = number, captured_s
+        one.interval_s = min(max(0.0, now_s - one.offered_s), MOST_INTERVAL_S)
+        one.offered_s = now_s
 
     def forget(self, camera: str) -> None:
         """The camera's newest picture is gone: it failed, or changed its size."""
@@ -188,16 +221,17 @@ class Scheduler:
         chosen = min(self._due(now_s), default=None)
         if chosen is None:
             return None
-        _, name, _ = chosen
+        _, name = chosen
         camera = self._cameras[name]
+        early_s = camera.interval_s / 2
         models = []
-        for model, pair in camera.pairs.items():
-            if pair.granted and pair.number != camera.number:
-                early_s = TOGETHER / pair.granted
-                if now_s >= pair.begun_s + 1 / pair.granted - early_s:
-                    pair.begun_s, pair.number = now_s, camera.number
-                    models.append(model)
-        camera.is_looked_at = True
+        for due_s, model, pair in camera.waiting():
+            if due_s <= now_s + max(early_s, TOGETHER / pair.granted):
+                # What begins a little early or late evens out with the next ones.
+                pair.begun_s = min(max(due_s, now_s - early_s), now_s + early_s)
+                pair.number = camera.number
+                models.append(model)
+        camera.is_looked_at, camera.refused = True, None
         self._under_way += 1
         return Look(camera=name, number=camera.number, models=tuple(models))
 
@@ -218,41 +252,38 @@ class Scheduler:
 
     def wake_s(self, now_s: float) -> float | None:
         """When `next` is to be asked again if nothing happens; None: only then."""
-        due = [
-            pair.begun_s + 1 / pair.granted
-            for camera in self._cameras.values()
-            for pair in camera.pairs.values()
-            if pair.granted and camera.number not in {-1, pair.number}
-        ]
-        return max(min(due), now_s) if due else None
+        found = []
+        for camera in self._cameras.values():
+            for due_s, _, _ in camera.waiting():
+                begins_s = due_s - camera.interval_s / 2
+                if now_s < begins_s <= camera.fresh_until_s:
+                    found.append(begins_s)
+        return min(found, default=None)
 
-    def _due(self, now_s: float) -> list[tuple[float, str, str]]:
-        """Pairs that are due: when, and who."""
+    def _due(self, now_s: float) -> list[tuple[float, str]]:
+        """Who is due: when, and which camera."""
         found = []
         for name, camera in self._cameras.items():
-            if camera.number < 0 or camera.is_looked_at:
-                continue
-            due = [
-                (pair.begun_s + 1 / pair.granted, name, model)
-                for model, pair in camera.pairs.items()
-                if pair.granted and pair.number != camera.number
-            ]
-            due = [one for one in due if one[0] <= now_s]
-            if due and self._is_in_time(name, camera, min(due)[0], now_s):
-                found += due
+            due_s = min((due_s for due_s, _, _ in camera.waiting()), default=math.inf)
+            is_due = due_s <= now_s + camera.interval_s / 2
+            if is_due and self._is_worth_it(name, camera, now_s):
+                found.append((due_s, name))
         return found
 
-    def _is_in_time(
-        self, name: str, camera: _Camera, due_s: float, now_s: float
-    ) -> bool:
+    def _is_worth_it(self, name: str, camera: _Camera, now_s: float) -> bool:
+        """Whether the newest picture is to be looked at, or a newer one."""
         cost_s = sum(self._costs_s[model] for model in camera.pairs)
-        if now_s + cost_s <= camera.captured_s + self._deadline_s:
+        is_late = now_s + cost_s > camera.captured_s + self._deadline_s
+        if not is_late and now_s <= camera.fresh_until_s:
             return True
-        last_s = max(pair.begun_s for pair in camera.pairs.values())
-        if now_s - max(last_s, due_s - STARVE_S) >= STARVE_S and now_s >= due_s:
+        if camera.refused is None:
+            camera.refused = now_s, camera.number
+        refused_s, number = camera.refused
+        if number != camera.number and now_s - refused_s >= STARVE_S:
             return True
-        self.late[name] += 1
-        camera.number = -1
+        if is_late:
+            self.late[name] += 1
+            camera.number = -1
         return False
 
     def _share_out(self, now_s: float) -> None:

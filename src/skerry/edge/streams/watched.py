@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from skerry.core.seams import Camera
 from skerry.core.video import Attention, Shot
+from skerry.edge.streams.eyes import Finds
 from skerry.edge.streams.figures import CameraCounts
 from skerry.edge.streams.gate import Activity, Gate
 from skerry.edge.streams.leaving import Recent, UploadBudget
@@ -21,6 +22,12 @@ LOOKS_PER_SIZE = 3.0
 
 CALM_S = 1.5
 """For how long after the last movement a camera counts as moving."""
+
+EMPTY_LOOKS = 3
+"""So many looks in a row that find nothing halve the rate of the next ones."""
+
+FACES_PER_S = 2.0
+"""Faces are looked for at most so often: pictures leave no more often than that."""
 
 STILL_CHECK_S = 2.0
 """How often objects that stand still are looked at."""
@@ -89,7 +96,7 @@ class Watched:
         self.reason = ""
         self._gate = Gate()
         self._moved_s = float("-inf")
-        self._seen_still_s = float("-inf")
+        self._empty = 0
 
     @property
     def name(self) -> str:
@@ -107,6 +114,8 @@ class Watched:
         self.counts.pictures += 1
         self.counts.pictures_rate.add(shot.captured_s)
         if activity.is_moving:
+            if not self.is_moving(shot.captured_s):
+                self._empty = 0
             self.counts.moving += 1
             self._moved_s = shot.captured_s
         self.camera.attend(
@@ -114,28 +123,33 @@ class Watched:
         )
         return activity
 
-    def wants(self, models: Sequence[str], now_s: float) -> Mapping[str, Want]:
+    def wants(self, eyes: Mapping[str, Finds], now_s: float) -> Mapping[str, Want]:
         """How often each model is to look, as its scene is.
 
-        Where something moves that nobody has looked at yet, as often as pictures come;
-        then by how fast the fastest object is.
+        Where something begins to move, as often as pictures come; then by how fast the
+        fastest object is. Where look after look finds nothing in what moves (trees,
+        traffic), half as often, and again, down to the least rate.
         """
         entry = self.entry
         tracks = [track for track in self.tracker.tracks if not track.is_still]
         if self.is_moving(now_s):
-            is_known = all(track.is_confirmed for track in tracks) and bool(tracks)
-            speed = max((track.speed for track in tracks), default=0.0)
-            rate = LOOKS_PER_SIZE * speed if is_known else entry.frames_per_s
+            known = [track.speed for track in tracks if track.is_confirmed]
+            rate = entry.frames_per_s / 2 ** (self._empty // EMPTY_LOOKS)
+            if known:
+                rate = LOOKS_PER_SIZE * max(known)
             # A few steps, so that not every look has all rates shared out anew.
             steps = [1.0, 2.0, 3.0, 4.0, 5.0, 7.5, 10.0, 15.0]
             rate = next((step for step in steps if step >= rate), steps[-1])
             rate = min(entry.frames_per_s, max(entry.least_rate, rate))
-            least = min(entry.least_rate, rate)
-            return dict.fromkeys(models, Want(rate=rate, least=least))
+            most = {"faces": max(FACES_PER_S, entry.least_rate)}
+            return {
+                model: _want(min(rate, most.get(finds, rate)), entry.least_rate)
+                for model, finds in eyes.items()
+            }
         check_s = entry.check_s
         if self.tracker.tracks:
             check_s = min(check_s, STILL_CHECK_S)
-        return dict.fromkeys(models, Want(rate=1 / check_s))
+        return dict.fromkeys(eyes, Want(rate=1 / check_s))
 
     def apply(self, found: Found) -> list[Happening]:
         """Take what a look found, and tell what happened."""
@@ -145,8 +159,13 @@ class Watched:
         if found.tracked is None:
             return []
         tracked = self.tracker.update(found.tracked, now_s)
+        self._empty = 0 if tracked.tracks else min(self._empty + 1, 30)
         if tracked.is_new and is_check:
             self.counts.missed += 1
             self._moved_s = now_s  # watched closely, as though it had been seen
             self.camera.attend(Attention.FULL)
         return self.rules.update(tracked, now_s)
+
+
+def _want(rate: float, least: float) -> Want:
+    return Want(rate=rate, least=min(least, rate))

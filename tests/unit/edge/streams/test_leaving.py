@@ -22,14 +22,12 @@ from skerry.edge.streams.leaving import (
 )
 from skerry.edge.streams.privacy import Veil, Veiled
 from skerry.tasks._image import decode_picture
-from tests.videos import scene, walk
+from tests.videos import scene, shot_of, walk
 
 
 def veiled(picture: Picture, at_s: float = 0.0) -> Veiled:
     """A picture without anybody in it, as it may leave."""
-    found = Veil().cover(
-        picture, captured_s=at_s, captured_at_ms=0, faces=[], people=[]
-    )
+    found = Veil().cover(shot_of(picture, at_s=at_s), faces=[], people=[])
     assert found is not None
     return found
 

@@ -12,7 +12,7 @@ import skerry
 from skerry.core.video import Picture
 from skerry.edge.streams.privacy import BLOCKS, HOLD_S, Veil, Veiled, pixelate
 from skerry.edge.streams.tracks import Seen
-from tests.videos import scene
+from tests.videos import scene, shot_of
 
 STREET = scene(rows=360, columns=640)
 FACE = (0.45, 0.2, 0.5, 0.29)
@@ -33,9 +33,7 @@ def cover(
     picture: Picture = STREET,
 ) -> Veiled | None:
     """Cover a picture."""
-    return veil.cover(
-        picture, captured_s=at_s, captured_at_ms=0, faces=faces, people=people
-    )
+    return veil.cover(shot_of(picture, at_s=at_s), faces=faces, people=people)
 
 
 def is_covered(veiled: Veiled | None, region: tuple[float, ...]) -> bool:

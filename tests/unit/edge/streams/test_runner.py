@@ -35,6 +35,9 @@ class BlockEye:
     def __init__(self, finds: str) -> None:
         self.finds = finds
 
+    def size_of(self, rows: int, columns: int) -> tuple[int, int]:
+        return rows, columns
+
     def prepare(self, picture: Picture) -> Tensors:
         return {"x": picture}
 

@@ -71,7 +71,7 @@ def simulate(
             name, number = what  # type: ignore[misc]
             cam = cameras[name]
             newest[name] = number, now_s - cam.delay_s
-            scheduler.offer(name, number, now_s - cam.delay_s)
+            scheduler.offer(name, number, now_s - cam.delay_s, now_s=now_s)
             entry = (now_s + 1 / cam.fps, next(order), "shot", (name, number + 1))
             heapq.heappush(events, entry)
         elif kind == "end":

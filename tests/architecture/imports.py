@@ -33,6 +33,7 @@ DOORS = {
     "optuna": {"skerry.compress.tune._optuna"},
     "torch_pruning": {"skerry.compress.train.prune.dependency"},
     "PIL": {"skerry.tasks._image"},
+    "av": {"skerry.device._video"},
     "mqtt5": {"skerry.comms._mqtt5"},
     "grpc": {"skerry.edge.protocol.grpc"},
     "flatbuffers": {"skerry.adapt.tflite._schema"},

@@ -36,6 +36,7 @@ GROUPS = (
     Group(name="shadow", summary="See and change what a device should be."),
     Group(name="report", summary="Read the evidence of a compression."),
     Group(name="runtime", summary="See what runs models here."),
+    Group(name="stream", summary="Watch many cameras on this machine."),
     Group(name="target", summary="See what pieces of hardware can do."),
     Group(name="toolchain", summary="Install and run vendors' tools in isolation."),
 )

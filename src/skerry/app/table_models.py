@@ -210,6 +210,23 @@ MODEL_COMMANDS = (
         ),
     ),
     Command(
+        name="stream run",
+        run=f"{_ROOM}.stream:run",
+        render=f"{_ROOM}.stream:render_run",
+        summary="Watch many cameras: tracks, zones, events, no face leaves.",
+        examples=(
+            "stream run cameras.toml",
+            "stream run cameras.toml --folder events --port 8800",
+        ),
+    ),
+    Command(
+        name="stream bench",
+        run=f"{_ROOM}.stream:bench",
+        render=f"{_ROOM}.stream:render_bench",
+        summary="Find out how many cameras this machine can watch.",
+        examples=("stream bench cameras.toml --count 50 --duration-s 30",),
+    ),
+    Command(
         name="report show",
         run=f"{_ROOM}.report:show",
         render=f"{_ROOM}.report:render_show",

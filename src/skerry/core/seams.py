@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from skerry.core.model import Model, TensorSpec
 
 if TYPE_CHECKING:
-    # Who loads a model need not wait for what describes hardware.
+    # Who loads a model need not wait for what describes hardware, or pictures.
     from skerry.core.compiled import Compiled
     from skerry.core.profile import Profile
     from skerry.core.target import Target
+    from skerry.core.video import Attention, CameraHealth, Shot
 
 Array = NDArray[Any]
 Tensors = Mapping[str, Array]
@@ -289,6 +290,28 @@ class Source(Protocol):
 
     def frames(self) -> AsyncIterator[Frame]:
         """Give frames as they come, for as long as there are any."""
+        ...
+
+
+class Camera(Protocol):
+    """A source of pictures that comes back by itself when it fails."""
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        ...
+
+    @property
+    def health(self) -> CameraHealth:
+        """How it does."""
+        ...
+
+    def shots(self) -> AsyncIterator[Shot]:
+        """Give pictures as they come, the newest alone where they come too fast."""
+        ...
+
+    def attend(self, attention: Attention) -> None:
+        """Say how closely it is to be watched from now on."""
         ...
 
 

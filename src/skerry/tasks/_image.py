@@ -149,6 +149,20 @@ def encode_png(picture: Picture) -> bytes:
     return stream.getvalue()
 
 
+def encode_jpeg(picture: Picture, *, quality: int = 80) -> bytes:
+    """Encode a picture, gray or RGB, as a JPEG file.
+
+    Raises:
+        MissingExtraError: Pillow is not installed.
+    """
+    with _pillow():
+        from PIL import Image
+    stream = io.BytesIO()
+    image = Image.fromarray(np.ascontiguousarray(picture))
+    image.save(stream, "JPEG", quality=quality)
+    return stream.getvalue()
+
+
 def draw_text(
     text: str, *, font_path: Path, size_px: int, padding_px: int = 4
 ) -> Picture:
@@ -277,7 +291,5 @@ def re_encode(picture: Picture, *, quality: int) -> Picture:
     """
     with _pillow():
         from PIL import Image
-    stream = io.BytesIO()
-    image = Image.fromarray(np.ascontiguousarray(picture))
-    image.save(stream, "JPEG", quality=quality)
-    return np.array(Image.open(stream), dtype=np.uint8)
+    content = encode_jpeg(picture, quality=quality)
+    return np.array(Image.open(io.BytesIO(content)), dtype=np.uint8)

@@ -262,6 +262,60 @@ class Centernet:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Yunet:
+    """Faces from a few grids, three outputs a grid: class, object and box.
+
+    W. Wu et al., "YuNet: A Tiny Millisecond-level Face Detector", 2023, as OpenCV's
+    `FaceDetectorYN` reads it: the score is the geometric mean of class and object, the
+    middle counts in cells from the cell's corner, sides are logarithms in cells.
+
+    Attributes:
+        height: Rows of the model's input.
+        width: Columns of the model's input.
+        strides: Pixels from cell to cell, one a grid; outputs are called `cls_8`,
+            `obj_8`, `bbox_8` and so on.
+    """
+
+    version: ClassVar[int] = 1
+
+    height: int
+    width: int
+    strides: tuple[int, ...] = (8, 16, 32)
+
+    def __post_init__(self) -> None:
+        """Refuse strides and sizes that make no grid."""
+        _check_input("yunet", self.height, self.width)
+        if not self.strides or min(self.strides) < 1:
+            raise UsageError(
+                f"yunet: strides are {self.strides}, expected numbers above 0",
+                hint="Use strides = [8, 16, 32].",
+            )
+
+    def read(self, outputs: Mapping[str, Array]) -> Candidates:
+        """Read `cls_N` [cells, 1], `obj_N` [cells, 1] and `bbox_N` [cells, 4]."""
+        corners, scores = [], []
+        for stride in self.strides:
+            names = (f"cls_{stride}", f"obj_{stride}", f"bbox_{stride}")
+            classes, there, boxes = (_pick(outputs, name) for name in names)
+            cells = _grid(self.height // stride, self.width // stride)
+            if not (
+                classes.shape == there.shape == (len(cells), 1)
+                and boxes.shape == (len(cells), 4)
+            ):
+                raise DataError(
+                    f"yunet takes {len(cells)} cells at stride {stride}, got "
+                    f"{classes.shape}, {there.shape} and {boxes.shape}",
+                    hint="Give the input's height and width, and the strides.",
+                )
+            middle = (cells + boxes[:, :2]) * stride
+            corners.append(_around(middle, _exp(boxes[:, 2:]) * stride))
+            scores.append(np.sqrt(np.clip(classes, 0, 1) * np.clip(there, 0, 1)))
+        return Candidates(
+            corners=np.concatenate(corners), scores=np.concatenate(scores)
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Nms:
     """Keep the surest of the boxes that overlap, class by class.
 

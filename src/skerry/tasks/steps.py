@@ -28,7 +28,15 @@ from skerry.tasks import _image
 from skerry.tasks.boxes import Placement
 from skerry.tasks.dbnet import Dbnet
 from skerry.tasks.decoders import Embedding, ReconstructionError, Value
-from skerry.tasks.heads import BoxesScores, Centernet, Fastestdet, Nms, Selected, Yolox
+from skerry.tasks.heads import (
+    BoxesScores,
+    Centernet,
+    Fastestdet,
+    Nms,
+    Selected,
+    Yolox,
+    Yunet,
+)
 from skerry.tasks.matching import EmbedMatch
 from skerry.tasks.prediction import Prediction
 from skerry.tasks.series import GapFill, Resample, Reshape, Scale, Window
@@ -166,14 +174,14 @@ class Letterbox:
     def apply(self, array: Array) -> Array:
         """Fit, uint8 [H, W, C] to uint8 [height, width, C]."""
         _check_picture("letterbox", array)
-        height, width = self._scaled(*array.shape[:2])
+        height, width = self.scaled(*array.shape[:2])
         resized = _resize(array, height, width, self.interpolation)
         corner = self._corner(height, width)
         return _pad(resized, corner, (self.height, self.width), self.fill)
 
     def place(self, rows: int, columns: int) -> Placement:
         """Tell how the picture is scaled, and where it lies in the frame."""
-        height, width = self._scaled(rows, columns)
+        height, width = self.scaled(rows, columns)
         top, left = self._corner(height, width)
         return Placement(
             rows=self.height,
@@ -184,7 +192,8 @@ class Letterbox:
             top=top,
         )
 
-    def _scaled(self, rows: int, columns: int) -> tuple[int, int]:
+    def scaled(self, rows: int, columns: int) -> tuple[int, int]:
+        """Tell the rows and columns of the picture in the frame."""
         scale = min(self.height / rows, self.width / columns)
         height = min(self.height, max(1, round(rows * scale)))
         return height, min(self.width, max(1, round(columns * scale)))
@@ -262,8 +271,13 @@ class Normalize:
                     f"{array.shape[-1]} channels",
                     hint="Give one, or one a channel; put normalize before layout.",
                 )
-        scaled = array.astype(np.float32) * np.float32(self.scale)
-        return np.asarray((scaled - mean) / std, dtype=np.float32)
+        scaled = np.multiply(array, np.float32(self.scale), dtype=np.float32)
+        # What changes nothing is left out: a large picture takes a while.
+        if mean.any():
+            scaled -= mean
+        if (std != 1).any():
+            scaled /= std
+        return scaled
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -423,6 +437,7 @@ POST_STEPS: Mapping[str, type[Any]] = {
     "fastestdet": Fastestdet,
     "centernet": Centernet,
     "dbnet": Dbnet,
+    "yunet": Yunet,
     "nms": Nms,
     "selected": Selected,
     "embedding": Embedding,

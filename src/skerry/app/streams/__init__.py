@@ -1,0 +1,1 @@
+"""Cameras on one machine: what `skerry stream` runs."""

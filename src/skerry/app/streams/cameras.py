@@ -1,0 +1,37 @@
+"""Which device stands behind an entry of a cameras' file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from skerry.core.clock import Clock
+from skerry.core.seams import Camera
+from skerry.device.cameras import CameraSettings, VideoCamera
+from skerry.device.folder import FolderCamera
+from skerry.edge.streams.settings import CameraEntry
+
+STAGGER_S = 0.15
+"""From one camera's opening to the next one's."""
+
+
+def make_cameras(entries: Sequence[CameraEntry], *, clock: Clock) -> dict[str, Camera]:
+    """Make the cameras of a file, one after the other in time."""
+    return {
+        entry.name: _make(entry, clock, start_s=place * STAGGER_S)
+        for place, entry in enumerate(entries)
+    }
+
+
+def _make(entry: CameraEntry, clock: Clock, *, start_s: float) -> Camera:
+    settings = CameraSettings(
+        name=entry.name,
+        url=entry.url,
+        sub_url=entry.sub_url,
+        frames_per_s=entry.frames_per_s,
+        is_repeated=entry.is_repeated,
+        start_s=start_s,
+    )
+    if "://" not in entry.url and Path(entry.url).is_dir():
+        return FolderCamera(settings, clock=clock)
+    return VideoCamera(settings, clock=clock)

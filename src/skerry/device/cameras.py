@@ -1,0 +1,285 @@
+"""Cameras: network streams, devices and files, through PyAV.
+
+Each camera has a thread of its own that waits for packets and decodes those that
+`skerry.device.ingest` chooses. A file is played at the pace it was recorded at, and its
+pictures count as taken when they are due. A camera that fails is tried again, later
+each time; nobody else notices.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import zlib
+from collections.abc import AsyncGenerator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeVar
+
+from skerry.core.clock import Clock
+from skerry.core.errors import DataError, LinkError, SkerryError, UsageError
+from skerry.core.video import Attention, CameraHealth, CameraState, Shot
+from skerry.device._video import Decoded, Packet, Video, hide_secret, is_file
+from skerry.device.capture import BackOff, CaptureTimes, FilePace
+from skerry.device.ingest import Ingest, Packets
+
+log = logging.getLogger(__name__)
+
+MOST_BAD = 100
+"""So many pictures in a row that cannot be decoded end a connection."""
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CameraSettings:
+    """What a camera is, and what it may cost.
+
+    Attributes:
+        name: What it is called.
+        url: A file, a device (`/dev/video0`) or a URL that FFmpeg opens.
+        sub_url: Its sub-stream, which is used where there is one.
+        frames_per_s: Pictures beyond so many a second are decoded and not given.
+        wanted_rows: Of several streams at one URL, the smallest with so many rows.
+        is_repeated: Whether a file is played again and again.
+        start_s: How long to wait before it is opened: those of one box are staggered,
+            for each needs a picture that stands alone first.
+        timeout_s: How long a camera may say nothing.
+        decode_share: How much of one CPU its decoding may take.
+    """
+
+    name: str
+    url: str
+    sub_url: str = ""
+    frames_per_s: float = 5.0
+    wanted_rows: int = 360
+    is_repeated: bool = True
+    start_s: float = 0.0
+    timeout_s: float = 10.0
+    decode_share: float = 0.25
+
+    def __post_init__(self) -> None:
+        """Refuse what no camera can be.
+
+        Raises:
+            UsageError: A rate, a share or a time is not above 0.
+        """
+        positive = (self.frames_per_s, self.timeout_s, self.decode_share)
+        if not all(0 < one < float("inf") for one in positive) or self.start_s < 0:
+            raise UsageError(
+                f"camera {self.name}: got {self.frames_per_s} frames a second, a "
+                f"timeout of {self.timeout_s} s, a share of {self.decode_share} and a "
+                f"start after {self.start_s} s; expected more than 0, and 0 or more",
+                hint="Leave them out for 5, 10, 0.25 and 0.",
+            )
+
+
+class VideoCamera:
+    """A camera through PyAV; the seam `Camera`.
+
+    Args:
+        settings: What it is.
+        clock: What measures time.
+        open_video: Opens its stream; `Video` by default.
+    """
+
+    def __init__(
+        self,
+        settings: CameraSettings,
+        *,
+        clock: Clock,
+        open_video: Callable[..., Video] = Video,
+    ) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._open_video = open_video
+        self._url = settings.sub_url or settings.url
+        self._is_paced = is_file(self._url)
+        self._health = CameraHealth()
+        self._attention = Attention.FULL
+        self._times = CaptureTimes()
+        self._ingest = Ingest(share=settings.decode_share)
+        # Not chance: the same cameras come back in the same order.
+        share = zlib.crc32(settings.name.encode()) / 0xFFFFFFFF
+        self._back_off = BackOff(share=share)
+        self._thread = ThreadPoolExecutor(1, f"camera-{settings.name}")
+        self._given_s = float("-inf")
+        self._size: tuple[int, ...] = ()
+        self._bad = 0
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return self._settings.name
+
+    @property
+    def health(self) -> CameraHealth:
+        """How it does."""
+        return replace(
+            self._health,
+            shed=self._ingest.shed,
+            reason=self._health.reason or self._ingest.why,
+        )
+
+    def attend(self, attention: Attention) -> None:
+        """Say how closely it is to be watched from now on."""
+        self._attention = attention
+
+    async def shots(self) -> AsyncGenerator[Shot, None]:
+        """Give pictures for ever, or until a file that is not repeated has ended."""
+        await self._clock.sleep(self._settings.start_s)
+        try:
+            while self._health.state is not CameraState.ENDED:
+                try:
+                    async with contextlib.aclosing(self._play()) as shots:
+                        async for shot in shots:
+                            yield shot
+                    self._end()
+                except SkerryError as error:
+                    wait_s = self._back_off.fail()
+                    self._note(state=CameraState.WAITING, reason=error.what)
+                    log.warning(
+                        "camera.failed",
+                        extra={"camera": self.name, "why": error.what},
+                    )
+                    await self._clock.sleep(wait_s)
+                    self._note(reconnects=self._health.reconnects + 1)
+        finally:
+            self._thread.shutdown(wait=False)
+
+    def _end(self) -> None:
+        """What follows the end of a stream: a file's next round, or an error."""
+        if self._is_paced and not self._settings.is_repeated:
+            self._note(state=CameraState.ENDED)
+        elif self._is_paced and self._health.state is CameraState.LIVE:
+            return
+        elif self._is_paced:
+            raise DataError(
+                f"there is no picture in {hide_secret(self._url)}",
+                hint="Give a camera's stream, or a video.",
+            )
+        else:
+            raise LinkError(
+                f"{hide_secret(self._url)} has ended", hint="It is tried again."
+            )
+
+    async def _play(self) -> AsyncGenerator[Shot, None]:
+        """Give the pictures of one connection."""
+        self._times.restart()
+        self._ingest.restart()
+        self._bad = 0
+        video = await self._run(self._open)
+        period_s = 1 / (video.frames_per_s or self._settings.frames_per_s)
+        pace = FilePace(begun_s=self._clock.wall_s(), period_s=period_s)
+        try:
+            packet, waited_s = await self._run(partial(self._read, video))
+            while packet is not None:
+                captured_s = await self._place(packet, waited_s, pace)
+                now_s = self._clock.wall_s()
+                chosen = self._ingest.take(
+                    packet,
+                    late_s=now_s - captured_s,
+                    period_s=period_s,
+                    now_s=now_s,
+                    attention=self._attention,
+                )
+                size_bytes = packet.size_bytes
+                # One way to the thread and back: decode, then wait for the next.
+                decoded, packet, waited_s = await self._run(
+                    partial(self._step, video, chosen)
+                )
+                if decoded is not None and self._is_due(captured_s):
+                    yield self._shot(decoded, captured_s, size_bytes)
+        finally:
+            # In its own thread: it may be used there until then.
+            self._thread.submit(video.close)
+
+    async def _place(self, packet: Packet, waited_s: float, pace: FilePace) -> float:
+        """When the packet's picture was taken; that of a file is waited for."""
+        lies = self._times.lies + pace.lies
+        if self._is_paced:
+            captured_s = pace.place(packet.pts_s)
+            await self._clock.sleep(max(0.0, captured_s - self._clock.wall_s()))
+        else:
+            now_s = self._clock.wall_s()
+            captured_s = self._times.place(packet.pts_s, now_s=now_s, waited_s=waited_s)
+        told = self._times.lies + pace.lies - lies
+        self._note(packets=self._health.packets + 1, lies=self._health.lies + told)
+        return captured_s
+
+    def _open(self) -> Video:
+        return self._open_video(
+            self._url,
+            container="v4l2" if self._url.startswith("/dev/") else "",
+            timeout_s=self._settings.timeout_s,
+            wanted_rows=self._settings.wanted_rows,
+        )
+
+    def _step(
+        self, video: Video, chosen: Packets
+    ) -> tuple[Decoded | None, Packet | None, float]:
+        return self._decode(video, chosen), *self._read(video)
+
+    def _read(self, video: Video) -> tuple[Packet | None, float]:
+        """The next packet, and how long it was waited for; on the camera's thread."""
+        begun_s = self._clock.wall_s()
+        packet = video.read()
+        return packet, self._clock.wall_s() - begun_s
+
+    def _decode(self, video: Video, packets: Packets) -> Decoded | None:
+        """Decode packets in order, and give the last one's picture."""
+        if not packets:
+            return None
+        begun_s = self._clock.wall_s()
+        decoded = None
+        try:
+            for packet in packets:
+                decoded = video.decode(packet) or decoded
+            self._bad = 0
+        except DataError as error:
+            self._bad += 1
+            self._note(bad=self._health.bad + 1, reason=error.what)
+            self._ingest.restart()
+            if self._bad >= MOST_BAD:
+                raise
+        took_s = self._clock.wall_s() - begun_s
+        self._ingest.spent(took_s, now_s=self._clock.wall_s())
+        self._note(decode_s=self._health.decode_s + took_s)
+        return decoded
+
+    def _is_due(self, captured_s: float) -> bool:
+        """Whether a picture is wanted, with so many a second."""
+        # A tenth of a period of grace: a camera's own rate is never quite even.
+        if captured_s - self._given_s < 0.9 / self._settings.frames_per_s:
+            return False
+        self._given_s = captured_s
+        return True
+
+    def _shot(self, decoded: Decoded, captured_s: float, size_bytes: int) -> Shot:
+        if decoded.luma.shape != self._size:
+            if self._size:
+                rows, columns = decoded.luma.shape
+                self._note(reason=f"its pictures changed to {columns} × {rows}")
+            self._size = decoded.luma.shape
+        age_s = self._clock.wall_s() - captured_s
+        self._back_off.reset()
+        shot = Shot(
+            camera=self.name,
+            number=self._health.shots,
+            captured_s=captured_s,
+            captured_at_ms=self._clock.unix_ms() - round(age_s * 1000),
+            size_bytes=size_bytes,
+            luma=decoded.luma,
+            to_rgb=decoded.to_rgb,
+            to_size=decoded.to_size,
+        )
+        self._note(state=CameraState.LIVE, shots=self._health.shots + 1)
+        return shot
+
+    def _note(self, **changes: object) -> None:
+        self._health = replace(self._health, **changes)  # type: ignore[arg-type]
+
+    async def _run(self, call: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, call)

@@ -1,0 +1,1 @@
+"""Many cameras on one gateway: who is looked at when, what is seen, what may leave."""

@@ -1,0 +1,47 @@
+"""Clips on the disk, by what they hold; the oldest go when there are too many."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from skerry.core.durable import make_folder, write_file
+from skerry.edge.streams.leaving import Clip
+
+SUFFIX = ".mp4"
+
+
+class ClipFolder:
+    """A folder of clips; its methods block, and one thread at a time uses it.
+
+    Args:
+        folder: Where; it is made if need be.
+        limit_bytes: Most bytes of clips.
+
+    Raises:
+        StorageError: The disk refused.
+    """
+
+    def __init__(self, folder: Path, *, limit_bytes: int = 1 << 28) -> None:
+        self._folder = folder
+        self._limit_bytes = limit_bytes
+        make_folder(folder)
+
+    def put(self, clip: Clip) -> Path:
+        """Keep a clip, and let go of the oldest where there are too many bytes.
+
+        Raises:
+            StorageError: The disk refused.
+        """
+        path = self._folder / f"{clip.sha256}{SUFFIX}"
+        write_file(path, clip.content)
+        found = []
+        for one in self._folder.glob(f"*{SUFFIX}"):
+            stat = one.stat()
+            found.append((stat.st_mtime_ns, stat.st_size, one))
+        total = sum(size for _, size, _ in found)
+        for _, size, one in sorted(found):
+            if total <= self._limit_bytes or one == path:
+                break
+            one.unlink(missing_ok=True)
+            total -= size
+        return path

@@ -1,0 +1,319 @@
+"""What is counted of each camera, and how Prometheus and a page read it."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from skerry.core.video import CameraHealth, CameraState
+
+BOUNDS_S = (0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.25, 0.5, 1.0, 2.5, 5.0)
+"""Upper bounds of the buckets of the latency histogram, in seconds."""
+
+RECENT = 512
+"""Latencies that are kept for the percentiles."""
+
+
+RATE_S = 10.0
+"""Over so many seconds rates are told."""
+
+
+class Latencies:
+    """Seconds from when a picture was taken to when something was known of it.
+
+    Attributes:
+        buckets: How many took at most as long as each bound, and longer.
+        count: All of them.
+        total_s: Their sum.
+    """
+
+    def __init__(self) -> None:
+        self.buckets = [0] * (len(BOUNDS_S) + 1)
+        self.count = 0
+        self.total_s = 0.0
+        self._recent: deque[float] = deque(maxlen=RECENT)
+
+    def add(self, seconds: float) -> None:
+        """Count one."""
+        self.buckets[bisect_left(BOUNDS_S, seconds)] += 1
+        self.count += 1
+        self.total_s += seconds
+        self._recent.append(seconds)
+
+    def percentile_ms(self, percent: float) -> float | None:
+        """Of the last ones, in milliseconds; None where there was none."""
+        if not self._recent:
+            return None
+        return float(np.percentile(self._recent, percent)) * 1000
+
+
+class RecentRate:
+    """How often something happened of late, a second."""
+
+    def __init__(self) -> None:
+        self._times: deque[float] = deque()
+        self._begun_s: float | None = None
+
+    def add(self, now_s: float) -> None:
+        """Count one."""
+        if self._begun_s is None:
+            self._begun_s = now_s
+        self._times.append(now_s)
+        self._forget(now_s)
+
+    def per_s(self, now_s: float) -> float:
+        """As many a second, over the last seconds."""
+        self._forget(now_s)
+        if self._begun_s is None:
+            return 0.0
+        return len(self._times) / min(RATE_S, max(1.0, now_s - self._begun_s))
+
+    def _forget(self, now_s: float) -> None:
+        while self._times and self._times[0] < now_s - RATE_S:
+            self._times.popleft()
+
+
+class CameraCounts:
+    """The counts of one camera.
+
+    Attributes:
+        pictures: How many were gated.
+        pictures_rate: The same of late.
+        moving: On how many of them something moved.
+        looks: By model, how many it looked at.
+        looks_rates: The same of late.
+        checks: Looks at a camera on which nothing moved.
+        missed: Checks that found something new: the gate had not seen it move.
+        failures: Looks that failed, by the kind of error.
+        events: By kind.
+        latency: From when a picture was taken to what a look made of it.
+        event_latency: The same to what was told of it.
+        uploaded_bytes: Of pictures that left.
+    """
+
+    def __init__(self) -> None:
+        self.pictures = self.moving = self.checks = self.missed = 0
+        self.uploaded_bytes = 0
+        self.pictures_rate = RecentRate()
+        self.looks: Counter[str] = Counter()
+        self.looks_rates: defaultdict[str, RecentRate] = defaultdict(RecentRate)
+        self.failures: Counter[str] = Counter()
+        self.events: Counter[str] = Counter()
+        self.latency = Latencies()
+        self.event_latency = Latencies()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CameraFigures:
+    """How one camera does and is served.
+
+    Attributes:
+        name: Its name.
+        state: Where it stands.
+        reason: What is wrong with it, or was last; empty where nothing.
+        frames_per_s: Pictures that come, a second, of late.
+        looks_per_s: Looks of late, by model.
+        is_moving: Whether something moves.
+        tracks: How many objects are there.
+        present: How many are in each zone.
+        counts: How often what happened.
+        skipped: Pictures that were not looked at, and why.
+        looks: Looks by model since the start.
+        missed_share: Of the checks, those that found what the gate had missed; None
+            before the first.
+        latency_ms: Percentiles of capture to answer, of late.
+        event_latency_ms: The same to what was told.
+        withheld: Pictures that could not be shown to be without faces.
+        uploaded_bytes: Of pictures that left.
+        reconnects: How often it was opened again.
+    """
+
+    name: str
+    state: CameraState
+    reason: str
+    frames_per_s: float
+    looks_per_s: Mapping[str, float]
+    is_moving: bool
+    tracks: int
+    present: Mapping[str, int]
+    counts: Mapping[str, int]
+    skipped: Mapping[str, int]
+    looks: Mapping[str, int]
+    missed_share: float | None
+    latency_ms: Mapping[str, float | None]
+    event_latency_ms: Mapping[str, float | None]
+    withheld: int
+    uploaded_bytes: int
+    reconnects: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamFigures:
+    """How all cameras do.
+
+    Attributes:
+        level: How much had to be given up, of `skerry.edge.streams.rates`.
+        capacity: Seconds of CPU in a second that are planned for looks.
+        costs_ms: What a look of each model takes.
+        cameras: One each.
+    """
+
+    level: str
+    capacity: float
+    costs_ms: Mapping[str, float]
+    cameras: tuple[CameraFigures, ...] = field(default=())
+
+
+def percentiles(latencies: Latencies) -> dict[str, float | None]:
+    """The median and the 99th percentile, by name."""
+    return {
+        "p50": latencies.percentile_ms(50),
+        "p99": latencies.percentile_ms(99),
+    }
+
+
+def skipped_of(
+    counts: CameraCounts, health: CameraHealth, *, superseded: int, late: int
+) -> dict[str, int]:
+    """Pictures that were not looked at, by why."""
+    return {
+        "idle": max(0, counts.pictures - counts.moving),
+        "superseded": superseded,
+        "late": late,
+        "shed": health.shed,
+        "damaged": health.bad,
+    }
+
+
+def write_metrics(figures: StreamFigures, latencies: Mapping[str, Latencies]) -> str:
+    """Write all in Prometheus's text format 0.0.4.
+
+    Args:
+        figures: What is known.
+        latencies: Of each camera, from capture to answer.
+    """
+    return "".join(f"{line}\n" for line in _lines(figures, latencies))
+
+
+def _lines(figures: StreamFigures, latencies: Mapping[str, Latencies]) -> Iterator[str]:
+    cameras = figures.cameras
+    yield from _family(
+        "skerry_stream_level",
+        "gauge",
+        "1 for how much is given up now.",
+        [(f'{{level="{figures.level}"}}', 1)],
+    )
+    yield from _family(
+        "skerry_stream_live",
+        "gauge",
+        "Whether the camera gives pictures.",
+        [(_labels(c.name), int(c.state is CameraState.LIVE)) for c in cameras],
+    )
+    yield from _family(
+        "skerry_stream_looks_total",
+        "counter",
+        "Pictures that a model looked at.",
+        [
+            (_labels(c.name, model=model), count)
+            for c in cameras
+            for model, count in c.looks.items()
+        ],
+    )
+    yield from _family(
+        "skerry_stream_skipped_total",
+        "counter",
+        "Pictures that were not looked at, and why.",
+        [
+            (_labels(c.name, why=why), count)
+            for c in cameras
+            for why, count in c.skipped.items()
+        ],
+    )
+    yield from _family(
+        "skerry_stream_events_total",
+        "counter",
+        "What happened on the camera.",
+        [
+            (_labels(c.name, what=what), count)
+            for c in cameras
+            for what, count in c.counts.items()
+        ],
+    )
+    for name, what, values in _gauges(cameras):
+        pairs = [
+            (_labels(c.name), value) for c, value in zip(cameras, values, strict=True)
+        ]
+        yield from _family(name, "gauge", what, pairs)
+    yield from _histogram(latencies)
+
+
+def _gauges(
+    cameras: Sequence[CameraFigures],
+) -> Iterator[tuple[str, str, list[float]]]:
+    """Numbers of which each camera has one: the name, what it is, and the values."""
+    yield (
+        "skerry_stream_frames_per_second",
+        "Pictures that come, of late.",
+        [round(c.frames_per_s, 3) for c in cameras],
+    )
+    yield (
+        "skerry_stream_tracks",
+        "Objects that are there.",
+        [c.tracks for c in cameras],
+    )
+    yield (
+        "skerry_stream_gate_missed_ratio",
+        "Checks that found what the gate had missed.",
+        [c.missed_share or 0.0 for c in cameras],
+    )
+    yield (
+        "skerry_stream_withheld",
+        "Pictures that were not let out.",
+        [c.withheld for c in cameras],
+    )
+    yield (
+        "skerry_stream_uploaded_bytes",
+        "Bytes of pictures that left.",
+        [c.uploaded_bytes for c in cameras],
+    )
+    yield (
+        "skerry_stream_reconnects",
+        "How often the camera was opened again.",
+        [c.reconnects for c in cameras],
+    )
+
+
+def _histogram(latencies: Mapping[str, Latencies]) -> Iterator[str]:
+    name = "skerry_stream_latency_seconds"
+    yield f"# HELP {name} From when a picture was taken to what a look made of it."
+    yield f"# TYPE {name} histogram"
+    for camera, one in latencies.items():
+        below = 0
+        for bound, count in zip((*BOUNDS_S, "+Inf"), one.buckets, strict=True):
+            below += count
+            yield f"{name}_bucket{_labels(camera, le=str(bound))} {below}"
+        yield f"{name}_sum{_labels(camera)} {one.total_s:.6f}"
+        yield f"{name}_count{_labels(camera)} {one.count}"
+
+
+def _family(
+    name: str, kind: str, what: str, values: Iterable[tuple[str, float]]
+) -> Iterator[str]:
+    yield f"# HELP {name} {what}"
+    yield f"# TYPE {name} {kind}"
+    for labels, value in values:
+        yield f"{name}{labels} {value}"
+
+
+def _labels(camera: str, **more: str) -> str:
+    pairs = {"camera": camera, **more}
+    inside = ",".join(f'{key}="{_escaped(value)}"' for key, value in pairs.items())
+    return f"{{{inside}}}"
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")

@@ -1,0 +1,106 @@
+"""The gate: does anything move, and how much, from brightness alone.
+
+The difference to a running mean (the oldest method of all; see M. Piccardi, "Background
+subtraction techniques: a review", SMC 2004) on every n-th pixel of every n-th row. What
+changes everywhere alike is the light and not a movement; what stands still melts into
+the mean within seconds. Integers throughout: it must cost next to nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+COLUMNS = 160
+"""About so many columns are looked at."""
+
+CELL = 10
+"""Pixels of a cell's side, of those that are looked at."""
+
+LEAST_CHANGE = 12
+"""Levels of brightness that a pixel changes by at least when something moves."""
+
+LEAST_SHARE = 0.12
+"""A cell is moving when so much of it changes."""
+
+_SHIFT = 4
+"""The mean follows with a weight of 2⁻⁴; it is kept in sixteenths of a level."""
+
+Region = tuple[float, float, float, float]
+"""Left, top, right and bottom, as fractions of the picture."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Activity:
+    """What the gate saw in one picture.
+
+    Attributes:
+        share: Of the cells that move, 0–1.
+        region: Around all of them; None where nothing moves.
+        is_light: Whether the light changed, so that nothing can be said.
+    """
+
+    share: float
+    region: Region | None = None
+    is_light: bool = False
+
+    @property
+    def is_moving(self) -> bool:
+        """Whether it is worth a look."""
+        return self.share > 0
+
+
+class Gate:
+    """Watches one camera."""
+
+    def __init__(self) -> None:
+        self._mean: NDArray[np.int16] | None = None
+        self._noise = float(LEAST_CHANGE) / 4
+        self._size: tuple[int, ...] = ()
+
+    def look(self, luma: NDArray[np.uint8]) -> Activity:
+        """Take a picture's brightness, rows × columns, and say what moves."""
+        step = max(1, round(luma.shape[1] / COLUMNS))
+        small = luma[::step, ::step].astype(np.int16)
+        small = small[: len(small) // CELL * CELL, : small.shape[1] // CELL * CELL]
+        if small.size == 0:
+            return Activity(share=1.0)  # too small to tell: worth a look
+        mean = self._mean
+        if mean is None or luma.shape != self._size:
+            self._size = luma.shape
+            self._mean = small << _SHIFT
+            return Activity(share=1.0, region=(0.0, 0.0, 1.0, 1.0))
+        change = small - (mean >> _SHIFT)
+        light = round(float(change.mean()))
+        change -= np.int16(light)
+        np.abs(change, out=change)
+        limit = max(LEAST_CHANGE, round(4 * self._noise))
+        moving = (change > limit).reshape(
+            len(change) // CELL, CELL, change.shape[1] // CELL, CELL
+        )
+        cells = np.count_nonzero(moving, axis=(1, 3)) > LEAST_SHARE * CELL * CELL
+        # In sixteenths, so that a slow change of light is followed to the end.
+        mean += ((small << _SHIFT) - mean) >> _SHIFT
+        share = float(np.count_nonzero(cells)) / cells.size
+        if abs(light) > LEAST_CHANGE and share > 0.5:
+            self._mean = small << _SHIFT
+            return Activity(share=share, region=(0.0, 0.0, 1.0, 1.0), is_light=True)
+        quiet = min(float(change.mean()), float(LEAST_CHANGE))
+        self._noise += (quiet - self._noise) / 16
+        return Activity(share=share, region=_around(cells))
+
+
+def _around(cells: NDArray[np.bool_]) -> Region | None:
+    rows = np.flatnonzero(cells.any(axis=1))
+    if not rows.size:
+        return None
+    columns = np.flatnonzero(cells.any(axis=0))
+    height, width = cells.shape
+    return (
+        float(columns[0]) / width,
+        float(rows[0]) / height,
+        float(columns[-1] + 1) / width,
+        float(rows[-1] + 1) / height,
+    )

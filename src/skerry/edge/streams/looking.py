@@ -1,0 +1,132 @@
+"""One look: a picture through the models, and into a veiled picture; on the engine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from skerry.core.clock import Clock
+from skerry.core.errors import SkerryError
+from skerry.core.seams import Tensors
+from skerry.core.video import Shot
+from skerry.edge.engine import Engine
+from skerry.edge.streams.eyes import Eye, Eyes
+from skerry.edge.streams.leaving import keep
+from skerry.edge.streams.privacy import Veiled
+from skerry.edge.streams.tracks import Seen
+from skerry.edge.streams.watched import Found, Watched
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Looked:
+    """What became of a look.
+
+    Attributes:
+        found: What was found.
+        veiled: The picture as it may leave, or None.
+        costs_s: What each model took; those that failed are left out.
+        errors: Why those that failed did.
+    """
+
+    found: Found
+    veiled: Veiled | None
+    costs_s: Mapping[str, float]
+    errors: Mapping[str, SkerryError]
+
+
+class _Work:
+    """A look under way: one thread at a time has it."""
+
+    def __init__(self, shot: Shot) -> None:
+        self.shot = shot
+        self.eyes: dict[str, Eye] = {}
+        self.inputs: dict[str, Tensors] = {}
+        self.outputs: dict[str, Tensors] = {}
+        self.seen: dict[str, tuple[Seen, ...]] = {}
+        self.took_s: dict[str, float] = {}
+        self.errors: dict[str, SkerryError] = {}
+
+
+class Looker:
+    """Has models look at pictures.
+
+    Args:
+        engine: Runs them.
+        eyes: How each is fed and read.
+        clock: What measures time.
+        deadline_s: How long an inference may wait and run.
+    """
+
+    def __init__(
+        self, engine: Engine, eyes: Eyes, *, clock: Clock, deadline_s: float
+    ) -> None:
+        self._engine = engine
+        self._eyes = eyes
+        self._clock = clock
+        self._deadline_s = deadline_s
+
+    async def look(self, watched: Watched, shot: Shot, models: Sequence[str]) -> Looked:
+        """Look at a picture; a model that fails leaves the others' answers."""
+        work = _Work(shot)
+        for model in models:
+            with self._kept(work, model):
+                work.eyes[model] = self._eyes.of(self._engine.find(model))
+        await asyncio.to_thread(self._prepare, work)
+        for model, inputs in work.inputs.items():
+            with self._kept(work, model):
+                answer = await self._engine.infer(
+                    model, inputs, deadline_s=self._deadline_s
+                )
+                work.outputs[model] = answer.outputs
+                work.took_s[model] += answer.latency_ms / 1000
+        return await asyncio.to_thread(self._read, work, watched)
+
+    def _prepare(self, work: _Work) -> None:
+        begun_s = self._clock.wall_s()
+        for model, eye in work.eyes.items():
+            with self._kept(work, model):
+                size = eye.size_of(*work.shot.luma.shape)
+                work.inputs[model] = eye.prepare(work.shot.to_size(*size))
+        self._charge(work, begun_s, list(work.eyes))
+
+    def _read(self, work: _Work, watched: Watched) -> Looked:
+        begun_s = self._clock.wall_s()
+        rows, columns = work.shot.luma.shape
+        for model, outputs in work.outputs.items():
+            with self._kept(work, model):
+                work.seen[model] = work.eyes[model].read(outputs, rows, columns)
+        found = Found(
+            shot=work.shot,
+            tracked=_joined(work, {"people", "objects"}),
+            people=_joined(work, {"people"}),
+            faces=_joined(work, {"faces"}),
+        )
+        veiled = watched.veil.cover(work.shot, faces=found.faces, people=found.people)
+        is_kept = bool(found.tracked) or bool(watched.tracker.tracks)
+        if veiled is not None and is_kept and watched.recent.wants(veiled.captured_s):
+            watched.recent.add(keep(veiled))
+        self._charge(work, begun_s, list(work.outputs))
+        costs = {model: work.took_s[model] for model in work.seen}
+        return Looked(found=found, veiled=veiled, costs_s=costs, errors=work.errors)
+
+    def _charge(self, work: _Work, begun_s: float, models: list[str]) -> None:
+        took_s = self._clock.wall_s() - begun_s
+        for model in models:
+            work.took_s[model] = work.took_s.get(model, 0.0) + took_s / len(models)
+
+    @contextlib.contextmanager
+    def _kept(self, work: _Work, model: str) -> Iterator[None]:
+        try:
+            yield
+        except SkerryError as error:
+            work.errors[model] = error
+
+
+def _joined(work: _Work, finds: set[str]) -> tuple[Seen, ...] | None:
+    """What the models of a kind have seen; None where one of them has not looked."""
+    models = [model for model, eye in work.eyes.items() if eye.finds in finds]
+    if not models or any(model not in work.seen for model in models):
+        return None
+    return tuple(one for model in models for one in work.seen[model])

@@ -1,0 +1,308 @@
+"""The scheduler: who is looked at now, by which models. A pure machine.
+
+The clock and the costs are arguments, and nothing here waits. Of each camera only the
+newest picture counts. Each pair of a camera and a model has a rate (see `rates`), and
+is due that long after it was last begun; the one that is due first goes first (earliest
+deadline first: C. L. Liu, J. W. Layland, 1973). What is due moves on only by being
+served, so nobody waits for ever. Models of one camera that are due soon look at one
+picture together.
+
+A look is best begun as its picture comes: what is due within half the time to the next
+picture begins at once, and what falls due later waits for the next one. A picture that
+is older than the deadline allows is not looked at, either: there will be a newer one.
+Where each newer one is too old as well, one is looked at each `STARVE_S` all the same:
+late news are better than none.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from skerry.edge.streams.rates import Demand, Level, share_out
+
+STARVE_S = 1.0
+"""No camera with pictures waits for longer only because they are late."""
+
+PLAN_S = 0.25
+"""How often the machine is shared out anew, where something has changed."""
+
+LEAST_CHANGE = 0.02
+"""A change of the capacity that is worth sharing it out anew, in CPUs."""
+
+MOST_INTERVAL_S = 0.5
+"""Cameras whose pictures come less often are treated as though they came so often."""
+
+TOGETHER = 0.5
+"""Models that are due within such a part of their period look at the same picture."""
+
+_RECENT = 0.1
+"""Weight of the newest look in the running mean of their costs."""
+
+
+class Pair(NamedTuple):
+    """A camera, and a model that looks at it."""
+
+    camera: str
+    model: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Want:
+    """What a camera wants of a model at the moment.
+
+    Attributes:
+        rate: Looks a second.
+        least: The least that will do; 0 where only a check is wanted.
+    """
+
+    rate: float
+    least: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """What is to be looked at now.
+
+    Attributes:
+        camera: Whose picture.
+        number: Which one of its pictures.
+        models: By which models.
+    """
+
+    camera: str
+    number: int
+    models: tuple[str, ...]
+
+
+class _Pair:
+    """What a camera wants of a model, what it gets, and when it last did."""
+
+    def __init__(self) -> None:
+        self.want = Want(rate=0.0)
+        self.granted = 0.0
+        self.begun_s = float("-inf")
+        self.number = -1
+
+    @property
+    def due_s(self) -> float:
+        """When its next look is due; something must be granted."""
+        return self.begun_s + 1 / self.granted
+
+
+class _Camera:
+    """A camera's newest picture, and its pairs by model."""
+
+    def __init__(self, *, weight: float, models: Iterable[str]) -> None:
+        self.weight = weight
+        self.number = -1
+        self.captured_s = 0.0
+        self.offered_s = float("-inf")
+        self.interval_s = MOST_INTERVAL_S
+        self.is_looked_at = False
+        self.refused: tuple[float, int] | None = None
+        self.pairs = {model: _Pair() for model in models}
+
+    def waiting(self) -> list[tuple[float, str, _Pair]]:
+        """Who has not looked at the newest picture, and when that is due."""
+        if self.number < 0 or self.is_looked_at:
+            return []
+        return [
+            (pair.due_s, model, pair)
+            for model, pair in self.pairs.items()
+            if pair.granted and pair.number != self.number
+        ]
+
+    @property
+    def fresh_until_s(self) -> float:
+        """Until when it is better to look at this picture than at the next one."""
+        return self.offered_s + self.interval_s / 2
+
+
+class Scheduler:
+    """Decides who is looked at; time is an argument of each call.
+
+    Args:
+        costs_s: What a look of each model takes of a CPU, at first; what it really
+            takes is learnt.
+        capacity: Seconds of CPU in a second that there are for looks.
+        at_once: How many looks may be under way.
+        deadline_s: How old a picture may be when its look ends.
+
+    Attributes:
+        level: How much had to be given up when the machine was last shared out.
+        superseded: By camera, pictures that a newer one came before; never looked at.
+        late: By camera, pictures that were too old when their turn came.
+    """
+
+    def __init__(
+        self,
+        costs_s: Mapping[str, float],
+        *,
+        capacity: float,
+        at_once: int = 1,
+        deadline_s: float = 0.2,
+    ) -> None:
+        self.level = Level.FULL
+        self.superseded: Counter[str] = Counter()
+        self.late: Counter[str] = Counter()
+        self._costs_s = dict(costs_s)
+        self._capacity = capacity
+        self._at_once = at_once
+        self._deadline_s = deadline_s
+        self._cameras: dict[str, _Camera] = {}
+        self._under_way = 0
+        self._planned_s = float("-inf")
+        self._is_stale = True
+
+    @property
+    def costs_s(self) -> Mapping[str, float]:
+        """What a look of each model takes of a CPU, as far as it is known."""
+        return self._costs_s
+
+    @property
+    def capacity(self) -> float:
+        """Seconds of CPU in a second that there are for looks."""
+        return self._capacity
+
+    def allow(self, capacity: float) -> None:
+        """Say how many seconds of CPU in a second there are for looks from now on."""
+        if abs(capacity - self._capacity) > LEAST_CHANGE:
+            self._is_stale = True
+            self._capacity = capacity
+
+    def join(self, camera: str, *, weight: float = 1.0) -> None:
+        """Take a camera in."""
+        self._cameras[camera] = _Camera(weight=weight, models=self._costs_s)
+        self._is_stale = True
+
+    def leave(self, camera: str) -> None:
+        """Let go of a camera; a look that is under way is still to be ended."""
+        self._cameras.pop(camera, None)
+        self._is_stale = True
+
+    def want(self, camera: str, wants: Mapping[str, Want]) -> None:
+        """Say what a camera wants from now on; a model that is left out, nothing."""
+        pairs = self._cameras[camera].pairs
+        for model, pair in pairs.items():
+            want = wants.get(model, Want(rate=0.0))
+            if want == pair.want:
+                continue
+            # Until the machine is shared out anew: what begins to move is looked at
+            # at once, and who wants less gets less.
+            started = want.rate if want.least > pair.want.least else pair.granted
+            pair.granted = min(want.rate, started or want.rate)
+            pair.want = want
+            self._is_stale = True
+
+    def offer(
+        self, camera: str, number: int, captured_s: float, *, now_s: float
+    ) -> None:
+        """Take in a camera's newest picture; the one before it is forgotten."""
+        one = self._cameras[camera]
+        if one.number >= 0 and all(p.number != one.number for p in one.pairs.values()):
+            self.superseded[camera] += 1
+        one.number, one.captured_s = number, captured_s
+        one.interval_s = min(max(0.0, now_s - one.offered_s), MOST_INTERVAL_S)
+        one.offered_s = now_s
+
+    def forget(self, camera: str) -> None:
+        """The camera's newest picture is gone: it failed, or changed its size."""
+        self._cameras[camera].number = -1
+
+    def next(self, now_s: float) -> Look | None:
+        """Begin the look whose turn it is; None where none is due, or all are busy."""
+        if self._under_way >= self._at_once:
+            return None
+        self._share_out(now_s)
+        chosen = min(self._due(now_s), default=None)
+        if chosen is None:
+            return None
+        _, name = chosen
+        camera = self._cameras[name]
+        early_s = camera.interval_s / 2
+        models = []
+        for due_s, model, pair in camera.waiting():
+            if due_s <= now_s + max(early_s, TOGETHER / pair.granted):
+                # What begins a little early or late evens out with the next ones.
+                pair.begun_s = min(max(due_s, now_s - early_s), now_s + early_s)
+                pair.number = camera.number
+                models.append(model)
+        camera.is_looked_at, camera.refused = True, None
+        self._under_way += 1
+        return Look(camera=name, number=camera.number, models=tuple(models))
+
+    def ended(self, look: Look, costs_s: Mapping[str, float]) -> None:
+        """A look has ended, well or not.
+
+        Args:
+            look: It.
+            costs_s: What its models took of a CPU; those that failed are left out.
+        """
+        self._under_way -= 1
+        camera = self._cameras.get(look.camera)
+        if camera is not None:
+            camera.is_looked_at = False
+        for model, cost_s in costs_s.items():
+            self._costs_s[model] += _RECENT * (cost_s - self._costs_s[model])
+            self._is_stale = True
+
+    def wake_s(self, now_s: float) -> float | None:
+        """When `next` is to be asked again if nothing happens; None: only then."""
+        found = []
+        for camera in self._cameras.values():
+            for due_s, _, _ in camera.waiting():
+                begins_s = due_s - camera.interval_s / 2
+                if now_s < begins_s <= camera.fresh_until_s:
+                    found.append(begins_s)
+        return min(found, default=None)
+
+    def _due(self, now_s: float) -> list[tuple[float, str]]:
+        """Who is due: when, and which camera."""
+        found = []
+        for name, camera in self._cameras.items():
+            due_s = min((due_s for due_s, _, _ in camera.waiting()), default=math.inf)
+            is_due = due_s <= now_s + camera.interval_s / 2
+            if is_due and self._is_worth_it(name, camera, now_s):
+                found.append((due_s, name))
+        return found
+
+    def _is_worth_it(self, name: str, camera: _Camera, now_s: float) -> bool:
+        """Whether the newest picture is to be looked at, or a newer one."""
+        cost_s = sum(self._costs_s[model] for model in camera.pairs)
+        is_late = now_s + cost_s > camera.captured_s + self._deadline_s
+        if not is_late and now_s <= camera.fresh_until_s:
+            return True
+        if camera.refused is None:
+            camera.refused = now_s, camera.number
+        refused_s, number = camera.refused
+        if number != camera.number and now_s - refused_s >= STARVE_S:
+            return True
+        if is_late:
+            self.late[name] += 1
+            camera.number = -1
+        return False
+
+    def _share_out(self, now_s: float) -> None:
+        if not self._is_stale or now_s < self._planned_s + PLAN_S:
+            return
+        self._is_stale, self._planned_s = False, now_s
+        demands = {
+            Pair(name, model): Demand(
+                rate=pair.want.rate,
+                least=pair.want.least,
+                cost_s=self._costs_s[model],
+                weight=camera.weight,
+            )
+            for name, camera in self._cameras.items()
+            for model, pair in camera.pairs.items()
+            if pair.want.rate > 0
+        }
+        granted = share_out(demands, self._capacity)
+        self.level = granted.level
+        for name, camera in self._cameras.items():
+            for model, pair in camera.pairs.items():
+                pair.granted = granted.rates.get(Pair(name, model), 0.0)

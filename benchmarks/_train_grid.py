@@ -57,8 +57,8 @@ step = "half"
 [[slot.step]]
 step = "codebook"
 """
-"""Each set of the net's parts in float, twelve ways of quantizing the others; two ways of
-storing in half, four of coding."""
+"""Each set of the net's parts in float, twelve ways of quantizing the others; two ways
+of storing in half, four of coding."""
 
 QUICK_SEARCH = """
 schema = "skerry.search/1"

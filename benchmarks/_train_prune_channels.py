@@ -40,12 +40,12 @@ ONCE = 3
 """Epochs that go through about all training pictures."""
 
 OURS = PruneChannels(
-    ratio=0.68, rounds=3, epochs=1, last_epochs=6, multiple=16, learning_rate=RATE
+    ratio=0.68, rounds=2, epochs=1, last_epochs=4, multiple=16, learning_rate=RATE
 )
 EPOCHS = OURS.rounds * OURS.epochs + OURS.last_epochs
 SPARSE = {
-    "half of the weights, 2:4": Sparsify(pattern="2:4", epochs=3, learning_rate=RATE),
-    "80 % of the weights": Sparsify(sparsity=0.8, epochs=3, learning_rate=RATE),
+    "half of the weights, 2:4": Sparsify(pattern="2:4", epochs=1, learning_rate=RATE),
+    "80 % of the weights": Sparsify(sparsity=0.8, epochs=1, learning_rate=RATE),
 }
 
 ORIGINAL = "original"

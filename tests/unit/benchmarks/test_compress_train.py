@@ -101,4 +101,19 @@ def test_what_is_not_there_is_drawn_as_that() -> None:
     missing = dict(zip(DRAWN, said, strict=True))
     assert missing["channels"] == ["ours"]
     assert missing["pixels"] == ["224"]
-    assert missing["distil"] == missing["tuner"] == ["not measured"]
+    others = {one for one in DRAWN if one not in {"channels", "pixels"}}
+    assert all(missing[one] == ["not measured"] for one in others)
+
+
+def test_points_lost_are_those_of_the_same_seeds() -> None:
+    """A way that one seed alone took is set beside that seed's original."""
+    scores = {"float32": [91.0, 95.0], "INT4": [90.0, 94.0], "INT4 once": [90.5]}
+    rows: list[Row] = [
+        {"part": "qat", "what": what, "figure": one, "unit": "% top-1"}
+        for what, all_seeds in scores.items()
+        for one in all_seeds
+    ]
+    figure = Figure()
+    draw(rows, figure)
+    axes = dict(zip(DRAWN, figure.axes, strict=True))["qat"]
+    assert [bar.get_width() for bar in axes.patches] == [1.0, 0.5]

@@ -48,8 +48,9 @@ def _draw_pruned(
             textcoords="offset points",
             fontsize=7,
         )
-    axes.axhline(most_lost, color="tab:red", linewidth=0.8, linestyle=":")
-    axes.axvline(fast, color="tab:red", linewidth=0.8, linestyle=":")
+    if found:
+        axes.axhline(most_lost, color="tab:red", linewidth=0.8, linestyle=":")
+        axes.axvline(fast, color="tab:red", linewidth=0.8, linestyle=":")
     axes.margins(x=0.5, y=0.15)
     return bool(found)
 
@@ -70,7 +71,8 @@ def _draw_rounded(axes: Axes, rows: Sequence[Row]) -> bool:
     colours = ["tab:blue" if "in training" in one else "tab:gray" for one in lost]
     axes.barh(list(lost), list(lost.values()), color=colours)
     axes.set_xscale("symlog", linthresh=1)
-    axes.axvline(1.0, color="tab:red", linewidth=0.8, linestyle=":")
+    if lost:
+        axes.axvline(1.0, color="tab:red", linewidth=0.8, linestyle=":")
     axes.tick_params(axis="y", labelsize=7)
     axes.invert_yaxis()
     return bool(lost)

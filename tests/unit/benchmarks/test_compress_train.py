@@ -11,7 +11,7 @@ from benchmarks import compress_train
 from benchmarks._harness import BARS as FILE
 from benchmarks._harness import Measured, Row
 from benchmarks._train_plot import DRAWN, draw
-from benchmarks.compress_train import find_parts, measure
+from benchmarks.compress_train import Part, find_parts, measure
 
 BARS = {"one": ("bar.one",), "two": ("bar.two", "bar.three")}
 
@@ -63,6 +63,25 @@ def test_a_part_that_was_never_run_says_so(
     told = {one.id: (one.figure, one.unmet) for one in outcome.measured}
     assert told["bar.one"] == (None, "not measured yet")
     assert told["bar.two"] == (1.0, "")
+
+
+def test_parts_that_train_are_told_with_how_many_seeds(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The others know of none."""
+    told: dict[str, dict[str, object]] = {}
+
+    def note(name: str) -> Part:
+        def run(_: Path, **said: object) -> tuple[list[Row], list[Measured]]:
+            told[name] = said
+            return [], []
+
+        return run
+
+    parts = {name: (note(name), ()) for name in ("qat", "pixels")}
+    monkeypatch.setattr(compress_train, "PARTS", parts)
+    measure(tmp_path, (), quick=False, seeds=1)
+    assert told == {"qat": {"quick": False, "seeds": 1}, "pixels": {"quick": False}}
 
 
 def test_a_part_that_there_is_not_is_refused() -> None:

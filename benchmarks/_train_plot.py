@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from benchmarks._harness import Row
+from benchmarks._train_qat import FLOAT
 from benchmarks._train_tune import DEFAULT
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-INCHES = (11, 8)
+INCHES = (15, 8)
 
 
 def draw(rows: Sequence[Row], figure: Figure) -> None:
-    """Pruning, distillation, samplers and resolutions, each in a field of its own."""
+    """Each part in a field of its own."""
     figure.set_size_inches(*INCHES)
-    fields = figure.subplots(2, 2).flat
+    fields = figure.subplots(2, 3).flat
     for axes, (part, drawn) in zip(fields, DRAWN.items(), strict=True):
         own = [row for row in rows if row["part"] == part]
         if not drawn(axes, own):
@@ -27,8 +29,10 @@ def draw(rows: Sequence[Row], figure: Figure) -> None:
             axes.set_yticks([])
 
 
-def _draw_channels(axes: Axes, rows: Sequence[Row]) -> bool:
-    axes.set_title("Channels of the depthwise net", fontsize=10)
+def _draw_pruned(
+    axes: Axes, rows: Sequence[Row], *, title: str, most_lost: float, fast: float
+) -> bool:
+    axes.set_title(title, fontsize=10)
     axes.set_xlabel("× as fast, onnxruntime, one thread")
     axes.set_ylabel("points lost")
     found = [row for row in rows if row.get("× as fast") is not None]
@@ -44,10 +48,34 @@ def _draw_channels(axes: Axes, rows: Sequence[Row]) -> bool:
             textcoords="offset points",
             fontsize=7,
         )
-    axes.axhline(0.5, color="tab:red", linewidth=0.8, linestyle=":")
-    axes.axvline(2.0, color="tab:red", linewidth=0.8, linestyle=":")
+    if found:
+        axes.axhline(most_lost, color="tab:red", linewidth=0.8, linestyle=":")
+        axes.axvline(fast, color="tab:red", linewidth=0.8, linestyle=":")
     axes.margins(x=0.5, y=0.15)
     return bool(found)
+
+
+def _draw_rounded(axes: Axes, rows: Sequence[Row]) -> bool:
+    axes.set_title("Weights of four bits", fontsize=10)
+    axes.set_xlabel("points lost to float32, mean of the seeds")
+    right: dict[str, list[float]] = {}
+    for row in rows:
+        if row.get("unit") == "% top-1":
+            right.setdefault(str(row["what"]), []).append(_number(row))
+    whole = right.pop(FLOAT, [])
+    # A way that only some seeds took is set beside the same seeds' original.
+    lost = {
+        what: sum(whole[: len(some)]) / len(some) - sum(some) / len(some)
+        for what, some in right.items()
+    }
+    colours = ["tab:blue" if "in training" in one else "tab:gray" for one in lost]
+    axes.barh(list(lost), list(lost.values()), color=colours)
+    axes.set_xscale("symlog", linthresh=1)
+    if lost:
+        axes.axvline(1.0, color="tab:red", linewidth=0.8, linestyle=":")
+    axes.tick_params(axis="y", labelsize=7)
+    axes.invert_yaxis()
+    return bool(lost)
 
 
 def _draw_distil(axes: Axes, rows: Sequence[Row]) -> bool:
@@ -101,7 +129,16 @@ def _draw_pixels(axes: Axes, rows: Sequence[Row]) -> bool:
 
 
 DRAWN = {
-    "channels": _draw_channels,
+    "qat": _draw_rounded,
+    "channels": partial(
+        _draw_pruned,
+        title="Channels of the depthwise net",
+        most_lost=0.5,
+        fast=2.0,
+    ),
+    "layers": partial(
+        _draw_pruned, title="Layers of ResNet-8", most_lost=1.0, fast=1.3
+    ),
     "distil": _draw_distil,
     "tuner": _draw_samplers,
     "pixels": _draw_pixels,

@@ -40,7 +40,7 @@ DEFAULT = "bandit"
 TUNER_BAR = "train.tuner.vs_random"
 COMBINED_BAR = "train.combined.speedup"
 
-TRIALS, QUICK_TRIALS = 24, 3
+TRIALS, QUICK_TRIALS = 12, 3
 MOST_LOST = 0.01
 TUNE_TIMEOUT_S = 7200.0
 
@@ -51,13 +51,13 @@ schema = "skerry.search/1"
 
 [[slot.step]]
 step = "prune"
-rounds = 3
-epochs = 3
-last_epochs = 3
+rounds = 2
+epochs = 1
+last_epochs = 4
 multiple = 16
 learning_rate = 3e-3
 most = 0.9
-search.ratio = [0.8, 0.86, 0.9]
+search.ratio = [0.8, 0.87]
 
 [[slot]]
 
@@ -71,8 +71,8 @@ search.rounding = ["nearest", "adaptive"]
 """
 """Few ways to prune, which are trained once each, and many to quantize the result."""
 
-QUICK_COMBINED = COMBINED.replace("rounds = 3", "rounds = 1").replace(
-    "epochs = 3", "epochs = 1"
+QUICK_COMBINED = COMBINED.replace("rounds = 2", "rounds = 1").replace(
+    "last_epochs = 4", "last_epochs = 0"
 )
 
 

@@ -1,7 +1,7 @@
 """What training brings beside quantization, and the tuner that finds the recipe.
 
     python -m benchmarks.compress_train [--quick] [--work DIR] [--part PART,…]
-                                        --json OUT.json
+                                        [--seeds N] --json OUT.json
 
 Trained nets, the grid of recipes and the tuner's experiment stay in the work folder,
 and so does what each part came to: a run measures the parts that are not there yet, and
@@ -28,6 +28,7 @@ from benchmarks import (
 )
 from benchmarks._found import Found
 from benchmarks._harness import Measured, Outcome, Row, command_line, publish
+from benchmarks._train_net import SEEDS
 from benchmarks._train_plot import draw
 from skerry.core.durable import make_folder, write_file
 from skerry.core.names import did_you_mean
@@ -47,21 +48,27 @@ PARTS: dict[str, tuple[Part, tuple[str, ...]]] = {
 }
 """By name, what measures a part, and its bars."""
 
+SEEDED = ("qat", "channels", "layers", "distil")
+"""The parts that are trained once a seed."""
 
-def measure(work: Path, asked: Sequence[str], *, quick: bool) -> Outcome:
+
+def measure(
+    work: Path, asked: Sequence[str], *, quick: bool, seeds: int = SEEDS
+) -> Outcome:
     """Measure some parts, and tell what is known of all.
 
     Args:
         work: What is kept.
         asked: The parts to measure; none for those that were not measured yet.
         quick: One seed, fewer pictures and epochs.
+        seeds: With how many seeds parts are trained.
     """
     rows: list[Row] = []
     measured: list[Measured] = []
     for name in PARTS:
         path = work / "found" / f"{name}{'-quick' * quick}.json"
         if name in asked or not (asked or path.exists()):
-            found = _measured(name, work, quick=quick)
+            found = _measured(name, work, quick=quick, seeds=seeds)
             make_folder(path.parent)
             write_file(path, msgspec.json.encode(found))
         elif path.exists():
@@ -73,9 +80,10 @@ def measure(work: Path, asked: Sequence[str], *, quick: bool) -> Outcome:
     return Outcome(rows=rows, measured=measured, draw=partial(draw, rows))
 
 
-def _measured(name: str, work: Path, *, quick: bool) -> Found:
+def _measured(name: str, work: Path, *, quick: bool, seeds: int) -> Found:
     make_folder(work)
-    rows, figures = PARTS[name][0](work, quick=quick)
+    more = {"seeds": seeds} if name in SEEDED else {}
+    rows, figures = PARTS[name][0](work, quick=quick, **more)
     one = isinstance(figures, Measured)
     return Found(rows=rows, measured=[figures] if one else figures)
 
@@ -106,9 +114,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = command_line(NAME)
     parser.add_argument("--work", type=Path, default=WORK, help="what is kept")
     parser.add_argument("--part", default="", metavar="PART,…", help="of the parts")
+    parser.add_argument(
+        "--seeds", type=int, choices=range(1, SEEDS + 1), default=SEEDS, help="of three"
+    )
     chosen = parser.parse_args(arguments)
     asked = find_parts(chosen.part)
-    publish(NAME, measure(chosen.work, asked, quick=chosen.quick), chosen.json)
+    outcome = measure(chosen.work, asked, quick=chosen.quick, seeds=chosen.seeds)
+    publish(NAME, outcome, chosen.json)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from benchmarks import compress_train
 from benchmarks._harness import BARS as FILE
 from benchmarks._harness import Measured, Row
 from benchmarks._train_plot import DRAWN, draw
-from benchmarks.compress_train import find_parts, measure
+from benchmarks.compress_train import Part, find_parts, measure
 
 BARS = {"one": ("bar.one",), "two": ("bar.two", "bar.three")}
 
@@ -65,6 +65,25 @@ def test_a_part_that_was_never_run_says_so(
     assert told["bar.two"] == (1.0, "")
 
 
+def test_parts_that_train_are_told_with_how_many_seeds(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The others know of none."""
+    told: dict[str, dict[str, object]] = {}
+
+    def note(name: str) -> Part:
+        def run(_: Path, **said: object) -> tuple[list[Row], list[Measured]]:
+            told[name] = said
+            return [], []
+
+        return run
+
+    parts = {name: (note(name), ()) for name in ("qat", "pixels")}
+    monkeypatch.setattr(compress_train, "PARTS", parts)
+    measure(tmp_path, (), quick=False, seeds=1)
+    assert told == {"qat": {"quick": False, "seeds": 1}, "pixels": {"quick": False}}
+
+
 def test_a_part_that_there_is_not_is_refused() -> None:
     """With the nearest name."""
     assert find_parts("qat,tuner") == ["qat", "tuner"]
@@ -101,4 +120,19 @@ def test_what_is_not_there_is_drawn_as_that() -> None:
     missing = dict(zip(DRAWN, said, strict=True))
     assert missing["channels"] == ["ours"]
     assert missing["pixels"] == ["224"]
-    assert missing["distil"] == missing["tuner"] == ["not measured"]
+    others = {one for one in DRAWN if one not in {"channels", "pixels"}}
+    assert all(missing[one] == ["not measured"] for one in others)
+
+
+def test_points_lost_are_those_of_the_same_seeds() -> None:
+    """A way that one seed alone took is set beside that seed's original."""
+    scores = {"float32": [91.0, 95.0], "INT4": [90.0, 94.0], "INT4 once": [90.5]}
+    rows: list[Row] = [
+        {"part": "qat", "what": what, "figure": one, "unit": "% top-1"}
+        for what, all_seeds in scores.items()
+        for one in all_seeds
+    ]
+    figure = Figure()
+    draw(rows, figure)
+    axes = dict(zip(DRAWN, figure.axes, strict=True))["qat"]
+    assert [bar.get_width() for bar in axes.patches] == [1.0, 0.5]

@@ -4,9 +4,18 @@ import math
 
 import pytest
 
-from benchmarks._train_grid import QUICK_SEARCH, SEARCH, Cell, Grid, all_recipes
+from benchmarks._train_grid import (
+    PARTS,
+    QUICK_SEARCH,
+    Cell,
+    Grid,
+    all_recipes,
+    search_text,
+)
 from benchmarks._train_tune import covered, replay, replays
+from skerry.compress.train.export import export_graph
 from skerry.compress.tune.space_files import parse_space
+from skerry.runtimes.torch import torch
 from tests.tuning import outcome, score
 
 MADE_UP = """
@@ -39,8 +48,10 @@ def grid() -> Grid:
 def test_a_grid_has_each_recipe_once(grid: Grid) -> None:
     """The whole one has at least 300."""
     assert len(grid.cells) == 4 * 2 * 2 * 3 * 5 + 2
-    recipes = list(all_recipes(parse_space(SEARCH.encode(), name="it")))
-    assert len(recipes) == 438
+    net = torch.nn.Sequential(*[torch.nn.Linear(4, 4) for _ in range(sum(PARTS))])
+    graph = export_graph(net, (torch.ones(1, 4),), inputs=("x",), outputs=("y",))
+    recipes = list(all_recipes(parse_space(search_text(graph).encode(), name="it")))
+    assert len(recipes) == 2 ** len(PARTS) * 12 + 2 + 4
     assert all(one not in recipes[:k] for k, one in enumerate(recipes[:50]))
     assert len(list(all_recipes(parse_space(QUICK_SEARCH.encode(), name="it")))) == 10
 

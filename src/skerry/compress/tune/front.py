@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from skerry.compress.search.ranking import Standing, best
 from skerry.compress.search.request import Preference
 from skerry.compress.tune.trial import Trial, holding
@@ -71,6 +74,42 @@ def hypervolume(rows: Sequence[Sequence[float]], reference: Sequence[float]) -> 
             area = hypervolume([below[k] for k in nondominated(below)], reference[:-1])
             total += area * (end - row[-1])
     return total
+
+
+def gains(
+    front: Sequence[Sequence[float]],
+    rows: NDArray[np.float64],
+    reference: Sequence[float],
+) -> NDArray[np.float64]:
+    """How much each row alone would add to the hypervolume of a front.
+
+    The front's costs cut the room into boxes; a row adds what it covers of each box
+    that the front does not.
+
+    Args:
+        front: Costs, of three figures each.
+        rows: `[n, 3]`.
+        reference: The worst that counts.
+
+    Returns:
+        `[n]`.
+    """
+    inside = [row for row in front if all(map(_is_below, row, reference))]
+    lows, lengths = [], []
+    for axis, end in enumerate(reference):
+        cuts = np.unique([row[axis] for row in inside])
+        low, high = np.array([-np.inf, *cuts]), np.array([*cuts, end])
+        lows.append(low)
+        starts = np.maximum(low, rows[:, axis, None])
+        lengths.append(np.maximum(high - starts, 0.0))
+    is_free = np.ones([len(low) for low in lows], dtype=bool)
+    for row in inside:
+        covered = [low >= cost for low, cost in zip(lows, row, strict=True)]
+        is_free &= ~np.einsum("i,j,k->ijk", *covered)
+    first, second, third = lengths
+    found = np.einsum("ni,ijk->njk", first, is_free.astype(np.float64), optimize=True)
+    found = np.einsum("njk,nj,nk->n", found, second, third, optimize=True)
+    return np.asarray(found, np.float64)
 
 
 def _is_below(value: float, limit: float) -> bool:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skerry.compress.search.ranking import Standing
-from skerry.compress.tune.front import find_front, hypervolume, nondominated
+from skerry.compress.tune.front import find_front, gains, hypervolume, nondominated
 from tests.tuning import trial
 
 SOURCE = Standing(latency=1.0, size_bytes=1000, drop=0.0)
@@ -31,6 +31,18 @@ def test_what_is_beaten_adds_nothing(rows: list[tuple[float, float, float]]) -> 
     """The front alone covers what all cover."""
     front = [rows[k] for k in nondominated(rows)]
     assert hypervolume(front, (1, 1, 1)) == pytest.approx(hypervolume(rows, (1, 1, 1)))
+
+
+@given(front=st.lists(costs, max_size=6), rows=st.lists(costs, min_size=1, max_size=6))
+def test_a_gain_is_what_the_hypervolume_grows_by(
+    front: list[tuple[float, float, float]], rows: list[tuple[float, float, float]]
+) -> None:
+    """Row by row, each without the others."""
+    ends = (1, 1, 1)
+    grown = [
+        hypervolume([*front, row], ends) - hypervolume(front, ends) for row in rows
+    ]
+    assert gains(front, np.array(rows), ends) == pytest.approx(grown, abs=1e-9)
 
 
 def test_the_front_leaves_out_what_is_beaten_or_refused() -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,7 @@ from skerry.compress.tune.space import SearchSpace, Slot, StepSpace, draw
 from skerry.compress.tune.trial import Trial, holding
 from skerry.core.errors import UsageError
 from skerry.core.recipe import Choices, Recipe, Span, StepSpec
-from tests.tuning import ALLOWED, HALF, SPACE, score
+from tests.tuning import ALLOWED, HALF, SPACE, outcome, score
 
 NAMES = ("tpe", "bandit", "random")
 
@@ -102,6 +104,36 @@ def test_numbers_and_lists_are_proposed_too(name: str) -> None:
     sampler = make(name, space)
     for _ in range(4):
         assert space.point(sampler.suggest(trials, rng)) is not None
+
+
+def test_lists_are_alike_by_their_words() -> None:
+    """Words of which one list too many costs are not tried again in other lists."""
+    words = [list(some) for size in range(6) for some in combinations("abcde", size)]
+    step = StepSpace(
+        name="quantize", searched={"keep_float": Choices(values=tuple(words))}
+    )
+    space = SearchSpace(slots=(Slot(steps=(step,), may_skip=False),))
+    proposer = Proposer(space=space, sampler=make("bandit", space))
+    trials: list[Trial] = []
+    for number in range(12):
+        recipe = proposer(trials)
+        assert recipe is not None
+        kept = recipe.steps[0].params["keep_float"]
+        assert isinstance(kept, list)
+        time = 0.5 + 0.3 * ("a" in kept) + 0.1 * len({*kept} ^ {"b", "c"})
+        trials.append(
+            Trial(number=number, recipe=recipe, outcome=outcome(0, time, 0.5))
+        )
+    assert min(one.costs[1] for one in trials) == 0.5
+
+
+def test_what_is_under_way_is_not_looked_for_again() -> None:
+    """A second worker tries something else than what is like the first one's."""
+    trials = run("bandit", 12)
+    sampler, rng = make("bandit"), np.random.default_rng(0)
+    first = sampler.suggest(trials, rng)
+    under_way = [*trials, Trial(number=12, recipe=first)]
+    assert sampler.suggest(under_way, rng) != first
 
 
 def test_an_unknown_sampler_is_refused() -> None:

@@ -193,7 +193,11 @@ def test_what_a_power_cut_tore_reads_as_zeros(path: Path) -> None:
         assert file.readall() == content
 
 
-@pytest.mark.parametrize("lies", [b"", b"clear", sealed(b"of the other kind")])
+@pytest.mark.parametrize(
+    "lies",
+    [b"", b"clear", sealed(b"of the other kind")],
+    ids=["nothing", "clear", "whole"],
+)
 def test_what_is_no_download_is_begun_anew(path: Path, lies: bytes) -> None:
     """Such as one from before the folder was sealed."""
     path.write_bytes(lies)

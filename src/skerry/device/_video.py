@@ -318,6 +318,15 @@ def write_clip(
     return stream.getvalue()
 
 
+def check_installed() -> None:
+    """See to it that video can be decoded here at all.
+
+    Raises:
+        MissingExtraError: PyAV is not installed.
+    """
+    _library()
+
+
 def is_file(url: str) -> bool:
     """Whether it names a file, which is played at the pace that it was recorded at."""
     return "://" not in url and not Path(url).is_char_device()

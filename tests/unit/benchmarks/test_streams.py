@@ -19,10 +19,11 @@ from benchmarks._streams_footage import (
     write,
 )
 from benchmarks._streams_stage import Ran
-from benchmarks._streams_teacher import missed_events
+from benchmarks._streams_teacher import follow, missed_events
 from benchmarks.streams import STAGES
 from skerry.core.config import read_toml
 from skerry.edge.streams.figures import StreamFigures
+from skerry.edge.streams.tracks import Seen
 from tests.videos import walk
 
 
@@ -76,3 +77,18 @@ def test_an_event_is_missed_where_none_was_told_of_about_then() -> None:
     truth = {"00.mkv": [1.0, 1.2, 8.0], "01.mkv": [5.0]}
     ran = _ran(("c00", 1.4), ("c00", 2.0), ("c00", 5.0), ("c01", 20.0))
     assert missed_events(truth, ran) == (2, 4)
+
+
+def test_the_teacher_counts_those_whom_it_saw_often_and_surely() -> None:
+    """Five pictures with the score; who came and went is none."""
+
+    def look(*scores: float) -> list[Seen]:
+        return [
+            Seen(region=(0.3 * n, 0.1, 0.3 * n + 0.1, 0.5), score=score, label="person")
+            for n, score in enumerate(scores)
+        ]
+
+    looks = [look(0.9, 0.55)] * 8
+    assert follow(looks, 0.6) == [0.2]
+    assert follow(looks, 0.0) == [0.2, 0.2]
+    assert follow(looks[:3], 0.0) == []

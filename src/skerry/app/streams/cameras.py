@@ -7,6 +7,7 @@ from pathlib import Path
 
 from skerry.core.clock import Clock
 from skerry.core.seams import Camera
+from skerry.device._video import check_installed
 from skerry.device.cameras import CameraSettings, VideoCamera
 from skerry.device.folder import FolderCamera
 from skerry.edge.streams.settings import CameraEntry
@@ -16,7 +17,11 @@ STAGGER_S = 0.15
 
 
 def make_cameras(entries: Sequence[CameraEntry], *, clock: Clock) -> dict[str, Camera]:
-    """Make the cameras of a file, one after the other in time."""
+    """Make the cameras of a file, one after the other in time.
+
+    Raises:
+        MissingExtraError: PyAV is not installed, and one of them needs it.
+    """
     return {
         entry.name: _make(entry, clock, start_s=place * STAGGER_S)
         for place, entry in enumerate(entries)
@@ -34,4 +39,5 @@ def _make(entry: CameraEntry, clock: Clock, *, start_s: float) -> Camera:
     )
     if "://" not in entry.url and Path(entry.url).is_dir():
         return FolderCamera(settings, clock=clock)
+    check_installed()  # else each camera would be tried again and again
     return VideoCamera(settings, clock=clock)

@@ -23,6 +23,12 @@ LOOKS_PER_SIZE = 3.0
 CALM_S = 1.5
 """For how long after the last movement a camera counts as moving."""
 
+NOW_S = 0.3
+"""What moved in a picture that is no older moves now."""
+
+CALM_RATE = 2.0
+"""Most looks a second where something moved a moment ago and no longer does."""
+
 EMPTY_LOOKS = 3
 """So many looks in a row that find nothing halve the rate of the next ones."""
 
@@ -137,6 +143,8 @@ class Watched:
             rate = entry.frames_per_s / 2 ** (self._empty // EMPTY_LOOKS)
             if known:
                 rate = LOOKS_PER_SIZE * max(known)
+            if now_s - self._moved_s > NOW_S:
+                rate = min(rate, CALM_RATE)
             # A few steps, so that not every look has all rates shared out anew.
             steps = [1.0, 2.0, 3.0, 4.0, 5.0, 7.5, 10.0, 15.0]
             rate = next((step for step in steps if step >= rate), steps[-1])

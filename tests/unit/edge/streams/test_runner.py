@@ -136,6 +136,11 @@ class Stage:
             running = asyncio.create_task(self.streams.run())
             await self.settle()
             await act(self)
+            async with asyncio.timeout(30):
+                while self.streams._clips:
+                    self.clock.advance(wall_s=0.1)
+                    await asyncio.sleep(0.001)
+                    await self.settle()
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
 
@@ -143,10 +148,11 @@ class Stage:
 
     async def settle(self) -> None:
         """Let everything happen that needs no time."""
-        for _ in range(60):
-            await asyncio.sleep(0.001)
-            if not self.streams._looks:
-                break
+        for _ in range(10):
+            await asyncio.sleep(0)
+        async with asyncio.timeout(30):
+            while looks := set(self.streams._looks):
+                await asyncio.wait(looks)
 
     async def give(
         self, pictures: Any, *, name: str = "a", late_s: float = 0.0
@@ -270,7 +276,7 @@ def test_an_outbox_that_is_full_loses_an_event_and_nothing_else(tmp_path: Path) 
     async def act(stage: Stage) -> None:
         await stage.give(walk(6, still=3))
         stage.box.is_full = False
-        await stage.give([scene()] * 20)
+        await stage.give([scene()] * 40)
 
     stage.play(act)
     assert "gone" in stage.box.names()

@@ -40,7 +40,7 @@ DEFAULT = "bandit"
 TUNER_BAR = "train.tuner.vs_random"
 COMBINED_BAR = "train.combined.speedup"
 
-TRIALS, QUICK_TRIALS = 12, 3
+TRIALS, QUICK_TRIALS = 10, 3
 MOST_LOST = 0.01
 TUNE_TIMEOUT_S = 7200.0
 
@@ -51,9 +51,8 @@ schema = "skerry.search/1"
 
 [[slot.step]]
 step = "prune"
-rounds = 2
-epochs = 1
-last_epochs = 7
+rounds = 1
+epochs = 9
 multiple = 16
 learning_rate = 3e-3
 most = 0.9
@@ -69,11 +68,10 @@ search.equalize = ["none", "activations"]
 search.correct_bias = [false, true]
 search.rounding = ["nearest", "adaptive"]
 """
-"""Few ways to prune, which are trained once each, and many to quantize the result."""
+"""Few ways to prune, which are trained once each, and many to quantize the result. All
+that is to go goes in one round: what is judged by the budget was trained for long."""
 
-QUICK_COMBINED = COMBINED.replace("rounds = 2", "rounds = 1").replace(
-    "last_epochs = 7", "last_epochs = 0"
-)
+QUICK_COMBINED = COMBINED.replace("epochs = 9", "epochs = 1")
 
 
 def measure_tuner(work: Path, *, quick: bool) -> tuple[list[Row], Measured]:

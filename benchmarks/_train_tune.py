@@ -40,7 +40,7 @@ DEFAULT = "bandit"
 TUNER_BAR = "train.tuner.vs_random"
 COMBINED_BAR = "train.combined.speedup"
 
-TRIALS, QUICK_TRIALS = 10, 3
+TRIALS, QUICK_TRIALS = 12, 3
 MOST_LOST = 0.01
 TUNE_TIMEOUT_S = 7200.0
 
@@ -51,8 +51,9 @@ schema = "skerry.search/1"
 
 [[slot.step]]
 step = "prune"
-rounds = 1
-epochs = 9
+rounds = 2
+epochs = 1
+last_epochs = 7
 multiple = 16
 learning_rate = 3e-3
 most = 0.9
@@ -68,10 +69,11 @@ search.equalize = ["none", "activations"]
 search.correct_bias = [false, true]
 search.rounding = ["nearest", "adaptive"]
 """
-"""Few ways to prune, which are trained once each, and many to quantize the result. All
-that is to go goes in one round: what is judged by the budget was trained for long."""
+"""Few ways to prune, which are trained once each, and many to quantize the result."""
 
-QUICK_COMBINED = COMBINED.replace("epochs = 9", "epochs = 1")
+QUICK_COMBINED = COMBINED.replace("rounds = 2", "rounds = 1").replace(
+    "last_epochs = 7", "last_epochs = 0"
+)
 
 
 def measure_tuner(work: Path, *, quick: bool) -> tuple[list[Row], Measured]:

@@ -53,11 +53,11 @@ schema = "skerry.search/1"
 step = "prune"
 rounds = 2
 epochs = 1
-last_epochs = 4
+last_epochs = 7
 multiple = 16
 learning_rate = 3e-3
 most = 0.9
-search.ratio = [0.8, 0.87]
+search.ratio = [0.8, 0.84]
 
 [[slot]]
 
@@ -72,7 +72,7 @@ search.rounding = ["nearest", "adaptive"]
 """Few ways to prune, which are trained once each, and many to quantize the result."""
 
 QUICK_COMBINED = COMBINED.replace("rounds = 2", "rounds = 1").replace(
-    "last_epochs = 4", "last_epochs = 0"
+    "last_epochs = 7", "last_epochs = 0"
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from skerry.app import charts, figures
+from skerry.app.alike_section import alike_section
 from skerry.app.html import (
     Card,
     Child,
@@ -60,6 +61,7 @@ def report_sections(report: Report) -> Html:
         compare_section(report),
         conditions_section(report),
         tried_section(report),
+        alike_section(report),
         operators_section(report),
         notes_section(report),
     )

@@ -14,6 +14,7 @@ MODEL_COMMANDS = (
         summary="Quantize a model as far as a budget allows, and prove it.",
         examples=(
             "compress m.onnx --calibration a.npz --evaluation b.npz --task task.toml",
+            "compress m.onnx --evaluation b --task t.toml --like meter/1",
             "compress m.onnx --calibration a --evaluation b --task t.toml --out small",
         ),
     ),

@@ -181,6 +181,25 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AlikeRow:
+    """How like the version before a model was made, and what its delta then costs.
+
+    Attributes:
+        name: What was done to it.
+        patch_bytes: What the delta from the version before costs.
+        drop: What it loses on the selection half against itself as it was.
+        holds: Whether that loss is surely allowed.
+        chosen: Whether this one is the model.
+    """
+
+    name: str
+    patch_bytes: int
+    drop: float
+    holds: bool
+    chosen: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """What was done to a model, and the proof of what it cost and brought.
 
@@ -199,6 +218,7 @@ class Report:
         recipe: Reproduces the compressed model.
         notes: What a reader must know, in plain sentences.
         conditions: One row a condition that was asked for, on the report half.
+        alike: What was tried to make its delta small; see `skerry compress --like`.
     """
 
     schema: str = REPORT_SCHEMA
@@ -215,3 +235,4 @@ class Report:
     recipe: Recipe
     notes: tuple[str, ...] = ()
     conditions: tuple[ConditionRow, ...] = ()
+    alike: tuple[AlikeRow, ...] = ()

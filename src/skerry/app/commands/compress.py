@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from skerry.app.budgets import join_budgets, parse_conditions
 from skerry.app.output import Output
+from skerry.app.pipelines.alike import open_alike
 from skerry.app.pipelines.compress import open_search_samples, write_compressed
 from skerry.app.pipelines.training import SOURCE_FILE, OpenTraining, refuse_samples
 from skerry.app.project import Given, complete, require
@@ -77,6 +78,7 @@ def compress(
     report: Path | None = None,
     recipe: Path | None = None,
     train: str = "",
+    like: str = "",
     out: Path = Path("out"),
     runtime: str = DEFAULT_RUNTIME,
     prefer: Preference = "latency",
@@ -90,6 +92,7 @@ def compress(
     threads: int = 1,
     cache: Path | None = None,
     no_cache: bool = False,
+    hub: str | None = None,
     output: Annotated[Output, Parameter(parse=False)],
 ) -> CompressResult:
     """Quantize a model as far as a budget allows, and prove what that did.
@@ -110,6 +113,9 @@ def compress(
             samples are needed only to prove what it did.
         train: The user's training code, as train.py:setup, for a recipe of steps that
             train; module, samples and task are those of the training.
+        like: The version before, as NAME/VERSION or an ONNX file: weights are written
+            on its scales, as coarsely as half of the loss allowed lets them be, so that
+            the delta from it is small.
         out: The folder to write to.
         runtime: What the result is to run on, and is timed on; any allows whichever
             is fastest.
@@ -129,6 +135,7 @@ def compress(
         cache: Where measurements are kept for the next run, and for one that was
             interrupted; .skerry-cache in the folder of the results by default.
         no_cache: Keep none.
+        hub: The hub that has the release of --like; its folder or URL.
         output: Where progress is shown.
     """
     flags = Budget(
@@ -179,6 +186,7 @@ def compress(
             is_any_runtime=runtime == ANY,
             threads=threads,
             cache=Cache(None if no_cache else cache or out / CACHE_FOLDER),
+            alike=open_alike(like, hub=hub) if like else None,
             progress=progress,
         )
         if training is not None:

@@ -16,7 +16,7 @@ from skerry.compress.ptq.quantize import Quantize
 from skerry.compress.recipe_files import make_step
 from skerry.core.model import Model
 from skerry.core.recipe import Recipe
-from skerry.core.report import Attempt
+from skerry.core.report import AlikeRow, Attempt
 from skerry.core.seams import Precision
 from skerry.graph import Graph, read_graph
 from skerry.tasks.measure import Ratio
@@ -124,6 +124,7 @@ class Choice:
             quantized; empty where it was not needed.
         missing: Why a runtime was not tried, by its name.
         notes: What a reader must know of the search, in plain sentences.
+        alike: What was tried to make the chosen one like the version before.
     """
 
     prepared: Graph
@@ -133,6 +134,7 @@ class Choice:
     sensitivity: Mapping[str, float]
     missing: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    alike: tuple[AlikeRow, ...] = ()
 
     def attempts(self) -> tuple[Attempt, ...]:
         """The trials as a report lists them, the source first."""
@@ -161,7 +163,7 @@ def without_chosen(choice: Choice) -> Choice:
         else one
         for one in choice.candidates
     )
-    return replace(choice, candidates=refused, chosen=None)
+    return replace(choice, candidates=refused, chosen=None, alike=())
 
 
 def recipe_of(*steps: Quantize) -> Recipe:

@@ -15,6 +15,7 @@ from skerry.compress.ptq.quantize import StepContext
 from skerry.compress.search.candidates import Candidate, Choice, without_chosen
 from skerry.compress.search.choose import choose
 from skerry.compress.search.condition_rows import ConditionCheck, condition_notes
+from skerry.compress.search.likeness import alike
 from skerry.compress.search.making import Maker, Workshop
 from skerry.compress.search.operator_errors import MOST_SAMPLES
 from skerry.compress.search.operator_rows import Subject, operator_rows
@@ -197,6 +198,7 @@ def prove(
     with tempfile.TemporaryDirectory(prefix="skerry-") as work:
         path = Path(work) / MODEL_FILE
         result = graph if choice.chosen is None else choice.chosen.read()
+        result, choice = alike(result, choice, search, source)
         proof = _Proof(source, write_graph(result, path), choice, search, report)
         if proof.is_slower_than_thought():
             # The last look was a longer one, and counts. What was chosen may have begun
@@ -251,7 +253,7 @@ def apply_and_prove(
                 *maker.sample_notes(),
             ),
         )
-        result = applied.read()
+        result, choice = alike(applied.read(), choice, search, source)
         model = write_graph(result, Path(work) / MODEL_FILE)
         return _Proof(source, model, choice, search, report).compressed(result)
 
@@ -386,6 +388,7 @@ class _Proof:
             recipe=Recipe(steps=()) if chosen is None else chosen.recipe,
             notes=tuple(notes),
             conditions=conditions,
+            alike=self._choice.alike,
         )
 
     def _conditions(self) -> tuple[ConditionRow, ...]:

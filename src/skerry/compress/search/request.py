@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from skerry.compress.alike.choose import Alike
 from skerry.compress.ptq.calibrate import Progress
 from skerry.compress.search.cache import Cache
 from skerry.compress.search.making import Trainer
@@ -59,6 +60,7 @@ class Search:
         trainer: What does the steps of a recipe that train; None where there are none.
         refuse: What is known of other hardware, where the result is to run on that;
             None where it runs here.
+        alike: The version before, where the delta from it is to be small.
         progress: Told of what is under way.
     """
 
@@ -77,4 +79,5 @@ class Search:
     cache: Cache = field(default_factory=lambda: Cache(None))
     trainer: Trainer | None = None
     refuse: Refuse | None = None
+    alike: Alike | None = None
     progress: Progress | None = None

@@ -50,7 +50,8 @@ _LEAST_COPY_BYTES = 24
 """Fewer equal bytes between changed ones are not worth a copy of their own."""
 
 _PART_BITS = 48.0
-_TINY_CHANGE_BYTES = 64
+_MOSTLY, _CLEARLY = 0.8, 0.6
+_SAMPLE_BYTES = 1 << 18
 
 
 def read_contents(content: bytes) -> Contents:
@@ -71,10 +72,16 @@ def diff(old: bytes, new: bytes) -> bytes:
     Returns:
         The smallest of what can be written: tensors by how they differ, bytes by how
         they differ, what zstd makes of it with the old blob as its dictionary, and the
-        new blob packed without the old one.
+        new blob packed without the old one. The others are not tried where most of a
+        blob is tensors, and those are clearly smaller.
     """
     before, after = read_contents(old), read_contents(new)
     deltas = [_Packer(old, new, before, after).pack()]
+    known = sum(one.size for one in after.tensors)
+    is_small = deltas[0] is not None and len(deltas[0]) < _CLEARLY * len(new)
+    if deltas[0] is not None and is_small and known > _MOSTLY * len(new):
+        # Nearly all of it is tensors, of which nobody else knows more.
+        return deltas[0]
     if after.tensors:
         deltas.append(_Packer(old, new, Contents(), Contents()).pack())
     deltas += [_write_whole(old, new, has_dictionary=False)]
@@ -282,8 +289,7 @@ class _Packer:
         ways = self._ways(tensor, before)
         prices = [_price(values) for _, values in ways]
         cheapest = int(np.argmin(prices))
-        packed_bits = 8.0 * len(compress(content, window_log=WINDOW_LOG))
-        if packed_bits < prices[cheapest]:
+        if _packed_bits(content) < prices[cheapest]:
             self._literal(content)
             return
         change, values = ways[cheapest]
@@ -422,6 +428,12 @@ class _Packer:
 
     def _old_content(self, tensor: Tensor) -> bytes:
         return self._old[tensor.offset : tensor.end]
+
+
+def _packed_bits(content: bytes) -> float:
+    """About how many bits bytes take when zstd packs them."""
+    some = content[:_SAMPLE_BYTES]
+    return 8.0 * len(compress(some, window_log=WINDOW_LOG)) * len(content) / len(some)
 
 
 def _price(values: Folded) -> float:

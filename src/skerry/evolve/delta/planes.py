@@ -7,7 +7,7 @@ to channel. A plane is written in the way that makes it smallest.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cache
@@ -33,6 +33,7 @@ _FIRST_BOUND, _OCTAVES = 4, 12
 _LEVELS = (0, 1, 2, 3)
 _RATES = (4, 5)
 _STATE_BYTES = 4
+_PRICED_SYMBOLS = 1 << 22
 _TABLE_BYTE_BITS = 6.0
 """About what a byte of the tables costs once they are packed."""
 
@@ -131,20 +132,13 @@ def write_plane(
         return Coding(mode=Mode.ZEROS), b""
     symbols = layout.arrange(plane)
     over = None if above is None else layout.arrange(above)
-    ways: list[tuple[float, Coding, Bytes]] = []
-    for level in _LEVELS:
-        for rate in _RATES if level else _RATES[:1]:
-            contexts = _recent(symbols, level, rate)
-            ways.append(_price(Mode.RECENT, level, rate, symbols, contexts))
-        if over is not None and level:
-            contexts = np.minimum(over, _above_contexts(level) - 1)
-            ways.append(_price(Mode.ABOVE, level, 0, symbols, contexts))
-    bits, coding, contexts = min(ways, key=lambda way: way[0])
+    few = max(_PRICED_SYMBOLS // layout.lanes, 1)
+    ways = _ways(symbols[:few], None if over is None else over[:few])
+    coding = min(ways, key=lambda way: way[0])[1]
+    contexts = _contexts(coding, symbols, over)
+    bits, weights = _price(coding, symbols, contexts)
     if bits / 8 + _STATE_BYTES * layout.lanes >= len(plane):
         return Coding(mode=Mode.RAW, size_bytes=len(plane)), plane.tobytes()
-    weights = coding.weights
-    if weights is None:
-        raise ValueError("a coding without weights was chosen")
     states, words = encode(symbols, contexts, make_tables(weights))
     payload = states.astype("<u4").tobytes() + words
     chosen = Coding(
@@ -157,23 +151,35 @@ def write_plane(
     return chosen, payload
 
 
-def _price(
-    mode: Mode, level: int, rate: int, symbols: Bytes, contexts: Bytes
-) -> tuple[float, Coding, Bytes]:
-    """What a way costs in bits, what it is, and its contexts."""
-    coding = Coding(mode=mode, level=level, rate=rate)
+def _ways(symbols: Bytes, over: Bytes | None) -> Iterator[tuple[float, Coding]]:
+    """What each way of writing some symbols costs in bits."""
+    codings = [
+        Coding(mode=Mode.RECENT, level=level, rate=rate)
+        for level in _LEVELS
+        for rate in (_RATES if level else _RATES[:1])
+    ]
+    if over is not None:
+        codings += [Coding(mode=Mode.ABOVE, level=level) for level in _LEVELS[1:]]
+    for coding in codings:
+        yield _price(coding, symbols, _contexts(coding, symbols, over))[0], coding
+
+
+def _contexts(coding: Coding, symbols: Bytes, over: Bytes | None) -> Bytes:
+    """The context of each symbol."""
+    if over is not None and coding.mode is Mode.ABOVE:
+        return np.minimum(over, _above_contexts(coding.level) - 1)
+    return _recent(symbols, coding.level, coding.rate)
+
+
+def _price(coding: Coding, symbols: Bytes, contexts: Bytes) -> tuple[float, Bytes]:
+    """What a way costs in bits, and the weights of its symbols."""
     places = contexts.astype(np.int64) * SYMBOLS + symbols
     counts = np.bincount(places.ravel(), minlength=coding.contexts * SYMBOLS)
     weights = weigh(counts.reshape(-1, SYMBOLS))
     frequencies = make_tables(weights).frequencies
     used = counts > 0
     bits = -(counts[used] * np.log2(frequencies[used] / TOTAL)).sum()
-    bits += _TABLE_BYTE_BITS * np.count_nonzero(used)
-    return (
-        float(bits),
-        Coding(mode=mode, level=level, rate=rate, weights=weights),
-        (contexts),
-    )
+    return float(bits + _TABLE_BYTE_BITS * np.count_nonzero(used)), weights
 
 
 class PlaneReader:

@@ -218,3 +218,24 @@ def test_a_runtime_that_is_not_installed_is_not_tried(
     tried = answer["result"]["report"]["tried"]
     assert tried[-1]["note"] == missing["openvino"]
     assert tried[-1]["accuracy"] is None
+
+
+def test_a_version_is_made_like_the_one_before(folder: Path, capsys: Capture) -> None:
+    """The report shows what each way costs; the model is the smallest that holds."""
+    assert ask(capsys, *WORDS)[0] == 0
+    like = ("--like", "out/model.onnx", "--recipe", "out/recipe.toml", "--out", "next")
+    code, answer = ask(capsys, *WORDS, *like)
+    assert code == 0
+    report = answer["result"]["report"]
+    assert report["alike"][0]["name"] == "its own scales"
+    assert sum(row["chosen"] for row in report["alike"]) == 1
+    assert any("The delta from out/model.onnx has" in one for one in report["notes"])
+    assert "Like the version before" in (folder / "next" / "report.html").read_text()
+
+
+def test_a_version_before_that_is_not_there(folder: Path, capsys: Capture) -> None:
+    """It is told before anything is done."""
+    code, answer = ask(capsys, *WORDS, "--like", "gone.onnx")
+    assert code == UsageError.exit_code
+    assert "gone.onnx" in answer["error"]["what"]
+    assert not (folder / "out").exists() or not list((folder / "out").glob("*.onnx"))

@@ -9,8 +9,8 @@ old blob where they are the same or nearly so.
 A delta has the hashes of both blobs. It is not signed itself: whoever applies one knows
 from signed metadata what the result must be. All of it is pure.
 
-- `diff` writes the smallest delta that there is; it looks into ONNX and TFLite files
-  itself, without their libraries.
+- `diff` writes the smallest delta of several; it looks into ONNX files itself, without
+  `onnx`. Files of other formats are bytes.
 - `rebuild` applies one piece by piece, in a few megabytes of memory whatever the size
   of the model: it need know nothing of models, for the delta says where things are.
 """

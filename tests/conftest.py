@@ -84,7 +84,8 @@ def _fail_if_skipped(report: pytest.TestReport | pytest.CollectReport) -> None:
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
-        if name.startswith("SKERRY_"):
+        # pytest-xdist sets the width of a terminal, which is none for who reads a pipe.
+        if name.startswith("SKERRY_") or name == "COLUMNS":
             monkeypatch.delenv(name)
 
 

@@ -36,7 +36,10 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 def read_all(path: Path) -> int:
     """Read and decode all there is; how many pictures there were."""
     count = 0
-    with contextlib.suppress(DataError, LinkError), Video(str(path)) as video:
+    with (
+        contextlib.suppress(DataError, LinkError),
+        contextlib.closing(Video(str(path))) as video,
+    ):
         for _ in range(MOST_PACKETS):
             packet = video.read()
             if packet is None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 from collections.abc import AsyncIterator
@@ -271,7 +272,7 @@ def test_a_clip_can_be_played(tmp_path: Path) -> None:
     path = tmp_path / "clip.mp4"
     pictures = [one[:91, :161] for one in walk(5)]
     path.write_bytes(write_clip(pictures, frames_per_s=5))
-    with Video(str(path)) as video:
+    with contextlib.closing(Video(str(path))) as video:
         packets = list(iter(video.read, None))
         decoded = [video.decode(packet) for packet in packets]
     assert len(packets) == 5

@@ -46,8 +46,8 @@ import msgspec
 from skerry.comms.asgi import BODY_EXTENSION
 from skerry.core.errors import DataError, SkerryError
 from skerry.edge.engine import Answer, Engine
+from skerry.edge.exposition import CONTENT_TYPE
 from skerry.edge.installed import Installed
-from skerry.edge.protocol import metrics
 from skerry.edge.protocol.bodies import (
     Body,
     Fault,
@@ -212,7 +212,7 @@ class _Http:
                 body = _encode({"ready": is_ready})
                 return _Reply(status=200 if is_ready else 503, body=body)
             case "metrics":
-                kind = metrics.CONTENT_TYPE.encode()
+                kind = CONTENT_TYPE.encode()
                 return _Reply(body=service.write_metrics(), content_type=kind)
             case "server":
                 told = service.describe_server()

@@ -1,8 +1,7 @@
 """What the service counts, and how Prometheus reads it.
 
 Counting costs a request a few additions; everything else is put together when
-`/metrics` is asked for, in the text format 0.0.4 ("Exposition formats" in Prometheus's
-documentation).
+`/metrics` is asked for.
 """
 
 from __future__ import annotations
@@ -11,16 +10,13 @@ import resource
 import time
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields, is_dataclass
-from itertools import accumulate
+from collections.abc import Iterable, Iterator
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 from skerry.core.errors import LateError, SkerryError
 from skerry.core.release import ReleaseId
-
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-"""The media type of the text format."""
+from skerry.edge.exposition import Family, Labels, Sample, histogram
 
 BOUNDS_S = (
     *(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
@@ -30,8 +26,6 @@ BOUNDS_S = (
 
 MOST_VERSIONS = 64
 """As many versions are counted; the one that was counted first is forgotten."""
-
-Labels = tuple[tuple[str, str], ...]
 
 
 class Counted:
@@ -118,38 +112,6 @@ class Metrics:
         return tuple(self._counted.items())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Family:
-    """One metric.
-
-    Attributes:
-        name: Its name.
-        kind: `counter`, `gauge` or `histogram`.
-        told: What it is, one line.
-        samples: The suffix of the name, the labels and the value of each sample.
-    """
-
-    name: str
-    kind: str
-    told: str
-    samples: Sequence[tuple[str, Labels, float]]
-
-
-def write_metrics(families: Iterable[Family]) -> bytes:
-    """Write metrics in Prometheus's text format; one without samples is left out."""
-    lines: list[str] = []
-    for family in families:
-        if not family.samples:
-            continue
-        lines.append(f"# HELP {family.name} {family.told}")
-        lines.append(f"# TYPE {family.name} {family.kind}")
-        for suffix, of, value in family.samples:
-            inner = ",".join(f'{name}="{_escape(text)}"' for name, text in of)
-            shown = f"{{{inner}}}" if inner else ""
-            lines.append(f"{family.name}{suffix}{shown} {_number(value)}")
-    return ("\n".join(lines) + "\n").encode()
-
-
 def families_of(metrics: Metrics) -> Iterator[Family]:
     """What the service counted, as metrics."""
     counts = [
@@ -194,7 +156,13 @@ def families_of(metrics: Metrics) -> Iterator[Family]:
         name="skerry_request_seconds",
         kind="histogram",
         told="Time from a whole request to its answer.",
-        samples=[sample for each in counts for sample in _histogram(*each)],
+        samples=[
+            sample
+            for of, counted in counts
+            for sample in histogram(
+                of, BOUNDS_S, counted.buckets, total=counted.seconds
+            )
+        ],
     )
 
 
@@ -208,7 +176,7 @@ def figures_families(
             left out.
         prefix: What the metrics' names begin with.
     """
-    found: dict[str, list[tuple[str, Labels, float]]] = {}
+    found: dict[str, list[Sample]] = {}
     for of, each in figures:
         if not is_dataclass(each):
             continue
@@ -252,22 +220,6 @@ def labels(name: str, version: int) -> Labels:
     return ("model", name), ("version", str(version))
 
 
-def _histogram(of: Labels, counted: Counted) -> Iterator[tuple[str, Labels, float]]:
-    bounds = [*map(_number, BOUNDS_S), "+Inf"]
-    for bound, n in zip(bounds, accumulate(counted.buckets), strict=True):
-        yield "_bucket", (*of, ("le", bound)), n
-    yield "_sum", of, counted.seconds
-    yield "_count", of, counted.answered
-
-
 def _resident_bytes() -> int:
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     return pages * resource.getpagesize()
-
-
-def _number(value: float) -> str:
-    return str(int(value)) if value == int(value) else repr(float(value))
-
-
-def _escape(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -32,6 +32,7 @@ from skerry.core.errors import (
 )
 from skerry.core.release import ReleaseId
 from skerry.edge.engine import Answer, Engine
+from skerry.edge.exposition import write_metrics
 from skerry.edge.installed import Installed
 from skerry.edge.protocol import metrics
 from skerry.edge.protocol.datatypes import DATATYPES, describe, sizes_of
@@ -423,7 +424,7 @@ class InferenceService:
         served = [(of[w], engine.figures(w[0], version=w[1])) for w in loaded]
         workers = [(of[w], engine.session_figures(*w)) for w in loaded]
         names = [((("model", n),), engine.swap_figures(n)) for n in engine.names()]
-        return metrics.write_metrics(
+        return write_metrics(
             chain(
                 metrics.families_of(self.metrics),
                 metrics.figures_families(served, prefix="skerry_release"),

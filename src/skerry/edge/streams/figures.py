@@ -1,15 +1,16 @@
-"""What is counted of each camera, and how Prometheus and a page read it."""
+"""What is counted of each camera, and what Prometheus and a page are told of it."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from skerry.core.video import CameraHealth, CameraState
+from skerry.edge.exposition import Family, Labels, histogram
 
 BOUNDS_S = (0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.25, 0.5, 1.0, 2.5, 5.0)
 """Upper bounds of the buckets of the latency histogram, in seconds."""
@@ -27,20 +28,17 @@ class Latencies:
 
     Attributes:
         buckets: How many took at most as long as each bound, and longer.
-        count: All of them.
         total_s: Their sum.
     """
 
     def __init__(self) -> None:
         self.buckets = [0] * (len(BOUNDS_S) + 1)
-        self.count = 0
         self.total_s = 0.0
         self._recent: deque[float] = deque(maxlen=RECENT)
 
     def add(self, seconds: float) -> None:
         """Count one."""
         self.buckets[bisect_left(BOUNDS_S, seconds)] += 1
-        self.count += 1
         self.total_s += seconds
         self._recent.append(seconds)
 
@@ -189,72 +187,65 @@ def skipped_of(
     }
 
 
-def write_metrics(figures: StreamFigures, latencies: Mapping[str, Latencies]) -> str:
-    """Write all in Prometheus's text format 0.0.4.
+def families_of(
+    figures: StreamFigures, latencies: Mapping[str, Latencies]
+) -> Iterator[Family]:
+    """All of it as metrics.
 
     Args:
         figures: What is known.
         latencies: Of each camera, from capture to answer.
     """
-    return "".join(f"{line}\n" for line in _lines(figures, latencies))
-
-
-def _lines(figures: StreamFigures, latencies: Mapping[str, Latencies]) -> Iterator[str]:
     cameras = figures.cameras
-    yield from _family(
-        "skerry_stream_level",
-        "gauge",
-        "1 for how much is given up now.",
-        [(f'{{level="{figures.level}"}}', 1)],
+    yield Family(
+        name="skerry_stream_level",
+        kind="gauge",
+        told="1 for how much is given up now.",
+        samples=[("", (("level", figures.level),), 1)],
     )
-    yield from _family(
-        "skerry_stream_live",
-        "gauge",
-        "Whether the camera gives pictures.",
-        [(_labels(c.name), int(c.state is CameraState.LIVE)) for c in cameras],
-    )
-    yield from _family(
-        "skerry_stream_looks_total",
-        "counter",
-        "Pictures that a model looked at.",
-        [
-            (_labels(c.name, model=model), count)
-            for c in cameras
-            for model, count in c.looks.items()
-        ],
-    )
-    yield from _family(
-        "skerry_stream_skipped_total",
-        "counter",
-        "Pictures that were not looked at, and why.",
-        [
-            (_labels(c.name, why=why), count)
-            for c in cameras
-            for why, count in c.skipped.items()
-        ],
-    )
-    yield from _family(
-        "skerry_stream_events_total",
-        "counter",
-        "What happened on the camera.",
-        [
-            (_labels(c.name, what=what), count)
-            for c in cameras
-            for what, count in c.counts.items()
-        ],
-    )
-    for name, what, values in _gauges(cameras):
-        pairs = [
-            (_labels(c.name), value) for c, value in zip(cameras, values, strict=True)
+    for name, told, label, counts in (
+        ("looks", "Pictures that a model looked at.", "model", "looks"),
+        ("skipped", "Pictures that were not looked at, and why.", "why", "skipped"),
+        ("events", "What happened on the camera.", "what", "counts"),
+    ):
+        yield Family(
+            name=f"skerry_stream_{name}_total",
+            kind="counter",
+            told=told,
+            samples=[
+                ("", (*_of(c.name), (label, which)), count)
+                for c in cameras
+                for which, count in getattr(c, counts).items()
+            ],
+        )
+    for name, told, values in _gauges(cameras):
+        samples = [
+            ("", _of(c.name), value) for c, value in zip(cameras, values, strict=True)
         ]
-        yield from _family(name, "gauge", what, pairs)
-    yield from _histogram(latencies)
+        yield Family(name=name, kind="gauge", told=told, samples=samples)
+    yield Family(
+        name="skerry_stream_latency_seconds",
+        kind="histogram",
+        told="From when a picture was taken to what a look made of it.",
+        samples=[
+            sample
+            for camera, one in latencies.items()
+            for sample in histogram(
+                _of(camera), BOUNDS_S, one.buckets, total=round(one.total_s, 6)
+            )
+        ],
+    )
 
 
 def _gauges(
     cameras: Sequence[CameraFigures],
 ) -> Iterator[tuple[str, str, list[float]]]:
     """Numbers of which each camera has one: the name, what it is, and the values."""
+    yield (
+        "skerry_stream_live",
+        "Whether the camera gives pictures.",
+        [c.state is CameraState.LIVE for c in cameras],
+    )
     yield (
         "skerry_stream_frames_per_second",
         "Pictures that come, of late.",
@@ -287,33 +278,5 @@ def _gauges(
     )
 
 
-def _histogram(latencies: Mapping[str, Latencies]) -> Iterator[str]:
-    name = "skerry_stream_latency_seconds"
-    yield f"# HELP {name} From when a picture was taken to what a look made of it."
-    yield f"# TYPE {name} histogram"
-    for camera, one in latencies.items():
-        below = 0
-        for bound, count in zip((*BOUNDS_S, "+Inf"), one.buckets, strict=True):
-            below += count
-            yield f"{name}_bucket{_labels(camera, le=str(bound))} {below}"
-        yield f"{name}_sum{_labels(camera)} {one.total_s:.6f}"
-        yield f"{name}_count{_labels(camera)} {one.count}"
-
-
-def _family(
-    name: str, kind: str, what: str, values: Iterable[tuple[str, float]]
-) -> Iterator[str]:
-    yield f"# HELP {name} {what}"
-    yield f"# TYPE {name} {kind}"
-    for labels, value in values:
-        yield f"{name}{labels} {value}"
-
-
-def _labels(camera: str, **more: str) -> str:
-    pairs = {"camera": camera, **more}
-    inside = ",".join(f'{key}="{_escaped(value)}"' for key, value in pairs.items())
-    return f"{{{inside}}}"
-
-
-def _escaped(value: str) -> str:
-    return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+def _of(camera: str) -> Labels:
+    return (("camera", camera),)

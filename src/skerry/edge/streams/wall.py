@@ -17,8 +17,8 @@ from urllib.parse import parse_qs
 
 import msgspec
 
-from skerry.edge.protocol.metrics import CONTENT_TYPE
-from skerry.edge.streams.figures import write_metrics
+from skerry.edge.exposition import CONTENT_TYPE, write_metrics
+from skerry.edge.streams.figures import families_of
 from skerry.edge.streams.leaving import to_jpeg
 from skerry.edge.streams.runner import Streams
 
@@ -79,8 +79,8 @@ def _answer(streams: Streams, page: bytes, scope: Scope, token: str | None) -> _
         case "/v1/streams":
             return 200, "application/json", msgspec.json.encode(streams.figures())
         case "/metrics":
-            text = write_metrics(streams.figures(), streams.latencies())
-            return 200, CONTENT_TYPE, text.encode()
+            families = families_of(streams.figures(), streams.latencies())
+            return 200, CONTENT_TYPE, write_metrics(families)
     return _picture(streams, scope["path"])
 
 

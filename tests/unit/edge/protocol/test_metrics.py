@@ -9,14 +9,13 @@ from skerry.core.clock import SystemClock
 from skerry.core.errors import BusyError, LateError
 from skerry.core.release import ReleaseId
 from skerry.edge.engine import Engine
+from skerry.edge.exposition import Family, write_metrics
 from skerry.edge.protocol.http import make_app
 from skerry.edge.protocol.metrics import (
     BOUNDS_S,
     MOST_VERSIONS,
-    Family,
     Metrics,
     families_of,
-    write_metrics,
 )
 from tests.serving import ScriptedRuntime, ask, binary_body, install, json_body
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -313,7 +314,7 @@ def leaving(stage: Stage, tmp_path: Path) -> list[Picture]:
             content = base64.b64decode(str(body["thumbnail"]))
             found.append(decode_picture(content, name="thumbnail"))
     for path in (tmp_path / "clips").glob("*.mp4"):
-        with Video(str(path)) as video:
+        with contextlib.closing(Video(str(path))) as video:
             while (packet := video.read()) is not None:
                 decoded = video.decode(packet)
                 if decoded is not None:

@@ -17,6 +17,7 @@ from collections.abc import (
     Callable,
     Sequence,
 )
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -85,8 +86,8 @@ async def download(
         StorageError: The disk refused.
     """
     told = received or _ignore
-    file = await asyncio.to_thread(_Part, part, blob, chunks, opens or _open_part)
-    try:
+    make = partial(_Part, part, blob, chunks, opens or _open_part)
+    async with _opened(make) as file:
         for peer in peers if chunks is not None else ():
             fill = _Fill(file, peer, blob, most_fetches=1)
             try:
@@ -98,8 +99,6 @@ async def download(
         fill = _Fill(file, store, blob, most_fetches=MOST_FETCHES)
         await fill.run(partial(told, "hub"))
         await _finish(file.check)
-    finally:
-        await asyncio.to_thread(file.close)
 
 
 class _Fill:
@@ -310,6 +309,18 @@ class _Part:
             digest.update(piece)
             n_bytes -= len(piece)
         return digest
+
+
+@asynccontextmanager
+async def _opened(make: Callable[[], _Part]) -> AsyncIterator[_Part]:
+    """Have the file open; it is closed even where the caller never came to see it."""
+    opening = asyncio.ensure_future(asyncio.to_thread(make))
+    try:
+        yield await asyncio.shield(opening)
+    finally:
+        await asyncio.wait({opening})
+        if opening.exception() is None:
+            await _finish(opening.result().close)
 
 
 def _open_part(path: Path) -> io.RawIOBase:

@@ -3,6 +3,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import io
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -234,6 +236,33 @@ def test_a_cancelled_download_writes_nothing_more(tmp_path: Path) -> None:
 
     asyncio.run(story())
     assert (tmp_path / "x").read_bytes() == CONTENT
+
+
+def test_a_download_that_is_cancelled_as_it_opens_its_file_closes_it(
+    tmp_path: Path,
+) -> None:
+    """It never saw the file, which is opened on another thread."""
+    may_go_on = threading.Event()
+    opened: list[io.RawIOBase] = []
+
+    def opens(path: Path) -> io.RawIOBase:
+        may_go_on.wait(10)
+        opened.append(path.open("w+b", buffering=0))
+        return opened[0]
+
+    async def story() -> None:
+        task = asyncio.create_task(
+            download(Store(), BLOB, tmp_path / "x", chunks=CHUNKS, opens=opens)
+        )
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.sleep(0)
+        may_go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(story())
+    assert opened[0].closed
 
 
 @given(

@@ -52,6 +52,28 @@ def _logging_as_before() -> Iterator[None]:
     ours.setLevel(before[2])
 
 
+_UNMEASURED = {"architecture", "fleet", "fuzz", "property"}
+"""Folders of tests that do much the same many times: they are not traced for coverage,
+which would take as long again. What is covered is so by the tests that remain."""
+
+_SYSTEM = "system"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Say what is not measured, and keep real processes where the Makefile finds them.
+
+    Raises:
+        pytest.UsageError: A test of real processes lies elsewhere.
+    """
+    tests = Path(__file__).parent
+    for item in items:
+        place = item.path.relative_to(tests).parts
+        if place[0] in _UNMEASURED:
+            item.add_marker(pytest.mark.no_cover)
+        if item.get_closest_marker(_SYSTEM) and place[0] != _SYSTEM:
+            raise pytest.UsageError(f"{item.nodeid} belongs into tests/{_SYSTEM}")
+
+
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
 
 

@@ -42,7 +42,7 @@ def file_sizes(modules: Iterable[Module]) -> Iterator[str]:
 def body_sizes(modules: Iterable[Module]) -> Iterator[str]:
     """Each function whose body, without its docstring, is too long."""
     for module in modules:
-        for node in ast.walk(module.tree):
+        for node in module.nodes:
             if not isinstance(node, _FUNCTION):
                 continue
             body = node.body[1:] if ast.get_docstring(node) else node.body
@@ -66,7 +66,7 @@ def words(modules: Iterable[Module]) -> Iterator[str]:
     """Each name that we define and that holds a word which says nothing."""
     for module in modules:
         named = [(1, part) for part in module.name.split(".")]
-        named += [pair for node in ast.walk(module.tree) for pair in _defined(node)]
+        named += [pair for node in module.nodes for pair in _defined(node)]
         for line, name in sorted(set(named)):
             for word in {word.lower() for word in _WORD.findall(name)} & BANNED_WORDS:
                 yield f"{module.place}:{line}: {name} (the word {word!r})"
@@ -109,7 +109,7 @@ def _is_overload(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) ->
 def dataclasses(modules: Iterable[Module]) -> Iterator[str]:
     """Each dataclass that is not frozen, slotted and keyword-only."""
     for module in modules:
-        for node in ast.walk(module.tree):
+        for node in module.nodes:
             if not isinstance(node, ast.ClassDef):
                 continue
             for mark in node.decorator_list:

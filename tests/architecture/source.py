@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache, cached_property
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
@@ -12,7 +13,7 @@ SRC = REPOSITORY / "src"
 PACKAGE = "skerry"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Module:
     """One Python file of the package.
 
@@ -20,13 +21,21 @@ class Module:
         name: Its dotted name; that of a package for an `__init__.py`.
         place: Its path below `src`, with `/`.
         text: Its source.
-        tree: Its syntax tree.
     """
 
     name: str
     place: str
     text: str
-    tree: ast.Module
+
+    @cached_property
+    def tree(self) -> ast.Module:
+        """Its syntax tree; a process that runs no rule never parses it."""
+        return ast.parse(self.text)
+
+    @cached_property
+    def nodes(self) -> tuple[ast.AST, ...]:
+        """All nodes of the tree."""
+        return tuple(ast.walk(self.tree))
 
     @property
     def room(self) -> str:
@@ -43,22 +52,23 @@ class Import:
 
 
 def module_of(text: str, place: str) -> Module:
-    """Parse one source text as the file at a place below `src`."""
+    """Take one source text as the file at a place below `src`."""
     parts = place.removesuffix(".py").removesuffix("/__init__").split("/")
-    return Module(name=".".join(parts), place=place, text=text, tree=ast.parse(text))
+    return Module(name=".".join(parts), place=place, text=text)
 
 
-def shipped_modules() -> list[Module]:
+@cache
+def shipped_modules() -> tuple[Module, ...]:
     """Read every module under `src/skerry`, in order of path."""
-    return [
+    return tuple(
         module_of(path.read_text(), path.relative_to(SRC).as_posix())
         for path in sorted((SRC / PACKAGE).rglob("*.py"))
-    ]
+    )
 
 
 def imports_of(module: Module) -> Iterator[Import]:
     """List what a module imports; `from a import b` gives `a.b`."""
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield Import(target=alias.name, line=node.lineno)
@@ -72,7 +82,7 @@ def imports_of(module: Module) -> Iterator[Import]:
 def _imports_by_string(node: ast.AST) -> bool:
     return (
         isinstance(node, ast.Call)
-        and ast.unparse(node.func) in {"importlib.import_module", "import_module"}
         and len(node.args) > 0
         and isinstance(node.args[0], ast.Constant)
+        and ast.unparse(node.func) in {"importlib.import_module", "import_module"}
     )

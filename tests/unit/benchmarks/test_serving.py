@@ -322,22 +322,6 @@ def test_a_program_is_ended_with_all_that_it_started() -> None:
     assert program.has_ended
 
 
-@pytest.mark.system
-def test_a_quick_stage_writes_what_it_found(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The whole way, with real processes: kills, of which none loses a request."""
-    monkeypatch.delenv("SKERRY_DATA", raising=False)
-    out = tmp_path / "serving.json"
-    words = ["--quick", "--only", "kill", "--work", str(tmp_path), "--json", str(out)]
-    STAGES.main(words)
-    bars = {bar["id"]: bar for bar in json.loads(out.read_text())["bars"]}
-    assert bars["serving.kill.lost"]["figure"] == 0
-    assert bars["serving.kill.lost"]["holds"] is True
-    assert bars["serving.leak"]["holds"] is None
-    assert out.with_suffix(".png").stat().st_size > 1000
-
-
 def test_plans_are_full_or_quick(tmp_path: Path) -> None:
     """Lengths and counts."""
     plan = Plan(work=tmp_path, quick=True)

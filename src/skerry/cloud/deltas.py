@@ -73,6 +73,8 @@ class Deltas:
 
     Attributes:
         packed: What was made.
+        releases: What was published.
+        shadows: What devices report.
     """
 
     def __init__(
@@ -87,9 +89,9 @@ class Deltas:
         pack: Pack = pack_in_child,
     ) -> None:
         self.packed = PackedDeltas(folder)
-        self._releases = releases
+        self.releases = releases
         self._blobs = blobs
-        self._shadows = shadows
+        self.shadows = shadows
         self._served = Served(blobs, self.packed)
         self._tenant = tenant
         self._clock = clock
@@ -109,7 +111,7 @@ class Deltas:
             StorageError: The disk or the database refused.
         """
         await self.packed.start()
-        for manifest in await self._releases.list():
+        for manifest in await self.releases.list():
             self._learn(manifest)
 
     async def run(self) -> None:
@@ -205,8 +207,8 @@ class Deltas:
     def _signed(self) -> Mapping[Pair, Blob]:
         """The deltas that the publisher has signed."""
         listed, deltas = self._known
-        if listed is not self._releases.listed:
-            listed = self._releases.listed
+        if listed is not self.releases.listed:
+            listed = self.releases.listed
             deltas = _deltas_in(listed, self._tenant)
             self._known = (listed, deltas)
         return deltas
@@ -216,8 +218,8 @@ class Deltas:
 
     async def _take(self, published: Sequence[Manifest]) -> None:
         """Have deltas made from what the fleet runs to what was published."""
-        manifests = {one.id: one for one in await self._releases.list()}
-        shadows = await self._shadows.list()
+        manifests = {one.id: one for one in await self.releases.list()}
+        shadows = await self.shadows.list()
         for manifest in published:
             self._learn(manifest)
             runs = Counter(

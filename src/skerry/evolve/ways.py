@@ -60,6 +60,40 @@ class Offer:
     wait_s: float | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WayCost:
+    """What it costs to bring a device of one version to a release.
+
+    Attributes:
+        version: The device's.
+        target: Whose model it is about.
+        devices: How many run it.
+        full_bytes: The model, as it is fetched without a delta.
+        packed_bytes: The model, packed alone; None where that is not known.
+        direct: What there is of a direct delta: `signed`, `made` by the hub, `making`,
+            `none` where it is not worth it, or empty.
+        direct_bytes: Its size, or None.
+        through: The versions on the cheapest way over others.
+        through_bytes: What that way costs, or None.
+    """
+
+    version: int
+    target: str
+    devices: int
+    full_bytes: int
+    packed_bytes: int | None = None
+    direct: str = ""
+    direct_bytes: int | None = None
+    through: tuple[int, ...] = ()
+    through_bytes: int | None = None
+
+    @property
+    def best_bytes(self) -> int:
+        """What such a device fetches."""
+        ways = (self.full_bytes, self.direct_bytes, self.through_bytes)
+        return min(size for size in ways if size is not None)
+
+
 def way_bytes(way: Way) -> int:
     """What a way costs on the line."""
     return sum(hop.delta.size_bytes for hop in way)

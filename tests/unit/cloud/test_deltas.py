@@ -11,6 +11,7 @@ import pytest
 
 from skerry.app.publish.publisher import Publisher
 from skerry.cloud import deltas as deltas_module
+from skerry.cloud.delta_costs import costs_of
 from skerry.cloud.deltas import Deltas, Pack
 from skerry.cloud.hub import Hub
 from skerry.cloud.packed import PACKED_FOLDER, PackedDeltas
@@ -19,7 +20,7 @@ from skerry.cloud.packing import pack_files
 from skerry.core.clock import FakeClock
 from skerry.core.errors import DataError, UsageError, WorkerLostError
 from skerry.core.messages import Up
-from skerry.core.release import NOTHING, Blob
+from skerry.core.release import NOTHING, Blob, ReleaseId
 from skerry.evolve.delta import patch
 from skerry.evolve.ways import Offer, way_bytes
 from tests.hubs import Wire, running_hub, wait_until
@@ -216,6 +217,35 @@ def test_deltas_from_what_the_fleet_runs_are_made_at_once(tmp_path: Path) -> Non
             pairs = hub.deltas.packed.pairs
             await wait_until(lambda: (sha256_of(1), sha256_of(3)) in pairs)
             assert hub.deltas.state((sha256_of(2), sha256_of(3))) == ""
+
+    asyncio.run(run())
+
+
+def test_a_table_says_what_each_version_costs(tmp_path: Path) -> None:
+    """Directly and through others, with what is being made, and how many run it."""
+    goal = ReleaseId(name="meter", version=3)
+
+    async def run() -> None:
+        folder = tmp_path / "hub"
+        async with running_hub(folder, "gw", pack=in_thread) as (hub, broker):
+            await release(hub, tmp_path, 1, 2, 3, deltas={2: (1,), 3: (2,)})
+            wire = await Wire(broker, "gw").join()
+            patch_of = {"releases": {"meter": {"version": 1}}}
+            await wire.send(Up.REPORTED, {"patch": patch_of}, seq=1)
+            await wire.wait_for("ack", seq=1)
+            first, second = await costs_of(goal, hub.deltas)
+            assert (first.direct, first.direct_bytes, first.devices) == ("", None, 1)
+            assert (first.through, second.through) == ((2,), ())
+            assert (second.direct, second.devices) == ("signed", 0)
+            assert first.through_bytes == first.best_bytes < 70_000 / 10
+            first, _ = await costs_of(goal, hub.deltas, make=True)
+            assert first.direct == "making"
+            await wait_until(lambda: len(hub.deltas.packed.pairs) == 2)
+            first, _ = await costs_of(goal, hub.deltas)
+            assert first.direct == "made"
+            assert first.best_bytes == first.direct_bytes
+            # Random bytes cannot be packed.
+            assert first.packed_bytes is None
 
     asyncio.run(run())
 

@@ -42,6 +42,7 @@ from skerry.evolve.delta.plan import (
 )
 from skerry.evolve.delta.planes import Layout, lanes_log_of, write_plane
 from skerry.evolve.delta.tensors import Contents, Tensor
+from skerry.evolve.delta.tflite_file import IDENTIFIER, read_tflite
 
 _LEAST_TENSOR_BYTES = 64
 """Smaller ones are not worth a part of their own."""
@@ -56,8 +57,9 @@ _SAMPLE_BYTES = 1 << 18
 
 def read_contents(content: bytes) -> Contents:
     """Find the tensors of a model; of what is none that we know, nothing."""
+    is_tflite = content[4:8] == IDENTIFIER
     try:
-        return read_onnx(content)
+        return read_tflite(content) if is_tflite else read_onnx(content)
     except ValueError:
         return Contents()
 

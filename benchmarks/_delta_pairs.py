@@ -9,7 +9,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from itertools import pairwise
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 
@@ -58,27 +61,38 @@ def versions(plan: Plan, seed: int) -> tuple[dict[str, Path], dict[str, Part]]:
 
 def measure_pairs(plan: Plan) -> Found:
     """Each version from the first, by us and the peers; the two that go on, alike."""
+    seeds = SEEDS[: plan.count(len(SEEDS), 1)]
+    # Sizes, not times: the seeds may go on side by side.
+    with ProcessPoolExecutor(len(seeds), mp_context=get_context("spawn")) as pool:
+        found = list(pool.map(partial(measure_seed, plan), seeds))
+    ratios: dict[str, list[float]] = {}
+    for one in found:
+        for name, values in one.series.items():
+            ratios.setdefault(name, []).extend(values)
+    rows = [row for one in found for row in one.rows]
+    return Found(rows=rows, measured=pair_bars(ratios), series=ratios)
+
+
+def measure_seed(plan: Plan, seed: int) -> Found:
+    """The pairs of one seed, without bars."""
     rows: list[Row] = []
     ratios: dict[str, list[float]] = {}
-    for seed in SEEDS[: plan.count(len(SEEDS), 1)]:
-        paths, parts = versions(plan, seed)
-        old = paths["v1"].read_bytes()
-        for name in VERSIONS[1:]:
-            tell(f"seed {seed}: {name}")
-            new = paths[name].read_bytes()
-            sizes, missing = peer_sizes(old, new)
-            sizes["skerry"] = len(checked_diff(old, new))
-            full = full_sizes(new)
-            rows += _size_rows(f"{name}, seed {seed}", len(new), sizes, full, missing)
-            compare(ratios, name, sizes, missing)
-            if name in {"finetune", "drift", "scratch"}:
-                made, size = _alike(paths["v1"], paths[name], parts, name)
-                rows += made
-                if "bsdiff4" in sizes:
-                    ratios.setdefault(f"{name}.like", []).append(
-                        size / sizes["bsdiff4"]
-                    )
-    return Found(rows=rows, measured=pair_bars(ratios), series=ratios)
+    paths, parts = versions(plan, seed)
+    old = paths["v1"].read_bytes()
+    for name in VERSIONS[1:]:
+        tell(f"seed {seed}: {name}")
+        new = paths[name].read_bytes()
+        sizes, missing = peer_sizes(old, new)
+        sizes["skerry"] = len(checked_diff(old, new))
+        full = full_sizes(new)
+        rows += _size_rows(f"{name}, seed {seed}", len(new), sizes, full, missing)
+        compare(ratios, name, sizes, missing)
+        if name in {"finetune", "drift", "scratch"}:
+            made, size = _alike(paths["v1"], paths[name], parts, name)
+            rows += made
+            if peer := sizes.get("bsdiff4"):
+                ratios.setdefault(f"{name}.like", []).append(size / peer)
+    return Found(rows=rows, series=ratios)
 
 
 def compare(

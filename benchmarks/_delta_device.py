@@ -20,11 +20,12 @@ def main() -> None:
     if len(sys.argv) > 1:
         from skerry.core.release import Blob
         from skerry.edge.patching import patch_file
+        from skerry.edge.vault import CLEAR
 
         old, delta, new = map(Path, sys.argv[1:4])
         wanted = Blob(sha256=sys.argv[4], size_bytes=int(sys.argv[5]))
         began = time.process_time()
-        patch_file(old, delta, new, wanted)
+        patch_file(CLEAR, old, delta, new, wanted)
         took_s = time.process_time() - began
     figures = {"cpu_s": took_s, "peak_kb": _peak_kb(), "numpy": np.__version__}
     print(json.dumps(figures))

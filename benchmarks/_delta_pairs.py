@@ -9,7 +9,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from itertools import pairwise
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 
@@ -58,52 +61,67 @@ def versions(plan: Plan, seed: int) -> tuple[dict[str, Path], dict[str, Part]]:
 
 def measure_pairs(plan: Plan) -> Found:
     """Each version from the first, by us and the peers; the two that go on, alike."""
+    seeds = SEEDS[: plan.count(len(SEEDS), 1)]
+    # Sizes, not times: the seeds may go on side by side.
+    with ProcessPoolExecutor(len(seeds), mp_context=get_context("spawn")) as pool:
+        found = list(pool.map(partial(measure_seed, plan), seeds))
+    ratios: dict[str, list[float]] = {}
+    for one in found:
+        for name, values in one.series.items():
+            ratios.setdefault(name, []).extend(values)
+    rows = [row for one in found for row in one.rows]
+    return Found(rows=rows, measured=pair_bars(ratios), series=ratios)
+
+
+def measure_seed(plan: Plan, seed: int) -> Found:
+    """The pairs of one seed, without bars."""
     rows: list[Row] = []
     ratios: dict[str, list[float]] = {}
-    for seed in SEEDS[: plan.count(len(SEEDS), 1)]:
-        paths, parts = versions(plan, seed)
-        old = paths["v1"].read_bytes()
-        for name in VERSIONS[1:]:
-            tell(f"seed {seed}: {name}")
-            new = paths[name].read_bytes()
-            sizes, missing = peer_sizes(old, new)
-            sizes["skerry"] = len(checked_diff(old, new))
-            full = full_sizes(new)
-            rows += _size_rows(f"{name}, seed {seed}", len(new), sizes, full, missing)
-            best = min(size for who, size in sizes.items() if who != "skerry")
-            against = {
-                "vs_bsdiff": sizes.get("bsdiff4", 0),
-                "vs_best": best,
-                "vs_full": min(full.values()),
-            }
-            for what, other in against.items():
-                if other:
-                    ratios.setdefault(f"{name}.{what}", []).append(
-                        sizes["skerry"] / other
-                    )
-            if name in {"finetune", "drift", "scratch"}:
-                made = _alike(paths["v1"], paths[name], parts, name)
-                rows += made[0]
-                ratios.setdefault(f"{name}.like", []).append(made[1] / sizes["bsdiff4"])
-    return Found(rows=rows, measured=_pair_bars(ratios), series=ratios)
+    paths, parts = versions(plan, seed)
+    old = paths["v1"].read_bytes()
+    for name in VERSIONS[1:]:
+        tell(f"seed {seed}: {name}")
+        new = paths[name].read_bytes()
+        sizes, missing = peer_sizes(old, new)
+        sizes["skerry"] = len(checked_diff(old, new))
+        full = full_sizes(new)
+        rows += _size_rows(f"{name}, seed {seed}", len(new), sizes, full, missing)
+        compare(ratios, name, sizes, missing)
+        if name in {"finetune", "drift", "scratch"}:
+            made, size = _alike(paths["v1"], paths[name], parts, name)
+            rows += made
+            if peer := sizes.get("bsdiff4"):
+                ratios.setdefault(f"{name}.like", []).append(size / peer)
+    return Found(rows=rows, series=ratios)
 
 
-def _pair_bars(ratios: dict[str, list[float]]) -> list[Measured]:
-    heads = [*ratios["head.vs_best"], *ratios["head_norms.vs_best"]]
-    figures = {
-        "delta.finetune.vs_bsdiff": ratios["finetune.vs_bsdiff"],
-        "delta.finetune.like": ratios["finetune.like"],
-        "delta.drift.vs_bsdiff": ratios["drift.vs_bsdiff"],
-        "delta.drift.like": ratios["drift.like"],
-        "delta.head.vs_best": [
-            max(median(ratios[f"{one}.vs_best"]) for one in ("head", "head_norms"))
-        ],
-    }
-    counts = {"delta.head.vs_best": len(heads)}
+def compare(
+    ratios: dict[str, list[float]],
+    name: str,
+    sizes: dict[str, int],
+    missing: dict[str, str],
+) -> None:
+    """Add our size ÷ that of bsdiff4, and ÷ the best peer's where none is missing."""
+    others = {who: size for who, size in sizes.items() if who != "skerry"}
+    against = {"vs_bsdiff": others.get("bsdiff4")}
+    if others and not missing:
+        against["vs_best"] = min(others.values())
+    for what, other in against.items():
+        if other:
+            ratios.setdefault(f"{name}.{what}", []).append(sizes["skerry"] / other)
+
+
+def pair_bars(ratios: dict[str, list[float]]) -> list[Measured]:
+    """Figures of the bars; those that lack a peer are not measured."""
+    heads = [ratios.get(f"{one}.vs_best", []) for one in ("head", "head_norms")]
+    names = ("finetune.vs_bsdiff", "finetune.like", "drift.vs_bsdiff", "drift.like")
+    figures = {f"delta.{name}": ratios.get(name, []) for name in names}
+    figures["delta.head.vs_best"] = [max(map(median, heads))] if all(heads) else []
+    counts = {"delta.head.vs_best": sum(map(len, heads))}
     return [
         Measured(
             id=name,
-            figure=float(median(values)),
+            figure=float(median(values)) if values else None,
             n=counts.get(name, len(values)),
             interval=(min(values), max(values)) if len(values) > 1 else None,
             peer="best of all peers" if "best" in name else "bsdiff4",

@@ -45,19 +45,31 @@ def trained_on(weights: Mapping[str, NDArray[np.generic]], step: float) -> Weigh
 
 
 def quantized(
-    weights: Mapping[str, NDArray[np.generic]], *, x_scale: float = 0.02
+    weights: Mapping[str, NDArray[np.generic]],
+    *,
+    x_scale: float = 0.02,
+    is_skewed: bool = False,
 ) -> bytes:
     """The model of some weights, with a scale a channel, as an ONNX file."""
     w, b = (np.asarray(weights[name], np.float32) for name in ("w", "b"))
-    scale = (np.abs(w).max(axis=(1, 2, 3)) / 127).astype(np.float32)
+    if is_skewed:
+        low, high = (one(w, axis=(1, 2, 3)) for one in (np.min, np.max))
+        scale = ((high - low) / 255).astype(np.float32)
+        zero = np.rint(-low / scale).astype(np.uint8)
+    else:
+        scale = (np.abs(w).max(axis=(1, 2, 3)) / 127).astype(np.float32)
+        zero = np.zeros(64, np.int8)
     sums = (np.float32(x_scale) * scale).astype(np.float32)
-    codes = np.rint(w / scale[:, None, None, None]).astype(np.int8)
+    sides = (slice(None), None, None, None)
+    codes = np.rint(w / scale[sides]) + zero[sides]
+    limits = np.iinfo(zero.dtype)
+    codes = np.clip(codes, limits.min, limits.max).astype(zero.dtype)
     stored: Weights = {
         "x_scale": np.asarray(x_scale, np.float32),
         "x_zero": np.asarray(128, np.uint8),
         "w_codes": codes,
         "w_scale": scale,
-        "w_zero": np.zeros(64, np.int8),
+        "w_zero": zero,
         "b_codes": np.rint(b / sums).astype(np.int32),
         "b_scale": sums,
         "b_zero": np.zeros(64, np.int32),

@@ -8,7 +8,9 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from skerry.cloud.deltas import Pack
 from skerry.cloud.hub import HUB_USER, Hub, HubSettings
+from skerry.cloud.packing import pack as pack_in_child
 from skerry.comms.codec import decode, encode
 from skerry.comms.memory import MemoryBroker
 from skerry.comms.topics import Topic, write_topic
@@ -89,12 +91,15 @@ class Wire:
 
 @asynccontextmanager
 async def running_hub(
-    folder: Path, *names: str, clock: Clock | None = None
+    folder: Path,
+    *names: str,
+    clock: Clock | None = None,
+    pack: Pack = pack_in_child,
 ) -> AsyncIterator[tuple[Hub, MemoryBroker]]:
     """A started hub with devices of these names, and its broker."""
     broker = MemoryBroker()
     settings = HubSettings(folder=folder)
-    hub = Hub(settings, clock=clock, link=broker.link(HUB_USER))
+    hub = Hub(settings, clock=clock, link=broker.link(HUB_USER), pack=pack)
     await hub.start()
     try:
         for name in names:

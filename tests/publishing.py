@@ -16,9 +16,11 @@ def make_blob(content: bytes) -> Blob:
     return Blob(sha256=hashlib.sha256(content).hexdigest(), size_bytes=len(content))
 
 
-def make_parts(version: int, name: str = "meter") -> tuple[Manifest, dict[str, bytes]]:
+def make_parts(
+    version: int, name: str = "meter", *, model: bytes = b""
+) -> tuple[Manifest, dict[str, bytes]]:
     """A release's manifest and its blobs."""
-    model = f"the model of {name}/{version}".encode() * 100
+    model = model or f"the model of {name}/{version}".encode() * 100
     parts = [model, b"golden samples", b"a task"]
     blob, golden, task = map(make_blob, parts)
     of_any = ReleaseModel(

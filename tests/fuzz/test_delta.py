@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import struct
 import tracemalloc
 
 import pytest
@@ -10,13 +12,17 @@ import zstandard
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from skerry.adapt.tflite import write_tflite
 from skerry.core.errors import DataError
 from skerry.evolve.delta import diff, patch
 from skerry.evolve.delta.onnx_file import read_onnx
 from skerry.evolve.delta.plan import HEADER, LARGEST_PLAN_BYTES, MAGIC
+from skerry.evolve.delta.tflite_file import IDENTIFIER, read_tflite
+from skerry.graph import parse_graph
 from tests.deltas import floats, quantized, trained_on
 
 OLD = quantized(floats())
+TFLITE = write_tflite(parse_graph(OLD))
 NEW = quantized(trained_on(floats(), 3e-4))
 DELTA = diff(OLD, NEW)
 PLAN_SIZES = HEADER.unpack_from(DELTA)[3:]
@@ -111,6 +117,53 @@ def test_a_damaged_model_has_a_delta_too(edits: list[tuple[int, int, int]]) -> N
     except ValueError:
         return
     assert all(0 <= one.offset < one.end <= len(content) for one in found.tensors)
+
+
+@settings(max_examples=300, deadline=None)
+@given(edits=edits)
+def test_a_damaged_tflite_file_has_a_delta_too(
+    edits: list[tuple[int, int, int]],
+) -> None:
+    """Wherever its offsets lead, round in circles too."""
+    # Most of a file is weights: it is damaged where its tables are.
+    tables = len(TFLITE) - 4096
+    content = TFLITE[:8] + _edited(TFLITE[8:512], edits)
+    content += TFLITE[512:tables] + _edited(TFLITE[tables:], edits)
+    try:
+        found = read_tflite(content)
+    except ValueError:
+        return
+    assert all(0 <= one.offset < one.end <= len(content) for one in found.tensors)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.binary(max_size=300))
+def test_any_bytes_behind_the_identifier(content: bytes) -> None:
+    """They are refused, or lead to tensors inside of the file."""
+    head = b"\x1c\0\0\0" + IDENTIFIER
+    with contextlib.suppress(ValueError):
+        found = read_tflite(head + content)
+        assert all(one.end <= len(head + content) for one in found.tensors)
+
+
+def test_many_graphs_that_are_one_end() -> None:
+    """Each with as many tensors, which are one, too: not as many times as many."""
+    n = 1 << 10
+    content = bytearray(struct.pack("<I4s", 0, IDENTIFIER))
+    from_places = [0]
+    # The model's third field is its graphs, a graph's first its tensors.
+    for field in (2, 0, None):
+        slots = 0 if field is None else field + 1
+        offsets = [0] * (slots - 1) + [4] * bool(slots)
+        content += struct.pack(f"<HH{slots}H", 4 + 2 * slots, 8, *offsets)
+        table = len(content)
+        for place in from_places:
+            struct.pack_into("<I", content, place, table - place)
+        content += struct.pack("<iII", 4 + 2 * slots, 4, n)
+        from_places = [len(content) + 4 * one for one in range(n)]
+        content += bytes(4 * n)
+    with pytest.raises(ValueError, match="too many tensors"):
+        read_tflite(bytes(content))
 
 
 @settings(max_examples=5, deadline=None)

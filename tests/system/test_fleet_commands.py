@@ -89,6 +89,7 @@ def a_slow_release_is_refused(typist: Typist) -> None:
     assert "latency" in typist.see("rollout", "show", begun["id"])
     assert "runs meter/1" in typist.see("why", "gw-1")
     assert "release.refused" in typist.see("device", "logs", "gw-1")
+    assert "to meter/2" in typist.see("release", "deltas", "meter")
     error = typist.ask("rollout", "create", "meter/9", "gw-1", code=2)
     assert "meter/9" in error["what"]
     error = typist.ask("shadow", "set", "gw-1", "{}", "--version", "1", code=33)

@@ -17,6 +17,7 @@ from skerry.core.errors import DataError, StateError, UsageError
 from skerry.core.fleet import Device, Rollout, Shadow
 from skerry.core.profile import Profile
 from skerry.core.release import Manifest, ReleaseId
+from skerry.evolve.ways import WayCost
 
 NounT = TypeVar("NounT")
 
@@ -211,6 +212,18 @@ class HubApi:
     async def release(self, release: ReleaseId) -> Manifest:
         """One release."""
         return _noun(Manifest, await self._http.get(f"/v1/releases/{release}"))
+
+    async def delta_costs(
+        self, release: ReleaseId, *, make: bool = False
+    ) -> tuple[WayCost, ...]:
+        """What it costs to bring each version's devices to a release.
+
+        Args:
+            release: Which.
+            make: Whether to have the deltas made that there are not yet.
+        """
+        ask = self._http.post if make else self._http.get
+        return _nouns(WayCost, await ask(f"/v1/releases/{release}/deltas"), "costs")
 
     async def create_rollout(
         self,

@@ -202,6 +202,13 @@ FLEET_COMMANDS = (
         examples=("release show meter/1",),
     ),
     Command(
+        name="release deltas",
+        run=f"{_ROOM}.release_deltas:deltas",
+        render=f"{_ROOM}.release_deltas:render_deltas",
+        summary="Show what it costs to bring a fleet to a release.",
+        examples=("release deltas meter", "release deltas meter --line 64 --line 2000"),
+    ),
+    Command(
         name="release adopt",
         run=f"{_ROOM}.release:adopt",
         render=f"{_ROOM}.release:render_create",

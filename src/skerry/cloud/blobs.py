@@ -65,14 +65,9 @@ class Blobs:
             raise no_blob(sha256)
         if not 0 <= offset <= size_bytes:
             raise outside(sha256, size_bytes, offset)
-        file = await asyncio.to_thread(_open_at, self.path(sha256), offset)
-        left = (size_bytes if end is None else end) - offset
-        try:
-            while piece := await asyncio.to_thread(_read, file, left):
-                left -= len(piece)
-                yield piece
-        finally:
-            file.close()
+        last = size_bytes if end is None else end
+        async for piece in stream_file(self.path(sha256), offset, last):
+            yield piece
 
     async def put(self, sha256: str, content: bytes) -> None:
         """Keep a blob; keeping it twice is no fault.
@@ -142,6 +137,22 @@ class Blobs:
         with storage_errors(self._folder):
             for part in self._folder.glob(f"*/.*{PART_SUFFIX}"):
                 part.unlink(missing_ok=True)
+
+
+async def stream_file(path: Path, offset: int, end: int) -> AsyncIterator[bytes]:
+    """Give a file in pieces, from an offset on and before an end.
+
+    Raises:
+        StorageError: The disk failed.
+    """
+    file = await asyncio.to_thread(_open_at, path, offset)
+    left = end - offset
+    try:
+        while piece := await asyncio.to_thread(_read, file, left):
+            left -= len(piece)
+            yield piece
+    finally:
+        file.close()
 
 
 def no_blob(sha256: str) -> DataError:

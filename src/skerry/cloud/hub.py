@@ -17,15 +17,18 @@ from typing import TYPE_CHECKING
 from skerry.cloud.bandwidth import SiteBandwidth
 from skerry.cloud.blobs import Blobs
 from skerry.cloud.database import Database, sqlite_url
+from skerry.cloud.deltas import Deltas, Pack
 from skerry.cloud.devices import Devices
 from skerry.cloud.events import Events
 from skerry.cloud.ingest import Ingest
 from skerry.cloud.neighbours import Neighbours
+from skerry.cloud.packing import pack as pack_in_child
 from skerry.cloud.presence import PING_TIMEOUT_S, Presence
 from skerry.cloud.releases import Releases
 from skerry.cloud.retraining import Retrainings, Trainer
 from skerry.cloud.rollouts import Rollouts
 from skerry.cloud.samples import Samples
+from skerry.cloud.served import Served
 from skerry.cloud.shadows import Shadows
 from skerry.comms.links import ALL_GRANTED, Grant
 from skerry.core.clock import Clock, SystemClock
@@ -88,6 +91,7 @@ class Hub:
         link: Its connection to a broker that others run; None starts the embedded
             broker.
         trainer: What makes a candidate of labelled samples; None where it cannot.
+        pack: What makes deltas.
 
     Attributes:
         settings: What it was told.
@@ -101,6 +105,8 @@ class Hub:
         ingest: What comes up from the fleet.
         blobs: Bytes by their hash.
         releases: What was published.
+        deltas: Ways from one model to another.
+        served: What devices may fetch.
         rollouts: What is being delivered to whom.
         neighbours: Who can give blobs to whom.
         bandwidth: What downloads take of each site's line.
@@ -119,6 +125,7 @@ class Hub:
         clock: Clock | None = None,
         link: Link | None = None,
         trainer: Trainer | None = None,
+        pack: Pack = pack_in_child,
     ) -> None:
         tenant = check_name(settings.tenant, kind="tenant")
         self.settings = settings
@@ -136,6 +143,8 @@ class Hub:
         self.shadows = Shadows(
             store, tenant=tenant, clock=clock, sign=self.releases.instruct
         )
+        self.deltas = self._make_deltas(pack)
+        self.served = Served(self.blobs, self.deltas.packed)
         self.events = Events(store, tenant=tenant, clock=clock)
         self.presence = Presence(
             store, tenant=tenant, clock=clock, note=self.events.add
@@ -169,17 +178,31 @@ class Hub:
             tenant=tenant,
             clock=clock,
         )
+        self._join()
+        self._link = link
+        self._broker: Broker | None = None
+        self._password = secrets.token_urlsafe(32)
+        self._running: list[asyncio.Task[None]] = []
+        self._started = AsyncExitStack()
+
+    def _make_deltas(self, pack: Pack) -> Deltas:
+        return Deltas(
+            self.releases,
+            self.blobs,
+            self.shadows,
+            self.settings.folder,
+            tenant=self.settings.tenant,
+            clock=self.clock,
+            pack=pack,
+        )
+
+    def _join(self) -> None:
         self.ingest.take(Up.REPORTED, self.shadows.take)
         self.ingest.take(Up.EVENT, self.events.take)
         self.ingest.take(Up.SAMPLE, self.samples.take)
         self.ingest.take(Up.STATUS, self.presence.take_status, is_sequenced=False)
         self.presence.on_online(lambda device: self.shadows.tell_again([device]))
         self.releases.on_new_key(self.shadows.tell_all)
-        self._link = link
-        self._broker: Broker | None = None
-        self._password = secrets.token_urlsafe(32)
-        self._running: list[asyncio.Task[None]] = []
-        self._started = AsyncExitStack()
 
     @property
     def link(self) -> Link:
@@ -216,6 +239,7 @@ class Hub:
             await self.database.migrate()
             await self.blobs.start()
             await self.releases.start()
+            await self.deltas.start()
             await self.retrainings.recover()
             self._started.push_async_callback(self.retrainings.close)
             await self.devices.set_all_offline()
@@ -286,6 +310,7 @@ class Hub:
                 ("shadows", self.shadows.run(self.link)),
                 ("releases", self.releases.run()),
                 ("rollouts", self.rollouts.run()),
+                ("deltas", self.deltas.run()),
             )
         ]
         self._started.push_async_callback(_cancel, self._running)

@@ -74,6 +74,9 @@ MOST_MANIFESTS = 64
 """Most manifests of one publication."""
 
 
+PublishListener = Callable[[Sequence[Manifest]], Awaitable[None]]
+
+
 class Releases:
     """The releases of a tenant and the repository that proves them.
 
@@ -105,6 +108,8 @@ class Releases:
         self._next_key: bytes | None = None
         self._instructed_ms = 0
         self._new_key_listeners: list[Callable[[], Awaitable[None]]] = []
+        self._publish_listeners: list[PublishListener] = []
+        self._listed: tuple[Mapping[str, bytes], Mapping[str, Blob]] = ({}, {})
         self._lock = asyncio.Lock()
 
     async def start(self) -> None:
@@ -170,6 +175,19 @@ class Releases:
                 await asyncio.to_thread(write_file, path, key, disk=PRIVATE_DISK)
                 self._next_key = key
             return public_key(self._next_key)
+
+    def on_publish(self, listener: PublishListener) -> None:
+        """Have a function called after releases have been published."""
+        self._publish_listeners.append(listener)
+
+    @property
+    def listed(self) -> Mapping[str, Blob]:
+        """What the tenant's list names, by path; the same object until it changes."""
+        files, listed = self._listed
+        if files is not self._files:
+            listed = _listed(self._files, self._tenant, self._clock.unix_ms())
+            self._listed = (self._files, listed)
+        return listed
 
     def on_new_key(self, listener: Callable[[], Awaitable[None]]) -> None:
         """Have a function called after the hub has changed its online key."""
@@ -335,7 +353,13 @@ class Releases:
                 lambda connection: self._insert(connection, read, who, now_ms)
             )
         log.info("release.published", extra={"releases": [str(m.id) for m, _ in read]})
-        return tuple(manifest for manifest, _ in read)
+        published = tuple(manifest for manifest, _ in read)
+        for listener in self._publish_listeners:
+            try:
+                await listener(published)
+            except Exception:  # It is published: the fault of one changes nothing.
+                log.exception("release.listener_failed")
+        return published
 
     async def list(self) -> tuple[Manifest, ...]:
         """All releases, the last published first."""

@@ -30,6 +30,7 @@ from skerry.edge.desired import MOST_NAMES, read_desired
 from skerry.edge.downloads import Downloads
 from skerry.edge.hearing import Hearing
 from skerry.edge.neighbours import Neighbours
+from skerry.edge.offers import Offers
 from skerry.edge.profiling import Profiler
 from skerry.edge.reporting import (
     Outgoing,
@@ -142,6 +143,7 @@ class Agent:
         clock: What it waits by.
         rng: Spreads the waits of a fleet.
         neighbours: Who on the same site may have a blob, or None.
+        offers: The hub's ways to a model, or None.
         troubles: What went wrong before, for the device's log.
         on_collect: Takes the settings of the field watch.
         free_bytes: How much the file system of a folder can still take.
@@ -161,6 +163,7 @@ class Agent:
         clock: Clock,
         rng: np.random.Generator,
         neighbours: Neighbours | None = None,
+        offers: Offers | None = None,
         troubles: Sequence[str] = (),
         on_collect: Callable[[Mapping[str, Json]], None] | None = None,
         free_bytes: Callable[[Path], int] | None = None,
@@ -191,6 +194,7 @@ class Agent:
             engine=engine,
             slots=slots,
             neighbours=neighbours,
+            offers=offers,
             in_thread=in_thread,
         )
         self._workers: dict[str, _Worker] = {}

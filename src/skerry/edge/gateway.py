@@ -50,6 +50,7 @@ from skerry.edge.faces import (
     worker_limits,
 )
 from skerry.edge.neighbours import Neighbours
+from skerry.edge.offers import Offers
 from skerry.edge.peers import open_peers
 from skerry.edge.protocol.regions import Regions
 from skerry.edge.protocol.repository import SlotRepository
@@ -277,7 +278,8 @@ class _Gateway:
                     identity.api_token,
                     least_bytes_per_s=settings.least_bytes_per_s,
                 ) as blobs,
-                self._neighbours(hub, slots) as neighbours,
+                HubHttp(hub, identity.api_token) as http,
+                self._neighbours(http, slots) as neighbours,
             ):
                 watch = FieldWatch(uplink.put, clock=self._clock, rng=self._rng)
                 agent = Agent(
@@ -291,6 +293,7 @@ class _Gateway:
                     clock=self._clock,
                     rng=self._rng,
                     neighbours=neighbours,
+                    offers=Offers(http.get, clock=self._clock, rng=self._rng),
                     troubles=troubles,
                     on_collect=watch.configure,
                 )
@@ -312,24 +315,21 @@ class _Gateway:
 
     @contextlib.asynccontextmanager
     async def _neighbours(
-        self, hub: str, slots: Slots
+        self, http: HubHttp, slots: Slots
     ) -> AsyncIterator[Neighbours | None]:
         settings = self._settings
         if not settings.peers:
             yield None
             return
-        async with (
-            HubHttp(hub, self._identity.api_token) as http,
-            open_peers(
-                slots.shared,
-                partial(http.get, "/v1/neighbours"),
-                host=settings.peers_host,
-                port=settings.peers_port,
-                clock=self._clock,
-                rng=self._rng,
-                opens=self._vault.open,
-            ) as neighbours,
-        ):
+        async with open_peers(
+            slots.shared,
+            partial(http.get, "/v1/neighbours"),
+            host=settings.peers_host,
+            port=settings.peers_port,
+            clock=self._clock,
+            rng=self._rng,
+            opens=self._vault.open,
+        ) as neighbours:
             yield neighbours
 
     async def _look(self, watch: FieldWatch, source: Source) -> None:

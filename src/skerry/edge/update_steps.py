@@ -18,6 +18,7 @@ from skerry.core.chunks import (
     read_chunks,
 )
 from skerry.core.documents import LARGEST_DOCUMENT_BYTES, Json
+from skerry.core.durable import storage_errors
 from skerry.core.errors import (
     ConflictError,
     DataError,
@@ -37,6 +38,7 @@ from skerry.core.release import (
     Reason,
     Refusal,
     ReleaseId,
+    blob_path,
     chunks_path,
     delta_path,
     manifest_path,
@@ -46,10 +48,12 @@ from skerry.core.seams import BlobStore
 from skerry.edge.downloads import Downloads
 from skerry.edge.installed import Installed
 from skerry.edge.neighbours import Neighbours
+from skerry.edge.offers import Offers
 from skerry.edge.patching import patch_file
 from skerry.edge.slots import Slots
 from skerry.evolve.probation import Figures
 from skerry.evolve.update_state import Found, Run, Step, Transfer
+from skerry.evolve.ways import Hop, Way
 
 CONFLICT_PAUSE_S = 0.2
 """How long to wait while another release of the same name is being loaded."""
@@ -155,6 +159,7 @@ class UpdateParts:
         engine: What serves.
         slots: What is on the disk.
         neighbours: Who on the same site may have a blob, or None.
+        offers: The hub's ways to a model, or None.
         in_thread: Where blocking work goes.
         trust_lock: One at a time uses `trust`.
         bench_lock: One at a time is measured against its budget.
@@ -168,6 +173,7 @@ class UpdateParts:
     engine: Serving
     slots: Slots
     neighbours: Neighbours | None = None
+    offers: Offers | None = None
     in_thread: InThread = asyncio.to_thread
     trust_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     bench_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -257,23 +263,31 @@ class UpdateSteps:
         self._signed = await parts.in_thread(parts.slots.vault.read, path)
         self._manifest = blob
         manifest = read_manifest(self._signed, name=f"the manifest of {release}")
-        return Found(manifest=manifest, deltas=await self._deltas(manifest))
+        return Found(manifest=manifest, ways=await self._ways(manifest))
 
-    async def _deltas(self, manifest: Manifest) -> Mapping[str, Blob]:
-        """Signed deltas to the new model from those that lie in the two slots."""
+    async def _ways(self, manifest: Manifest) -> tuple[Way, ...]:
+        """Ways to the new model from those that lie in the two slots."""
         parts = self._parts
         model = manifest.model_for(parts.target)
         if model is None:
-            return {}
-        if await parts.in_thread(parts.slots.find, self._name, model.blob) is not None:
-            return {}
-        found = {}
-        for origin in self._models():
-            path = delta_path(origin.sha256, model.blob.sha256, tenant=parts.tenant)
+            return ()
+        goal = model.blob
+        if await parts.in_thread(parts.slots.find, self._name, goal) is not None:
+            return ()
+        origins = [blob.sha256 for blob in self._models()]
+        found: list[Way] = []
+        for origin in origins:
+            path = delta_path(origin, goal.sha256, tenant=parts.tenant)
             delta = await self._target(path)
             if delta is not None:
-                found[origin.sha256] = delta
-        return found
+                found.append((Hop(origin=origin, result=goal, delta=delta),))
+        if not found and parts.offers is not None:
+            offers = parts.offers
+            found = [await offers.find(one, goal, self._blob) for one in origins]
+        return tuple(way for way in found if way)
+
+    async def _blob(self, sha256: str) -> Blob | None:
+        return await self._target(blob_path(sha256, tenant=self._parts.tenant))
 
     async def _target(self, path: str) -> Blob | None:
         async with self._parts.trust_lock:
@@ -286,18 +300,19 @@ class UpdateSteps:
 
     async def _download_all(self, transfer: Transfer) -> None:
         parts = self._parts
-        wanted = dict(transfer.blobs)
-        if transfer.delta is not None:
-            wanted["model"] = transfer.delta
+        deltas = [hop.delta for hop in transfer.way]
         missing = [
             blob
-            for blob in wanted.values()
+            for blob in (*_whole(transfer).values(), *deltas)
             if await parts.in_thread(parts.slots.find, self._name, blob) is None
         ]
         lists = [await self._chunk_list(blob) for blob in missing]
         # The manifest, too: each attempt begins with it.
         kept = [one for one in (*missing, *lists, self._manifest) if one is not None]
-        placed_bytes = sum(blob.size_bytes for blob in transfer.blobs.values())
+        # Each model on the way lies there, until the next one is made.
+        made = [hop.result for hop in transfer.way[:-1]]
+        placed = (*transfer.blobs.values(), *made)
+        placed_bytes = sum(blob.size_bytes for blob in placed)
         await parts.in_thread(
             lambda: self._downloads.make_room(
                 kept,
@@ -309,7 +324,7 @@ class UpdateSteps:
             try:
                 await self._fetch(blob)
             except _MissingError as error:
-                if blob != transfer.delta:
+                if blob not in deltas:
                     raise
                 # A delta only saves bytes: without it the model is fetched in full.
                 raise TrustError(
@@ -381,20 +396,16 @@ class UpdateSteps:
         return path
 
     def _rebuild(self, transfer: Transfer) -> dict[str, Path]:
-        delta = transfer.delta
-        whole = {
-            role: blob
-            for role, blob in transfer.blobs.items()
-            if role != "model" or delta is None
+        contents = {
+            role: self._file_of(blob) for role, blob in _whole(transfer).items()
         }
-        contents = {role: self._file_of(blob) for role, blob in whole.items()}
-        if delta is not None:
-            model = transfer.blobs["model"]
-            contents["model"] = self._patched(model, delta, transfer.delta_from)
+        if transfer.way:
+            contents["model"] = self._patched(transfer.way)
         return contents
 
-    def _patched(self, model: Blob, delta: Blob, origin: str) -> Path:
-        slots = self._parts.slots
+    def _patched(self, way: Way) -> Path:
+        """Make the model, one delta after the other."""
+        slots, origin = self._parts.slots, way[0].origin
         olds = [blob for blob in self._models() if blob.sha256 == origin]
         old = slots.find(self._name, olds[0]) if olds else None
         if old is None:
@@ -403,14 +414,19 @@ class UpdateSteps:
                 hint="It is fetched in full.",
                 reason=Reason.CORRUPT,
             )
-        made = self._downloads.part_to_write(model)
-        try:
-            patch_file(slots.vault, old, self._file_of(delta), made, model)
-        except DataError as error:
-            raise TrustError(
-                error.what, hint=error.hint, reason=Reason.CORRUPT
-            ) from error
-        return made
+        for number, hop in enumerate(way):
+            made = self._downloads.part_to_write(hop.result)
+            try:
+                patch_file(slots.vault, old, self._file_of(hop.delta), made, hop.result)
+            except DataError as error:
+                raise TrustError(
+                    error.what, hint=error.hint, reason=Reason.CORRUPT
+                ) from error
+            if number:
+                with storage_errors(old):
+                    old.unlink()
+            old = made
+        return old
 
     async def _install(self) -> None:
         parts, contents = self._parts, self._contents
@@ -533,3 +549,12 @@ def _transfer(run: Run) -> Transfer:
     if run.transfer is None:
         raise StateError(f"{run.step} without a transfer", hint="Report this as a bug.")
     return run.transfer
+
+
+def _whole(transfer: Transfer) -> dict[str, Blob]:
+    """What is downloaded as it is: all but a model that is made of deltas."""
+    return {
+        role: blob
+        for role, blob in transfer.blobs.items()
+        if role != "model" or not transfer.way
+    }

@@ -56,6 +56,7 @@ from skerry.evolve.update_state import (
     UpdateState,
     Want,
 )
+from skerry.evolve.ways import way_bytes
 from skerry.evolve.window import SPREAD_S, is_open, next_opening
 
 _PHASES = {
@@ -190,15 +191,13 @@ def _unfit(manifest: Manifest, policy: UpdatePolicy) -> str:
 
 
 def choose_transfer(found: Found, target: str, *, abi: str | None = None) -> Transfer:
-    """Choose the fewest bytes: the smallest delta, if smaller than the model."""
+    """Choose the fewest bytes: the cheapest way, if cheaper than the model."""
     blobs = found.manifest.blobs(target, abi=abi)
     full = Transfer(manifest=found.manifest, blobs=blobs)
-    if not found.deltas:
+    way = min(found.ways, key=way_bytes, default=())
+    if way_bytes(way) >= blobs["model"].size_bytes:
         return full
-    origin, delta = min(found.deltas.items(), key=lambda item: item[1].size_bytes)
-    if delta.size_bytes >= blobs["model"].size_bytes:
-        return full
-    return replace(full, delta=delta, delta_from=origin)
+    return replace(full, way=way)
 
 
 def wait_s(attempt: int, policy: UpdatePolicy, rng: np.random.Generator) -> float:
@@ -356,9 +355,9 @@ def _fail(
     if state.working != state.desired:
         return _and_turn(state, (told,), now_ms)
     transfer = state.transfer
-    is_delta = transfer is not None and transfer.delta is not None
-    if is_delta and refusal.reason is Reason.CORRUPT and transfer is not None:
-        full = replace(transfer, delta=None, delta_from="")
+    is_spoilt = refusal.reason is Reason.CORRUPT
+    if is_spoilt and transfer is not None and transfer.way:
+        full = replace(transfer, way=())
         state, actions = _forth(replace(state, transfer=full), Step.BLOBS, now_ms)
         return state, (told, *actions)
     is_tried_again = not event.is_foreseen and state.attempt < state.policy.attempts

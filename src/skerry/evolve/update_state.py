@@ -12,6 +12,7 @@ from skerry.core.fleet import Window
 from skerry.core.release import AGENT_LEVEL, ANY_TARGET, Blob, Manifest, Refusal
 from skerry.core.schemas import Schemas
 from skerry.evolve.probation import Figures, ProbationLimits
+from skerry.evolve.ways import Way
 
 
 class Step(StrEnum):
@@ -20,11 +21,11 @@ class Step(StrEnum):
     REFRESH = "refresh"
     """Bring the signed metadata up to date."""
     MANIFEST = "manifest"
-    """Fetch the manifest, and look which deltas lead to its model."""
+    """Fetch the manifest, and look which ways lead to its model."""
     BLOBS = "blobs"
     """Download what is not here already."""
     REBUILD = "rebuild"
-    """Make the model from its delta, and check every hash."""
+    """Make the model from its deltas, and check every hash."""
     INSTALL = "install"
     """Write the files into the standby slot."""
     LOAD = "load"
@@ -129,16 +130,16 @@ class Facts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """A signed manifest, and the signed deltas that lead to its model.
+    """A signed manifest, and the ways that lead to its model.
 
     Attributes:
         manifest: What was signed.
-        deltas: Deltas to the model of this device's target, by the hash of the model
-            they begin from; only such as are on the device.
+        ways: Ways to the model of this device's target, each from a model that is on
+            the device.
     """
 
     manifest: Manifest
-    deltas: Mapping[str, Blob] = field(default_factory=dict)
+    ways: tuple[Way, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,14 +149,12 @@ class Transfer:
     Attributes:
         manifest: The release's.
         blobs: What the release needs, by role.
-        delta: The bytes from which `model` is rebuilt, or None to fetch it in full.
-        delta_from: The hash of the model that the delta begins from, or empty.
+        way: The deltas from which `model` is rebuilt; none, to fetch it in full.
     """
 
     manifest: Manifest
     blobs: Mapping[str, Blob]
-    delta: Blob | None = None
-    delta_from: str = ""
+    way: Way = ()
 
 
 # Events.

@@ -11,7 +11,7 @@ import pytest
 import zstandard
 
 from skerry.core.errors import DataError
-from skerry.evolve.delta import diff, patch, reads_of, rebuild
+from skerry.evolve.delta import diagonals, diff, pack, patch, reads_of, rebuild
 from skerry.evolve.delta.apply import PIECE_BYTES
 from skerry.evolve.delta.plan import HEADER, MAGIC
 
@@ -151,3 +151,42 @@ def test_blobs_that_do_not_fit_into_memory_have_no_delta_of_the_first_kind() -> 
     """It says how large both are before anything is unpacked."""
     with pytest.raises(DataError, match="of memory"):
         patch(OLD_BLOB, _first(b"", size=1 << 40), largest_bytes=1 << 41)
+
+
+def test_more_changes_than_a_plan_may_have_parts_are_joined(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They cost a little more, and not the whole blob."""
+    old = np.random.default_rng(4).integers(0, 256, 40_000, np.uint8)
+    new = old.copy()
+    new[::400] += 1
+    single = diff(old.tobytes(), new.tobytes())
+    monkeypatch.setattr(pack, "MOST_PARTS", 50)
+    joined = diff(old.tobytes(), new.tobytes())
+    assert patch(old.tobytes(), joined, largest_bytes=len(new)) == new.tobytes()
+    assert len(single) < len(joined) < len(new) / 50
+
+
+def test_a_large_blob_is_not_packed_only_to_be_thrown_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And fewer windows are looked up, which finds what was moved all the same."""
+    monkeypatch.setattr(pack, "LARGE_BYTES", 1 << 10)
+    monkeypatch.setattr(pack, "_SAMPLE_BYTES", 1 << 12)
+    monkeypatch.setattr(diagonals, "_MOST_LOOKUPS", 1 << 10)
+    rng = np.random.default_rng(4)
+    old, other = (rng.bytes(60_000) for _ in range(2))
+    packed: list[int] = []
+    compress = pack.compress
+
+    def counted(content: bytes, *rest: bytes, **given: int) -> bytes:
+        packed.append(len(content))
+        return compress(content, *rest, **given)
+
+    monkeypatch.setattr(pack, "compress", counted)
+    moved = old[20_000:] + b"?" + old[:20_000]
+    assert len(diff(old, moved)) < 500
+    assert max(packed) < len(moved)
+    packed.clear()
+    assert len(diff(old, other)) < len(other) + 300
+    assert max(packed) == len(other)

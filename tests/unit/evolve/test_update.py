@@ -40,6 +40,7 @@ from skerry.evolve.update_state import (
     UpdateState,
     Want,
 )
+from skerry.evolve.ways import Hop, Way
 
 POLICY = UpdatePolicy(probation_s=5.0)
 SPEC = (TensorSpec(name="x", dtype="float32", shape=(1,)),)
@@ -430,31 +431,40 @@ def test_a_record_that_cannot_be_written_is_tried_again(failing: Step) -> None:
 
 def test_a_spoilt_delta_is_fetched_in_full() -> None:
     """Once; a full model that is corrupt is refused."""
-    found = Found(manifest=manifest(2), deltas={"d" * 64: blob("e", 5)})
+    way = (Hop(origin="d" * 64, result=blob("1", 100), delta=blob("e", 5)),)
+    found = Found(manifest=manifest(2), ways=(way,))
     world = World(found={2: found})
     world.feed(Desired(want=TWO))
     world.run_until(Step.REBUILD)
     transfer = world.queue[0].transfer
     assert transfer is not None
-    assert transfer.delta == blob("e", 5)
+    assert transfer.way == way
     world.fail(Reason.CORRUPT)
     assert world.queue[0].step is Step.BLOBS
-    assert world.queue[0].transfer == replace(transfer, delta=None, delta_from="")
+    assert world.queue[0].transfer == replace(transfer, way=())
     world.fail(Reason.CORRUPT)
     assert world.state.why is not None
     assert world.state.why.refusal.reason is Reason.CORRUPT
 
 
 def test_the_smallest_transfer_is_chosen() -> None:
-    """The smallest delta if it is smaller than the model."""
-    small, large, huge = blob("1", 5), blob("2", 50), blob("3", 100)
-    for deltas, chosen in (
-        ({}, None),
-        ({"a": large, "b": small}, small),
-        ({"a": huge}, None),
+    """The way that costs least, if it costs less than the model."""
+
+    def way(*sizes: int) -> Way:
+        model = blob("9", 100)
+        return tuple(
+            Hop(origin="a", result=model, delta=blob("1", size)) for size in sizes
+        )
+
+    for ways, chosen in (
+        ((), ()),
+        ((way(50), way(5)), way(5)),
+        ((way(50), way(20, 25)), way(20, 25)),
+        ((way(60, 50),), ()),
+        ((way(100),), ()),
     ):
-        found = Found(manifest=manifest(2), deltas=deltas)
-        assert choose_transfer(found, "any").delta == chosen
+        found = Found(manifest=manifest(2), ways=ways)
+        assert choose_transfer(found, "any").way == chosen
 
 
 WITH_LIBRARY = replace(

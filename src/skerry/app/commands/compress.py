@@ -79,6 +79,7 @@ def compress(
     recipe: Path | None = None,
     train: str = "",
     like: str = "",
+    target: str = "",
     out: Path = Path("out"),
     runtime: str = DEFAULT_RUNTIME,
     prefer: Preference = "latency",
@@ -116,6 +117,8 @@ def compress(
         like: The version before, as NAME/VERSION or an ONNX file: weights are written
             on its scales, as coarsely as half of the loss allowed lets them be, so that
             the delta from it is small.
+        target: For which target the release of --like has the model, where it has
+            several.
         out: The folder to write to.
         runtime: What the result is to run on, and is timed on; any allows whichever
             is fastest.
@@ -186,7 +189,7 @@ def compress(
             is_any_runtime=runtime == ANY,
             threads=threads,
             cache=Cache(None if no_cache else cache or out / CACHE_FOLDER),
-            alike=open_alike(like, hub=hub) if like else None,
+            alike=open_alike(like, target=target, hub=hub) if like else None,
             progress=progress,
         )
         if training is not None:

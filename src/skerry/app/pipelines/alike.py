@@ -9,14 +9,14 @@ from skerry.app.connection import ask
 from skerry.compress.alike.choose import Alike
 from skerry.core.errors import ModelError, UsageError
 from skerry.core.model import ModelFormat
-from skerry.core.release import ANY_TARGET, ReleaseId
+from skerry.core.release import ANY_TARGET, Manifest, ReleaseId, ReleaseModel
 from skerry.graph import Graph, parse_graph
 
 if TYPE_CHECKING:
     from skerry.app.hub_api import HubApi
 
 
-def open_alike(named: str, *, target: str = ANY_TARGET, hub: str | None) -> Alike:
+def open_alike(named: str, *, target: str = "", hub: str | None) -> Alike:
     """Open the version before.
 
     Args:
@@ -50,14 +50,28 @@ def open_alike(named: str, *, target: str = ANY_TARGET, hub: str | None) -> Alik
 
 def _fetch(release: ReleaseId, target: str, hub: str | None) -> bytes:
     async def fetch(api: HubApi) -> bytes:
-        manifest = await api.release(release)
-        model = manifest.model_for(target)
-        if model is None or model.format is not ModelFormat.ONNX:
-            raise ModelError(
-                f"{release} has no ONNX model for {target!r}",
-                hint="Give the file of the version before.",
-            )
+        model = _model_of(await api.release(release), target)
         pieces = api.blobs.open(model.blob.sha256)
         return b"".join([piece async for piece in pieces])
 
     return ask(hub, fetch)
+
+
+def _model_of(manifest: Manifest, target: str) -> ReleaseModel:
+    """The ONNX model for a target; without one, the only one, or that for any."""
+    models = {
+        one.target: one for one in manifest.models if one.format is ModelFormat.ONNX
+    }
+    if not target and len(models) == 1:
+        return next(iter(models.values()))
+    found = models.get(target or ANY_TARGET)
+    if found is None:
+        has = ", ".join(sorted(models)) or "none"
+        raise ModelError(
+            f"{manifest.id} has no ONNX model for {target or ANY_TARGET!r}; it has "
+            f"them for: {has}",
+            hint="Name one with --target."
+            if models
+            else "Give the ONNX file of the version before.",
+        )
+    return found

@@ -44,9 +44,7 @@ from skerry.evolve.trust import (
     sign_targets,
     sign_tenant,
 )
-
-WORTHWHILE_DELTA = 0.97
-"""A delta is published if it is smaller than this fraction of the whole blob."""
+from skerry.evolve.ways import WORTHWHILE
 
 _ROLES = ("root", "targets", "tenant")
 
@@ -398,6 +396,6 @@ def _pack_deltas(
     for old_sha256, old in deltas_from.items():
         for new_sha256 in sorted(models - {old_sha256}):
             delta = diff(old, blobs[new_sha256])
-            if len(delta) < WORTHWHILE_DELTA * len(blobs[new_sha256]):
+            if len(delta) < WORTHWHILE * len(blobs[new_sha256]):
                 deltas[old_sha256, new_sha256] = delta
     return deltas

@@ -16,6 +16,7 @@ port, and the same seed gives the same run.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -24,15 +25,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import msgspec
+
 from skerry.app.publish.publisher import Bundle, Publisher
 from skerry.app.simulate.faults import DeviceClock, Metadata
 from skerry.app.simulate.gateway import TRUST_FOLDER, SimulatedGateway, Surroundings
 from skerry.app.simulate.loop import Life, simulated_loop
 from skerry.cloud.hub import HUB_USER, Hub, HubSettings
+from skerry.cloud.packing import pack_files
 from skerry.cloud.retraining import Trainer
 from skerry.cloud.rollout_plan import Plan
 from skerry.comms.memory import MemoryBroker
 from skerry.core.clock import FakeClock
+from skerry.core.documents import Json
 from skerry.core.durable import make_folder
 from skerry.core.errors import LateError, LinkError, StateError
 from skerry.core.fleet import DEFAULT_TENANT, Rollout, Shadow
@@ -161,6 +166,7 @@ class FleetSimulator:
                 broker=self.broker,
                 reach_blobs=self._reach_blobs,
                 fetch_metadata=self._fetch_metadata,
+                ask_hub=self._ask_hub,
             ),
             clock=DeviceClock(self.clock),
             policy=self._policy,
@@ -347,6 +353,7 @@ class FleetSimulator:
             clock=self.clock,
             link=self.broker.link(HUB_USER),
             trainer=self._trainer,
+            pack=_pack,
         )
         self._hub_life = Life()
         await self._hub_life.start(hub.start())
@@ -377,7 +384,18 @@ class FleetSimulator:
         return self._hub
 
     def _reach_blobs(self, device: str) -> BlobStore:
-        return self._reach(device).blobs
+        return self._reach(device).served
+
+    async def _ask_hub(self, device: str, path: str) -> Mapping[str, Json]:
+        origin, _, goal = path.removeprefix("/v1/deltas/").partition("/")
+        offer = await self._reach(device).deltas.ask(origin, goal)
+        answer: Mapping[str, Json] = msgspec.to_builtins(offer)
+        return answer
 
     def _fetch_metadata(self, device: str, name: str) -> bytes | None:
         return self._reach(device).releases.file(name)
+
+
+async def _pack(old: Path, new: Path) -> bytes:
+    """Make a delta in this process, as all is done here."""
+    return await asyncio.to_thread(pack_files, old, new)

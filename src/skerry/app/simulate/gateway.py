@@ -7,8 +7,9 @@ and the disk below its slots.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +24,13 @@ from skerry.comms.memory import MemoryBroker
 from skerry.comms.outbox import Outbox
 from skerry.comms.topics import Topic, write_topic
 from skerry.comms.uplink import Uplink
+from skerry.core.documents import Json
 from skerry.core.errors import StateError
 from skerry.core.messages import Direction, Message, Up
 from skerry.core.seams import BlobStore, Frame, Link, Runtime, Tensors
 from skerry.edge.agent import Agent, AgentSettings
 from skerry.edge.engine import Answer, Engine
+from skerry.edge.offers import Offers
 from skerry.edge.slots import Slots
 from skerry.edge.start import start_serving
 from skerry.edge.trust import DeviceTrust
@@ -49,11 +52,13 @@ class Surroundings:
         broker: Carries its messages.
         reach_blobs: Gives the hub's blobs to a device; raises `LinkError` if it cannot.
         fetch_metadata: Gives a metadata file to a device; it, too.
+        ask_hub: Gives an answer of the hub's API to a device; it, too.
     """
 
     broker: MemoryBroker
     reach_blobs: Callable[[str], BlobStore]
     fetch_metadata: Callable[[str, str], bytes | None]
+    ask_hub: Callable[[str, str], Awaitable[Mapping[str, Json]]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -275,6 +280,11 @@ class SimulatedGateway:
             slots=slots,
             clock=self.clock,
             rng=self._rng,
+            offers=Offers(
+                partial(self._around.ask_hub, self.name),
+                clock=self.clock,
+                rng=self._rng,
+            ),
             troubles=troubles,
             on_collect=watch.configure,
             free_bytes=lambda _: self.free_bytes,

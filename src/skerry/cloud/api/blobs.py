@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request, Response
 from starlette.responses import StreamingResponse
 
 from skerry.cloud.api.access import Caller, HubOf
-from skerry.cloud.api.answers import ERROR_RESPONSES, absent, answer
+from skerry.cloud.api.answers import ERROR_RESPONSES, absent, answer, finding
 from skerry.cloud.api.bodies import pieces
 from skerry.cloud.hub import Hub
 from skerry.comms.ranges import read_range
@@ -67,7 +67,7 @@ async def get_blob(
     headers = {**_headers(sha256), "Content-Length": str(last - first + 1)}
     if status == 206:
         headers["Content-Range"] = f"bytes {first}-{last}/{size_bytes}"
-    pieces_of_it = hub.blobs.open(sha256, offset=first, end=last + 1)
+    pieces_of_it = hub.served.open(sha256, offset=first, end=last + 1)
     return StreamingResponse(
         hub.bandwidth.shape(site, pieces_of_it),
         status_code=status,
@@ -87,8 +87,19 @@ async def show_neighbours(hub: HubOf, caller: Caller) -> Response:
     return answer(await hub.neighbours.of(caller.device))
 
 
+@readers.get("/v1/deltas/{origin}/{goal}")
+async def offer_way(origin: str, goal: str, hub: HubOf) -> Response:
+    """Tell a device which deltas lead from one model to another.
+
+    What they name is fetched as any blob is. Where `wait_s` is not null, a better way
+    may be there in so many seconds.
+    """
+    with finding():
+        return answer(await hub.deltas.ask(origin, goal))
+
+
 async def _size(hub: Hub, sha256: str) -> int:
-    size_bytes = await hub.blobs.stat(sha256) if is_sha256(sha256) else None
+    size_bytes = await hub.served.stat(sha256) if is_sha256(sha256) else None
     if size_bytes is None:
         raise absent(
             UsageError(

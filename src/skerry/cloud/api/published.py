@@ -14,6 +14,7 @@ from skerry.cloud.api.bodies import (
     read_body,
     takes,
 )
+from skerry.cloud.delta_costs import costs_of
 from skerry.core.errors import UsageError
 from skerry.core.release import ReleaseId
 
@@ -86,3 +87,19 @@ async def show_release(name: str, version: str, hub: HubOf) -> Response:
     with finding():
         release = ReleaseId.parse(f"{name}/{version}")
         return answer(await hub.releases.get(release))
+
+
+@router.get("/v1/releases/{name}/{version}/deltas")
+async def show_costs(name: str, version: str, hub: HubOf) -> Response:
+    """Show what it costs to bring each version's devices to a release."""
+    with finding():
+        release = ReleaseId.parse(f"{name}/{version}")
+        return answer({"costs": await costs_of(release, hub.deltas)})
+
+
+@router.post("/v1/releases/{name}/{version}/deltas")
+async def make_deltas(name: str, version: str, hub: HubOf) -> Response:
+    """Have the deltas made that there are not yet, and show what is known."""
+    with finding():
+        release = ReleaseId.parse(f"{name}/{version}")
+        return answer({"costs": await costs_of(release, hub.deltas, make=True)})

@@ -165,17 +165,14 @@ def _by_worth(layers: Sequence[Layer], grid: int, after: int) -> list[Layer]:
     """Those first where a coarser grid saves most for how much it changes weights."""
 
     def worth(layer: Layer) -> float:
-        fine, coarse = (put_on_grid(layer, one)[0] for one in (grid, after))
         steps = [
-            one.astype(np.int64) - layer.old_codes.astype(np.int64)
-            for one in (fine, coarse)
+            put_on_grid(layer, one)[0].astype(np.int64)
+            - layer.old_codes.astype(np.int64)
+            for one in (grid, after)
         ]
         saved = _entropy_bits(steps[0]) - _entropy_bits(steps[1])
-        wide = layer.codes.astype(np.float64) * layer.on_codes(layer.scale)
-        scale = layer.on_codes(layer.old_scale)
-        change = float(np.square(coarse * scale - wide).sum())
-        change -= float(np.square(fine * scale - wide).sum())
-        return saved * float(np.square(wide).sum()) / max(change, 1e-30)
+        change = layer.error(after) - layer.error(grid)
+        return saved * float(np.square(layer.weights).sum()) / max(change, 1e-30)
 
     return sorted(layers, key=worth, reverse=True)
 

@@ -16,9 +16,8 @@ import numpy as np
 from skerry.core.seams import Array
 from skerry.graph import Graph, Node, Value, attribute, set_constant
 
-_LARGEST_CODE = 127
-_OUTGROWN = 1.08
-"""How far beyond the largest code a channel may reach before it keeps its own scale:
+_OUTGROWN = 10.16
+"""How many codes beyond the last one a channel may reach before it keeps its own scale:
 what reaches further is cut off."""
 
 _SAME_CODES = 0.98
@@ -33,18 +32,41 @@ class Layer:
     Attributes:
         name: Of the codes.
         axis: Which axis has a scale each.
-        codes: INT8.
+        codes: INT8 or UINT8.
         scale: A scale a channel, or one.
+        zero: The code that stands for 0, in the shape of the scale.
         old_codes: Of the version before.
         old_scale: Of the version before.
+        old_zero: Of the version before.
     """
 
     name: str
     axis: int
     codes: Array
     scale: Array
+    zero: Array
     old_codes: Array
     old_scale: Array
+    old_zero: Array
+
+    @property
+    def weights(self) -> Array:
+        """What the codes stand for, float64."""
+        wide = self.codes.astype(np.float64) - self.on_codes(self.zero)
+        return wide * self.on_codes(self.scale)
+
+    def error(self, grid: int) -> float:
+        """How far a grid takes the weights from what they are, squared."""
+        codes, scale, zero = put_on_grid(self, grid)
+        wide = codes.astype(np.float64) - self.on_codes(zero)
+        return float(np.square(wide * self.on_codes(scale) - self.weights).sum())
+
+    @property
+    def last_codes(self) -> tuple[int, int]:
+        """The least and the largest code; both sides alike where 0 is in the middle."""
+        limits = np.iinfo(self.codes.dtype)
+        is_centred = limits.min < 0 and not (self.zero.any() or self.old_zero.any())
+        return limits.min + is_centred, limits.max
 
     def on_codes(self, scale: Array) -> Array:
         """A scale in the shape in which it goes with the codes."""
@@ -68,9 +90,9 @@ class Layer:
 
 
 def find_layers(graph: Graph, previous: Graph) -> list[Layer]:
-    """The layers whose INT8 weights both versions have, in the order of the graph.
+    """The layers whose weights of eight bits both versions have, in the graph's order.
 
-    Weights whose zero is not at code 0, or that have four bits, are left out.
+    Weights of four bits are left out.
     """
     before = {str(value.name): value for value in previous.initializers}
     return [
@@ -89,27 +111,50 @@ def _layer(
     is_alone = all(len(list(value.uses())) == 1 for value in read)
     if any(name not in before for name in names[:2]) or not is_alone:
         return None
-    now = [graph.constant(value) for value in node.inputs]
-    old = [previous.constant(previous.value(name)) for name in names[:2]]
-    if any(one is None for one in [*now, *old]) or len(now) < 2:
-        return None
-    codes, scale, *zeros = now
-    old_codes, old_scale = old
+    codes, scale = (graph.constant(value) for value in node.inputs[:2])
+    old_codes, old_scale = (
+        previous.constant(previous.value(name)) for name in names[:2]
+    )
     if codes is None or scale is None or old_codes is None or old_scale is None:
         return None
-    is_plain = codes.dtype == np.int8 and codes.ndim >= 2 and old_codes.dtype == np.int8
-    is_centred = not any(zero is not None and zero.any() for zero in zeros)
-    fits = codes.shape == old_codes.shape and scale.shape == old_scale.shape
-    if not is_plain or not is_centred or not fits or scale.ndim > 1:
+    is_plain = codes.dtype in {np.dtype(np.int8), np.dtype(np.uint8)}
+    is_same = codes.dtype == old_codes.dtype and codes.shape == old_codes.shape
+    fits = codes.ndim >= 2 and scale.shape == old_scale.shape and scale.ndim <= 1
+    if not is_plain or not is_same or not fits:
         return None
+    zeros = _zeros(graph, node, previous, before)
+    if zeros is None:
+        return None
+    zero, old_zero = (np.broadcast_to(one, scale.shape) for one in zeros)
     return Layer(
         name=names[0],
         axis=attribute(node, "axis", 1) % codes.ndim,
         codes=codes,
         scale=scale,
+        zero=zero,
         old_codes=old_codes,
         old_scale=old_scale,
+        old_zero=old_zero,
     )
+
+
+def _zeros(
+    graph: Graph, node: Node, previous: Graph, before: Mapping[str, object]
+) -> tuple[Array, Array] | None:
+    """The codes of 0, now and before; None where they cannot be made the same."""
+    value = node.inputs[2] if len(node.inputs) > 2 else None
+    name = str(value.name) if value is not None else ""
+    is_there = name in before
+    now = np.zeros((), np.int16) if value is None else graph.constant(value)
+    old = (
+        previous.constant(previous.value(name)) if is_there else np.zeros((), np.int16)
+    )
+    if now is None or old is None or now.shape not in {(), old.shape}:
+        return None
+    zeros = now.astype(np.int16), old.astype(np.int16)
+    is_same = bool((zeros[0] == zeros[1]).all())
+    is_own = value is not None and len(list(value.uses())) == 1
+    return zeros if is_same or (is_own and is_there) else None
 
 
 def freeze(graph: Graph, layers: Sequence[Layer], grids: Mapping[str, int]) -> Graph:
@@ -124,10 +169,13 @@ def freeze(graph: Graph, layers: Sequence[Layer], grids: Mapping[str, int]) -> G
     frozen = graph.copy()
     for layer in layers:
         if layer.name in grids:
-            codes, scale = put_on_grid(layer, grids[layer.name])
+            codes, scale, zero = put_on_grid(layer, grids[layer.name])
             node = _reader(frozen.value(layer.name))
             if _fix_bias(frozen, _reader(node.outputs[0]), scale):
-                for value, array in zip(node.inputs, (codes, scale), strict=False):
+                made = [codes, scale]
+                if (zero != layer.zero).any():
+                    made.append(zero.astype(codes.dtype))
+                for value, array in zip(node.inputs, made, strict=False):
                     if value is not None:
                         set_constant(value, array)
     return frozen
@@ -139,18 +187,23 @@ def _reader(value: Value) -> Node:
     return use.node
 
 
-def put_on_grid(layer: Layer, grid: int) -> tuple[Array, Array]:
-    """The codes and scales of a layer on the old scales, on a grid around old codes."""
-    wide = layer.codes.astype(np.float64) * layer.on_codes(layer.scale)
-    wanted = wide / layer.on_codes(layer.old_scale)
+def put_on_grid(layer: Layer, grid: int) -> tuple[Array, Array, Array]:
+    """A layer's codes, scales and zeros, like the old ones as far as that goes."""
+    least, most = layer.last_codes
+    wanted = layer.weights / layer.on_codes(layer.old_scale)
+    wanted += layer.on_codes(layer.old_zero)
     steps = np.rint((wanted - layer.old_codes) / grid) * grid
-    codes = np.clip(layer.old_codes + steps, -_LARGEST_CODE, _LARGEST_CODE)
+    codes = np.clip(layer.old_codes + steps, least, most)
     others = tuple(axis for axis in range(codes.ndim) if axis != layer.axis)
-    reach = np.abs(wanted).max(axis=others if layer.scale.size > 1 else None)
-    is_kept = reach > _OUTGROWN * _LARGEST_CODE
-    scale = np.where(is_kept.reshape(layer.scale.shape), layer.scale, layer.old_scale)
+    over = np.maximum(wanted - most, least - wanted)
+    reach = over.max(axis=others if layer.scale.size > 1 else None)
+    is_kept = (reach > _OUTGROWN).reshape(layer.scale.shape)
     keeps = layer.on_codes(np.asarray(is_kept))
-    return np.where(keeps, layer.codes, codes).astype(np.int8), scale
+    return (
+        np.where(keeps, layer.codes, codes).astype(layer.codes.dtype),
+        np.where(is_kept, layer.scale, layer.old_scale),
+        np.where(is_kept, layer.zero, layer.old_zero),
+    )
 
 
 def _fix_bias(graph: Graph, reader: Node, scale: Array) -> bool:

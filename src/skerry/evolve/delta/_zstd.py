@@ -18,7 +18,10 @@ LARGEST_WINDOW_LOG = 27
 WINDOW_LOG = 22
 """4 MiB: so much of what came before is in memory while a delta is applied."""
 
-_LEVEL = 19
+LARGE_BYTES = 16 << 20
+"""From here on to pack as small as can be would take minutes."""
+
+_LEVEL, _LARGE_LEVEL = 19, 9
 _SMALLEST_WINDOW_LOG = 17
 _SMALLEST_DICTIONARY_BYTES = 8  # zstd ignores a smaller one
 
@@ -43,7 +46,7 @@ def compress(
     """
     size = len(content) + len(dictionary)
     parameters = zstandard.ZstdCompressionParameters.from_level(
-        _LEVEL,
+        _LEVEL if size <= LARGE_BYTES else _LARGE_LEVEL,
         # The window must reach over all of the dictionary, and find matches that far.
         window_log=min(max(size.bit_length(), _SMALLEST_WINDOW_LOG), window_log),
         enable_ldm=True,

@@ -20,6 +20,10 @@ _WINDOW = 8
 _MOST_DIAGONALS = 32
 _LEAST_VOTES = 1
 _MOST_LOOKUPS = 1 << 22
+_LARGE_STEP = 5
+"""Of a blob with more windows than are looked up, so many are passed over each time: an
+odd number, which meets each multiple of a power of two."""
+
 _STRETCH_BYTES = 1 << 19
 _CHANGE_BITS = 96.0
 _NEW_BITS = 6.0
@@ -61,7 +65,10 @@ class Matcher:
 
     def __init__(self, old: Bytes) -> None:
         self._old = old
-        stride = max(_WINDOW, -(-len(old) // _MOST_LOOKUPS))
+        stride = _WINDOW
+        while len(old) > stride * _MOST_LOOKUPS:
+            stride *= 2
+        self._step = 1 if stride == _WINDOW else _LARGE_STEP
         places = np.arange(0, max(len(old) - _WINDOW + 1, 0), stride)
         keys, first, counts = np.unique(
             _windows(old, places), return_index=True, return_counts=True
@@ -100,7 +107,7 @@ class Matcher:
         """Diagonals on which windows of eight bytes are the same."""
         if len(part) < _WINDOW or not self._keys.size:
             return []
-        asked = np.arange(len(part) - _WINDOW + 1)
+        asked = np.arange(0, len(part) - _WINDOW + 1, self._step)
         wanted = _windows(part, asked)
         found = np.searchsorted(self._keys, wanted)
         found = np.minimum(found, len(self._keys) - 1)

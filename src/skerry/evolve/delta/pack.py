@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from skerry.evolve.delta._zstd import WINDOW_LOG, compress
+from skerry.evolve.delta._zstd import LARGE_BYTES, WINDOW_LOG, compress
 from skerry.evolve.delta.apply import piece_values, scale_codes
 from skerry.evolve.delta.diagonals import Matcher
 from skerry.evolve.delta.kinds import (
@@ -42,22 +42,26 @@ from skerry.evolve.delta.plan import (
 )
 from skerry.evolve.delta.planes import Layout, lanes_log_of, write_plane
 from skerry.evolve.delta.tensors import Contents, Tensor
+from skerry.evolve.delta.tflite_file import IDENTIFIER, read_tflite
 
 _LEAST_TENSOR_BYTES = 64
 """Smaller ones are not worth a part of their own."""
 
-_LEAST_COPY_BYTES = 24
-"""Fewer equal bytes between changed ones are not worth a copy of their own."""
+_LEAST_COPY_BYTES = (24, 1 << 12)
+"""Fewer equal bytes between changed ones are not worth a copy of their own; the second
+where the first would make more parts than a plan may have."""
 
 _PART_BITS = 48.0
 _MOSTLY, _CLEARLY = 0.8, 0.6
 _SAMPLE_BYTES = 1 << 18
+_SAMPLES = 16
 
 
 def read_contents(content: bytes) -> Contents:
     """Find the tensors of a model; of what is none that we know, nothing."""
+    is_tflite = content[4:8] == IDENTIFIER
     try:
-        return read_onnx(content)
+        return read_tflite(content) if is_tflite else read_onnx(content)
     except ValueError:
         return Contents()
 
@@ -73,21 +77,35 @@ def diff(old: bytes, new: bytes) -> bytes:
         The smallest of what can be written: tensors by how they differ, bytes by how
         they differ, what zstd makes of it with the old blob as its dictionary, and the
         new blob packed without the old one. The others are not tried where most of a
-        blob is tensors, and those are clearly smaller.
+        blob is tensors, and those are clearly smaller; nor the last two where a blob
+        is large, and will clearly not pack as small.
     """
     before, after = read_contents(old), read_contents(new)
-    deltas = [_Packer(old, new, before, after).pack()]
+    deltas = [_pack(old, new, before, after)]
     known = sum(one.size for one in after.tensors)
     is_small = deltas[0] is not None and len(deltas[0]) < _CLEARLY * len(new)
     if deltas[0] is not None and is_small and known > _MOSTLY * len(new):
         # Nearly all of it is tensors, of which nobody else knows more.
         return deltas[0]
     if after.tensors:
-        deltas.append(_Packer(old, new, Contents(), Contents()).pack())
+        deltas.append(_pack(old, new, Contents(), Contents()))
+    best = min((len(one) for one in deltas if one is not None), default=len(new))
+    if len(new) > LARGE_BYTES and best < _CLEARLY * _packed_estimate(new):
+        # To pack all of it, only to throw that away, would take longest.
+        return min((one for one in deltas if one is not None), key=len)
     deltas += [_write_whole(old, new, has_dictionary=False)]
     if len(old) <= LARGEST_DICTIONARY_BYTES:
         deltas.append(_write_whole(old, new, has_dictionary=True))
     return min((delta for delta in deltas if delta is not None), key=len)
+
+
+def _pack(old: bytes, new: bytes, before: Contents, after: Contents) -> bytes | None:
+    """Write a delta of what is the same and what differs."""
+    packers = (
+        _Packer(old, new, before, after, least_copy) for least_copy in _LEAST_COPY_BYTES
+    )
+    packed = (packer.pack() for packer in packers)
+    return next((one for one in packed if one is not None), None)
 
 
 def _write_whole(old: bytes, new: bytes, *, has_dictionary: bool) -> bytes | None:
@@ -118,6 +136,8 @@ def write_delta(
     Returns:
         The delta, or None where its plan is larger than who applies it takes.
     """
+    if len(plan.parts) > MOST_PARTS:
+        return None
     packed = compress(
         literals,
         old if plan.has_dictionary else b"",
@@ -136,7 +156,7 @@ def write_delta(
             packed_size=len(packed),
         )
     )
-    if len(plan.parts) > MOST_PARTS or len(whole) > LARGEST_PLAN_BYTES:
+    if len(whole) > LARGEST_PLAN_BYTES:
         return None
     packed_plan = compress(whole, window_log=WINDOW_LOG)
     hashes = (hashlib.sha256(one).digest() for one in (old, new))
@@ -173,11 +193,18 @@ class _Packer:
         new: The new one.
         before: The old one's tensors.
         after: The new one's; none, to look at bytes alone.
+        least_copy: How many equal bytes between changed ones are a part of their own.
     """
 
     def __init__(
-        self, old: bytes, new: bytes, before: Contents, after: Contents
+        self,
+        old: bytes,
+        new: bytes,
+        before: Contents,
+        after: Contents,
+        least_copy: int,
     ) -> None:
+        self._least_copy = least_copy
         self._old, self._new = old, new
         self._old_bytes = np.frombuffer(old, np.uint8)
         self._new_bytes = np.frombuffer(new, np.uint8)
@@ -388,7 +415,7 @@ class _Packer:
             self._copy(offset, size)
             return
         # Changed bytes that are near one another are one change.
-        splits = np.flatnonzero(np.diff(edges) > _LEAST_COPY_BYTES)
+        splits = np.flatnonzero(np.diff(edges) > self._least_copy)
         firsts = [int(edges[0]), *(int(edges[one + 1]) for one in splits)]
         lasts = [*(int(edges[one]) for one in splits), int(edges[-1])]
         end = 0
@@ -428,6 +455,14 @@ class _Packer:
 
     def _old_content(self, tensor: Tensor) -> bytes:
         return self._old[tensor.offset : tensor.end]
+
+
+def _packed_estimate(content: bytes) -> float:
+    """About how many bytes a large blob takes packed alone, by samples all over it."""
+    step = len(content) // _SAMPLES
+    size = _SAMPLE_BYTES // _SAMPLES
+    some = b"".join(content[at * step : at * step + size] for at in range(_SAMPLES))
+    return len(compress(some)) * len(content) / len(some)
 
 
 def _packed_bits(content: bytes) -> float:

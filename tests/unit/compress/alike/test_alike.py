@@ -16,7 +16,7 @@ from skerry.compress.alike.freeze import (
     norms_moved,
 )
 from skerry.evolve.delta import diff
-from skerry.graph import Graph, parse_graph
+from skerry.graph import Graph, parse_graph, set_constant
 from tests.deltas import Weights, floats, quantized, trained_on
 
 OLD = quantized(floats())
@@ -75,6 +75,40 @@ def test_weights_are_written_on_the_old_scales() -> None:
     np.testing.assert_array_equal(_codes(frozen, "b_scale"), sums)
     assert _distance(graph, frozen) < 1e-3
     assert graph.to_bytes() == before
+
+
+def test_weights_whose_zero_is_elsewhere_are_made_alike() -> None:
+    """Codes, scales and zeros are those of before; what was outgrown keeps its own."""
+    weights = trained_on(floats(), 2e-3)
+    wide = np.asarray(weights["w"]).copy()
+    wide[5] *= 3
+    grown: Weights = {**weights, "w": wide}
+    graph = parse_graph(quantized(grown, is_skewed=True))
+    old = quantized(floats(), is_skewed=True)
+    previous = parse_graph(old)
+    layers = find_layers(graph, previous)
+    assert len(layers) == 1
+    frozen = freeze(graph, layers, grids_of(layers, 2))
+    is_kept = _codes(frozen, "w_scale") == _codes(previous, "w_scale")
+    zeros = [_codes(one, "w_zero") for one in (frozen, previous, graph)]
+    assert 0.8 < is_kept.mean() < 1
+    assert (zeros[0] == np.where(is_kept, zeros[1], zeros[2])).all()
+    assert (zeros[1] != zeros[2]).any()
+    assert _distance(graph, frozen) < 1e-3
+    sizes = [len(diff(old, one.to_bytes())) for one in (frozen, graph)]
+    assert sizes[0] < 0.85 * sizes[1]
+
+
+def test_a_zero_that_others_share_is_not_moved() -> None:
+    """Their weights would move with it."""
+    old = quantized(floats(), is_skewed=True)
+    graph, previous = parse_graph(old), parse_graph(old)
+    zero = graph.value("w_zero")
+    set_constant(zero, np.asarray(graph.constant(zero)) + np.uint8(1))
+    assert find_layers(graph, previous)
+    inputs = next(one for one in graph.nodes if one.op_type == "DequantizeLinear")
+    inputs.replace_input_with(2, zero)
+    assert not find_layers(graph, previous)
 
 
 def test_channels_that_outgrew_their_scale_keep_their_own() -> None:

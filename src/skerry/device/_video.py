@@ -7,6 +7,7 @@ decoded, one thread decodes one stream, and each failure is an error of our tree
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -186,10 +187,14 @@ class Video:
                 hint="Use the camera's sub-stream.",
             )
 
+        one_at_a_time = threading.Lock()
+
         def to_size(rows: int, columns: int) -> Picture:
-            with self._errors():
+            # FFmpeg writes to the frame meanwhile; threads of its own cost it more
+            # than a small picture takes.
+            with self._errors(), one_at_a_time:
                 scaled = frame.reformat(
-                    columns, rows, "rgb24", interpolation="BILINEAR"
+                    columns, rows, "rgb24", interpolation="BILINEAR", threads=1
                 )
                 return np.asarray(scaled.to_ndarray(), dtype=np.uint8)
 

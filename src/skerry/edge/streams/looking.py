@@ -1,4 +1,4 @@
-"""One look: a picture through the models, and into a veiled picture; on the engine."""
+"""One look: a picture through the models, on the engine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from skerry.core.video import Shot
 from skerry.edge.engine import Engine
 from skerry.edge.streams.eyes import Eye, Eyes
 from skerry.edge.streams.leaving import keep
-from skerry.edge.streams.privacy import Veiled
+from skerry.edge.streams.privacy import Coverable
 from skerry.edge.streams.tracks import Seen
 from skerry.edge.streams.watched import Found, Watched
 
@@ -25,13 +25,13 @@ class Looked:
 
     Attributes:
         found: What was found.
-        veiled: The picture as it may leave, or None.
+        coverable: The picture, which may leave once it is covered; or None.
         costs_s: What each model took; those that failed are left out.
         errors: Why those that failed did.
     """
 
     found: Found
-    veiled: Veiled | None
+    coverable: Coverable | None
     costs_s: Mapping[str, float]
     errors: Mapping[str, SkerryError]
 
@@ -103,13 +103,15 @@ class Looker:
             people=_joined(work, {"people"}),
             faces=_joined(work, {"faces"}),
         )
-        veiled = watched.veil.cover(work.shot, faces=found.faces, people=found.people)
+        coverable = watched.veil.take(work.shot, faces=found.faces, people=found.people)
         is_kept = bool(found.tracked) or bool(watched.tracker.tracks)
-        if veiled is not None and is_kept and watched.recent.wants(veiled.captured_s):
-            watched.recent.add(keep(veiled))
+        if coverable and is_kept and watched.recent.wants(coverable.captured_s):
+            watched.recent.add(keep(coverable.cover()))
         self._charge(work, begun_s, list(work.outputs))
         costs = {model: work.took_s[model] for model in work.seen}
-        return Looked(found=found, veiled=veiled, costs_s=costs, errors=work.errors)
+        return Looked(
+            found=found, coverable=coverable, costs_s=costs, errors=work.errors
+        )
 
     def _charge(self, work: _Work, begun_s: float, models: list[str]) -> None:
         took_s = self._clock.wall_s() - begun_s

@@ -25,9 +25,10 @@ from skerry.edge.streams import figures
 from skerry.edge.streams.clips import ClipFolder
 from skerry.edge.streams.eyes import Eyes
 from skerry.edge.streams.figures import CameraFigures, Latencies, StreamFigures
+from skerry.edge.streams.gate import Region
 from skerry.edge.streams.leaving import MakeClip, to_clip, to_thumbnail
 from skerry.edge.streams.looking import Looked, Looker
-from skerry.edge.streams.privacy import Veiled
+from skerry.edge.streams.privacy import Coverable, Veiled
 from skerry.edge.streams.scheduler import Look, Scheduler
 from skerry.edge.streams.settings import CameraEntry, CamerasSettings
 from skerry.edge.streams.watched import Watched
@@ -229,17 +230,15 @@ class Streams:
         for model, error in looked.errors.items():
             counts.failures[error.code] += 1
             watched.reason = f"{model}: {error.what}"
-        if looked.veiled is not None:
-            watched.shown = looked.veiled
+        if looked.coverable is not None:
+            watched.shown = looked.coverable
         happenings = watched.apply(looked.found)
         counts.latency.add(now_s - shot.captured_s)
         for happening in happenings:
-            self._tell(watched, happening, shot, looked.veiled)
+            self._tell(watched, happening, shot)
         self._scheduler.want(watched.name, watched.wants(self._finds, shot.captured_s))
 
-    def _tell(
-        self, watched: Watched, happening: Happening, shot: Shot, veiled: Veiled | None
-    ) -> None:
+    def _tell(self, watched: Watched, happening: Happening, shot: Shot) -> None:
         """Make an event, and let it go its way in the background."""
         latency_s = self._clock.wall_s() - shot.captured_s
         watched.counts.event_latency.add(latency_s)
@@ -262,7 +261,7 @@ class Streams:
             body["stayed_s"] = round(happening.stayed_s, 2)
         if self._outlets.on_event is not None:
             self._outlets.on_event(body)
-        task = asyncio.create_task(self._send(watched, body, happening, veiled))
+        task = asyncio.create_task(self._send(watched, body, happening))
         self._looks.add(task)
         task.add_done_callback(self._looks.discard)
         if happening.kind in CLIPPED:
@@ -273,15 +272,14 @@ class Streams:
         watched: Watched,
         body: dict[str, Json],
         happening: Happening,
-        veiled: Veiled | None,
     ) -> None:
-        shown = watched.shown
-        if veiled is None and shown is not None and _is_near(shown, body):
-            veiled = shown  # faces are not looked for in each picture
-        if veiled is not None and happening.kind in CLIPPED:
-            content = await asyncio.to_thread(
-                to_thumbnail, veiled, [happening.track.region]
-            )
+        shown = watched.shown  # faces are not looked for in each picture
+        if shown and _is_near(shown, body) and happening.kind in CLIPPED:
+            region = happening.track.region
+            try:
+                content = await asyncio.to_thread(_thumbnail, shown, region)
+            except SkerryError as error:
+                content, watched.reason = b"", error.what
             if content and self._may_leave(watched, len(content)):
                 body["thumbnail"] = base64.b64encode(content).decode()
         await self._put(watched, body)
@@ -354,9 +352,13 @@ class Streams:
         )
 
     def shown(self, name: str) -> Veiled | None:
-        """The newest veiled picture of a camera, or None: there is none, or no such."""
+        """The newest veiled picture of a camera, or None: there is none, or no such.
+
+        Raises:
+            DataError: It cannot be converted.
+        """
         watched = self._watched.get(name)
-        return watched.shown if watched else None
+        return watched.shown.cover() if watched and watched.shown else None
 
     def names(self) -> tuple[str, ...]:
         """The cameras."""
@@ -408,7 +410,11 @@ class Streams:
         )
 
 
-def _is_near(shown: Veiled, body: Mapping[str, Json]) -> bool:
+def _thumbnail(shown: Coverable, region: Region) -> bytes:
+    return to_thumbnail(shown.cover(), [region])
+
+
+def _is_near(shown: Coverable, body: Mapping[str, Json]) -> bool:
     """Whether a picture was taken about when an event happened."""
     return abs(shown.captured_at_ms - int(str(body["at_ms"]))) <= NEAR_MS
 

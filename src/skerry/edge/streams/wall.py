@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 from importlib.resources import files
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from urllib.parse import parse_qs
 
 import msgspec
 
+from skerry.core.errors import DataError
 from skerry.edge.exposition import CONTENT_TYPE, write_metrics
 from skerry.edge.streams.figures import families_of
 from skerry.edge.streams.leaving import to_jpeg
@@ -86,9 +88,10 @@ def _answer(streams: Streams, page: bytes, scope: Scope, token: str | None) -> _
 
 def _picture(streams: Streams, path: str) -> _Answer:
     if path.startswith(PICTURES) and path.endswith(_SUFFIX):
-        shown = streams.shown(path[len(PICTURES) : -len(_SUFFIX)])
-        if shown is not None:
-            return 200, "image/jpeg", to_jpeg(shown)
+        with contextlib.suppress(DataError):
+            shown = streams.shown(path[len(PICTURES) : -len(_SUFFIX)])
+            if shown is not None:
+                return 200, "image/jpeg", to_jpeg(shown)
     return _error(404, "there is nothing here, or no picture that may leave yet")
 
 

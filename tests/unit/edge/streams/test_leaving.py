@@ -27,9 +27,9 @@ from tests.videos import scene, shot_of, walk
 
 def veiled(picture: Picture, at_s: float = 0.0) -> Veiled:
     """A picture without anybody in it, as it may leave."""
-    found = Veil().cover(shot_of(picture, at_s=at_s), faces=[], people=[])
+    found = Veil().take(shot_of(picture, at_s=at_s), faces=[], people=[])
     assert found is not None
-    return found
+    return found.cover()
 
 
 def noisy(rows: int = 360, columns: int = 640) -> Picture:

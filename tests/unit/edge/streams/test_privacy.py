@@ -33,7 +33,8 @@ def cover(
     picture: Picture = STREET,
 ) -> Veiled | None:
     """Cover a picture."""
-    return veil.cover(shot_of(picture, at_s=at_s), faces=faces, people=people)
+    taken = veil.take(shot_of(picture, at_s=at_s), faces=faces, people=people)
+    return taken.cover() if taken else None
 
 
 def is_covered(veiled: Veiled | None, region: tuple[float, ...]) -> bool:

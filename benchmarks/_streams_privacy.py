@@ -32,6 +32,7 @@ from skerry.edge.streams.leaving import (
     QUALITY,
     Kept,
     keep,
+    thumbnail_size,
     to_clip,
     to_jpeg,
     to_thumbnail,
@@ -157,7 +158,8 @@ class Gate:
         veiled = looked.coverable.cover()
         self.watched.apply(looked.found)
         regions = [one.region for one in looked.found.people or ()]
-        sent = [to_jpeg(veiled), to_thumbnail(veiled, regions)]
+        small = looked.coverable.cover(thumbnail_size(*looked.coverable.size))
+        sent = [to_jpeg(veiled), to_thumbnail(small, regions)]
         shown = [decode_picture(one, name="it") for one in sent if one]
         return shown, keep(veiled).content
 

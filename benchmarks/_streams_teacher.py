@@ -116,8 +116,11 @@ async def _teach(paths: Sequence[Path]) -> None:
                     decoded = video.decode(packet)
                     if decoded is None:
                         continue
-                    answer = await engine.infer("people", eye.prepare(decoded.to_rgb()))
-                    looks.append(eye.read(answer.outputs, *decoded.luma.shape))
+                    # Scaled as ours are: a score at the threshold is soon another.
+                    size = decoded.luma.shape
+                    picture = decoded.to_size(*eye.size_of(*size))
+                    answer = await engine.infer("people", eye.prepare(picture))
+                    looks.append(eye.read(answer.outputs, *size))
             found = {"sure": follow(looks, SURE_SCORE), "all": follow(looks, 0.0)}
             _kept(path).write_text(json.dumps(found))
 

@@ -159,7 +159,13 @@ async def load_models(cameras: CamerasSettings, engine: Engine, folder: Path) ->
     )
     eyes = Eyes(
         [
-            EyeSettings(name=name, finds=one.finds, labels=one.labels, sure=one.sure)
+            EyeSettings(
+                name=name,
+                finds=one.finds,
+                labels=one.labels,
+                sure=one.sure,
+                mosaic_loss=one.mosaic_loss,
+            )
             for name, one in cameras.models.items()
         ]
     )

@@ -14,6 +14,7 @@ from skerry.core.release import ReleaseId
 from skerry.core.seams import Tensors
 from skerry.core.video import Picture
 from skerry.edge.installed import Installed
+from skerry.edge.streams.mosaics import Size
 from skerry.edge.streams.tracks import Seen
 from skerry.tasks.steps import Letterbox, Resize
 from skerry.tasks.task import Task, TaskKind, load_task
@@ -30,12 +31,14 @@ class EyeSettings:
         finds: What becomes of what it finds.
         labels: Which of its classes count; all of them where empty.
         sure: The score from which a box begins a track.
+        mosaic_loss: The share of objects that mosaics may miss; 0: there are none.
     """
 
     name: str
     finds: Finds = "people"
     labels: tuple[str, ...] = ()
     sure: float = 0.5
+    mosaic_loss: float = 0.0
 
 
 class Eye:
@@ -87,6 +90,14 @@ class Eye:
             # One that is resized already must fit as it is.
             return scaled if first.scaled(*scaled) == scaled else (rows, columns)
         return rows, columns
+
+    @property
+    def frame(self) -> Size | None:
+        """The size of the model's input, where the task brings pictures to it first."""
+        first = self._task.pre[0] if self._task.pre else None
+        if isinstance(first, Resize | Letterbox):
+            return Size(first.height, first.width)
+        return None
 
     def prepare(self, picture: Picture) -> Tensors:
         """Turn a picture, of any size or of that of `size_of`, into the model's input.

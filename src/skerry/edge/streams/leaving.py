@@ -90,18 +90,24 @@ def to_region_jpeg(
     return _image.encode_jpeg(shown, quality=quality)
 
 
+def thumbnail_size(rows: int, columns: int) -> tuple[int, int]:
+    """Rows and columns of a picture's thumbnail, which is never larger than it."""
+    if columns <= THUMBNAIL_COLUMNS:
+        return rows, columns
+    return max(1, round(rows * THUMBNAIL_COLUMNS / columns)), THUMBNAIL_COLUMNS
+
+
 def to_thumbnail(veiled: Veiled, regions: Sequence[Region]) -> bytes:
     """Encode a small picture for an event: what is of interest in detail.
 
     Returns:
         A JPEG of at most `LARGEST_THUMBNAIL_BYTES`; empty where none is so small.
     """
-    pixels = veiled.pixels
-    rows, columns = pixels.shape[:2]
-    if columns > THUMBNAIL_COLUMNS:
-        height = max(1, round(rows * THUMBNAIL_COLUMNS / columns))
-        pixels = _image.resize(pixels, height, THUMBNAIL_COLUMNS, "bilinear")
-    small = replace(veiled, pixels=pixels)  # smaller, and still without a face
+    rows, columns = veiled.pixels.shape[:2]
+    small, size = veiled, thumbnail_size(rows, columns)
+    if size != (rows, columns):
+        pixels = _image.resize(veiled.pixels, *size, "bilinear")
+        small = replace(veiled, pixels=pixels)  # smaller, and still without a face
     for quality in (QUALITY, 40, 15):
         content = to_region_jpeg(small, regions, quality=quality)
         if len(content) <= LARGEST_THUMBNAIL_BYTES:

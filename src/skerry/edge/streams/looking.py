@@ -7,16 +7,22 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from skerry.core.clock import Clock
 from skerry.core.errors import SkerryError
 from skerry.core.seams import Tensors
-from skerry.core.video import Shot
+from skerry.core.video import Picture, Shot
 from skerry.edge.engine import Engine
 from skerry.edge.streams.eyes import Eye, Eyes
 from skerry.edge.streams.leaving import keep
+from skerry.edge.streams.mosaics import Corner, Part, pack, sort_out
 from skerry.edge.streams.privacy import Coverable
 from skerry.edge.streams.tracks import Seen
 from skerry.edge.streams.watched import Found, Watched
+
+FILL = 114
+"""Between the parts of a mosaic: as detectors are used to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -34,6 +40,15 @@ class Looked:
     coverable: Coverable | None
     costs_s: Mapping[str, float]
     errors: Mapping[str, SkerryError]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class View:
+    """A part of a camera's picture that is to be looked at with others'."""
+
+    watched: Watched
+    shot: Shot
+    part: Part
 
 
 class _Work:
@@ -83,6 +98,47 @@ class Looker:
                 work.took_s[model] += answer.latency_ms / 1000
         return await asyncio.to_thread(self._read, work, watched)
 
+    async def look_together(self, views: Sequence[View], model: str) -> list[Looked]:
+        """Look at parts of several pictures in one input of a model.
+
+        Args:
+            views: They fit together (`mosaics.pack`).
+            model: By which model.
+        """
+        parts = [view.part for view in views]
+        corners = pack(parts) or ()
+        seen: list[tuple[Seen, ...]] | None = None
+        took_s, errors = 0.0, {}
+        begun_s = self._clock.wall_s()
+        try:
+            eye = self._eyes.of(self._engine.find(model))
+            mosaic = await asyncio.to_thread(_compose, views, corners)
+            inputs = await asyncio.to_thread(eye.prepare, mosaic)
+            answer = await self._engine.infer(
+                model, inputs, deadline_s=self._deadline_s
+            )
+            boxes = eye.read(answer.outputs, *mosaic.shape[:2])
+            seen = sort_out(boxes, parts, corners)
+            took_s = self._clock.wall_s() - begun_s
+        except SkerryError as error:
+            errors = {model: error}
+        costs_s = {} if seen is None else {model: took_s / len(views)}
+        return [
+            Looked(
+                found=Found(
+                    shot=view.shot,
+                    region=view.part.region,
+                    tracked=None if seen is None else seen[place],
+                    people=None,
+                    faces=None,
+                ),
+                coverable=None,
+                costs_s=costs_s,
+                errors=errors,
+            )
+            for place, view in enumerate(views)
+        ]
+
     def _prepare(self, work: _Work) -> None:
         begun_s = self._clock.wall_s()
         for model, eye in work.eyes.items():
@@ -124,6 +180,21 @@ class Looker:
             yield
         except SkerryError as error:
             work.errors[model] = error
+
+
+def _compose(views: Sequence[View], corners: Sequence[Corner]) -> Picture:
+    """The input with the part of each picture in its place."""
+    frame = views[0].part.frame
+    mosaic = np.full((*frame, 3), FILL, dtype=np.uint8)
+    for view, corner in zip(views, corners, strict=True):
+        left, top, right, bottom = view.part.box
+        scaled = view.shot.to_size(*view.part.picture)
+        part = scaled[top:bottom, left:right]
+        rows, columns = part.shape[:2]
+        mosaic[corner.top : corner.top + rows, corner.left : corner.left + columns] = (
+            part
+        )
+    return mosaic
 
 
 def _joined(work: _Work, finds: set[str]) -> tuple[Seen, ...] | None:

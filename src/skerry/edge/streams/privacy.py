@@ -75,7 +75,13 @@ class Coverable:
         self._shot = shot
         self._faces = faces
         self._heads = heads
-        self._veiled: Veiled | None = None
+        self._made: dict[tuple[int, int], Veiled] = {}
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Its rows and columns."""
+        rows, columns = self._shot.luma.shape
+        return rows, columns
 
     @property
     def captured_s(self) -> float:
@@ -87,26 +93,30 @@ class Coverable:
         """The same, milliseconds since 1970."""
         return self._shot.captured_at_ms
 
-    def cover(self) -> Veiled:
+    def cover(self, size: tuple[int, int] | None = None) -> Veiled:
         """Cover the faces in a copy of it, or give the copy that was made before.
+
+        Args:
+            size: Rows and columns of the copy; its own where None.
 
         Raises:
             DataError: It cannot be converted.
         """
-        if self._veiled is None:
-            covered = self._shot.to_rgb().copy()
+        rows, columns = size or self.size
+        if (rows, columns) not in self._made:
+            covered = self._shot.to_size(rows, columns).copy()
             for region in self._faces:
                 pixelate(covered, _grown(region))
             for head in self._heads:
                 pixelate(covered, head)
-            self._veiled = Veiled(
+            self._made[rows, columns] = Veiled(
                 pixels=covered,
                 captured_s=self.captured_s,
                 captured_at_ms=self.captured_at_ms,
                 faces=len(self._faces),
                 heads=len(self._heads),
             )
-        return self._veiled
+        return self._made[rows, columns]
 
 
 class Veil:

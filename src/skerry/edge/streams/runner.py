@@ -10,7 +10,8 @@ import asyncio
 import base64
 import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -26,11 +27,17 @@ from skerry.edge.streams.clips import ClipFolder
 from skerry.edge.streams.eyes import Eyes
 from skerry.edge.streams.figures import CameraFigures, Latencies, StreamFigures
 from skerry.edge.streams.gate import Region
-from skerry.edge.streams.leaving import MakeClip, to_clip, to_thumbnail
+from skerry.edge.streams.leaving import (
+    MakeClip,
+    thumbnail_size,
+    to_clip,
+    to_thumbnail,
+)
 from skerry.edge.streams.looking import Looked, Looker
 from skerry.edge.streams.privacy import Coverable, Veiled
 from skerry.edge.streams.scheduler import Look, Scheduler
 from skerry.edge.streams.settings import CameraEntry, CamerasSettings
+from skerry.edge.streams.together import Offered, Together
 from skerry.edge.streams.watched import Watched
 from skerry.edge.streams.zones import Happening, Kind
 
@@ -120,6 +127,8 @@ class Streams:
             entry.name: self._watch(entry, cameras[entry.name])
             for entry in settings.cameras
         }
+        self._together = Together(self._looker, engine, eyes, clock=clock)
+        self._offered: dict[str, Offered] = {}
         self._looks: set[asyncio.Task[None]] = set()
         self._clips: dict[str, asyncio.Task[None]] = {}
         self._alarm: Alarm | None = None
@@ -185,10 +194,13 @@ class Streams:
 
     def _take(self, watched: Watched, shot: Shot) -> None:
         watched.take(shot)
+        offered = self._offered[watched.name] = self._together.offer(watched, shot)
         now_s = self._clock.wall_s()
         scheduler, name = self._scheduler, watched.name
         scheduler.want(name, watched.wants(self._finds, now_s))
-        scheduler.offer(name, shot.number, shot.captured_s, now_s=now_s)
+        scheduler.offer(
+            name, shot.number, shot.captured_s, now_s=now_s, parts=offered.parts
+        )
         self._begin_looks()
 
     def _begin_looks(self) -> None:
@@ -197,8 +209,8 @@ class Streams:
             return
         now_s = self._clock.wall_s()
         while (look := self._scheduler.next(now_s)) is not None:
-            shot = self._watched[look.camera].shot
-            task = asyncio.create_task(self._look(look, shot))
+            offered = [self._offered[one.camera] for one in look.all]
+            task = asyncio.create_task(self._look(look, offered))
             self._looks.add(task)
             task.add_done_callback(self._looks.discard)
         if self._alarm is not None:
@@ -208,15 +220,17 @@ class Streams:
         if wake_s is not None and wake_s > now_s:
             self._alarm = self._clock.call_later(wake_s - now_s, self._begin_looks)
 
-    async def _look(self, look: Look, shot: Shot | None) -> None:
-        watched = self._watched[look.camera]
-        costs_s: Mapping[str, float] = {}
+    async def _look(self, look: Look, offered: Sequence[Offered]) -> None:
+        costs_s: Counter[str] = Counter()
         try:
-            if shot is None:
-                return
-            looked = await self._looker.look(watched, shot, look.models)
-            costs_s = looked.costs_s
-            self._apply(watched, looked)
+            if look.beside:
+                looked = await self._together.look(offered, look.models[0])
+            else:
+                one = offered[0]
+                looked = [await self._looker.look(one.watched, one.shot, look.models)]
+            for one, its in zip(offered, looked, strict=True):
+                costs_s.update(its.costs_s)
+                self._apply(one.watched, its)
         finally:
             self._scheduler.ended(look, costs_s)
             self._begin_looks()
@@ -376,6 +390,7 @@ class Streams:
             costs_ms={
                 name: cost_s * 1000 for name, cost_s in self._scheduler.costs_s.items()
             },
+            mosaics=self._together.figures(),
             cameras=tuple(map(self._figures_of, self._watched.values())),
         )
 
@@ -411,7 +426,7 @@ class Streams:
 
 
 def _thumbnail(shown: Coverable, region: Region) -> bytes:
-    return to_thumbnail(shown.cover(), [region])
+    return to_thumbnail(shown.cover(thumbnail_size(*shown.size)), [region])
 
 
 def _is_near(shown: Coverable, body: Mapping[str, Json]) -> bool:

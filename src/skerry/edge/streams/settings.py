@@ -45,6 +45,8 @@ class ModelSettings:
             `faces` are covered; `objects` are tracked.
         labels: Which of its classes count; all of them where empty.
         sure: The score from which a box begins a track.
+        mosaic_loss: The share of objects that it may miss where it looks at parts of
+            several pictures at once; 0: it never does.
         runtime: What runs it; what is usual for its format where empty.
     """
 
@@ -53,14 +55,20 @@ class ModelSettings:
     finds: Literal["people", "faces", "objects"] = "people"
     labels: tuple[str, ...] = ()
     sure: float = 0.5
+    mosaic_loss: float = 0.0
     runtime: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse a score that none has.
+        """Refuse a score and a share that none has.
 
         Raises:
-            UsageError: It is not between 0 and 1.
+            UsageError: One of them is not between 0 and 1.
         """
+        if not 0 <= self.mosaic_loss < 1:
+            raise UsageError(
+                f"mosaic_loss is {self.mosaic_loss}, expected 0 or more and below 1",
+                hint="0.02 allows two objects of a hundred to be missed.",
+            )
         if not 0 < self.sure < 1:
             raise UsageError(
                 f"sure is {self.sure}, expected a score between 0 and 1",

@@ -9,12 +9,13 @@ from skerry.core.seams import Camera
 from skerry.core.video import Attention, Shot
 from skerry.edge.streams.eyes import Finds
 from skerry.edge.streams.figures import CameraCounts
-from skerry.edge.streams.gate import Activity, Gate
+from skerry.edge.streams.gate import Activity, Gate, Region
 from skerry.edge.streams.leaving import Recent, UploadBudget
+from skerry.edge.streams.mosaics import grown
 from skerry.edge.streams.privacy import Coverable, Veil
 from skerry.edge.streams.scheduler import Want
 from skerry.edge.streams.settings import CameraEntry
-from skerry.edge.streams.tracks import Seen, Tracker
+from skerry.edge.streams.tracks import WHOLE, Seen, Tracker
 from skerry.edge.streams.zones import Happening, Rules
 
 LOOKS_PER_SIZE = 3.0
@@ -41,6 +42,9 @@ EMPTY_LOOKS = 3
 FACES_PER_S = 2.0
 """Faces are looked for at most so often: pictures leave no more often than that."""
 
+WHOLE_EACH_S = 1.0
+"""All of a picture on which something moves is looked at so often."""
+
 STILL_CHECK_S = 2.0
 """How often objects that stand still are looked at."""
 
@@ -57,12 +61,14 @@ class Found:
 
     Attributes:
         shot: The picture.
+        region: The part of it that was looked at.
         tracked: People and objects; None where no model looked for them.
         people: The people among them, unsure ones too; None likewise.
         faces: Faces; None where no model looked for them.
     """
 
     shot: Shot
+    region: Region = WHOLE
     tracked: Sequence[Seen] | None
     people: Sequence[Seen] | None
     faces: Sequence[Seen] | None
@@ -85,7 +91,6 @@ class Watched:
         veil: Knows its faces.
         rules: Its zones and lines.
         tracker: Its tracks.
-        shot: Its newest picture.
         shown: Its newest one that may leave.
         recent: The last of those, covered, for clips.
         upload: What its pictures may still cost.
@@ -107,13 +112,14 @@ class Watched:
         self.veil = Veil()
         self.rules = Rules(entry.zones, entry.lines)
         self.tracker = Tracker(sure=sure)
-        self.shot: Shot | None = None
         self.shown: Coverable | None = None
         self.recent = Recent(keep_s=2 * clip_s)
         self.upload = UploadBudget(bytes_per_day=bytes_per_day)
         self.reason = ""
         self._gate = Gate()
         self._moved_s = float("-inf")
+        self._whole_s = float("-inf")
+        self._moving: Region | None = None
         self._empty = 0
 
     @property
@@ -127,8 +133,8 @@ class Watched:
 
     def take(self, shot: Shot) -> Activity:
         """Take its newest picture through the gate."""
-        self.shot = shot
         activity = self._gate.look(shot.luma)
+        self._moving = activity.region
         self.counts.pictures += 1
         self.counts.pictures_rate.add(shot.captured_s)
         if activity.is_moving:
@@ -140,6 +146,22 @@ class Watched:
             Attention.FULL if self.is_moving(shot.captured_s) else Attention.IDLE
         )
         return activity
+
+    def part(self, now_s: float) -> Region | None:
+        """The part of its newest picture in which something happens.
+
+        Returns:
+            It, or None where all of the picture is to be looked at: where nobody is
+            known yet, and once in `WHOLE_EACH_S`.
+        """
+        tracks = [
+            track.expected(now_s)
+            for track in self.tracker.tracks
+            if track.is_confirmed and not track.is_still
+        ]
+        if not tracks or now_s - self._whole_s >= WHOLE_EACH_S:
+            return None
+        return grown([*tracks, self._moving] if self._moving else tracks)
 
     def wants(self, eyes: Mapping[str, Finds], now_s: float) -> Mapping[str, Want]:
         """How often each model is to look, as its scene is.
@@ -196,7 +218,9 @@ class Watched:
         self.counts.checks += is_check
         if found.tracked is None:
             return []
-        tracked = self.tracker.update(found.tracked, now_s)
+        if found.region == WHOLE:
+            self._whole_s = now_s
+        tracked = self.tracker.update(found.tracked, now_s, within=found.region)
         self._empty = 0 if tracked.tracks else min(self._empty + 1, 30)
         if tracked.is_new and is_check:
             self.counts.missed += 1

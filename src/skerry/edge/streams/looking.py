@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from skerry.core.clock import Clock
-from skerry.core.errors import SkerryError
+from skerry.core.errors import SkerryError, UsageError
 from skerry.core.seams import Tensors
 from skerry.core.video import Shot
 from skerry.edge.engine import Engine
@@ -17,6 +17,9 @@ from skerry.edge.streams.leaving import keep
 from skerry.edge.streams.privacy import Veiled
 from skerry.edge.streams.tracks import Seen
 from skerry.edge.streams.watched import Found, Watched
+
+TRIES = 3
+"""So often a release is chosen for a look, where each is gone before it was asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -42,6 +45,7 @@ class _Work:
     def __init__(self, shot: Shot) -> None:
         self.shot = shot
         self.eyes: dict[str, Eye] = {}
+        self.versions: dict[str, int] = {}
         self.inputs: dict[str, Tensors] = {}
         self.outputs: dict[str, Tensors] = {}
         self.seen: dict[str, tuple[Seen, ...]] = {}
@@ -72,24 +76,52 @@ class Looker:
         work = _Work(shot)
         for model in models:
             with self._kept(work, model):
-                work.eyes[model] = self._eyes.of(self._engine.find(model))
-        await asyncio.to_thread(self._prepare, work)
-        for model, inputs in work.inputs.items():
+                self._choose(work, model)
+        await asyncio.to_thread(self._prepare, work, list(work.eyes))
+        for model in list(work.inputs):
             with self._kept(work, model):
-                answer = await self._engine.infer(
-                    model, inputs, deadline_s=self._deadline_s
-                )
-                work.outputs[model] = answer.outputs
-                work.took_s[model] += answer.latency_ms / 1000
+                await self._ask(work, model)
         return await asyncio.to_thread(self._read, work, watched)
 
-    def _prepare(self, work: _Work) -> None:
+    def _choose(self, work: _Work, model: str) -> None:
+        installed = self._engine.choose(model)
+        work.eyes[model] = self._eyes.of(installed)
+        work.versions[model] = installed.id.version
+
+    async def _ask(self, work: _Work, model: str) -> None:
+        """Ask the very release that the picture was prepared for.
+
+        Where it was let go of meanwhile, what serves now is prepared for and asked.
+        """
+        for left in reversed(range(TRIES)):
+            try:
+                answer = await self._engine.infer(
+                    model,
+                    work.inputs[model],
+                    version=work.versions[model],
+                    deadline_s=self._deadline_s,
+                    is_own=True,
+                )
+            except UsageError:
+                if not left:
+                    raise
+                self._choose(work, model)
+                await asyncio.to_thread(self._prepare, work, [model])
+                if model in work.errors:
+                    return
+            else:
+                work.outputs[model] = answer.outputs
+                work.took_s[model] += answer.latency_ms / 1000
+                return
+
+    def _prepare(self, work: _Work, models: list[str]) -> None:
         begun_s = self._clock.wall_s()
-        for model, eye in work.eyes.items():
+        for model in models:
             with self._kept(work, model):
+                eye = work.eyes[model]
                 size = eye.size_of(*work.shot.luma.shape)
                 work.inputs[model] = eye.prepare(work.shot.to_size(*size))
-        self._charge(work, begun_s, list(work.eyes))
+        self._charge(work, begun_s, models)
 
     def _read(self, work: _Work, watched: Watched) -> Looked:
         begun_s = self._clock.wall_s()

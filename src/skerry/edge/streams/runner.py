@@ -144,6 +144,7 @@ class Streams:
 
     async def run(self) -> None:
         """Watch all cameras until cancelled, or until each of them has ended."""
+        self._is_stopping = False
         tasks = [
             asyncio.create_task(self._follow(watched), name=watched.name)
             for watched in self._watched.values()
@@ -179,7 +180,12 @@ class Streams:
             except SkerryError as error:
                 watched.reason = error.what
                 log.warning("camera.failed", extra={"camera": name, "why": error.what})
-                await self._clock.sleep(PLAN_EACH_S)
+            except (
+                Exception
+            ) as error:  # A fault of ours: the others must not end by it.
+                watched.reason = f"it failed: {type(error).__name__}"
+                log.exception("camera.failed", extra={"camera": name})
+            await self._clock.sleep(PLAN_EACH_S)
         self._scheduler.forget(name)
 
     def _take(self, watched: Watched, shot: Shot) -> None:
@@ -224,11 +230,12 @@ class Streams:
         now_s = self._clock.wall_s()
         counts, shot = watched.counts, looked.found.shot
         for model in looked.costs_s:
+            watched.failing.pop(model, None)
             counts.looks[model] += 1
             counts.looks_rates[model].add(now_s)
         for model, error in looked.errors.items():
             counts.failures[error.code] += 1
-            watched.reason = f"{model}: {error.what}"
+            watched.failing[model] = f"{model}: {error.what}"
         if looked.veiled is not None:
             watched.shown = looked.veiled
         happenings = watched.apply(looked.found)
@@ -358,6 +365,11 @@ class Streams:
         watched = self._watched.get(name)
         return watched.shown if watched else None
 
+    def clip(self, sha256: str) -> bytes | None:
+        """A clip that was made, or None: there is none; this blocks."""
+        clips = self._outlets.clips
+        return clips.find(sha256) if clips else None
+
     def names(self) -> tuple[str, ...]:
         """The cameras."""
         return tuple(self._watched)
@@ -392,6 +404,7 @@ class Streams:
             tracks=sum(track.is_confirmed for track in watched.tracker.tracks),
             present=watched.rules.present(),
             counts=dict(watched.rules.counts),
+            failures=dict(counts.failures),
             skipped=figures.skipped_of(
                 counts,
                 health,
@@ -416,4 +429,5 @@ def _is_near(shown: Veiled, body: Mapping[str, Json]) -> bool:
 def _reason(watched: Watched, health: CameraHealth) -> str:
     if health.state is CameraState.ENDED:
         return "it has ended"
-    return health.reason or watched.reason
+    failing = next(iter(watched.failing.values()), "")
+    return failing or health.reason or watched.reason

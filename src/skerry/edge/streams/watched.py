@@ -77,7 +77,8 @@ class Watched:
         shown: Its newest veiled one.
         recent: The last of those, for clips.
         upload: What its pictures may still cost.
-        reason: Why the last look at it failed; empty where none did.
+        failing: By model, why its last look failed; a look that does not takes it away.
+        reason: What else went wrong last; empty where nothing did.
     """
 
     def __init__(
@@ -99,6 +100,7 @@ class Watched:
         self.shown: Veiled | None = None
         self.recent = Recent(keep_s=2 * clip_s)
         self.upload = UploadBudget(bytes_per_day=bytes_per_day)
+        self.failing: dict[str, str] = {}
         self.reason = ""
         self._gate = Gate()
         self._moved_s = float("-inf")

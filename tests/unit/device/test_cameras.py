@@ -244,6 +244,26 @@ def test_a_connection_that_breaks_is_opened_again() -> None:
     assert [one.is_closed for one in opened[:2]] == [True, True]
 
 
+def test_a_live_picture_does_not_wait_for_the_next() -> None:
+    """It is given as soon as it is decoded, and not a period later."""
+    clock = FakeClock()
+    camera = VideoCamera(
+        CameraSettings(name="gate", url="rtsp://gate/live"),
+        clock=clock,
+        open_video=lambda *_, **__: Scripted(clock, [live(n) for n in range(9)]),  # type: ignore[arg-type,return-value]
+    )
+
+    async def main() -> list[float]:
+        ages = []
+        async with contextlib.aclosing(camera.shots()) as shots:
+            for _ in range(5):
+                shot = await next_shot(shots, clock)
+                ages.append(clock.wall_s() - shot.captured_s)
+        return ages
+
+    assert asyncio.run(main()) == pytest.approx([0.0] * 5)
+
+
 def test_a_stream_of_nothing_but_damage_is_opened_again() -> None:
     """So many bad pictures in a row are no stream."""
     clock = FakeClock()

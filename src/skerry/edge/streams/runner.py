@@ -21,7 +21,7 @@ from skerry.core.messages import Up
 from skerry.core.seams import Camera
 from skerry.core.video import CameraHealth, CameraState, Shot
 from skerry.edge.engine import Engine
-from skerry.edge.streams import figures
+from skerry.edge.streams import figures, heap
 from skerry.edge.streams.clips import ClipFolder
 from skerry.edge.streams.eyes import Eyes
 from skerry.edge.streams.figures import CameraFigures, Latencies, StreamFigures
@@ -149,7 +149,10 @@ class Streams:
             asyncio.create_task(self._follow(watched), name=watched.name)
             for watched in self._watched.values()
         ]
-        planning = asyncio.create_task(self._plan())
+        background = [
+            asyncio.create_task(self._plan()),
+            asyncio.create_task(self._tidy()),
+        ]
         try:
             await asyncio.gather(*tasks)
             await self._settle()
@@ -157,7 +160,7 @@ class Streams:
             self._is_stopping = True
             if self._alarm is not None:
                 self._alarm.cancel()
-            left = [*tasks, planning, *self._looks, *self._clips.values()]
+            left = [*tasks, *background, *self._looks, *self._clips.values()]
             for task in left:
                 task.cancel()
             await asyncio.gather(*left, return_exceptions=True)
@@ -353,6 +356,11 @@ class Streams:
             before_s = after_s
             most = self._cpus * self._settings.share
             self._scheduler.allow(max(0.1 * most, most - ingest))
+
+    async def _tidy(self) -> None:
+        while True:
+            await self._clock.sleep(heap.EACH_S)
+            await asyncio.to_thread(heap.give_back)
 
     def _ingest_s(self) -> float:
         return sum(

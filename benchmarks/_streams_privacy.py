@@ -158,7 +158,7 @@ class Gate:
         regions = [one.region for one in looked.found.people or ()]
         sent = [to_jpeg(looked.veiled), to_thumbnail(looked.veiled, regions)]
         shown = [decode_picture(one, name="it") for one in sent if one]
-        return shown, keep(looked.veiled).content
+        return shown, keep(looked.veiled, regions).content
 
 
 def measure_unblurred(plan: Plan) -> Found:

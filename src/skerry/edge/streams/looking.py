@@ -136,9 +136,11 @@ class Looker:
             faces=_joined(work, {"faces"}),
         )
         veiled = watched.veil.cover(work.shot, faces=found.faces, people=found.people)
-        is_kept = bool(found.tracked) or bool(watched.tracker.tracks)
-        if veiled is not None and is_kept and watched.recent.wants(veiled.captured_s):
-            watched.recent.add(keep(veiled))
+        shown = [
+            one.region for one in (*(found.tracked or ()), *watched.tracker.tracks)
+        ]
+        if veiled is not None and shown and watched.recent.wants(veiled.captured_s):
+            watched.recent.add(keep(veiled, shown))
         self._charge(work, begun_s, list(work.outputs))
         costs = {model: work.took_s[model] for model in work.seen}
         return Looked(found=found, veiled=veiled, costs_s=costs, errors=work.errors)

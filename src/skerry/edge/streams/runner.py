@@ -292,8 +292,9 @@ class Streams:
             content = await asyncio.to_thread(
                 to_thumbnail, veiled, [happening.track.region]
             )
-            if content and self._may_leave(watched, len(content)):
-                body["thumbnail"] = base64.b64encode(content).decode()
+            written = base64.b64encode(content).decode()
+            if written and self._may_leave(watched, len(written)):
+                body["thumbnail"] = written
         await self._put(watched, body)
 
     async def _put(self, watched: Watched, body: Mapping[str, Json]) -> None:

@@ -115,6 +115,8 @@ class Video:
             self._stream = self._choose(wanted_rows)
             self._stream.codec_context.thread_type = "NONE"
             self._stream.codec_context.thread_count = 1
+            # FFmpeg refuses a larger one before it has memory for it.
+            self._stream.codec_context.options = {"max_pixels": str(LARGEST_PIXELS)}
             with self._errors():
                 self._packets = self._container.demux(self._stream)
         except BaseException:
@@ -159,9 +161,16 @@ class Video:
         Raises:
             DataError: It is damaged, or too large.
         """
-        with self._errors():
-            frames = self._stream.codec_context.decode(packet.coded)
-            return self._view(frames[-1]) if frames else None
+        try:
+            with self._errors():
+                frames = self._stream.codec_context.decode(packet.coded)
+        except LinkError as error:  # what has come has no link
+            raise DataError(
+                f"a picture of {self._url} cannot be decoded: it is damaged, or has "
+                f"more than {LARGEST_PIXELS} pixels",
+                hint="Use the camera's sub-stream, if it has large pictures.",
+            ) from error
+        return self._view(frames[-1]) if frames else None
 
     def close(self) -> None:
         """Close it."""

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import wave
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -179,26 +180,69 @@ def test_a_camera_may_change_its_size(tmp_path: Path) -> None:
     assert camera.health.reason == "its pictures changed to 160 × 90"
 
 
+def test_a_picture_that_is_too_large_is_never_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It costs no memory, says why, and the pictures after it are given."""
+    monkeypatch.setattr(_video, "LARGEST_PIXELS", 200 * 400)
+    parts = []
+    for number, (rows, columns) in enumerate([(90, 160), (720, 1280), (90, 160)]):
+        part = tmp_path / f"{number}.mjpeg"
+        write_video(part, [scene(rows=rows, columns=columns)] * 2, codec="mjpeg")
+        parts.append(part.read_bytes())
+    path = tmp_path / "all.mjpeg"
+    path.write_bytes(b"".join(parts))
+    clock = FakeClock()
+    camera = camera_of(path, clock, is_repeated=False, frames_per_s=25)
+    shots = collect(camera, clock, 6)
+    assert [shot.luma.shape for shot in shots] == [(90, 160)] * 4
+    assert camera.health.bad == 2
+    assert "more than 80000 pixels" in camera.health.reason
+
+
+def test_sound_alone_is_no_camera(tmp_path: Path) -> None:
+    """There is a stream, and nothing to be seen in it."""
+    path = tmp_path / "a.wav"
+    with wave.open(str(path), "wb") as out:
+        out.setparams((1, 2, 8000, 800, "NONE", ""))
+        out.writeframes(bytes(1600))
+    with pytest.raises(DataError, match="there is no video in"):
+        Video(str(path))
+
+
 class Scripted:
     """A stream that does as a test says: packets, errors, or the end."""
 
     frames_per_s = 5.0
 
-    def __init__(self, clock: FakeClock, script: list[Packet | Exception]) -> None:
+    def __init__(
+        self,
+        clock: FakeClock,
+        script: list[Packet | Exception],
+        *,
+        wait_s: float = 0.2,
+        decode_s: float = 0.0,
+    ) -> None:
         self._clock = clock
+        self._wait_s = wait_s
+        self._due_s = clock.wall_s()
+        self._decode_s = decode_s
         self._script = script
         self.is_closed = False
 
     def read(self) -> Packet | None:
         if not self._script:
             return None
-        self._clock.advance(wall_s=0.2)
+        # What came meanwhile is there at once.
+        self._due_s += self._wait_s
+        self._clock.advance(wall_s=max(0.0, self._due_s - self._clock.wall_s()))
         step = self._script.pop(0)
         if isinstance(step, Exception):
             raise step
         return step
 
     def decode(self, packet: Packet) -> _video.Decoded | None:
+        self._clock.advance(wall_s=self._decode_s)
         if packet.coded == "bad":
             raise DataError("it is damaged", hint="")
         picture = scene()
@@ -215,6 +259,73 @@ class Scripted:
 def live(number: int, *, coded: str = "good") -> Packet:
     """A packet of a live camera in which each picture stands alone."""
     return Packet(pts_s=number / 5, is_key=True, size_bytes=900, coded=coded)
+
+
+def scripted(
+    clock: FakeClock, *scripts: list[Packet | Exception], **timing: float
+) -> VideoCamera:
+    """A live camera that does as scripts say, one a connection."""
+    left = [*scripts]
+
+    def open_video(*_: object, **__: object) -> Any:
+        return Scripted(clock, left.pop(0), **timing)
+
+    settings = CameraSettings(name="gate", url="rtsp://u:p@gate/live")
+    return VideoCamera(settings, clock=clock, open_video=open_video)
+
+
+@pytest.mark.parametrize(
+    "pts_s",
+    [
+        [None] * 12,
+        [0.0] * 12,
+        [n / 5 - 9000 * (n > 5) for n in range(12)],
+        [n / 5 + 1e9 * (n > 5) for n in range(12)],
+        [-n / 5 for n in range(12)],
+    ],
+    ids=["none", "still", "back", "far", "backwards"],
+)
+def test_a_camera_that_lies_about_time_is_believed_nothing(
+    pts_s: list[float | None],
+) -> None:
+    """Its pictures are of now, in order, and each is given."""
+    clock = FakeClock()
+    script = [
+        Packet(pts_s=at_s, is_key=True, size_bytes=900, coded="good") for at_s in pts_s
+    ]
+    camera = scripted(clock, [*script], wait_s=0.2)
+
+    async def main() -> list[tuple[float, float]]:
+        found = []
+        async with contextlib.aclosing(camera.shots()) as shots:
+            for _ in script:
+                shot = await next_shot(shots, clock)
+                found.append((shot.captured_s, clock.wall_s()))
+        return found
+
+    found = asyncio.run(main())
+    taken = [at_s for at_s, _ in found]
+    assert taken == sorted(taken)
+    assert all(0 <= now_s - at_s < 0.6 for at_s, now_s in found)
+    assert camera.health.lies == 0 or None not in pts_s
+
+
+def test_a_camera_that_floods_is_shed() -> None:
+    """It says why; what is given is new, and costs no more than its share."""
+    clock = FakeClock()
+    begun_s = clock.wall_s()
+    script: list[Packet | Exception] = [
+        Packet(pts_s=n / 500, is_key=True, size_bytes=900, coded="good")
+        for n in range(4000)
+    ]
+    camera = scripted(clock, script, wait_s=0.002, decode_s=0.02)
+    shots = collect(camera, clock, 9)
+    health = camera.health
+    assert health.shed > 100
+    assert health.reason == "decoding it costs more than its share"
+    took_s = clock.wall_s() - begun_s
+    assert health.decode_s <= 0.25 * took_s + 1.1
+    assert len(shots) == 9
 
 
 def test_a_connection_that_breaks_is_opened_again() -> None:

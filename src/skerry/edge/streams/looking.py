@@ -136,9 +136,8 @@ class Looker:
             faces=_joined(work, {"faces"}),
         )
         veiled = watched.veil.cover(work.shot, faces=found.faces, people=found.people)
-        shown = [
-            one.region for one in (*(found.tracked or ()), *watched.tracker.tracks)
-        ]
+        shown = [one.region for one in found.tracked or ()]
+        shown += [one.region for one in watched.tracker.tracks]
         if veiled is not None and shown and watched.recent.wants(veiled.captured_s):
             watched.recent.add(keep(veiled, shown))
         self._charge(work, begun_s, list(work.outputs))

@@ -195,8 +195,12 @@ class Video:
                 hint="Use the camera's sub-stream.",
             )
 
+        url = self._url
+
+        # Not of `self`: who holds a picture would hold its decoder, too, and the next
+        # connection of a camera is opened before the last picture is let go of.
         def to_size(rows: int, columns: int) -> Picture:
-            with self._errors():
+            with video_errors(url):
                 scaled = frame.reformat(
                     columns, rows, "rgb24", interpolation="BILINEAR"
                 )
@@ -325,8 +329,16 @@ def check_installed() -> None:
 
 
 def is_file(url: str) -> bool:
-    """Whether it names a file, which is played at the pace that it was recorded at."""
-    return "://" not in url and not Path(url).is_char_device()
+    """Whether it names a file, which is played at the pace that it was recorded at.
+
+    A device may be plugged in later, and is none before that either.
+    """
+    return not is_device(url) and "://" not in url and not Path(url).is_char_device()
+
+
+def is_device(url: str) -> bool:
+    """Whether it names a device of this machine."""
+    return url.startswith("/dev/")
 
 
 def _why(error: BaseException) -> str:

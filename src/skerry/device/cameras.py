@@ -21,7 +21,14 @@ from typing import TypeVar
 from skerry.core.clock import Clock
 from skerry.core.errors import DataError, LinkError, SkerryError, UsageError
 from skerry.core.video import Attention, CameraHealth, CameraState, Shot
-from skerry.device._video import Decoded, Packet, Video, hide_secret, is_file
+from skerry.device._video import (
+    Decoded,
+    Packet,
+    Video,
+    hide_secret,
+    is_device,
+    is_file,
+)
 from skerry.device.capture import BackOff, CaptureTimes, FilePace
 from skerry.device.ingest import Ingest, Packets
 
@@ -213,7 +220,7 @@ class VideoCamera:
     def _open(self) -> Video:
         return self._open_video(
             self._url,
-            container="v4l2" if self._url.startswith("/dev/") else "",
+            container="v4l2" if is_device(self._url) else "",
             timeout_s=self._settings.timeout_s,
             wanted_rows=self._settings.wanted_rows,
         )

@@ -5,6 +5,7 @@ import contextlib
 import itertools
 import logging
 import wave
+import weakref
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,14 @@ from skerry.core.errors import DataError, LinkError, UsageError
 from skerry.core.seams import Camera
 from skerry.core.video import Attention, CameraState, Shot
 from skerry.device import _video
-from skerry.device._video import Packet, Video, choose_stream, hide_secret, write_clip
+from skerry.device._video import (
+    Packet,
+    Video,
+    choose_stream,
+    hide_secret,
+    is_file,
+    write_clip,
+)
 from skerry.device.cameras import MOST_BAD, CameraSettings, VideoCamera
 from skerry.device.folder import FolderCamera
 from skerry.tasks import _image
@@ -419,6 +427,48 @@ def test_what_cannot_be_reached_is_a_link_error(tmp_path: Path) -> None:
     with pytest.raises(LinkError) as caught:
         Video("http://u:secret@127.0.0.1:9/x.mjpeg", timeout_s=2)
     assert "secret" not in caught.value.what
+
+
+@pytest.mark.parametrize(
+    ("device", "says"),
+    [
+        ("/dev/video-of-nobody", "No such file or directory"),
+        ("/dev/null", "Inappropriate ioctl for device"),
+    ],
+)
+def test_a_device_that_is_no_camera_is_a_reason(device: str, says: str) -> None:
+    """Not plugged in, or something else; it is tried again, and is never a file."""
+    clock = FakeClock()
+    camera = camera_of(device, clock)
+
+    async def main() -> None:
+        task = asyncio.ensure_future(anext(camera.shots()))
+        async with asyncio.timeout(20):
+            while not camera.health.reconnects:
+                await asyncio.sleep(0.001)
+                clock.advance(wall_s=1)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(main())
+    assert camera.health.reason == f"cannot read {device}: {says}"
+    assert not is_file(device)
+
+
+def test_a_picture_that_is_held_holds_no_decoder(tmp_path: Path) -> None:
+    """A camera's last picture outlives its connection; what decoded it must not."""
+    video = Video(str(write_video(tmp_path / "a.mkv", walk(3))))
+    packet = video.read()
+    assert packet is not None
+    decoded = None
+    while decoded is None and packet is not None:
+        decoded, packet = video.decode(packet), video.read()
+    gone = weakref.ref(video)
+    video.close()
+    del video
+    assert gone() is None
+    assert decoded is not None
+    assert decoded.to_rgb().shape == (ROWS, COLUMNS, 3)
 
 
 def test_a_folder_of_pictures_stands_for_a_camera(tmp_path: Path) -> None:

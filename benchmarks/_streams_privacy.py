@@ -161,7 +161,7 @@ class Gate:
         small = looked.coverable.cover(thumbnail_size(*looked.coverable.size))
         sent = [to_jpeg(veiled), to_thumbnail(small, regions)]
         shown = [decode_picture(one, name="it") for one in sent if one]
-        return shown, keep(veiled).content
+        return shown, keep(veiled, regions).content
 
 
 def measure_unblurred(plan: Plan) -> Found:

@@ -181,7 +181,8 @@ async def run_cameras(
 
     async def put(kind: str, body: Mapping[str, Json], trace: str = "") -> int:
         del kind, trace
-        events.append(body)
+        # Thousands of thumbnails would be the benchmark's own growth of memory.
+        events.append({key: body[key] for key in body if key != "thumbnail"})
         return len(events)
 
     outlets = Outlets(

@@ -120,6 +120,7 @@ class CameraFigures:
         tracks: How many objects are there.
         present: How many are in each zone.
         counts: How often what happened.
+        failures: Looks that failed and events that were lost, by the kind of error.
         skipped: Pictures that were not looked at, and why.
         looks: Looks by model since the start.
         missed_share: Of the checks, those that found what the gate had missed; None
@@ -140,6 +141,7 @@ class CameraFigures:
     tracks: int
     present: Mapping[str, int]
     counts: Mapping[str, int]
+    failures: Mapping[str, int]
     skipped: Mapping[str, int]
     looks: Mapping[str, int]
     missed_share: float | None
@@ -221,6 +223,7 @@ def families_of(
         ("looks", "Pictures that a model looked at.", "model", "looks"),
         ("skipped", "Pictures that were not looked at, and why.", "why", "skipped"),
         ("events", "What happened on the camera.", "what", "counts"),
+        ("failures", "Looks that failed, events that were lost.", "kind", "failures"),
     ):
         yield Family(
             name=f"skerry_stream_{name}_total",

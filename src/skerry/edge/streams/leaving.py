@@ -115,9 +115,10 @@ def to_thumbnail(veiled: Veiled, regions: Sequence[Region]) -> bytes:
     return b""
 
 
-def keep(veiled: Veiled) -> Kept:
-    """Keep a veiled picture for clips."""
-    return Kept(content=to_jpeg(veiled, quality=80), captured_s=veiled.captured_s)
+def keep(veiled: Veiled, regions: Sequence[Region]) -> Kept:
+    """Keep a veiled picture for clips, with detail only where it is of interest."""
+    content = to_region_jpeg(veiled, regions, quality=80)
+    return Kept(content=content, captured_s=veiled.captured_s)
 
 
 def to_clip(kept: Sequence[Kept], make: MakeClip) -> Clip:
@@ -170,15 +171,16 @@ class Recent:
 
 
 class UploadBudget:
-    """How many bytes of pictures a camera may send: a day's worth, filled evenly.
+    """How many bytes of pictures a camera may send in any 24 hours.
 
     Args:
-        bytes_per_day: That many; an hour's worth may be saved, and is there at first.
+        bytes_per_day: That many. An hour's worth may be saved, and is there at first;
+            the other 23 hours' come evenly.
     """
 
     def __init__(self, *, bytes_per_day: float) -> None:
-        self._rate = bytes_per_day / DAY_S
         self._most = bytes_per_day / 24
+        self._rate = (bytes_per_day - self._most) / DAY_S
         self._left = self._most
         self._since_s: float | None = None
 

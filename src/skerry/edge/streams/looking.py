@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from skerry.core.clock import Clock
-from skerry.core.errors import SkerryError
+from skerry.core.errors import SkerryError, UsageError
 from skerry.core.seams import Tensors
 from skerry.core.video import Picture, Shot
 from skerry.edge.engine import Engine
@@ -23,6 +23,9 @@ from skerry.edge.streams.watched import Found, Watched
 
 FILL = 114
 """Between the parts of a mosaic: as detectors are used to."""
+
+TRIES = 3
+"""So often a release is chosen for a look, where each is gone before it was asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -57,6 +60,7 @@ class _Work:
     def __init__(self, shot: Shot) -> None:
         self.shot = shot
         self.eyes: dict[str, Eye] = {}
+        self.versions: dict[str, int] = {}
         self.inputs: dict[str, Tensors] = {}
         self.outputs: dict[str, Tensors] = {}
         self.seen: dict[str, tuple[Seen, ...]] = {}
@@ -87,15 +91,11 @@ class Looker:
         work = _Work(shot)
         for model in models:
             with self._kept(work, model):
-                work.eyes[model] = self._eyes.of(self._engine.find(model))
-        await asyncio.to_thread(self._prepare, work)
-        for model, inputs in work.inputs.items():
+                self._choose(work, model)
+        await asyncio.to_thread(self._prepare, work, list(work.eyes))
+        for model in list(work.inputs):
             with self._kept(work, model):
-                answer = await self._engine.infer(
-                    model, inputs, deadline_s=self._deadline_s
-                )
-                work.outputs[model] = answer.outputs
-                work.took_s[model] += answer.latency_ms / 1000
+                await self._ask(work, model)
         return await asyncio.to_thread(self._read, work, watched)
 
     async def look_together(self, views: Sequence[View], model: str) -> list[Looked]:
@@ -105,24 +105,14 @@ class Looker:
             views: They fit together (`mosaics.pack`).
             model: By which model.
         """
-        parts = [view.part for view in views]
-        corners = pack(parts) or ()
-        seen: list[tuple[Seen, ...]] | None = None
-        took_s, errors = 0.0, {}
         begun_s = self._clock.wall_s()
+        seen: list[tuple[Seen, ...]] | None = None
+        errors: dict[str, SkerryError] = {}
         try:
-            eye = self._eyes.of(self._engine.find(model))
-            mosaic = await asyncio.to_thread(_compose, views, corners)
-            inputs = await asyncio.to_thread(eye.prepare, mosaic)
-            answer = await self._engine.infer(
-                model, inputs, deadline_s=self._deadline_s
-            )
-            boxes = eye.read(answer.outputs, *mosaic.shape[:2])
-            seen = sort_out(boxes, parts, corners)
-            took_s = self._clock.wall_s() - begun_s
+            seen = await self._see_together(views, model)
         except SkerryError as error:
-            errors = {model: error}
-        costs_s = {} if seen is None else {model: took_s / len(views)}
+            errors[model] = error
+        took_s = (self._clock.wall_s() - begun_s) / len(views)
         return [
             Looked(
                 found=Found(
@@ -133,19 +123,76 @@ class Looker:
                     faces=None,
                 ),
                 coverable=None,
-                costs_s=costs_s,
+                costs_s={} if seen is None else {model: took_s},
                 errors=errors,
             )
             for place, view in enumerate(views)
         ]
 
-    def _prepare(self, work: _Work) -> None:
+    async def _see_together(
+        self, views: Sequence[View], model: str
+    ) -> list[tuple[Seen, ...]]:
+        parts = [view.part for view in views]
+        corners = pack(parts) or ()
+        mosaic = await asyncio.to_thread(_compose, views, corners)
+        for left in reversed(range(TRIES)):
+            installed = self._engine.choose(model)
+            eye = self._eyes.of(installed)
+            inputs = await asyncio.to_thread(eye.prepare, mosaic)
+            try:
+                answer = await self._engine.infer(
+                    model,
+                    inputs,
+                    version=installed.id.version,
+                    deadline_s=self._deadline_s,
+                    is_own=True,
+                )
+                break
+            except UsageError:  # it was let go of meanwhile
+                if not left:
+                    raise
+        boxes = eye.read(answer.outputs, *mosaic.shape[:2])
+        return sort_out(boxes, parts, corners)
+
+    def _choose(self, work: _Work, model: str) -> None:
+        installed = self._engine.choose(model)
+        work.eyes[model] = self._eyes.of(installed)
+        work.versions[model] = installed.id.version
+
+    async def _ask(self, work: _Work, model: str) -> None:
+        """Ask the very release that the picture was prepared for.
+
+        Where it was let go of meanwhile, what serves now is prepared for and asked.
+        """
+        for left in reversed(range(TRIES)):
+            try:
+                answer = await self._engine.infer(
+                    model,
+                    work.inputs[model],
+                    version=work.versions[model],
+                    deadline_s=self._deadline_s,
+                    is_own=True,
+                )
+            except UsageError:
+                if not left:
+                    raise
+                self._choose(work, model)
+                await asyncio.to_thread(self._prepare, work, [model])
+                if model in work.errors:
+                    return
+            else:
+                work.outputs[model] = answer.outputs
+                work.took_s[model] += answer.latency_ms / 1000
+                return
+
+    def _prepare(self, work: _Work, models: list[str]) -> None:
         begun_s = self._clock.wall_s()
-        for model, eye in work.eyes.items():
+        for model in models:
             with self._kept(work, model):
+                eye = work.eyes[model]
                 size = eye.size_of(*work.shot.luma.shape)
                 work.inputs[model] = eye.prepare(work.shot.to_size(*size))
-        self._charge(work, begun_s, list(work.eyes))
+        self._charge(work, begun_s, models)
 
     def _read(self, work: _Work, watched: Watched) -> Looked:
         begun_s = self._clock.wall_s()
@@ -160,9 +207,10 @@ class Looker:
             faces=_joined(work, {"faces"}),
         )
         coverable = watched.veil.take(work.shot, faces=found.faces, people=found.people)
-        is_kept = bool(found.tracked) or bool(watched.tracker.tracks)
-        if coverable and is_kept and watched.recent.wants(coverable.captured_s):
-            watched.recent.add(keep(coverable.cover()))
+        shown = [one.region for one in found.tracked or ()]
+        shown += [one.region for one in watched.tracker.tracks]
+        if coverable and shown and watched.recent.wants(coverable.captured_s):
+            watched.recent.add(keep(coverable.cover(), shown))
         self._charge(work, begun_s, list(work.outputs))
         costs = {model: work.took_s[model] for model in work.seen}
         return Looked(

@@ -72,14 +72,12 @@ class Part(NamedTuple):
     @property
     def box(self) -> tuple[int, int, int, int]:
         """Left, top, right and bottom in pixels of the picture as it is scaled."""
-        left, top, right, bottom = self.region
         rows, columns = self.picture
-        return (
-            min(columns - 1, int(left * columns)),
-            min(rows - 1, int(top * rows)),
-            max(1, min(columns, int(np.ceil(right * columns)))),
-            max(1, min(rows, int(np.ceil(bottom * rows)))),
-        )
+        left = min(columns - 1, int(self.region[0] * columns))
+        top = min(rows - 1, int(self.region[1] * rows))
+        right = min(columns, int(np.ceil(self.region[2] * columns)))
+        bottom = min(rows, int(np.ceil(self.region[3] * rows)))
+        return left, top, max(left + 1, right), max(top + 1, bottom)
 
     @property
     def size(self) -> Size:

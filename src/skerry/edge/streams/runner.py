@@ -22,7 +22,7 @@ from skerry.core.messages import Up
 from skerry.core.seams import Camera
 from skerry.core.video import CameraHealth, CameraState, Shot
 from skerry.edge.engine import Engine
-from skerry.edge.streams import figures
+from skerry.edge.streams import figures, heap
 from skerry.edge.streams.clips import ClipFolder
 from skerry.edge.streams.eyes import Eyes
 from skerry.edge.streams.figures import CameraFigures, Latencies, StreamFigures
@@ -154,11 +154,15 @@ class Streams:
 
     async def run(self) -> None:
         """Watch all cameras until cancelled, or until each of them has ended."""
+        self._is_stopping = False
         tasks = [
             asyncio.create_task(self._follow(watched), name=watched.name)
             for watched in self._watched.values()
         ]
-        planning = asyncio.create_task(self._plan())
+        background = [
+            asyncio.create_task(self._plan()),
+            asyncio.create_task(self._tidy()),
+        ]
         try:
             await asyncio.gather(*tasks)
             await self._settle()
@@ -166,7 +170,7 @@ class Streams:
             self._is_stopping = True
             if self._alarm is not None:
                 self._alarm.cancel()
-            left = [*tasks, planning, *self._looks, *self._clips.values()]
+            left = [*tasks, *background, *self._looks, *self._clips.values()]
             for task in left:
                 task.cancel()
             await asyncio.gather(*left, return_exceptions=True)
@@ -189,7 +193,12 @@ class Streams:
             except SkerryError as error:
                 watched.reason = error.what
                 log.warning("camera.failed", extra={"camera": name, "why": error.what})
-                await self._clock.sleep(PLAN_EACH_S)
+            except (
+                Exception
+            ) as error:  # A fault of ours: the others must not end by it.
+                watched.reason = f"it failed: {type(error).__name__}"
+                log.exception("camera.failed", extra={"camera": name})
+            await self._clock.sleep(PLAN_EACH_S)
         self._scheduler.forget(name)
 
     def _take(self, watched: Watched, shot: Shot) -> None:
@@ -239,11 +248,12 @@ class Streams:
         now_s = self._clock.wall_s()
         counts, shot = watched.counts, looked.found.shot
         for model in looked.costs_s:
+            watched.failing.pop(model, None)
             counts.looks[model] += 1
             counts.looks_rates[model].add(now_s)
         for model, error in looked.errors.items():
             counts.failures[error.code] += 1
-            watched.reason = f"{model}: {error.what}"
+            watched.failing[model] = f"{model}: {error.what}"
         if looked.coverable is not None:
             watched.shown = looked.coverable
         happenings = watched.apply(looked.found)
@@ -294,8 +304,9 @@ class Streams:
                 content = await asyncio.to_thread(_thumbnail, shown, region)
             except SkerryError as error:
                 content, watched.reason = b"", error.what
-            if content and self._may_leave(watched, len(content)):
-                body["thumbnail"] = base64.b64encode(content).decode()
+            written = base64.b64encode(content).decode()
+            if written and self._may_leave(watched, len(written)):
+                body["thumbnail"] = written
         await self._put(watched, body)
 
     async def _put(self, watched: Watched, body: Mapping[str, Json]) -> None:
@@ -359,6 +370,11 @@ class Streams:
             most = self._cpus * self._settings.share
             self._scheduler.allow(max(0.1 * most, most - ingest))
 
+    async def _tidy(self) -> None:
+        while True:
+            await self._clock.sleep(heap.EACH_S)
+            await asyncio.to_thread(heap.give_back)
+
     def _ingest_s(self) -> float:
         return sum(
             one.camera.health.decode_s + _GATE_S * one.counts.pictures
@@ -373,6 +389,11 @@ class Streams:
         """
         watched = self._watched.get(name)
         return watched.shown.cover() if watched and watched.shown else None
+
+    def clip(self, sha256: str) -> bytes | None:
+        """A clip that was made, or None: there is none; this blocks."""
+        clips = self._outlets.clips
+        return clips.find(sha256) if clips else None
 
     def names(self) -> tuple[str, ...]:
         """The cameras."""
@@ -409,6 +430,7 @@ class Streams:
             tracks=sum(track.is_confirmed for track in watched.tracker.tracks),
             present=watched.rules.present(),
             counts=dict(watched.rules.counts),
+            failures=dict(counts.failures),
             skipped=figures.skipped_of(
                 counts,
                 health,
@@ -437,4 +459,5 @@ def _is_near(shown: Coverable, body: Mapping[str, Json]) -> bool:
 def _reason(watched: Watched, health: CameraHealth) -> str:
     if health.state is CameraState.ENDED:
         return "it has ended"
-    return health.reason or watched.reason
+    failing = next(iter(watched.failing.values()), "")
+    return failing or health.reason or watched.reason

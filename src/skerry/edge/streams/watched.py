@@ -94,7 +94,8 @@ class Watched:
         shown: Its newest one that may leave.
         recent: The last of those, covered, for clips.
         upload: What its pictures may still cost.
-        reason: Why the last look at it failed; empty where none did.
+        failing: By model, why its last look failed; a look that does not takes it away.
+        reason: What else went wrong last; empty where nothing did.
     """
 
     def __init__(
@@ -115,6 +116,7 @@ class Watched:
         self.shown: Coverable | None = None
         self.recent = Recent(keep_s=2 * clip_s)
         self.upload = UploadBudget(bytes_per_day=bytes_per_day)
+        self.failing: dict[str, str] = {}
         self.reason = ""
         self._gate = Gate()
         self._moved_s = float("-inf")

@@ -197,7 +197,10 @@ class Stage:
             settings=lambda name: EyeSettings(name=name, mosaic_loss=0.02),
             of=lambda _: SquareEye(),
         )
-        engine: Any = SimpleNamespace(find=lambda name: name, infer=self.infer)
+        installed = SimpleNamespace(id=SimpleNamespace(version=1))
+        engine: Any = SimpleNamespace(
+            find=lambda _: installed, choose=lambda _: installed, infer=self.infer
+        )
         looker = Looker(engine, eyes, clock=self.clock, deadline_s=1.0)
         self.together = Together(looker, engine, eyes, clock=self.clock)
 

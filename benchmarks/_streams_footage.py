@@ -7,6 +7,7 @@ two seconds. Where nothing happens it shows the median of its scene.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -69,7 +70,7 @@ def footage(plan: Plan, kind: str, cameras: int, seconds: float) -> list[Path]:
 def read_frames(path: Path) -> Pictures:
     """All pictures of a video at five a second, [n, rows, columns, 3]."""
     found: list[Pictures] = []
-    with Video(str(path)) as video:
+    with closing(Video(str(path))) as video:
         step = max(1, round((video.frames_per_s or FRAMES_PER_S) / FRAMES_PER_S))
         number = 0
         while (packet := video.read()) is not None:

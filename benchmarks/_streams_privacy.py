@@ -32,6 +32,7 @@ from skerry.edge.streams.leaving import (
     QUALITY,
     Kept,
     keep,
+    thumbnail_size,
     to_clip,
     to_jpeg,
     to_thumbnail,
@@ -152,13 +153,15 @@ class Gate:
         )
         self._number += 1
         looked = await self._looker.look(self.watched, shot, self._models)
-        if looked.veiled is None:
+        if looked.coverable is None:
             return [], b""
+        veiled = looked.coverable.cover()
         self.watched.apply(looked.found)
         regions = [one.region for one in looked.found.people or ()]
-        sent = [to_jpeg(looked.veiled), to_thumbnail(looked.veiled, regions)]
+        small = looked.coverable.cover(thumbnail_size(*looked.coverable.size))
+        sent = [to_jpeg(veiled), to_thumbnail(small, regions)]
         shown = [decode_picture(one, name="it") for one in sent if one]
-        return shown, keep(looked.veiled).content
+        return shown, keep(veiled, regions).content
 
 
 def measure_unblurred(plan: Plan) -> Found:

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +43,21 @@ class Truth:
     all: Appeared
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Missed:
+    """How our events compare with the teacher's.
+
+    Attributes:
+        missed: Those of the teacher that were not told of.
+        known: All of the teacher's.
+        spare: Those told of that stand for none of the teacher's.
+    """
+
+    missed: int
+    known: int
+    spare: int
+
+
 def teach(paths: Sequence[Path]) -> Truth:
     """When somebody appeared in each file; kept beside the footage."""
     missing = [path for path in paths if not _kept(path).exists()]
@@ -55,9 +71,15 @@ def teach(paths: Sequence[Path]) -> Truth:
     )
 
 
-def missed_events(truth: Appeared, ran: Ran) -> tuple[int, int]:
-    """How many of the teacher's events were not told of, and how many there are."""
-    missed = known = 0
+def missed_events(truth: Appeared, ran: Ran, *, seconds: float) -> Missed:
+    """Compare with the teacher's events, as far as there was time to tell of them.
+
+    Args:
+        truth: The teacher's.
+        ran: Ours.
+        seconds: How long the files are.
+    """
+    missed = known = spare = 0
     for number, appeared in enumerate(truth.values()):
         name = f"c{number:02d}"
         told = [
@@ -66,6 +88,8 @@ def missed_events(truth: Appeared, ran: Ran) -> tuple[int, int]:
             if body["camera"] == name and body["name"] == "stream.appeared"
         ]
         for at_s in appeared:
+            if at_s > seconds - SLACK_S[1]:
+                continue
             known += 1
             near = [
                 one for one in told if at_s - SLACK_S[0] <= one <= at_s + SLACK_S[1]
@@ -74,7 +98,8 @@ def missed_events(truth: Appeared, ran: Ran) -> tuple[int, int]:
                 told.remove(min(near, key=lambda one: abs(one - at_s)))
             else:
                 missed += 1
-    return missed, known
+        spare += len(told)
+    return Missed(missed=missed, known=known, spare=spare)
 
 
 def _kept(path: Path) -> Path:
@@ -86,13 +111,16 @@ async def _teach(paths: Sequence[Path]) -> None:
         eye = eyes.of(engine.find("people"))
         for path in paths:
             looks = []
-            with Video(str(path)) as video:
+            with closing(Video(str(path))) as video:
                 while (packet := video.read()) is not None:
                     decoded = video.decode(packet)
                     if decoded is None:
                         continue
-                    answer = await engine.infer("people", eye.prepare(decoded.to_rgb()))
-                    looks.append(eye.read(answer.outputs, *decoded.luma.shape))
+                    # Scaled as ours are: a score at the threshold is soon another.
+                    size = decoded.luma.shape
+                    picture = decoded.to_size(*eye.size_of(*size))
+                    answer = await engine.infer("people", eye.prepare(picture))
+                    looks.append(eye.read(answer.outputs, *size))
             found = {"sure": follow(looks, SURE_SCORE), "all": follow(looks, 0.0)}
             _kept(path).write_text(json.dumps(found))
 

@@ -57,6 +57,7 @@ FLEET_COMMANDS = (
             "gateway run --folder gw-1 --hub http://127.0.0.1:8750 --token TOKEN",
             "gateway run --folder gw-1",
             "gateway run --folder gw-1 --seal-key gw-1.key",
+            "gateway run --folder gw-1 --cameras cameras.toml",
         ),
     ),
     Command(

@@ -7,6 +7,7 @@ decoded, one thread decodes one stream, and each failure is an error of our tree
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -115,6 +116,8 @@ class Video:
             self._stream = self._choose(wanted_rows)
             self._stream.codec_context.thread_type = "NONE"
             self._stream.codec_context.thread_count = 1
+            # FFmpeg refuses a larger one before it has memory for it.
+            self._stream.codec_context.options = {"max_pixels": str(LARGEST_PIXELS)}
             with self._errors():
                 self._packets = self._container.demux(self._stream)
         except BaseException:
@@ -159,9 +162,16 @@ class Video:
         Raises:
             DataError: It is damaged, or too large.
         """
-        with self._errors():
-            frames = self._stream.codec_context.decode(packet.coded)
-            return self._view(frames[-1]) if frames else None
+        try:
+            with self._errors():
+                frames = self._stream.codec_context.decode(packet.coded)
+        except LinkError as error:  # what has come has no link
+            raise DataError(
+                f"a picture of {self._url} cannot be decoded: it is damaged, or has "
+                f"more than {LARGEST_PIXELS} pixels",
+                hint="Use the camera's sub-stream, if it has large pictures.",
+            ) from error
+        return self._view(frames[-1]) if frames else None
 
     def close(self) -> None:
         """Close it."""
@@ -186,10 +196,16 @@ class Video:
                 hint="Use the camera's sub-stream.",
             )
 
+        url, one_at_a_time = self._url, threading.Lock()
+
+        # Not of `self`: who holds a picture would hold its decoder, too, and the next
+        # connection of a camera is opened before the last picture is let go of.
         def to_size(rows: int, columns: int) -> Picture:
-            with self._errors():
+            # FFmpeg writes to the frame meanwhile; threads of its own cost it more
+            # than a small picture takes.
+            with video_errors(url), one_at_a_time:
                 scaled = frame.reformat(
-                    columns, rows, "rgb24", interpolation="BILINEAR"
+                    columns, rows, "rgb24", interpolation="BILINEAR", threads=1
                 )
                 return np.asarray(scaled.to_ndarray(), dtype=np.uint8)
 
@@ -316,8 +332,16 @@ def check_installed() -> None:
 
 
 def is_file(url: str) -> bool:
-    """Whether it names a file, which is played at the pace that it was recorded at."""
-    return "://" not in url and not Path(url).is_char_device()
+    """Whether it names a file, which is played at the pace that it was recorded at.
+
+    A device may be plugged in later, and is none before that either.
+    """
+    return not is_device(url) and "://" not in url and not Path(url).is_char_device()
+
+
+def is_device(url: str) -> bool:
+    """Whether it names a device of this machine."""
+    return url.startswith("/dev/")
 
 
 def _why(error: BaseException) -> str:

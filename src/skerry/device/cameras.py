@@ -21,7 +21,14 @@ from typing import TypeVar
 from skerry.core.clock import Clock
 from skerry.core.errors import DataError, LinkError, SkerryError, UsageError
 from skerry.core.video import Attention, CameraHealth, CameraState, Shot
-from skerry.device._video import Decoded, Packet, Video, hide_secret, is_file
+from skerry.device._video import (
+    Decoded,
+    Packet,
+    Video,
+    hide_secret,
+    is_device,
+    is_file,
+)
 from skerry.device.capture import BackOff, CaptureTimes, FilePace
 from skerry.device.ingest import Ingest, Packets
 
@@ -185,13 +192,14 @@ class VideoCamera:
                     now_s=now_s,
                     attention=self._attention,
                 )
-                size_bytes = packet.size_bytes
-                # One way to the thread and back: decode, then wait for the next.
-                decoded, packet, waited_s = await self._run(
-                    partial(self._step, video, chosen)
-                )
+                # Given before the next is waited for, which a live camera takes a
+                # period for.
+                decoded = None
+                if chosen:
+                    decoded = await self._run(partial(self._decode, video, chosen))
                 if decoded is not None and self._is_due(captured_s):
-                    yield self._shot(decoded, captured_s, size_bytes)
+                    yield self._shot(decoded, captured_s, packet.size_bytes)
+                packet, waited_s = await self._run(partial(self._read, video))
         finally:
             # In its own thread: it may be used there until then.
             self._thread.submit(video.close)
@@ -212,15 +220,10 @@ class VideoCamera:
     def _open(self) -> Video:
         return self._open_video(
             self._url,
-            container="v4l2" if self._url.startswith("/dev/") else "",
+            container="v4l2" if is_device(self._url) else "",
             timeout_s=self._settings.timeout_s,
             wanted_rows=self._settings.wanted_rows,
         )
-
-    def _step(
-        self, video: Video, chosen: Packets
-    ) -> tuple[Decoded | None, Packet | None, float]:
-        return self._decode(video, chosen), *self._read(video)
 
     def _read(self, video: Video) -> tuple[Packet | None, float]:
         """The next packet, and how long it was waited for; on the camera's thread."""
@@ -230,8 +233,6 @@ class VideoCamera:
 
     def _decode(self, video: Video, packets: Packets) -> Decoded | None:
         """Decode packets in order, and give the last one's picture."""
-        if not packets:
-            return None
         begun_s = self._clock.wall_s()
         decoded = None
         try:

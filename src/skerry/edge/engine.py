@@ -297,6 +297,18 @@ class Engine:
         """
         return self._find(name, version).installed
 
+    def choose(self, name: str) -> Installed:
+        """Choose who answers a request that is then asked of that very version.
+
+        As `find`, and the request counts among those that the routing shares out.
+
+        Raises:
+            UsageError: Nothing is served under this name.
+        """
+        place = self._place(name)
+        place.turn += 1
+        return place.versions.pick(place.turn).installed
+
     def versions(self, name: str) -> tuple[int, ...]:
         """The versions of a name that are loaded, that switched to last first."""
         place = self._names.get(name)

@@ -12,12 +12,12 @@ import contextlib
 import ipaddress
 import math
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from skerry.comms.asgi import serve
+from skerry.comms.asgi import AsgiApp, serve
 from skerry.core.clock import Clock
 from skerry.core.errors import UsageError
 from skerry.core.seams import Runtime
@@ -134,9 +134,17 @@ def worker_limits(memory_limit_mb: float | None, isolation: Isolation) -> Limits
 
 @contextlib.asynccontextmanager
 async def open_faces(
-    service: InferenceService, faces: Faces
+    service: InferenceService,
+    faces: Faces,
+    *,
+    front: Callable[[AsgiApp], AsgiApp] | None = None,
 ) -> AsyncIterator[Addresses]:
     """Serve for as long as the context is open.
+
+    Args:
+        service: What answers.
+        faces: Where it is to be reached.
+        front: Puts what answers other paths of HTTP before it, or None.
 
     Raises:
         StateError: A port is in use or not permitted, or another service listens at
@@ -145,9 +153,10 @@ async def open_faces(
         MissingExtraError: grpcio is asked for, and not installed.
     """
     others: dict[str, str] = {}
+    app: AsgiApp = make_http(service)
     async with contextlib.AsyncExitStack() as opened:
         http = await opened.enter_async_context(
-            serve(make_http(service), host=faces.host, port=faces.port)
+            serve(front(app) if front else app, host=faces.host, port=faces.port)
         )
         if faces.grpc_port is not None:
             from skerry.edge.protocol.grpc import serve_grpc

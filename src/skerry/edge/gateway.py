@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -29,7 +30,7 @@ from skerry.core.errors import SkerryError, TrustError, UsageError
 from skerry.core.messages import Direction, Message, Up
 from skerry.core.release import ANY_TARGET, Blob, Reason
 from skerry.core.schemas import Schemas
-from skerry.core.seams import Source
+from skerry.core.seams import Link, Source
 from skerry.edge.agent import Agent, AgentSettings
 from skerry.edge.engine import Engine
 from skerry.edge.enrolment import (
@@ -64,6 +65,10 @@ from skerry.edge.vault import Vault, lending
 from skerry.edge.watch import FieldWatch
 from skerry.evolve.update_state import UpdatePolicy
 from skerry.runtimes.libraries import machine_abi
+
+if TYPE_CHECKING:
+    # A gateway without cameras has none of their parts in memory.
+    from skerry.edge.streams.sight import OpenSight, Sight
 
 log = logging.getLogger(__name__)
 
@@ -147,13 +152,15 @@ async def run_gateway(
     *,
     ready: Callable[[str], None] | None = None,
     source: Source | None = None,
+    sight: Sight | None = None,
 ) -> None:
     """Run a gateway until it is told to stop: by SIGTERM, SIGINT or cancellation.
 
     Args:
         settings: How it runs.
         ready: Told the address once it serves and the agent runs.
-        source: What it looks at by itself, such as a camera, or None.
+        source: What stands for its sensors, such as a recording, or None.
+        sight: Its cameras, or None.
 
     Raises:
         UsageError: The settings contradict each other, it is not enrolled, or there is
@@ -181,8 +188,19 @@ async def run_gateway(
         )
         with engine as opened:
             identity = await _identify(settings, vault)
-            gateway = _Gateway(settings, identity, source, opened, vault)
+            gateway = _Gateway(
+                settings, identity, opened, vault, source=source, sight=sight
+            )
             await gateway.run(stop, ready)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Linked:
+    """What a gateway has whether the hub can be reached or not."""
+
+    link: Link
+    uplink: Uplink
+    sight: OpenSight | None
 
 
 class _Gateway:
@@ -192,14 +210,17 @@ class _Gateway:
         self,
         settings: GatewaySettings,
         identity: Identity,
-        source: Source | None,
         engine: Engine,
         vault: Vault,
+        *,
+        source: Source | None,
+        sight: Sight | None,
     ) -> None:
         self._vault = vault
         self._settings = settings
         self._identity = identity
         self._source = source
+        self._sight = sight
         self._clock = SystemClock()
         self._rng = np.random.default_rng()
         self._engine = engine
@@ -225,93 +246,126 @@ class _Gateway:
             now_ms=self._clock.unix_ms(),
             in_thread=asyncio.to_thread,
         )
-        service = InferenceService(
+        async with self._linked() as linked:
+            service = self._service(slots, linked.sight)
+            front = linked.sight.front if linked.sight else None
+            async with (
+                open_faces(service, self._faces(), front=front) as addresses,
+                self._connected(linked, slots, addresses.http, troubles),
+            ):
+                self._others = addresses.others
+                await asyncio.to_thread(self._write_address, addresses)
+                if ready is not None:
+                    ready(addresses.http)
+                await stop.wait()
+                service.stop()
+
+    def _service(self, slots: Slots, sight: OpenSight | None) -> InferenceService:
+        settings = self._settings
+        return InferenceService(
             self._engine,
             token=settings.serve_token,
             facts=self._facts,
+            families=sight.families if sight else tuple,
             repository=SlotRepository(slots),
             regions=Regions() if settings.shared_memory else None,
             probation_s=settings.probation_s,
         )
-        faces = Faces(
+
+    def _faces(self) -> Faces:
+        settings = self._settings
+        return Faces(
             host=settings.host,
             port=settings.port,
             grpc_port=settings.grpc_port,
             local=settings.folder / "local.sock" if settings.local else None,
         )
-        async with (
-            open_faces(service, faces) as addresses,
-            self._connected(slots, addresses.http, troubles),
-        ):
-            self._others = addresses.others
-            await asyncio.to_thread(self._write_address, addresses)
-            if ready is not None:
-                ready(addresses.http)
-            await stop.wait()
-            service.stop()
 
     @contextlib.asynccontextmanager
-    async def _connected(
-        self, slots: Slots, address: str, troubles: list[str]
-    ) -> AsyncIterator[None]:
-        """Run the agent and what it needs for as long as the context is open."""
+    async def _linked(self) -> AsyncIterator[_Linked]:
+        """Open the outbox and the link, and put the cameras before them."""
         settings, identity = self._settings, self._identity
-        hub = settings.hub or identity.hub
-        trust = await asyncio.to_thread(self._trust, hub)
-        if isinstance(trust, _NoTrust):
-            troubles = [*troubles, trust.why]
         outbox = await asyncio.to_thread(
             lambda: Outbox(settings.folder / OUTBOX_FILE, cipher=self._vault.cipher)
         )
-        link = await open_mqtt(self._mqtt())
-        uplink = Uplink(
-            outbox,
-            link,
-            tenant=identity.tenant,
-            device=identity.device,
+        try:
+            link = await open_mqtt(self._mqtt())
+            try:
+                uplink = Uplink(
+                    outbox,
+                    link,
+                    tenant=identity.tenant,
+                    device=identity.device,
+                    clock=self._clock,
+                )
+                yield _Linked(link=link, uplink=uplink, sight=self._see(uplink))
+            finally:
+                await link.close()
+        finally:
+            await asyncio.to_thread(outbox.close)
+
+    def _see(self, uplink: Uplink) -> OpenSight | None:
+        if self._sight is None:
+            return None
+        return self._sight.open(
+            self._engine,
+            put=uplink.put,
+            folder=self._settings.folder,
+            vault=self._vault,
+            token=self._settings.serve_token,
             clock=self._clock,
         )
-        try:
-            async with (
-                HttpBlobs(
-                    hub,
-                    identity.api_token,
-                    least_bytes_per_s=settings.least_bytes_per_s,
-                ) as blobs,
-                HubHttp(hub, identity.api_token) as http,
-                self._neighbours(http, slots) as neighbours,
-            ):
-                watch = FieldWatch(uplink.put, clock=self._clock, rng=self._rng)
-                agent = Agent(
-                    self._agent_settings(address, neighbours.own if neighbours else ""),
-                    link=link,
-                    uplink=uplink,
-                    blobs=blobs,
-                    trust=trust,
-                    engine=self._engine,
-                    slots=slots,
-                    clock=self._clock,
-                    rng=self._rng,
-                    neighbours=neighbours,
-                    offers=Offers(http.get, clock=self._clock, rng=self._rng),
-                    troubles=troubles,
-                    on_collect=watch.configure,
-                )
-                sending = asyncio.create_task(_for_ever("uplink", uplink.run))
-                running = [asyncio.create_task(_for_ever("agent", agent.run))]
-                if self._source is not None:
-                    look = partial(self._look, watch, self._source)
-                    running.append(asyncio.create_task(_for_ever("watch", look)))
-                try:
-                    yield
-                finally:
-                    await _cancel(running)
-                    with contextlib.suppress(SkerryError):
-                        await uplink.flush(_LAST_WORDS_S)
-                    await _cancel([sending])
-        finally:
-            await link.close()
-            await asyncio.to_thread(outbox.close)
+
+    @contextlib.asynccontextmanager
+    async def _connected(
+        self, linked: _Linked, slots: Slots, address: str, troubles: list[str]
+    ) -> AsyncIterator[None]:
+        """Run the agent and what it needs for as long as the context is open."""
+        settings, uplink = self._settings, linked.uplink
+        hub = settings.hub or self._identity.hub
+        trust = await asyncio.to_thread(self._trust, hub)
+        if isinstance(trust, _NoTrust):
+            troubles = [*troubles, trust.why]
+        async with (
+            HttpBlobs(
+                hub,
+                self._identity.api_token,
+                least_bytes_per_s=settings.least_bytes_per_s,
+            ) as blobs,
+            HubHttp(hub, self._identity.api_token) as http,
+            self._neighbours(http, slots) as neighbours,
+        ):
+            watch = FieldWatch(uplink.put, clock=self._clock, rng=self._rng)
+            agent = Agent(
+                self._agent_settings(address, neighbours.own if neighbours else ""),
+                link=linked.link,
+                uplink=uplink,
+                blobs=blobs,
+                trust=trust,
+                engine=self._engine,
+                slots=slots,
+                clock=self._clock,
+                rng=self._rng,
+                neighbours=neighbours,
+                offers=Offers(http.get, clock=self._clock, rng=self._rng),
+                troubles=troubles,
+                on_collect=watch.configure,
+            )
+            sending = asyncio.create_task(_for_ever("uplink", uplink.run))
+            running = [asyncio.create_task(_for_ever("agent", agent.run))]
+            if self._source is not None:
+                look = partial(self._look, watch, self._source)
+                running.append(asyncio.create_task(_for_ever("watch", look)))
+            if linked.sight is not None:
+                see = _for_ever("cameras", linked.sight.run)
+                running.append(asyncio.create_task(see))
+            try:
+                yield
+            finally:
+                await _cancel(running)
+                with contextlib.suppress(SkerryError):
+                    await uplink.flush(_LAST_WORDS_S)
+                await _cancel([sending])
 
     @contextlib.asynccontextmanager
     async def _neighbours(

@@ -61,7 +61,7 @@ CREDENTIALS_VARIABLE = "CREDENTIALS_DIRECTORY"
 KEY_VARIABLE = "SKERRY_SEAL_KEY"
 
 _SEALED_NAMES = ("device.json", "slots.json", "slots-copy.json")
-_SEALED_FOLDERS = ("slots", "trust", DOWNLOADS)
+_SEALED_FOLDERS = ("slots", "trust", "clips", DOWNLOADS)
 _KEY = re.compile(rb"[0-9a-f]{64}\n?")
 
 

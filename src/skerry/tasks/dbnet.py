@@ -56,7 +56,7 @@ class Dbnet:
                 hint="Use threshold = 0.3, unclip = 1.6, min_side = 3.",
             )
 
-    def read(self, outputs: Mapping[str, Array]) -> Candidates:
+    def read(self, outputs: Mapping[str, Array], least: float = 0.0) -> Candidates:
         """Read a map [1, H, W]; one class, text."""
         name = self.output or next(iter(outputs), "")
         if name not in outputs:
@@ -74,7 +74,10 @@ class Dbnet:
         corners, scores = self._regions(chart)
         rows, columns = chart.shape
         scale = np.array([self.width / columns, self.height / rows] * 2)
-        return Candidates(corners=corners * scale, scores=scores[:, None])
+        is_sure = scores >= least
+        return Candidates(
+            corners=(corners * scale)[is_sure], scores=scores[is_sure, None]
+        )
 
     def _regions(
         self, chart: NDArray[np.float64]

@@ -27,6 +27,8 @@ MOST_CANDIDATES = 4096
 LARGEST_CLASS = 1 << 31
 """Beyond the classes of any detector."""
 
+_FEW = 100
+
 _Floats = NDArray[np.float64]
 
 
@@ -49,8 +51,13 @@ class Head(Protocol):
 
     version: ClassVar[int]
 
-    def read(self, outputs: Mapping[str, Array]) -> Candidates:
+    def read(self, outputs: Mapping[str, Array], least: float = 0.0) -> Candidates:
         """Read one sample's outputs, without the batch axis.
+
+        Args:
+            outputs: They.
+            least: What scores less in each class, which is most of a grid, is left
+                out.
 
         Raises:
             DataError: The outputs are not those of such a head.
@@ -87,7 +94,7 @@ class BoxesScores:
         """Refuse an input without pixels."""
         _check_input("boxes_scores", self.height, self.width)
 
-    def read(self, outputs: Mapping[str, Array]) -> Candidates:
+    def read(self, outputs: Mapping[str, Array], least: float = 0.0) -> Candidates:
         """Read boxes [n, 4] and scores [n, C]."""
         fours = [name for name, one in outputs.items() if one.shape[-1:] == (4,)]
         boxes_name = self.boxes or next(iter(fours), "")
@@ -110,7 +117,8 @@ class BoxesScores:
         elif self.order == "cxcywh":
             boxes = _around(boxes[:, :2], boxes[:, 2:])
         sides = np.array([self.width, self.height] * 2, dtype=np.float64)
-        return Candidates(corners=boxes * sides, scores=scores)
+        is_sure = np.fmax.reduce(scores, axis=1, initial=0.0) >= least
+        return Candidates(corners=(boxes * sides)[is_sure], scores=scores[is_sure])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +152,7 @@ class Yolox:
                 hint="Use strides = [8, 16, 32].",
             )
 
-    def read(self, outputs: Mapping[str, Array]) -> Candidates:
+    def read(self, outputs: Mapping[str, Array], least: float = 0.0) -> Candidates:
         """Read [cells, 5 + C]."""
         rows = _pick(outputs, self.output or next(iter(outputs), ""))
         grids = [
@@ -158,6 +166,8 @@ class Yolox:
                 hint="Give the input's height and width, and the strides.",
             )
         strides = np.repeat(self.strides, [len(grid) for grid in grids])[:, None]
+        is_sure = rows[:, 4] >= least  # times a class, which is 1 at most
+        rows, cells, strides = rows[is_sure], cells[is_sure], strides[is_sure]
         middle = (rows[:, :2] + cells) * strides
         return Candidates(
             corners=_around(middle, _exp(rows[:, 2:4]) * strides),
@@ -189,7 +199,7 @@ class Fastestdet:
         """Refuse an input without pixels."""
         _check_input("fastestdet", self.height, self.width)
 
-    def read(self, outputs: Mapping[str, Array]) -> Candidates:
+    def read(self, outputs: Mapping[str, Array], least: float = 0.0) -> Candidates:
         """Read [5 + C, H, W]."""
         planes = _pick(outputs, self.output or next(iter(outputs), ""))
         if planes.ndim != 3 or planes.shape[0] < 6 or planes.size == 0:
@@ -198,15 +208,17 @@ class Fastestdet:
                 hint="Name the output in the step.",
             )
         _, rows, columns = planes.shape
-        flat = planes.reshape(len(planes), -1).T
+        there = np.clip(planes[0].reshape(-1), 0, None) ** 0.6
+        is_sure = there >= least  # times a class, which is 1 at most
+        flat = planes.reshape(len(planes), -1)[:, is_sure].T
         cells = np.array([columns, rows])
         sides = np.array([self.width, self.height])
-        middle = (_grid(rows, columns) + np.tanh(flat[:, 1:3])) / cells * sides
+        corner = _grid(rows, columns)[is_sure]
+        middle = (corner + np.tanh(flat[:, 1:3])) / cells * sides
         size = sides / (1 + _exp(-flat[:, 3:5]))
-        there = np.clip(flat[:, :1], 0, None) ** 0.6
         return Candidates(
             corners=_around(middle, size),
-            scores=there * np.clip(flat[:, 5:], 0, None) ** 0.4,
+            scores=there[is_sure, None] * np.clip(flat[:, 5:], 0, None) ** 0.4,
         )
 
 
@@ -239,7 +251,7 @@ class Centernet:
                 hint="Use stride = 4.",
             )
 
-    def read(self, outputs: Mapping[str, Array]) -> Candidates:
+    def read(self, outputs: Mapping[str, Array], least: float = 0.0) -> Candidates:
         """Read a heatmap [C, H, W], scales [2, H, W] and offsets [2, H, W]."""
         names = [*outputs, "", "", ""]
         heat = _pick(outputs, self.heatmap or names[0])
@@ -252,12 +264,13 @@ class Centernet:
                 hint="Name the three outputs in the step.",
             )
         _, rows, columns = heat.shape
+        scores = heat.reshape(len(heat), -1).T
+        is_sure = np.fmax.reduce(scores, axis=1, initial=0.0) >= least
         # Planes have rows first, boxes x first.
-        shift, size = (one[::-1].reshape(2, -1).T for one in (offset, scale))
-        middle = (_grid(rows, columns) + 0.5 + shift) * self.stride
+        shift, size = (one[::-1].reshape(2, -1).T[is_sure] for one in (offset, scale))
+        middle = (_grid(rows, columns)[is_sure] + 0.5 + shift) * self.stride
         return Candidates(
-            corners=_around(middle, _exp(size) * self.stride),
-            scores=heat.reshape(len(heat), -1).T,
+            corners=_around(middle, _exp(size) * self.stride), scores=scores[is_sure]
         )
 
 
@@ -291,7 +304,7 @@ class Yunet:
                 hint="Use strides = [8, 16, 32].",
             )
 
-    def read(self, outputs: Mapping[str, Array]) -> Candidates:
+    def read(self, outputs: Mapping[str, Array], least: float = 0.0) -> Candidates:
         """Read `cls_N` [cells, 1], `obj_N` [cells, 1] and `bbox_N` [cells, 4]."""
         corners, scores = [], []
         for stride in self.strides:
@@ -307,9 +320,12 @@ class Yunet:
                     f"{classes.shape}, {there.shape} and {boxes.shape}",
                     hint="Give the input's height and width, and the strides.",
                 )
-            middle = (cells + boxes[:, :2]) * stride
+            score = np.sqrt(np.clip(classes, 0, 1) * np.clip(there, 0, 1))
+            is_sure = score[:, 0] >= least
+            boxes = boxes[is_sure]
+            middle = (cells[is_sure] + boxes[:, :2]) * stride
             corners.append(_around(middle, _exp(boxes[:, 2:]) * stride))
-            scores.append(np.sqrt(np.clip(classes, 0, 1) * np.clip(there, 0, 1)))
+            scores.append(score[is_sure])
         return Candidates(
             corners=np.concatenate(corners), scores=np.concatenate(scores)
         )
@@ -366,10 +382,11 @@ class Nms:
         is_finite = np.isfinite(corners).all(axis=1, keepdims=True)
         scores = np.where(is_finite & np.isfinite(scores), scores, -1.0)
         if self.classes == "best" and scores.size:
-            is_best = np.zeros(scores.shape, dtype=bool)
-            is_best[np.arange(len(scores)), scores.argmax(axis=1)] = True
-            scores = np.where(is_best, scores, -1.0)
-        places, labels = np.nonzero(scores >= self.min_score)
+            best = scores.argmax(axis=1)
+            (places,) = np.nonzero(scores[np.arange(len(best)), best] >= self.min_score)
+            labels = best[places]
+        else:
+            places, labels = np.nonzero(scores >= self.min_score)
         sure = scores[places, labels]
         order = np.argsort(-sure, kind="stable")[:MOST_CANDIDATES]
         return corners[places[order]], labels[order], sure[order]
@@ -379,10 +396,16 @@ class Nms:
     ) -> Boxes:
         kept: list[int] = []
         is_left = np.ones(len(scores), dtype=bool)
+        # Of a few boxes all pairs cost less than one call a box that is kept.
+        pairs = overlaps(corners, corners) if len(scores) <= _FEW else None
         while is_left.any() and len(kept) < self.most:
             best = int(is_left.argmax())
             kept.append(best)
-            overlap = overlaps(corners[best : best + 1], corners)[0]
+            overlap = (
+                overlaps(corners[best : best + 1], corners)[0]
+                if pairs is None
+                else pairs[best]
+            )
             is_left &= (overlap <= self.iou) | (labels != labels[best])
             is_left[best] = False
         return Boxes(corners=corners[kept], labels=labels[kept], scores=scores[kept])

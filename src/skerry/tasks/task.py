@@ -206,7 +206,8 @@ class Task:
                 return decoder.select(rows, self.labels)
             # What is not finite, or becomes so, makes no candidate.
             with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-                candidates = cast("Head", steps[0]).read(rows)
+                head = cast("Head", steps[0])
+                candidates = head.read(rows, decoder.min_score)
                 return decoder.select(candidates, self.labels)
         scores = _without_batch(self.read(outputs))
         if isinstance(decoder, ReconstructionError):

@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import wave
+import weakref
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,14 @@ from skerry.core.errors import DataError, LinkError, UsageError
 from skerry.core.seams import Camera
 from skerry.core.video import Attention, CameraState, Shot
 from skerry.device import _video
-from skerry.device._video import Packet, Video, choose_stream, hide_secret, write_clip
+from skerry.device._video import (
+    Packet,
+    Video,
+    choose_stream,
+    hide_secret,
+    is_file,
+    write_clip,
+)
 from skerry.device.cameras import MOST_BAD, CameraSettings, VideoCamera
 from skerry.device.folder import FolderCamera
 from skerry.tasks import _image
@@ -179,26 +188,69 @@ def test_a_camera_may_change_its_size(tmp_path: Path) -> None:
     assert camera.health.reason == "its pictures changed to 160 × 90"
 
 
+def test_a_picture_that_is_too_large_is_never_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It costs no memory, says why, and the pictures after it are given."""
+    monkeypatch.setattr(_video, "LARGEST_PIXELS", 200 * 400)
+    parts = []
+    for number, (rows, columns) in enumerate([(90, 160), (720, 1280), (90, 160)]):
+        part = tmp_path / f"{number}.mjpeg"
+        write_video(part, [scene(rows=rows, columns=columns)] * 2, codec="mjpeg")
+        parts.append(part.read_bytes())
+    path = tmp_path / "all.mjpeg"
+    path.write_bytes(b"".join(parts))
+    clock = FakeClock()
+    camera = camera_of(path, clock, is_repeated=False, frames_per_s=25)
+    shots = collect(camera, clock, 6)
+    assert [shot.luma.shape for shot in shots] == [(90, 160)] * 4
+    assert camera.health.bad == 2
+    assert "more than 80000 pixels" in camera.health.reason
+
+
+def test_sound_alone_is_no_camera(tmp_path: Path) -> None:
+    """There is a stream, and nothing to be seen in it."""
+    path = tmp_path / "a.wav"
+    with wave.open(str(path), "wb") as out:
+        out.setparams((1, 2, 8000, 800, "NONE", ""))
+        out.writeframes(bytes(1600))
+    with pytest.raises(DataError, match="there is no video in"):
+        Video(str(path))
+
+
 class Scripted:
     """A stream that does as a test says: packets, errors, or the end."""
 
     frames_per_s = 5.0
 
-    def __init__(self, clock: FakeClock, script: list[Packet | Exception]) -> None:
+    def __init__(
+        self,
+        clock: FakeClock,
+        script: list[Packet | Exception],
+        *,
+        wait_s: float = 0.2,
+        decode_s: float = 0.0,
+    ) -> None:
         self._clock = clock
+        self._wait_s = wait_s
+        self._due_s = clock.wall_s()
+        self._decode_s = decode_s
         self._script = script
         self.is_closed = False
 
     def read(self) -> Packet | None:
         if not self._script:
             return None
-        self._clock.advance(wall_s=0.2)
+        # What came meanwhile is there at once.
+        self._due_s += self._wait_s
+        self._clock.advance(wall_s=max(0.0, self._due_s - self._clock.wall_s()))
         step = self._script.pop(0)
         if isinstance(step, Exception):
             raise step
         return step
 
     def decode(self, packet: Packet) -> _video.Decoded | None:
+        self._clock.advance(wall_s=self._decode_s)
         if packet.coded == "bad":
             raise DataError("it is damaged", hint="")
         picture = scene()
@@ -215,6 +267,73 @@ class Scripted:
 def live(number: int, *, coded: str = "good") -> Packet:
     """A packet of a live camera in which each picture stands alone."""
     return Packet(pts_s=number / 5, is_key=True, size_bytes=900, coded=coded)
+
+
+def scripted(
+    clock: FakeClock, *scripts: list[Packet | Exception], **timing: float
+) -> VideoCamera:
+    """A live camera that does as scripts say, one a connection."""
+    left = [*scripts]
+
+    def open_video(*_: object, **__: object) -> Any:
+        return Scripted(clock, left.pop(0), **timing)
+
+    settings = CameraSettings(name="gate", url="rtsp://u:p@gate/live")
+    return VideoCamera(settings, clock=clock, open_video=open_video)
+
+
+@pytest.mark.parametrize(
+    "pts_s",
+    [
+        [None] * 12,
+        [0.0] * 12,
+        [n / 5 - 9000 * (n > 5) for n in range(12)],
+        [n / 5 + 1e9 * (n > 5) for n in range(12)],
+        [-n / 5 for n in range(12)],
+    ],
+    ids=["none", "still", "back", "far", "backwards"],
+)
+def test_a_camera_that_lies_about_time_is_believed_nothing(
+    pts_s: list[float | None],
+) -> None:
+    """Its pictures are of now, in order, and each is given."""
+    clock = FakeClock()
+    script = [
+        Packet(pts_s=at_s, is_key=True, size_bytes=900, coded="good") for at_s in pts_s
+    ]
+    camera = scripted(clock, [*script], wait_s=0.2)
+
+    async def main() -> list[tuple[float, float]]:
+        found = []
+        async with contextlib.aclosing(camera.shots()) as shots:
+            for _ in script:
+                shot = await next_shot(shots, clock)
+                found.append((shot.captured_s, clock.wall_s()))
+        return found
+
+    found = asyncio.run(main())
+    taken = [at_s for at_s, _ in found]
+    assert taken == sorted(taken)
+    assert all(0 <= now_s - at_s < 0.6 for at_s, now_s in found)
+    assert camera.health.lies == 0 or None not in pts_s
+
+
+def test_a_camera_that_floods_is_shed() -> None:
+    """It says why; what is given is new, and costs no more than its share."""
+    clock = FakeClock()
+    begun_s = clock.wall_s()
+    script: list[Packet | Exception] = [
+        Packet(pts_s=n / 500, is_key=True, size_bytes=900, coded="good")
+        for n in range(4000)
+    ]
+    camera = scripted(clock, script, wait_s=0.002, decode_s=0.02)
+    shots = collect(camera, clock, 9)
+    health = camera.health
+    assert health.shed > 100
+    assert health.reason == "decoding it costs more than its share"
+    took_s = clock.wall_s() - begun_s
+    assert health.decode_s <= 0.25 * took_s + 1.1
+    assert len(shots) == 9
 
 
 def test_a_connection_that_breaks_is_opened_again() -> None:
@@ -242,6 +361,26 @@ def test_a_connection_that_breaks_is_opened_again() -> None:
     assert camera.health.reconnects == 2
     assert camera.health.reason == "rtsp://gate/live has ended"
     assert [one.is_closed for one in opened[:2]] == [True, True]
+
+
+def test_a_live_picture_does_not_wait_for_the_next() -> None:
+    """It is given as soon as it is decoded, and not a period later."""
+    clock = FakeClock()
+    camera = VideoCamera(
+        CameraSettings(name="gate", url="rtsp://gate/live"),
+        clock=clock,
+        open_video=lambda *_, **__: Scripted(clock, [live(n) for n in range(9)]),  # type: ignore[arg-type,return-value]
+    )
+
+    async def main() -> list[float]:
+        ages = []
+        async with contextlib.aclosing(camera.shots()) as shots:
+            for _ in range(5):
+                shot = await next_shot(shots, clock)
+                ages.append(clock.wall_s() - shot.captured_s)
+        return ages
+
+    assert asyncio.run(main()) == pytest.approx([0.0] * 5)
 
 
 def test_a_stream_of_nothing_but_damage_is_opened_again() -> None:
@@ -288,6 +427,48 @@ def test_what_cannot_be_reached_is_a_link_error(tmp_path: Path) -> None:
     with pytest.raises(LinkError) as caught:
         Video("http://u:secret@127.0.0.1:9/x.mjpeg", timeout_s=2)
     assert "secret" not in caught.value.what
+
+
+@pytest.mark.parametrize(
+    ("device", "says"),
+    [
+        ("/dev/video-of-nobody", "No such file or directory"),
+        ("/dev/null", "Inappropriate ioctl for device"),
+    ],
+)
+def test_a_device_that_is_no_camera_is_a_reason(device: str, says: str) -> None:
+    """Not plugged in, or something else; it is tried again, and is never a file."""
+    clock = FakeClock()
+    camera = camera_of(device, clock)
+
+    async def main() -> None:
+        task = asyncio.ensure_future(anext(camera.shots()))
+        async with asyncio.timeout(20):
+            while not camera.health.reconnects:
+                await asyncio.sleep(0.001)
+                clock.advance(wall_s=1)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(main())
+    assert camera.health.reason == f"cannot read {device}: {says}"
+    assert not is_file(device)
+
+
+def test_a_picture_that_is_held_holds_no_decoder(tmp_path: Path) -> None:
+    """A camera's last picture outlives its connection; what decoded it must not."""
+    video = Video(str(write_video(tmp_path / "a.mkv", walk(3))))
+    packet = video.read()
+    assert packet is not None
+    decoded = None
+    while decoded is None and packet is not None:
+        decoded, packet = video.decode(packet), video.read()
+    gone = weakref.ref(video)
+    video.close()
+    del video
+    assert gone() is None
+    assert decoded is not None
+    assert decoded.to_rgb().shape == (ROWS, COLUMNS, 3)
 
 
 def test_a_folder_of_pictures_stands_for_a_camera(tmp_path: Path) -> None:

@@ -76,7 +76,10 @@ def test_a_pinned_version_serves_whatever_is_switched_in(tmp_path: Path) -> None
 
 
 def test_a_canary_is_split_evenly_and_ends_with_its_roll_back(tmp_path: Path) -> None:
-    """A quarter of any stretch; requests that name a version are not counted."""
+    """A quarter of any stretch; requests that name a version are not counted.
+
+    But those are that were chosen first and then asked by their version.
+    """
 
     async def story(bench: Bench) -> None:
         engine = bench.engine
@@ -88,6 +91,8 @@ def test_a_canary_is_split_evenly_and_ends_with_its_roll_back(tmp_path: Path) ->
             counts = await _versions(engine)
             assert counts[2] == pytest.approx(5, abs=1)
             await engine.infer("meter", {"x": X}, version=2)
+        chosen = [engine.choose("meter").id.version for _ in range(20)]
+        assert chosen.count(2) == pytest.approx(5, abs=1)
         assert engine.roll_back("meter") == ReleaseId(name="meter", version=1)
         assert await _versions(engine) == {1: 20}
 

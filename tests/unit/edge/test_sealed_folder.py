@@ -24,6 +24,8 @@ from skerry.edge.sealed_folder import (
 )
 from skerry.edge.sealed_vault import SealedVault
 from skerry.edge.slots import Slots
+from skerry.edge.streams.clips import ClipFolder
+from skerry.edge.streams.leaving import Clip
 from skerry.edge.vault import CLEAR, SEAL_FILE, Vault
 from skerry.evolve.trust.at_rest import DeviceKey
 from tests.releases import NAME, small_release
@@ -36,6 +38,8 @@ SECRETS = (
     b"said in the outbox",
     b"skerry.task",
 )
+
+CLIP = Clip(content=b"s3cret clip", sha256="c" * 64, pictures=1, seconds=0.0)
 
 
 def fill(folder: Path, vault: Vault) -> None:
@@ -59,6 +63,7 @@ def fill(folder: Path, vault: Vault) -> None:
     vault.write_file(folder / "device.json", to_json(identity, schema=DEVICE_SCHEMA))
     (folder / "trust").mkdir()
     vault.write_file(folder / "trust" / "root.json", b"s3cret root")
+    ClipFolder(folder / "clips", vault=vault).put(CLIP)
     outbox = Outbox(folder / OUTBOX_FILE, cipher=vault.cipher)
     outbox.put("event", {"name": "said in the outbox"}, sent_at_ms=1)
     outbox.close()
@@ -73,6 +78,8 @@ def check(folder: Path, vault: Vault) -> None:
     assert identity is not None
     assert identity.api_token == "s3cret"  # noqa: S105 - of a test
     assert vault.read(folder / "trust" / "root.json") == b"s3cret root"
+    clips = ClipFolder(folder / "clips", vault=vault)
+    assert clips.find(CLIP.sha256) == CLIP.content
     outbox = Outbox(folder / OUTBOX_FILE, cipher=vault.cipher)
     (entry,) = outbox.after(0, 9)
     assert entry.body == {"name": "said in the outbox"}
@@ -147,7 +154,7 @@ def test_what_lies_in_the_clear_is_not_believed(clear: Path) -> None:
         open_vault(clear, GIVEN)
     assert "skerry gateway seal --folder" in told.value.hint
     assert not (clear / SEAL_FILE).exists()
-    assert seal_folder(clear, GIVEN) == 12
+    assert seal_folder(clear, GIVEN) == 13
     put = small_release(2).contents["model"]
     (clear / "slots" / NAME / "b" / "model.onnx").write_bytes(put)
     (clear / "slots.json").write_bytes(b"{}")
@@ -167,7 +174,7 @@ def test_a_folder_is_sealed_in_place(clear: Path) -> None:
     part.parent.mkdir(parents=True)
     part.write_bytes(SECRETS[0])
     assert leaks(clear)
-    assert seal_folder(clear, GIVEN) == 13
+    assert seal_folder(clear, GIVEN) == 14
     assert leaks(clear) == set()
     assert not leftover.exists()
     assert not part.exists()

@@ -37,6 +37,7 @@ def run(
     recording: Path | None = None,
     frames_per_s: float = 20.0,
     watched: str = "",
+    cameras: Path | None = None,
     threads: int = 1,
     probation_s: float = 5.0,
     grpc_port: int | None = None,
@@ -69,6 +70,8 @@ def run(
         recording: A folder of recordings (.npz) that stands for a camera.
         frames_per_s: How fast recordings are played.
         watched: The release that they are for; the first that serves by default.
+        cameras: A file of cameras (schema skerry.cameras/1); the releases named like
+            its models look at them. Needs the extra `streams`.
         threads: How many inferences of one release run at once.
         probation_s: How long a new release serves before it is accepted for good.
         grpc_port: The port to serve at over gRPC, too (0 takes a free one); needs the
@@ -132,6 +135,11 @@ def run(
         accept_unsigned=accept_unsigned,
         seal_key=find_key(seal_key, os.environ, folder=folder),
     )
+    sight = None
+    if cameras is not None:
+        from skerry.app.streams.sight import read_sight
+
+        sight = read_sight(cameras, clock=SystemClock())
     source = None
     if recording is not None:
         from skerry.device.replay import ReplaySource
@@ -141,7 +149,7 @@ def run(
     def tell(address: str) -> None:
         output.talk(f"The gateway serves at {address}.")
 
-    asyncio.run(run_gateway(settings, ready=tell, source=source))
+    asyncio.run(run_gateway(settings, ready=tell, source=source, sight=sight))
     return GatewayStopped(folder=folder)
 
 

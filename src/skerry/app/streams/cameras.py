@@ -7,7 +7,8 @@ from pathlib import Path
 
 from skerry.core.clock import Clock
 from skerry.core.seams import Camera
-from skerry.device._video import check_installed
+from skerry.core.video import Picture
+from skerry.device._video import check_installed, write_clip
 from skerry.device.cameras import CameraSettings, VideoCamera
 from skerry.device.folder import FolderCamera
 from skerry.edge.streams.settings import CameraEntry
@@ -26,6 +27,15 @@ def make_cameras(entries: Sequence[CameraEntry], *, clock: Clock) -> dict[str, C
         entry.name: _make(entry, clock, start_s=place * STAGGER_S)
         for place, entry in enumerate(entries)
     }
+
+
+def make_clip(pictures: Sequence[Picture], frames_per_s: float) -> bytes:
+    """Encode a clip.
+
+    Raises:
+        The errors of `write_clip`.
+    """
+    return write_clip(pictures, frames_per_s=frames_per_s)
 
 
 def _make(entry: CameraEntry, clock: Clock, *, start_s: float) -> Camera:

@@ -11,21 +11,20 @@ from pathlib import Path
 
 from skerry.app.serving.repository import SourceRepository
 from skerry.app.serving.sources import ModelSource
-from skerry.app.streams.cameras import make_cameras
+from skerry.app.streams.cameras import make_cameras, make_clip
 from skerry.app.streams.outlet import LocalOutbox
 from skerry.comms.asgi import serve
 from skerry.comms.outbox import Outbox
 from skerry.core.clock import Clock
 from skerry.core.documents import Json
 from skerry.core.durable import hold, make_folder
-from skerry.device._video import write_clip
 from skerry.edge.engine import Engine
 from skerry.edge.faces import Isolation, check_reach, open_engine, stop_signals
 from skerry.edge.streams.clips import ClipFolder
-from skerry.edge.streams.eyes import Eyes, EyeSettings
+from skerry.edge.streams.eyes import Eyes, eyes_of
 from skerry.edge.streams.figures import StreamFigures
 from skerry.edge.streams.runner import Outlets, Streams
-from skerry.edge.streams.settings import CamerasSettings
+from skerry.edge.streams.settings import CamerasSettings, check_models
 from skerry.edge.streams.wall import make_wall
 from skerry.edge.turns import usable_cpus
 
@@ -95,7 +94,7 @@ async def run_streams(
         outlets = Outlets(
             put=LocalOutbox(outbox, clock=clock).put,
             clips=ClipFolder(settings.folder / CLIPS),
-            make_clip=lambda pictures, rate: write_clip(pictures, frames_per_s=rate),
+            make_clip=make_clip,
             on_event=settings.on_event,
         )
         async with open_streams(
@@ -144,6 +143,7 @@ async def load_models(cameras: CamerasSettings, engine: Engine, folder: Path) ->
         UsageError: A model or a task is none, or finds nothing that is asked for.
         RefusedError: A model does not run here.
     """
+    check_models(cameras.models, are_released=False)
     repository = SourceRepository(
         [
             ModelSource(
@@ -157,12 +157,7 @@ async def load_models(cameras: CamerasSettings, engine: Engine, folder: Path) ->
         folder,
         loaded=engine.versions,
     )
-    eyes = Eyes(
-        [
-            EyeSettings(name=name, finds=one.finds, labels=one.labels, sure=one.sure)
-            for name, one in cameras.models.items()
-        ]
-    )
+    eyes = eyes_of(cameras.models)
     for name in repository.names:
         installed = await asyncio.to_thread(repository.find, name)
         eyes.of(installed)  # what cannot look is known before a camera is opened

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -32,7 +32,7 @@ from skerry.core.errors import (
 )
 from skerry.core.release import ReleaseId
 from skerry.edge.engine import Answer, Engine
-from skerry.edge.exposition import write_metrics
+from skerry.edge.exposition import Family, write_metrics
 from skerry.edge.installed import Installed
 from skerry.edge.protocol import metrics
 from skerry.edge.protocol.datatypes import DATATYPES, describe, sizes_of
@@ -145,6 +145,7 @@ class InferenceService:
         token: What every request must show but one that asks whether the process is
             alive; None: everybody who reaches it is served.
         facts: What it tells of this gateway, JSON values.
+        families: More metrics than its own.
         timeout_s: The deadline of a request that names none.
         largest_body_bytes: Most bytes of a request.
         repository: What clients may load and unload; None: nothing.
@@ -164,6 +165,7 @@ class InferenceService:
         *,
         token: str | None = None,
         facts: Callable[[], Mapping[str, object]] = dict,
+        families: Callable[[], Iterable[Family]] = tuple,
         timeout_s: float = TIMEOUT_S,
         largest_body_bytes: int = LARGEST_BODY_BYTES,
         repository: Repository | None = None,
@@ -176,6 +178,7 @@ class InferenceService:
         self._engine = engine
         self._token = token.encode() if token is not None else None
         self._facts = facts
+        self._families = families
         self._repository = repository
         self._regions = regions
         self._held_bytes = 0
@@ -431,6 +434,7 @@ class InferenceService:
                 metrics.figures_families(workers, prefix="skerry_session"),
                 metrics.figures_families(names, prefix="skerry_model"),
                 metrics.own_families(),
+                self._families(),
             )
         )
 

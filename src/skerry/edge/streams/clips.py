@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from skerry.core.durable import make_folder, write_file
+from skerry.core.durable import make_folder
+from skerry.core.errors import DataError
+from skerry.core.release import is_sha256
 from skerry.edge.streams.leaving import Clip
+from skerry.edge.vault import CLEAR, Vault
 
 SUFFIX = ".mp4"
 
@@ -16,14 +19,18 @@ class ClipFolder:
     Args:
         folder: Where; it is made if need be.
         limit_bytes: Most bytes of clips.
+        vault: Writes and reads them.
 
     Raises:
         StorageError: The disk refused.
     """
 
-    def __init__(self, folder: Path, *, limit_bytes: int = 1 << 28) -> None:
+    def __init__(
+        self, folder: Path, *, limit_bytes: int = 1 << 28, vault: Vault = CLEAR
+    ) -> None:
         self._folder = folder
         self._limit_bytes = limit_bytes
+        self._vault = vault
         make_folder(folder)
 
     def put(self, clip: Clip) -> Path:
@@ -33,7 +40,7 @@ class ClipFolder:
             StorageError: The disk refused.
         """
         path = self._folder / f"{clip.sha256}{SUFFIX}"
-        write_file(path, clip.content)
+        self._vault.write_file(path, clip.content)
         found = []
         for one in self._folder.glob(f"*{SUFFIX}"):
             stat = one.stat()
@@ -45,3 +52,12 @@ class ClipFolder:
             one.unlink(missing_ok=True)
             total -= size
         return path
+
+    def find(self, sha256: str) -> bytes | None:
+        """The clip of this name, or None where there is none, or none any more."""
+        if not is_sha256(sha256):
+            return None
+        try:
+            return self._vault.read(self._folder / f"{sha256}{SUFFIX}")
+        except (OSError, DataError):
+            return None

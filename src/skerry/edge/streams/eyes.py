@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,11 +14,16 @@ from skerry.core.release import ReleaseId
 from skerry.core.seams import Tensors
 from skerry.core.video import Picture
 from skerry.edge.installed import Installed
+from skerry.edge.streams.mosaics import Size
+from skerry.edge.streams.settings import ModelSettings
 from skerry.edge.streams.tracks import Seen
 from skerry.tasks.steps import Letterbox, Resize
-from skerry.tasks.task import Task, TaskKind, load_task
+from skerry.tasks.task import Task, TaskKind, parse_task
 
 Finds = Literal["people", "faces", "objects"]
+
+MOST_KNOWN = 4
+"""As many releases of each model are remembered: a routing may have several answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,12 +35,14 @@ class EyeSettings:
         finds: What becomes of what it finds.
         labels: Which of its classes count; all of them where empty.
         sure: The score from which a box begins a track.
+        mosaic_loss: The share of objects that mosaics may miss; 0: there are none.
     """
 
     name: str
     finds: Finds = "people"
     labels: tuple[str, ...] = ()
     sure: float = 0.5
+    mosaic_loss: float = 0.0
 
 
 class Eye:
@@ -88,6 +95,14 @@ class Eye:
             return scaled if first.scaled(*scaled) == scaled else (rows, columns)
         return rows, columns
 
+    @property
+    def frame(self) -> Size | None:
+        """The size of the model's input, where the task brings pictures to it first."""
+        first = self._task.pre[0] if self._task.pre else None
+        if isinstance(first, Resize | Letterbox):
+            return Size(first.height, first.width)
+        return None
+
     def prepare(self, picture: Picture) -> Tensors:
         """Turn a picture, of any size or of that of `size_of`, into the model's input.
 
@@ -134,7 +149,7 @@ class Eyes:
 
     def __init__(self, settings: Collection[EyeSettings]) -> None:
         self._settings = {one.name: one for one in settings}
-        self._known: dict[str, tuple[ReleaseId, Eye]] = {}
+        self._known: dict[ReleaseId, Eye] = {}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -150,15 +165,35 @@ class Eyes:
 
         Raises:
             UsageError: It has no task, or one that is no detector's.
+            DataError: Its task cannot be read.
         """
-        name = installed.id.name
-        known = self._known.get(name)
-        if known is None or known[0] != installed.id:
+        known = self._known.get(installed.id)
+        if known is None:
             path = installed.files.get("task")
             if path is None:
                 raise UsageError(
                     f"{installed.id} has no task", hint="Release it with one."
                 )
-            eye = Eye(self._settings[name], load_task(path), installed.inputs)
-            known = self._known[name] = (installed.id, eye)
-        return known[1]
+            task = parse_task(installed.read("task"), name=str(path))
+            settings = self._settings[installed.id.name]
+            known = Eye(settings, task, installed.model.inputs)
+            while len(self._known) >= MOST_KNOWN * len(self._settings):
+                del self._known[next(iter(self._known))]
+            self._known[installed.id] = known
+        return known
+
+
+def eyes_of(models: Mapping[str, ModelSettings]) -> Eyes:
+    """The eyes of the models of a cameras' file."""
+    return Eyes(
+        [
+            EyeSettings(
+                name=name,
+                finds=one.finds,
+                labels=one.labels,
+                sure=one.sure,
+                mosaic_loss=one.mosaic_loss,
+            )
+            for name, one in models.items()
+        ]
+    )

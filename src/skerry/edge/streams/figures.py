@@ -11,6 +11,7 @@ import numpy as np
 
 from skerry.core.video import CameraHealth, CameraState
 from skerry.edge.exposition import Family, Labels, histogram
+from skerry.edge.streams.mosaics import MosaicFigures
 
 BOUNDS_S = (0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.25, 0.5, 1.0, 2.5, 5.0)
 """Upper bounds of the buckets of the latency histogram, in seconds."""
@@ -119,6 +120,7 @@ class CameraFigures:
         tracks: How many objects are there.
         present: How many are in each zone.
         counts: How often what happened.
+        failures: Looks that failed and events that were lost, by the kind of error.
         skipped: Pictures that were not looked at, and why.
         looks: Looks by model since the start.
         missed_share: Of the checks, those that found what the gate had missed; None
@@ -139,6 +141,7 @@ class CameraFigures:
     tracks: int
     present: Mapping[str, int]
     counts: Mapping[str, int]
+    failures: Mapping[str, int]
     skipped: Mapping[str, int]
     looks: Mapping[str, int]
     missed_share: float | None
@@ -157,12 +160,15 @@ class StreamFigures:
         level: How much had to be given up, of `skerry.edge.streams.rates`.
         capacity: Seconds of CPU in a second that are planned for looks.
         costs_ms: What a look of each model takes.
+        mosaics: By model, what looking at parts of several pictures at once loses; of
+            those that may.
         cameras: One each.
     """
 
     level: str
     capacity: float
     costs_ms: Mapping[str, float]
+    mosaics: Mapping[str, MosaicFigures] = field(default_factory=dict)
     cameras: tuple[CameraFigures, ...] = field(default=())
 
 
@@ -203,10 +209,21 @@ def families_of(
         told="1 for how much is given up now.",
         samples=[("", (("level", figures.level),), 1)],
     )
+    yield Family(
+        name="skerry_stream_mosaic_lost_ratio",
+        kind="gauge",
+        told="Objects that mosaics missed, of those that whole pictures showed.",
+        samples=[
+            ("", (("model", model),), one.lost_share)
+            for model, one in figures.mosaics.items()
+            if one.lost_share is not None
+        ],
+    )
     for name, told, label, counts in (
         ("looks", "Pictures that a model looked at.", "model", "looks"),
         ("skipped", "Pictures that were not looked at, and why.", "why", "skipped"),
         ("events", "What happened on the camera.", "what", "counts"),
+        ("failures", "Looks that failed, events that were lost.", "kind", "failures"),
     ):
         yield Family(
             name=f"skerry_stream_{name}_total",

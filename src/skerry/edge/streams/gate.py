@@ -2,8 +2,10 @@
 
 The difference to a running mean (the oldest method of all; see M. Piccardi, "Background
 subtraction techniques: a review", SMC 2004) on every n-th pixel of every n-th row. What
-changes everywhere alike is the light and not a movement; what stands still melts into
-the mean within seconds. Integers throughout: it must cost next to nothing.
+changes everywhere alike is the light and not a movement. What differs from the mean and
+not from the picture before stands still, or is where somebody was: it melts into the
+mean within a second, and is no movement. Integers throughout: it must cost next to
+nothing.
 """
 
 from __future__ import annotations
@@ -24,6 +26,12 @@ LEAST_CHANGE = 12
 
 LEAST_SHARE = 0.12
 """A cell is moving when so much of it changes."""
+
+STEP_SHARE = 0.05
+"""So much of a cell changes from picture to picture where something moves in it ..."""
+
+STEP_CHANGE = 0.7
+"""... by so much of what is a change from the mean."""
 
 _SHIFT = 4
 """The mean follows with a weight of 2⁻⁴; it is kept in sixteenths of a level."""
@@ -57,6 +65,7 @@ class Gate:
 
     def __init__(self) -> None:
         self._mean: NDArray[np.int16] | None = None
+        self._last: NDArray[np.int16] | None = None
         self._noise = float(LEAST_CHANGE) / 4
         self._size: tuple[int, ...] = ()
 
@@ -67,20 +76,14 @@ class Gate:
         small = small[: len(small) // CELL * CELL, : small.shape[1] // CELL * CELL]
         if small.size == 0:
             return Activity(share=1.0)  # too small to tell: worth a look
-        mean = self._mean
-        if mean is None or luma.shape != self._size:
+        mean, last, self._last = self._mean, self._last, small
+        if mean is None or last is None or luma.shape != self._size:
             self._size = luma.shape
             self._mean = small << _SHIFT
             return Activity(share=1.0, region=(0.0, 0.0, 1.0, 1.0))
-        change = small - (mean >> _SHIFT)
-        light = round(float(change.mean()))
-        change -= np.int16(light)
-        np.abs(change, out=change)
+        change, light = _change(small, mean >> _SHIFT)
         limit = max(LEAST_CHANGE, round(4 * self._noise))
-        moving = (change > limit).reshape(
-            len(change) // CELL, CELL, change.shape[1] // CELL, CELL
-        )
-        cells = np.count_nonzero(moving, axis=(1, 3)) > LEAST_SHARE * CELL * CELL
+        cells = _cells(change > limit, LEAST_SHARE)
         # In sixteenths, so that a slow change of light is followed to the end.
         mean += ((small << _SHIFT) - mean) >> _SHIFT
         share = float(np.count_nonzero(cells)) / cells.size
@@ -89,7 +92,41 @@ class Gate:
             return Activity(share=share, region=(0.0, 0.0, 1.0, 1.0), is_light=True)
         quiet = min(float(change.mean()), float(LEAST_CHANGE))
         self._noise += (quiet - self._noise) / 16
+        if share:
+            steps, _ = _change(small, last)
+            still = cells & ~_cells(steps > STEP_CHANGE * limit, STEP_SHARE)
+            _melt(mean, small, still)
+            cells &= ~still
+            share = float(np.count_nonzero(cells)) / cells.size
         return Activity(share=share, region=_around(cells))
+
+
+def _change(
+    new: NDArray[np.int16], old: NDArray[np.int16]
+) -> tuple[NDArray[np.int16], int]:
+    """How far each pixel changed, but for the light; and by how much that did."""
+    change = new - old
+    light = round(float(change.mean()))
+    change -= np.int16(light)
+    np.abs(change, out=change)
+    return change, light
+
+
+def _cells(changed: NDArray[np.bool_], share: float) -> NDArray[np.bool_]:
+    """The cells of which more than a share has changed."""
+    rows, columns = changed.shape
+    parts = changed.reshape(rows // CELL, CELL, columns // CELL, CELL)
+    counts: NDArray[np.intp] = np.count_nonzero(parts, axis=(1, 3))
+    return counts > share * CELL * CELL
+
+
+def _melt(
+    mean: NDArray[np.int16], small: NDArray[np.int16], cells: NDArray[np.bool_]
+) -> None:
+    """Bring the mean half way to what is there in some cells."""
+    for row, column in np.argwhere(cells):
+        part = np.s_[CELL * row : CELL * (row + 1), CELL * column : CELL * (column + 1)]
+        mean[part] += ((small[part] << _SHIFT) - mean[part]) >> 1
 
 
 def _around(cells: NDArray[np.bool_]) -> Region | None:

@@ -90,18 +90,24 @@ def to_region_jpeg(
     return _image.encode_jpeg(shown, quality=quality)
 
 
+def thumbnail_size(rows: int, columns: int) -> tuple[int, int]:
+    """Rows and columns of a picture's thumbnail, which is never larger than it."""
+    if columns <= THUMBNAIL_COLUMNS:
+        return rows, columns
+    return max(1, round(rows * THUMBNAIL_COLUMNS / columns)), THUMBNAIL_COLUMNS
+
+
 def to_thumbnail(veiled: Veiled, regions: Sequence[Region]) -> bytes:
     """Encode a small picture for an event: what is of interest in detail.
 
     Returns:
         A JPEG of at most `LARGEST_THUMBNAIL_BYTES`; empty where none is so small.
     """
-    pixels = veiled.pixels
-    rows, columns = pixels.shape[:2]
-    if columns > THUMBNAIL_COLUMNS:
-        height = max(1, round(rows * THUMBNAIL_COLUMNS / columns))
-        pixels = _image.resize(pixels, height, THUMBNAIL_COLUMNS, "bilinear")
-    small = replace(veiled, pixels=pixels)  # smaller, and still without a face
+    rows, columns = veiled.pixels.shape[:2]
+    small, size = veiled, thumbnail_size(rows, columns)
+    if size != (rows, columns):
+        pixels = _image.resize(veiled.pixels, *size, "bilinear")
+        small = replace(veiled, pixels=pixels)  # smaller, and still without a face
     for quality in (QUALITY, 40, 15):
         content = to_region_jpeg(small, regions, quality=quality)
         if len(content) <= LARGEST_THUMBNAIL_BYTES:
@@ -109,9 +115,10 @@ def to_thumbnail(veiled: Veiled, regions: Sequence[Region]) -> bytes:
     return b""
 
 
-def keep(veiled: Veiled) -> Kept:
-    """Keep a veiled picture for clips."""
-    return Kept(content=to_jpeg(veiled, quality=80), captured_s=veiled.captured_s)
+def keep(veiled: Veiled, regions: Sequence[Region]) -> Kept:
+    """Keep a veiled picture for clips, with detail only where it is of interest."""
+    content = to_region_jpeg(veiled, regions, quality=80)
+    return Kept(content=content, captured_s=veiled.captured_s)
 
 
 def to_clip(kept: Sequence[Kept], make: MakeClip) -> Clip:
@@ -164,15 +171,16 @@ class Recent:
 
 
 class UploadBudget:
-    """How many bytes of pictures a camera may send: a day's worth, filled evenly.
+    """How many bytes of pictures a camera may send in any 24 hours.
 
     Args:
-        bytes_per_day: That many; an hour's worth may be saved, and is there at first.
+        bytes_per_day: That many. An hour's worth may be saved, and is there at first;
+            the other 23 hours' come evenly.
     """
 
     def __init__(self, *, bytes_per_day: float) -> None:
-        self._rate = bytes_per_day / DAY_S
         self._most = bytes_per_day / 24
+        self._rate = (bytes_per_day - self._most) / DAY_S
         self._left = self._most
         self._since_s: float | None = None
 

@@ -1,11 +1,11 @@
 """Faces are made unrecognizable before a pixel leaves.
 
-`Veiled` is the only kind of picture that anything which leaves is made of, and `Veil`
-is the only thing that makes one (a test reads the source for that). A picture leaves
-only if both the faces and the people on this very picture were looked for; else it is
-withheld. Covered are: each face found, also an unsure one; where there was one a moment
-ago (detectors miss faces for single pictures); and the head of each person without a
-sure face in it. Blocks are averaged, which loses what a blur only spreads.
+`Veiled` is the only kind of picture that anything which leaves is made of, and it is
+made here alone (a test reads the source for that). A picture leaves only if both the
+faces and the people on this very picture were looked for; else it is withheld. Covered
+are: each face found, also an unsure one; where there was one a moment ago (detectors
+miss faces for single pictures); and the head of each person without a sure face in it.
+Blocks are averaged, which loses what a blur only spreads.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _LEAST_BLOCK_PX = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Veiled:
-    """A picture without a face that could be recognized; `Veil.cover` makes it.
+    """A picture without a face that could be recognized; `Coverable` makes it.
 
     Attributes:
         pixels: Rows × columns × 3, RGB.
@@ -57,8 +57,70 @@ class Veiled:
     heads: int
 
 
+class Coverable:
+    """A picture that both models looked at: it may leave once it is covered.
+
+    Most pictures go nowhere, so it is covered when that is first asked for; from any
+    thread.
+
+    Args:
+        shot: The picture; left as it is.
+        faces: Where faces are, or were a moment ago.
+        heads: Heads without a sure face.
+    """
+
+    def __init__(
+        self, shot: Shot, *, faces: Sequence[Region], heads: Sequence[Region]
+    ) -> None:
+        self._shot = shot
+        self._faces = faces
+        self._heads = heads
+        self._made: dict[tuple[int, int], Veiled] = {}
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Its rows and columns."""
+        rows, columns = self._shot.luma.shape
+        return rows, columns
+
+    @property
+    def captured_s(self) -> float:
+        """When it was taken, on the clock."""
+        return self._shot.captured_s
+
+    @property
+    def captured_at_ms(self) -> int:
+        """The same, milliseconds since 1970."""
+        return self._shot.captured_at_ms
+
+    def cover(self, size: tuple[int, int] | None = None) -> Veiled:
+        """Cover the faces in a copy of it, or give the copy that was made before.
+
+        Args:
+            size: Rows and columns of the copy; its own where None.
+
+        Raises:
+            DataError: It cannot be converted.
+        """
+        rows, columns = size or self.size
+        if (rows, columns) not in self._made:
+            covered = self._shot.to_size(rows, columns).copy()
+            for region in self._faces:
+                pixelate(covered, _grown(region))
+            for head in self._heads:
+                pixelate(covered, head)
+            self._made[rows, columns] = Veiled(
+                pixels=covered,
+                captured_s=self.captured_s,
+                captured_at_ms=self.captured_at_ms,
+                faces=len(self._faces),
+                heads=len(self._heads),
+            )
+        return self._made[rows, columns]
+
+
 class Veil:
-    """Covers the faces of one camera.
+    """Knows the faces of one camera.
 
     Attributes:
         withheld: How many pictures could not be shown to be without faces.
@@ -68,26 +130,23 @@ class Veil:
         self.withheld = 0
         self._held: deque[tuple[float, Region]] = deque(maxlen=256)
 
-    def cover(
+    def take(
         self,
         shot: Shot,
         *,
         faces: Sequence[Seen] | None,
         people: Sequence[Seen] | None,
-    ) -> Veiled | None:
-        """Cover the faces in a picture.
+    ) -> Coverable | None:
+        """Take what was found in a picture.
 
         Args:
-            shot: It; left as it is.
+            shot: It.
             faces: All that the face model found in it, unsure ones too; None: it did
                 not look.
             people: All people found in it; None: nobody looked.
 
         Returns:
-            A covered copy, or None: it is withheld.
-
-        Raises:
-            DataError: It cannot be converted.
+            What may leave once it is covered, or None: it is withheld.
         """
         captured_s = shot.captured_s
         for one in faces or ():
@@ -103,18 +162,7 @@ class Veil:
             for head in (_head(one.region) for one in people)
             if not any(_is_face_of(one, head) for one in faces)
         ]
-        covered = shot.to_rgb().copy()
-        for region in held:
-            pixelate(covered, _grown(region))
-        for head in heads:
-            pixelate(covered, head)
-        return Veiled(
-            pixels=covered,
-            captured_s=captured_s,
-            captured_at_ms=shot.captured_at_ms,
-            faces=len(held),
-            heads=len(heads),
-        )
+        return Coverable(shot, faces=held, heads=heads)
 
 
 def pixelate(picture: Picture, region: Region) -> None:

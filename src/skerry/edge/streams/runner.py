@@ -10,7 +10,8 @@ import asyncio
 import base64
 import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,15 +22,22 @@ from skerry.core.messages import Up
 from skerry.core.seams import Camera
 from skerry.core.video import CameraHealth, CameraState, Shot
 from skerry.edge.engine import Engine
-from skerry.edge.streams import figures
+from skerry.edge.streams import figures, heap
 from skerry.edge.streams.clips import ClipFolder
 from skerry.edge.streams.eyes import Eyes
 from skerry.edge.streams.figures import CameraFigures, Latencies, StreamFigures
-from skerry.edge.streams.leaving import MakeClip, to_clip, to_thumbnail
+from skerry.edge.streams.gate import Region
+from skerry.edge.streams.leaving import (
+    MakeClip,
+    thumbnail_size,
+    to_clip,
+    to_thumbnail,
+)
 from skerry.edge.streams.looking import Looked, Looker
-from skerry.edge.streams.privacy import Veiled
+from skerry.edge.streams.privacy import Coverable, Veiled
 from skerry.edge.streams.scheduler import Look, Scheduler
 from skerry.edge.streams.settings import CameraEntry, CamerasSettings
+from skerry.edge.streams.together import Offered, Together
 from skerry.edge.streams.watched import Watched
 from skerry.edge.streams.zones import Happening, Kind
 
@@ -119,6 +127,8 @@ class Streams:
             entry.name: self._watch(entry, cameras[entry.name])
             for entry in settings.cameras
         }
+        self._together = Together(self._looker, engine, eyes, clock=clock)
+        self._offered: dict[str, Offered] = {}
         self._looks: set[asyncio.Task[None]] = set()
         self._clips: dict[str, asyncio.Task[None]] = {}
         self._alarm: Alarm | None = None
@@ -144,11 +154,15 @@ class Streams:
 
     async def run(self) -> None:
         """Watch all cameras until cancelled, or until each of them has ended."""
+        self._is_stopping = False
         tasks = [
             asyncio.create_task(self._follow(watched), name=watched.name)
             for watched in self._watched.values()
         ]
-        planning = asyncio.create_task(self._plan())
+        background = [
+            asyncio.create_task(self._plan()),
+            asyncio.create_task(self._tidy()),
+        ]
         try:
             await asyncio.gather(*tasks)
             await self._settle()
@@ -156,7 +170,7 @@ class Streams:
             self._is_stopping = True
             if self._alarm is not None:
                 self._alarm.cancel()
-            left = [*tasks, planning, *self._looks, *self._clips.values()]
+            left = [*tasks, *background, *self._looks, *self._clips.values()]
             for task in left:
                 task.cancel()
             await asyncio.gather(*left, return_exceptions=True)
@@ -179,15 +193,23 @@ class Streams:
             except SkerryError as error:
                 watched.reason = error.what
                 log.warning("camera.failed", extra={"camera": name, "why": error.what})
-                await self._clock.sleep(PLAN_EACH_S)
+            except (
+                Exception
+            ) as error:  # A fault of ours: the others must not end by it.
+                watched.reason = f"it failed: {type(error).__name__}"
+                log.exception("camera.failed", extra={"camera": name})
+            await self._clock.sleep(PLAN_EACH_S)
         self._scheduler.forget(name)
 
     def _take(self, watched: Watched, shot: Shot) -> None:
         watched.take(shot)
+        offered = self._offered[watched.name] = self._together.offer(watched, shot)
         now_s = self._clock.wall_s()
         scheduler, name = self._scheduler, watched.name
         scheduler.want(name, watched.wants(self._finds, now_s))
-        scheduler.offer(name, shot.number, shot.captured_s, now_s=now_s)
+        scheduler.offer(
+            name, shot.number, shot.captured_s, now_s=now_s, parts=offered.parts
+        )
         self._begin_looks()
 
     def _begin_looks(self) -> None:
@@ -196,8 +218,8 @@ class Streams:
             return
         now_s = self._clock.wall_s()
         while (look := self._scheduler.next(now_s)) is not None:
-            shot = self._watched[look.camera].shot
-            task = asyncio.create_task(self._look(look, shot))
+            offered = [self._offered[one.camera] for one in look.all]
+            task = asyncio.create_task(self._look(look, offered))
             self._looks.add(task)
             task.add_done_callback(self._looks.discard)
         if self._alarm is not None:
@@ -207,15 +229,17 @@ class Streams:
         if wake_s is not None and wake_s > now_s:
             self._alarm = self._clock.call_later(wake_s - now_s, self._begin_looks)
 
-    async def _look(self, look: Look, shot: Shot | None) -> None:
-        watched = self._watched[look.camera]
-        costs_s: Mapping[str, float] = {}
+    async def _look(self, look: Look, offered: Sequence[Offered]) -> None:
+        costs_s: Counter[str] = Counter()
         try:
-            if shot is None:
-                return
-            looked = await self._looker.look(watched, shot, look.models)
-            costs_s = looked.costs_s
-            self._apply(watched, looked)
+            if look.beside:
+                looked = await self._together.look(offered, look.models[0])
+            else:
+                one = offered[0]
+                looked = [await self._looker.look(one.watched, one.shot, look.models)]
+            for one, its in zip(offered, looked, strict=True):
+                costs_s.update(its.costs_s)
+                self._apply(one.watched, its)
         finally:
             self._scheduler.ended(look, costs_s)
             self._begin_looks()
@@ -224,22 +248,21 @@ class Streams:
         now_s = self._clock.wall_s()
         counts, shot = watched.counts, looked.found.shot
         for model in looked.costs_s:
+            watched.failing.pop(model, None)
             counts.looks[model] += 1
             counts.looks_rates[model].add(now_s)
         for model, error in looked.errors.items():
             counts.failures[error.code] += 1
-            watched.reason = f"{model}: {error.what}"
-        if looked.veiled is not None:
-            watched.shown = looked.veiled
+            watched.failing[model] = f"{model}: {error.what}"
+        if looked.coverable is not None:
+            watched.shown = looked.coverable
         happenings = watched.apply(looked.found)
         counts.latency.add(now_s - shot.captured_s)
         for happening in happenings:
-            self._tell(watched, happening, shot, looked.veiled)
+            self._tell(watched, happening, shot)
         self._scheduler.want(watched.name, watched.wants(self._finds, shot.captured_s))
 
-    def _tell(
-        self, watched: Watched, happening: Happening, shot: Shot, veiled: Veiled | None
-    ) -> None:
+    def _tell(self, watched: Watched, happening: Happening, shot: Shot) -> None:
         """Make an event, and let it go its way in the background."""
         latency_s = self._clock.wall_s() - shot.captured_s
         watched.counts.event_latency.add(latency_s)
@@ -262,7 +285,7 @@ class Streams:
             body["stayed_s"] = round(happening.stayed_s, 2)
         if self._outlets.on_event is not None:
             self._outlets.on_event(body)
-        task = asyncio.create_task(self._send(watched, body, happening, veiled))
+        task = asyncio.create_task(self._send(watched, body, happening))
         self._looks.add(task)
         task.add_done_callback(self._looks.discard)
         if happening.kind in CLIPPED:
@@ -273,17 +296,17 @@ class Streams:
         watched: Watched,
         body: dict[str, Json],
         happening: Happening,
-        veiled: Veiled | None,
     ) -> None:
-        shown = watched.shown
-        if veiled is None and shown is not None and _is_near(shown, body):
-            veiled = shown  # faces are not looked for in each picture
-        if veiled is not None and happening.kind in CLIPPED:
-            content = await asyncio.to_thread(
-                to_thumbnail, veiled, [happening.track.region]
-            )
-            if content and self._may_leave(watched, len(content)):
-                body["thumbnail"] = base64.b64encode(content).decode()
+        shown = watched.shown  # faces are not looked for in each picture
+        if shown and _is_near(shown, body) and happening.kind in CLIPPED:
+            region = happening.track.region
+            try:
+                content = await asyncio.to_thread(_thumbnail, shown, region)
+            except SkerryError as error:
+                content, watched.reason = b"", error.what
+            written = base64.b64encode(content).decode()
+            if written and self._may_leave(watched, len(written)):
+                body["thumbnail"] = written
         await self._put(watched, body)
 
     async def _put(self, watched: Watched, body: Mapping[str, Json]) -> None:
@@ -347,6 +370,11 @@ class Streams:
             most = self._cpus * self._settings.share
             self._scheduler.allow(max(0.1 * most, most - ingest))
 
+    async def _tidy(self) -> None:
+        while True:
+            await self._clock.sleep(heap.EACH_S)
+            await asyncio.to_thread(heap.give_back)
+
     def _ingest_s(self) -> float:
         return sum(
             one.camera.health.decode_s + _GATE_S * one.counts.pictures
@@ -354,9 +382,18 @@ class Streams:
         )
 
     def shown(self, name: str) -> Veiled | None:
-        """The newest veiled picture of a camera, or None: there is none, or no such."""
+        """The newest veiled picture of a camera, or None: there is none, or no such.
+
+        Raises:
+            DataError: It cannot be converted.
+        """
         watched = self._watched.get(name)
-        return watched.shown if watched else None
+        return watched.shown.cover() if watched and watched.shown else None
+
+    def clip(self, sha256: str) -> bytes | None:
+        """A clip that was made, or None: there is none; this blocks."""
+        clips = self._outlets.clips
+        return clips.find(sha256) if clips else None
 
     def names(self) -> tuple[str, ...]:
         """The cameras."""
@@ -374,6 +411,7 @@ class Streams:
             costs_ms={
                 name: cost_s * 1000 for name, cost_s in self._scheduler.costs_s.items()
             },
+            mosaics=self._together.figures(),
             cameras=tuple(map(self._figures_of, self._watched.values())),
         )
 
@@ -392,6 +430,7 @@ class Streams:
             tracks=sum(track.is_confirmed for track in watched.tracker.tracks),
             present=watched.rules.present(),
             counts=dict(watched.rules.counts),
+            failures=dict(counts.failures),
             skipped=figures.skipped_of(
                 counts,
                 health,
@@ -408,7 +447,11 @@ class Streams:
         )
 
 
-def _is_near(shown: Veiled, body: Mapping[str, Json]) -> bool:
+def _thumbnail(shown: Coverable, region: Region) -> bytes:
+    return to_thumbnail(shown.cover(thumbnail_size(*shown.size)), [region])
+
+
+def _is_near(shown: Coverable, body: Mapping[str, Json]) -> bool:
     """Whether a picture was taken about when an event happened."""
     return abs(shown.captured_at_ms - int(str(body["at_ms"]))) <= NEAR_MS
 
@@ -416,4 +459,5 @@ def _is_near(shown: Veiled, body: Mapping[str, Json]) -> bool:
 def _reason(watched: Watched, health: CameraHealth) -> str:
     if health.state is CameraState.ENDED:
         return "it has ended"
-    return health.reason or watched.reason
+    failing = next(iter(watched.failing.values()), "")
+    return failing or health.reason or watched.reason

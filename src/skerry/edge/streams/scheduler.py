@@ -12,16 +12,21 @@ picture begins at once, and what falls due later waits for the next one. A pictu
 is older than the deadline allows is not looked at, either: there will be a newer one.
 Where each newer one is too old as well, one is looked at each `STARVE_S` all the same:
 late news are better than none.
+
+Of a picture that is due for one model only, and of which a part will do, that part is
+looked at together with those of others that are due just then (see `mosaics`): a look
+that costs as much as one alone.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from skerry.edge.streams.mosaics import Part, pack
 from skerry.edge.streams.rates import Demand, Level, share_out
 
 STARVE_S = 1.0
@@ -71,11 +76,19 @@ class Look:
         camera: Whose picture.
         number: Which one of its pictures.
         models: By which models.
+        beside: Others' pictures of which parts are looked at with a part of this one,
+            in one input of the one model; none where all of it is looked at.
     """
 
     camera: str
     number: int
     models: tuple[str, ...]
+    beside: tuple[Look, ...] = ()
+
+    @property
+    def all(self) -> tuple[Look, ...]:
+        """This one and those beside it."""
+        return (self, *self.beside)
 
 
 class _Pair:
@@ -104,6 +117,7 @@ class _Camera:
         self.interval_s = MOST_INTERVAL_S
         self.is_looked_at = False
         self.refused: tuple[float, int] | None = None
+        self.parts: Mapping[str, Part] = {}
         self.pairs = {model: _Pair() for model in models}
 
     def waiting(self) -> list[tuple[float, str, _Pair]]:
@@ -199,10 +213,25 @@ class Scheduler:
             self._is_stale = True
 
     def offer(
-        self, camera: str, number: int, captured_s: float, *, now_s: float
+        self,
+        camera: str,
+        number: int,
+        captured_s: float,
+        *,
+        now_s: float,
+        parts: Mapping[str, Part] | None = None,
     ) -> None:
-        """Take in a camera's newest picture; the one before it is forgotten."""
+        """Take in a camera's newest picture; the one before it is forgotten.
+
+        Args:
+            camera: Whose.
+            number: Which one of its pictures.
+            captured_s: When it was taken.
+            now_s: The time.
+            parts: By model, the part of it that will do; all of it where left out.
+        """
         one = self._cameras[camera]
+        one.parts = parts or {}
         if one.number >= 0 and all(p.number != one.number for p in one.pairs.values()):
             self.superseded[camera] += 1
         one.number, one.captured_s = number, captured_s
@@ -218,36 +247,30 @@ class Scheduler:
         if self._under_way >= self._at_once:
             return None
         self._share_out(now_s)
-        chosen = min(self._due(now_s), default=None)
-        if chosen is None:
+        due = [name for _, name in sorted(self._due(now_s))]
+        if not due:
             return None
-        _, name = chosen
-        camera = self._cameras[name]
-        early_s = camera.interval_s / 2
-        models = []
-        for due_s, model, pair in camera.waiting():
-            if due_s <= now_s + max(early_s, TOGETHER / pair.granted):
-                # What begins a little early or late evens out with the next ones.
-                pair.begun_s = min(max(due_s, now_s - early_s), now_s + early_s)
-                pair.number = camera.number
-                models.append(model)
-        camera.is_looked_at, camera.refused = True, None
+        beside = self._beside(due, now_s)
         self._under_way += 1
-        return Look(camera=name, number=camera.number, models=tuple(models))
+        look = self._begin(due[0], now_s)
+        return replace(look, beside=tuple(self._begin(name, now_s) for name in beside))
 
     def ended(self, look: Look, costs_s: Mapping[str, float]) -> None:
         """A look has ended, well or not.
 
         Args:
             look: It.
-            costs_s: What its models took of a CPU; those that failed are left out.
+            costs_s: What its models took of a CPU, of all pictures that were looked at
+                together; those that failed are left out.
         """
         self._under_way -= 1
-        camera = self._cameras.get(look.camera)
-        if camera is not None:
-            camera.is_looked_at = False
+        for one in look.all:
+            camera = self._cameras.get(one.camera)
+            if camera is not None:
+                camera.is_looked_at = False
         for model, cost_s in costs_s.items():
-            self._costs_s[model] += _RECENT * (cost_s - self._costs_s[model])
+            each_s = cost_s / len(look.all)
+            self._costs_s[model] += _RECENT * (each_s - self._costs_s[model])
             self._is_stale = True
 
     def wake_s(self, now_s: float) -> float | None:
@@ -259,6 +282,43 @@ class Scheduler:
                 if now_s < begins_s <= camera.fresh_until_s:
                     found.append(begins_s)
         return min(found, default=None)
+
+    def _begin(self, name: str, now_s: float) -> Look:
+        camera = self._cameras[name]
+        early_s = camera.interval_s / 2
+        models = self._soon(camera, now_s)
+        for due_s, model, pair in camera.waiting():
+            if model in models:
+                # What begins a little early or late evens out with the next ones.
+                pair.begun_s = min(max(due_s, now_s - early_s), now_s + early_s)
+                pair.number = camera.number
+        camera.is_looked_at, camera.refused = True, None
+        return Look(camera=name, number=camera.number, models=models)
+
+    def _soon(self, camera: _Camera, now_s: float) -> tuple[str, ...]:
+        """The models that look at a camera's picture if it is looked at now."""
+        early_s = camera.interval_s / 2
+        return tuple(
+            model
+            for due_s, model, pair in camera.waiting()
+            if due_s <= now_s + max(early_s, TOGETHER / pair.granted)
+        )
+
+    def _beside(self, due: Sequence[str], now_s: float) -> list[str]:
+        """Who of those that are due has a part that fits beside the first one's."""
+        first, *others = (self._cameras[name] for name in due)
+        models = self._soon(first, now_s)
+        if len(models) != 1 or models[0] not in first.parts:
+            return []
+        parts, names = [first.parts[models[0]]], []
+        for name, camera in zip(due[1:], others, strict=True):
+            part = camera.parts.get(models[0])
+            if part is None or self._soon(camera, now_s) != models:
+                continue
+            if pack([*parts, part]) is not None:
+                parts.append(part)
+                names.append(name)
+        return names
 
     def _due(self, now_s: float) -> list[tuple[float, str]]:
         """Who is due: when, and which camera."""

@@ -39,28 +39,44 @@ class ModelSettings:
     """A model that looks at every camera.
 
     Attributes:
-        path: Its file, beside the cameras' file where it is relative.
-        task: Its task file; kind `detection`.
+        path: Its file, beside the cameras' file where it is relative; empty for the
+            release of its name, on a gateway.
+        task: Its task file, kind `detection`; empty likewise.
         finds: `people` are tracked, and their heads covered where no face is sure;
             `faces` are covered; `objects` are tracked.
         labels: Which of its classes count; all of them where empty.
         sure: The score from which a box begins a track.
+        mosaic_loss: The share of objects that it may miss where it looks at parts of
+            several pictures at once; 0: it never does.
         runtime: What runs it; what is usual for its format where empty.
     """
 
-    path: str
-    task: str
+    path: str = ""
+    task: str = ""
     finds: Literal["people", "faces", "objects"] = "people"
     labels: tuple[str, ...] = ()
     sure: float = 0.5
+    mosaic_loss: float = 0.0
     runtime: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse a score that none has.
+        """Refuse a score and a share that none has, and half a model.
 
         Raises:
-            UsageError: It is not between 0 and 1.
+            UsageError: The score or the share is out of range, or there is a model's
+                file without its task or the other way round.
         """
+        if not 0 <= self.mosaic_loss < 1:
+            raise UsageError(
+                f"mosaic_loss is {self.mosaic_loss}, expected 0 or more and below 1",
+                hint="0.02 allows two objects of a hundred to be missed.",
+            )
+        if bool(self.path) != bool(self.task):
+            raise UsageError(
+                f"got the path {self.path!r} and the task {self.task!r}, expected both "
+                "or neither",
+                hint="Name both files; or neither, for a release of a gateway.",
+            )
         if not 0 < self.sure < 1:
             raise UsageError(
                 f"sure is {self.sure}, expected a score between 0 and 1",
@@ -227,7 +243,29 @@ def cameras_from_table(
     )
 
 
+def check_models(models: Mapping[str, ModelSettings], *, are_released: bool) -> None:
+    """See to it that all models are files, or that all are releases of a gateway.
+
+    Raises:
+        UsageError: One is of the other kind.
+    """
+    for name, model in models.items():
+        if are_released and (model.path or model.runtime):
+            raise UsageError(
+                f"models.{name} names a file or a runtime, and a gateway looks with "
+                f"the release of the name {name!r}",
+                hint="Leave out path, task and runtime, and roll a release out.",
+            )
+        if not are_released and not model.path:
+            raise UsageError(
+                f"models.{name} names no file",
+                hint="Give its path and its task; a gateway alone takes releases.",
+            )
+
+
 def _placed(model: ModelSettings, folder: Path) -> ModelSettings:
+    if not model.path:
+        return model
     return replace(model, path=str(folder / model.path), task=str(folder / model.task))
 
 

@@ -27,6 +27,9 @@ STILL_SHARE = 0.1
 STILL_S = 3.0
 """... for so long."""
 
+WHOLE: Region = (0.0, 0.0, 1.0, 1.0)
+"""All of a picture."""
+
 _LEAST_OVERLAP = 0.15
 _FARTHEST = 1.5
 _NEWEST = 0.5
@@ -136,12 +139,16 @@ class Tracker:
         """Those that are there, not yet confirmed ones among them."""
         return tuple(self._tracks)
 
-    def update(self, seen: Sequence[Seen], now_s: float) -> Tracked:
+    def update(
+        self, seen: Sequence[Seen], now_s: float, *, within: Region = WHOLE
+    ) -> Tracked:
         """Take what one look saw.
 
         Args:
             seen: All boxes, unsure ones too.
             now_s: When the picture was taken.
+            within: The part of it that was looked at; who should be elsewhere may
+                well be there.
         """
         sure = [one for one in seen if one.score >= self._sure]
         unsure = [one for one in seen if one.score < self._sure]
@@ -163,7 +170,9 @@ class Tracker:
                 moved = _moved(track, pairs[track.id], now_s)
                 begun += [moved] if moved.hits == CONFIRMED_AFTER else []
                 kept.append(moved)
-            elif now_s - track.last_s <= (lost_s if track.is_confirmed else 0):
+            elif not _holds(within, track.expected(now_s)) or (
+                now_s - track.last_s <= (lost_s if track.is_confirmed else 0)
+            ):
                 kept.append(track)
             elif track.is_confirmed:
                 ended.append(track)
@@ -243,6 +252,13 @@ def _moved(track: Track, seen: Seen, now_s: float) -> Track:
         and abs(after[1] - anchor[1]) <= STILL_SHARE * height
     )
     return moved if is_still else replace(moved, anchor=seen.region, anchor_s=now_s)
+
+
+def _holds(around: Region, region: Region) -> bool:
+    """Whether the middle of a region lies in another; of all pictures in all."""
+    x, y = _middle(region)
+    is_in = around[0] <= x <= around[2] and around[1] <= y <= around[3]
+    return around == WHOLE or is_in
 
 
 def _middle(region: Region) -> tuple[float, float]:

@@ -5,11 +5,14 @@
 | `/` | the wall: a page of veiled pictures |
 | `/v1/streams` | how each camera does, as JSON |
 | `/v1/streams/NAME.jpg` | the newest veiled picture of a camera |
+| `/v1/streams/clips/SHA256.mp4` | a clip that an event tells of |
 | `/metrics` | the same for Prometheus |
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hmac
 from importlib.resources import files
 from typing import TYPE_CHECKING
@@ -17,7 +20,9 @@ from urllib.parse import parse_qs
 
 import msgspec
 
+from skerry.core.errors import DataError
 from skerry.edge.exposition import CONTENT_TYPE, write_metrics
+from skerry.edge.streams.clips import SUFFIX
 from skerry.edge.streams.figures import families_of
 from skerry.edge.streams.leaving import to_jpeg
 from skerry.edge.streams.runner import Streams
@@ -26,6 +31,7 @@ if TYPE_CHECKING:
     from skerry.comms.asgi import AsgiApp, AsgiReceive, AsgiSend, Scope
 
 PICTURES = "/v1/streams/"
+CLIPS = "/v1/streams/clips/"
 _SUFFIX = ".jpg"
 _HEADERS = [
     (b"cache-control", b"no-store"),
@@ -53,7 +59,7 @@ def make_wall(streams: Streams, *, token: str | None = None) -> AsgiApp:
         del receive
         if scope["type"] != "http":
             return
-        status, kind, body = _answer(streams, page, scope, token)
+        status, kind, body = await _answer(streams, page, scope, token)
         headers = [
             (b"content-type", kind.encode()),
             (b"content-length", str(len(body)).encode()),
@@ -68,7 +74,21 @@ def make_wall(streams: Streams, *, token: str | None = None) -> AsgiApp:
     return app
 
 
-def _answer(streams: Streams, page: bytes, scope: Scope, token: str | None) -> _Answer:
+def before(app: AsgiApp, wall: AsgiApp) -> AsgiApp:
+    """Have the wall answer its paths, but for the metrics, and another all others."""
+
+    async def both(scope: Scope, receive: AsgiReceive, send: AsgiSend) -> None:
+        path = scope.get("path", "")
+        is_walls = path in {"/", "/v1/streams"} or path.startswith(PICTURES)
+        chosen = wall if is_walls and scope["type"] == "http" else app
+        await chosen(scope, receive, send)
+
+    return both
+
+
+async def _answer(
+    streams: Streams, page: bytes, scope: Scope, token: str | None
+) -> _Answer:
     if scope["method"] not in {"GET", "HEAD"}:
         return _error(405, "only GET is answered here")
     if token is not None and not _may_ask(scope, token):
@@ -81,14 +101,26 @@ def _answer(streams: Streams, page: bytes, scope: Scope, token: str | None) -> _
         case "/metrics":
             families = families_of(streams.figures(), streams.latencies())
             return 200, CONTENT_TYPE, write_metrics(families)
-    return _picture(streams, scope["path"])
+    return await asyncio.to_thread(_find, streams, scope["path"])
+
+
+def _find(streams: Streams, path: str) -> _Answer:
+    """A picture or a clip."""
+    name = path.removeprefix(CLIPS)
+    if name == path:
+        return _picture(streams, path)
+    content = streams.clip(name.removesuffix(SUFFIX))
+    if content is None or not name.endswith(SUFFIX):
+        return _error(404, "there is no such clip, or no longer")
+    return 200, "video/mp4", content
 
 
 def _picture(streams: Streams, path: str) -> _Answer:
     if path.startswith(PICTURES) and path.endswith(_SUFFIX):
-        shown = streams.shown(path[len(PICTURES) : -len(_SUFFIX)])
-        if shown is not None:
-            return 200, "image/jpeg", to_jpeg(shown)
+        with contextlib.suppress(DataError):
+            shown = streams.shown(path[len(PICTURES) : -len(_SUFFIX)])
+            if shown is not None:
+                return 200, "image/jpeg", to_jpeg(shown)
     return _error(404, "there is nothing here, or no picture that may leave yet")
 
 

@@ -9,12 +9,13 @@ from skerry.core.seams import Camera
 from skerry.core.video import Attention, Shot
 from skerry.edge.streams.eyes import Finds
 from skerry.edge.streams.figures import CameraCounts
-from skerry.edge.streams.gate import Activity, Gate
+from skerry.edge.streams.gate import Activity, Gate, Region
 from skerry.edge.streams.leaving import Recent, UploadBudget
-from skerry.edge.streams.privacy import Veil, Veiled
+from skerry.edge.streams.mosaics import grown
+from skerry.edge.streams.privacy import Coverable, Veil
 from skerry.edge.streams.scheduler import Want
 from skerry.edge.streams.settings import CameraEntry
-from skerry.edge.streams.tracks import Seen, Tracker
+from skerry.edge.streams.tracks import WHOLE, Seen, Tracker
 from skerry.edge.streams.zones import Happening, Rules
 
 LOOKS_PER_SIZE = 3.0
@@ -23,11 +24,17 @@ LOOKS_PER_SIZE = 3.0
 CALM_S = 1.5
 """For how long after the last movement a camera counts as moving."""
 
-NOW_S = 0.3
+NOW_S = 0.5
 """What moved in a picture that is no older moves now."""
 
 CALM_RATE = 2.0
 """Most looks a second where something moved a moment ago and no longer does."""
+
+KNOWN_RATE = 2.0
+"""Least looks a second where somebody who is known moves, however slowly."""
+
+BACK_OFF = 0.5
+"""A scene is checked after such a part of the time since something moved in it."""
 
 EMPTY_LOOKS = 3
 """So many looks in a row that find nothing halve the rate of the next ones."""
@@ -35,8 +42,17 @@ EMPTY_LOOKS = 3
 FACES_PER_S = 2.0
 """Faces are looked for at most so often: pictures leave no more often than that."""
 
+WHOLE_EACH_S = 1.0
+"""All of a picture on which something moves is looked at so often."""
+
 STILL_CHECK_S = 2.0
 """How often objects that stand still are looked at."""
+
+SOONEST_CHECK_S = 1.0
+"""After a movement, the first check comes so soon."""
+
+_STEPS = (1.0, 2.0, 3.0, 4.0, 5.0, 7.5, 10.0, 15.0)
+"""Looks a second while something moves."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -45,12 +61,14 @@ class Found:
 
     Attributes:
         shot: The picture.
+        region: The part of it that was looked at.
         tracked: People and objects; None where no model looked for them.
         people: The people among them, unsure ones too; None likewise.
         faces: Faces; None where no model looked for them.
     """
 
     shot: Shot
+    region: Region = WHOLE
     tracked: Sequence[Seen] | None
     people: Sequence[Seen] | None
     faces: Sequence[Seen] | None
@@ -70,14 +88,14 @@ class Watched:
         entry: What it is.
         camera: Gives its pictures.
         counts: What is counted of it.
-        veil: Covers its faces.
+        veil: Knows its faces.
         rules: Its zones and lines.
         tracker: Its tracks.
-        shot: Its newest picture.
-        shown: Its newest veiled one.
-        recent: The last of those, for clips.
+        shown: Its newest one that may leave.
+        recent: The last of those, covered, for clips.
         upload: What its pictures may still cost.
-        reason: Why the last look at it failed; empty where none did.
+        failing: By model, why its last look failed; a look that does not takes it away.
+        reason: What else went wrong last; empty where nothing did.
     """
 
     def __init__(
@@ -95,13 +113,15 @@ class Watched:
         self.veil = Veil()
         self.rules = Rules(entry.zones, entry.lines)
         self.tracker = Tracker(sure=sure)
-        self.shot: Shot | None = None
-        self.shown: Veiled | None = None
+        self.shown: Coverable | None = None
         self.recent = Recent(keep_s=2 * clip_s)
         self.upload = UploadBudget(bytes_per_day=bytes_per_day)
+        self.failing: dict[str, str] = {}
         self.reason = ""
         self._gate = Gate()
         self._moved_s = float("-inf")
+        self._whole_s = float("-inf")
+        self._moving: Region | None = None
         self._empty = 0
 
     @property
@@ -115,8 +135,8 @@ class Watched:
 
     def take(self, shot: Shot) -> Activity:
         """Take its newest picture through the gate."""
-        self.shot = shot
         activity = self._gate.look(shot.luma)
+        self._moving = activity.region
         self.counts.pictures += 1
         self.counts.pictures_rate.add(shot.captured_s)
         if activity.is_moving:
@@ -129,35 +149,69 @@ class Watched:
         )
         return activity
 
+    def part(self, now_s: float) -> Region | None:
+        """The part of its newest picture in which something happens.
+
+        Returns:
+            It, or None where all of the picture is to be looked at: where nobody is
+            known yet, and once in `WHOLE_EACH_S`.
+        """
+        tracks = [
+            track.expected(now_s)
+            for track in self.tracker.tracks
+            if track.is_confirmed and not track.is_still
+        ]
+        if not tracks or now_s - self._whole_s >= WHOLE_EACH_S:
+            return None
+        return grown([*tracks, self._moving] if self._moving else tracks)
+
     def wants(self, eyes: Mapping[str, Finds], now_s: float) -> Mapping[str, Want]:
         """How often each model is to look, as its scene is.
 
-        Where something begins to move, as often as pictures come; then by how fast the
-        fastest object is. Where look after look finds nothing in what moves (trees,
-        traffic), half as often, and again, down to the least rate.
+        Where something begins to move, or somebody new is there, as often as pictures
+        come; then by how fast the fastest object is. Where look after look finds
+        nothing in what moves (trees, traffic), half as often, and again, down to the
+        least rate. When all is still a scene is checked soon, and then less and less.
+        Faces, which are of interest to who looks at pictures, are looked for less.
         """
         entry = self.entry
-        tracks = [track for track in self.tracker.tracks if not track.is_still]
-        if self.is_moving(now_s):
-            known = [track.speed for track in tracks if track.is_confirmed]
-            rate = entry.frames_per_s / 2 ** (self._empty // EMPTY_LOOKS)
-            if known:
-                rate = LOOKS_PER_SIZE * max(known)
-            if now_s - self._moved_s > NOW_S:
-                rate = min(rate, CALM_RATE)
-            # A few steps, so that not every look has all rates shared out anew.
-            steps = [1.0, 2.0, 3.0, 4.0, 5.0, 7.5, 10.0, 15.0]
-            rate = next((step for step in steps if step >= rate), steps[-1])
-            rate = min(entry.frames_per_s, max(entry.least_rate, rate))
-            most = {"faces": max(FACES_PER_S, entry.least_rate)}
+        if not self.is_moving(now_s):
+            since_s = BACK_OFF * (now_s - self._moved_s)
+            check_s = min(entry.check_s, max(SOONEST_CHECK_S, since_s))
+            if self.tracker.tracks:
+                check_s = min(check_s, STILL_CHECK_S)
+            checks = {"faces": entry.check_s}
             return {
-                model: _want(min(rate, most.get(finds, rate)), entry.least_rate)
+                model: Want(rate=1 / checks.get(finds, check_s))
                 for model, finds in eyes.items()
             }
-        check_s = entry.check_s
-        if self.tracker.tracks:
-            check_s = min(check_s, STILL_CHECK_S)
-        return dict.fromkeys(eyes, Want(rate=1 / check_s))
+        rate = self._rate(now_s)
+        is_empty = not self.tracker.tracks
+        most = {
+            "faces": entry.least_rate
+            if is_empty
+            else max(FACES_PER_S, entry.least_rate)
+        }
+        return {
+            model: _want(min(rate, most.get(finds, rate)), entry.least_rate)
+            for model, finds in eyes.items()
+        }
+
+    def _rate(self, now_s: float) -> float:
+        """Looks a second while something moves."""
+        entry = self.entry
+        tracks = [track for track in self.tracker.tracks if not track.is_still]
+        rate = entry.frames_per_s / 2 ** (self._empty // EMPTY_LOOKS)
+        if any(not track.is_confirmed for track in tracks):
+            rate = entry.frames_per_s
+        elif tracks:
+            fastest = max(track.speed for track in tracks)
+            rate = max(KNOWN_RATE, LOOKS_PER_SIZE * fastest)
+        if now_s - self._moved_s > NOW_S:
+            rate = min(rate, CALM_RATE)
+        # A few steps, so that not every look has all rates shared out anew.
+        rate = next((step for step in _STEPS if step >= rate), _STEPS[-1])
+        return min(entry.frames_per_s, max(entry.least_rate, rate))
 
     def apply(self, found: Found) -> list[Happening]:
         """Take what a look found, and tell what happened."""
@@ -166,7 +220,9 @@ class Watched:
         self.counts.checks += is_check
         if found.tracked is None:
             return []
-        tracked = self.tracker.update(found.tracked, now_s)
+        if found.region == WHOLE:
+            self._whole_s = now_s
+        tracked = self.tracker.update(found.tracked, now_s, within=found.region)
         self._empty = 0 if tracked.tracks else min(self._empty + 1, 30)
         if tracked.is_new and is_check:
             self.counts.missed += 1

@@ -100,3 +100,16 @@ def test_no_size_is_too_odd(picture: np.ndarray) -> None:
     gate = Gate()
     gate.look(picture)
     assert 0 <= gate.look(picture).share <= 1
+
+
+def test_where_somebody_was_nothing_moves() -> None:
+    """They stood there until they had melted in; then the scene is as before."""
+    gate = settled()
+    shown = STREET.copy()
+    shown[200:260, 320:350] = 250
+    for _ in range(40):
+        gate.look(shown)
+    moved = [gate.look(STREET).is_moving for _ in range(10)]
+    assert moved[0]
+    assert not any(moved[1:])
+    assert gate.look(shown).is_moving

@@ -33,7 +33,8 @@ def cover(
     picture: Picture = STREET,
 ) -> Veiled | None:
     """Cover a picture."""
-    return veil.cover(shot_of(picture, at_s=at_s), faces=faces, people=people)
+    taken = veil.take(shot_of(picture, at_s=at_s), faces=faces, people=people)
+    return taken.cover() if taken else None
 
 
 def is_covered(veiled: Veiled | None, region: tuple[float, ...]) -> bool:
@@ -130,11 +131,11 @@ def test_only_the_veil_makes_veiled_pictures_and_only_they_are_encoded() -> None
             name = ast.unparse(node.func).rpartition(".")[2]
             if name == "Veiled":
                 made.add(path.stem)
-            if name.startswith(("encode_", "write_clip", "re_encode", "tobytes")):
+            if name.startswith(("encode_", "write_clip", "make_clip", "tobytes")):
                 encoded.add(path.stem)
     assert made == {"privacy"}
-    # `running` hands the encoder of clips to `leaving`, which calls it.
-    assert encoded == {"leaving", "running"}
+    # `cameras` makes the encoder of clips that `leaving` is given, which calls it.
+    assert encoded == {"leaving", "cameras"}
 
 
 def test_what_leaves_is_made_of_veiled_pictures() -> None:

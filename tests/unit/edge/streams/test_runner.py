@@ -10,10 +10,12 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import pytest
 
 from skerry.core.clock import FakeClock
 from skerry.core.documents import Json
-from skerry.core.errors import RuntimeFailure, StorageError
+from skerry.core.errors import RuntimeFailure, StorageError, UsageError
+from skerry.core.release import ReleaseId
 from skerry.core.seams import Tensors
 from skerry.core.video import Attention, Picture
 from skerry.device._video import write_clip
@@ -58,13 +60,22 @@ class BlockEngine:
     def __init__(self) -> None:
         self.broken: set[str] = set()
         self.asked: list[str] = []
+        self.version = 1
+        self.swaps = 0
 
-    def find(self, name: str) -> Any:
-        return SimpleNamespace(id=name)
+    def choose(self, name: str) -> Any:
+        return SimpleNamespace(id=ReleaseId(name=name, version=self.version))
 
-    async def infer(self, name: str, inputs: Tensors, **_: object) -> Any:
+    async def infer(
+        self, name: str, inputs: Tensors, *, version: int, **_: object
+    ) -> Any:
         self.asked.append(name)
         await asyncio.sleep(0)
+        if self.swaps:
+            self.swaps -= 1
+            self.version += 1
+        if version != self.version:
+            raise UsageError("that version is not loaded", hint="")
         if name in self.broken:
             raise RuntimeFailure("it broke", hint="")
         yellow = (inputs["x"][:, :, 0] > 220) & (inputs["x"][:, :, 2] < 60)
@@ -80,7 +91,7 @@ class BlockEyes:
         return EyeSettings(name=name, finds=name)  # type: ignore[arg-type]
 
     def of(self, installed: Any) -> BlockEye:
-        return BlockEye(installed.id)
+        return BlockEye(installed.id.name)
 
 
 class Box:
@@ -191,6 +202,11 @@ def test_who_walks_through_is_told_of(tmp_path: Path) -> None:
     clip = next(body for body in stage.box.bodies if body["name"] == "stream.clip")
     path = tmp_path / "clips" / f"{clip['sha256']}.mp4"
     assert path.stat().st_size == clip["size_bytes"]
+    status, headers, content = ask(stage.streams, f"/v1/streams/clips/{path.name}")
+    assert (status, headers[b"content-type"]) == (200, b"video/mp4")
+    assert content == path.read_bytes()
+    for name in (f"{'0' * 64}.mp4", path.stem, "../../outbox.db", "..%2f.mp4"):
+        assert ask(stage.streams, f"/v1/streams/clips/{name}")[0] == 404
     figures = stage.streams.figures()
     assert figures.cameras[0].counts == {
         "appeared": 1,
@@ -267,6 +283,26 @@ def test_a_model_that_fails_is_the_cameras_reason_and_lets_nothing_out(
     (camera,) = stage.streams.figures().cameras
     assert camera.reason == "faces: it broke"
     assert camera.withheld > 0
+
+
+@pytest.mark.parametrize(("swaps", "failures"), [(2, {}), (3, {"UsageError": 1})])
+def test_a_release_that_goes_under_a_look_is_followed_by_the_next(
+    tmp_path: Path, swaps: int, failures: dict[str, int]
+) -> None:
+    """It looks at the same picture; only who is never caught up with is given up."""
+    stage = Stage(tmp_path)
+
+    async def act(stage: Stage) -> None:
+        await stage.give(walk(1, still=4))
+        stage.engine.asked.clear()
+        stage.engine.swaps = swaps
+        await stage.give(walk(12))
+
+    stage.play(act)
+    assert "appeared" in stage.box.names()
+    (camera,) = stage.streams.figures().cameras
+    assert camera.failures == failures
+    assert camera.reason == ""
 
 
 def test_an_outbox_that_is_full_loses_an_event_and_nothing_else(tmp_path: Path) -> None:

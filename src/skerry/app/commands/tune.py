@@ -14,6 +14,7 @@ from skerry.app.arguments import find_elsewhere
 from skerry.app.budgets import join_budgets, read_budget
 from skerry.app.output import Output
 from skerry.app.pipelines.compress import write_compressed
+from skerry.app.pipelines.device_meter import check_device
 from skerry.app.pipelines.elsewhere import Elsewhere
 from skerry.app.pipelines.training import (
     SOURCE_FILE,
@@ -88,6 +89,7 @@ def tune(
     *,
     budget: Path | None = None,
     target: str = "",
+    on: str = "",
     calibration: Path | None = None,
     evaluation: Path | None = None,
     task: Path | None = None,
@@ -117,6 +119,9 @@ def tune(
             one point of accuracy where nothing is said.
         target: What the result is for, this machine by default. Of other hardware its
             data sheets say which recipes it cannot run; it has no latency here.
+        on: The device that latencies are measured on, ssh://[USER@]HOST or
+            adb://SERIAL; this machine by default. It needs Python 3 and the runtime's
+            package; all else is done here.
         calibration: Real inputs: an .npz, or a folder of pictures; by default the
             half of the evaluation samples that chooses.
         evaluation: Labelled samples; half of them choose, half report. Those of
@@ -151,6 +156,8 @@ def tune(
     stem = path.stem if path else split_setup(train)[0].stem
     kept = Store(_folder(store) or Path("experiments") / stem)
     check_counts(trials=trials, workers=workers, out=out, source=path)
+    if on:
+        check_device(on, runtime)
     if path is None:
         source = OpenTraining(train).export(kept.folder.resolve() / SOURCE_FILE)
     else:
@@ -165,7 +172,7 @@ def tune(
         space = content.decode()
     asked = join_budgets(limits, given.budget, DEFAULT_BUDGET)
     if (found := find_elsewhere(target)) is not None:
-        Elsewhere(target=found).check(source, asked, prefer)
+        Elsewhere(target=found, place=on).check(source, asked, prefer)
     experiment = Experiment(
         model=str(source.path),
         sha256=source.sha256,
@@ -182,6 +189,7 @@ def tune(
             "task": "" if given.task is None else task_to_toml(given.task),
             "train": _setup_place(train),
             "target": target,
+            "on": on,
             "runtime": runtime,
             "threads": str(threads),
         },

@@ -20,9 +20,11 @@ class Elsewhere:
 
     Attributes:
         target: The hardware.
+        place: The device of that kind on which latencies are measured; empty for none.
     """
 
     target: Target
+    place: str = ""
 
     def check(self, model: Model, budget: Budget, prefer: Preference) -> None:
         """Refuse a question that only the hardware itself answers.
@@ -43,13 +45,13 @@ class Elsewhere:
                 f"no public document says which operators {self.target.name} runs",
                 hint="Run skerry tune on the device, or write a target file.",
             )
-        if budget.latency_ms is None and prefer != "latency":
+        if self.place or (budget.latency_ms is None and prefer != "latency"):
             return
         asked = "latency_ms" if budget.latency_ms is not None else "--prefer latency"
         raise UsageError(
             f"{self.target.name} is not this machine: {asked} cannot be judged here",
-            hint="Run skerry tune on the device; or give --prefer size (or accuracy) "
-            "and a budget without latency_ms, and its data sheets are asked.",
+            hint="Measure there with --on ssh://HOST; or give --prefer size (or "
+            "accuracy) and a budget without latency_ms, and its data sheets are asked.",
         )
 
     def refusal(self, model: Model, inputs: Tensors) -> str:
@@ -72,9 +74,11 @@ class Elsewhere:
             ModelError: The shapes in it do not fit together.
         """
         found, name = self._audit(model, inputs), self.target.name
-        notes = [
-            f"Latencies are those of this machine: on {name} nothing was measured.",
-        ]
+        notes = []
+        if not self.place:
+            notes.append(
+                f"Latencies are those of this machine: on {name} nothing was measured."
+            )
         if found.verdict is not Verdict.RUNS:
             said = " ".join([f"{found.said}.", *found.problems[:1]])
             notes.append(f"The data sheets of {name} say of the model: {said}")

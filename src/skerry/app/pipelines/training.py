@@ -7,6 +7,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -109,6 +110,9 @@ class OpenTraining:
         """
         from skerry.compress.train.run import train_recipe
 
+        meter = search.meter
+        place = "" if meter is None else meter.place
+
         def train(recipe: Recipe) -> Graph:
             with _blaming(split_setup(self._where)[0], ModelError):
                 return train_recipe(
@@ -119,10 +123,13 @@ class OpenTraining:
                     seed=seed,
                     threads=search.threads,
                     progress=search.progress,
+                    latency_ms=None
+                    if meter is None
+                    else partial(meter.latency_ms, runtime=search.runtime),
                 ).graph
 
         code = training_key(self._where, self._training)
-        return Trainer(train=train, key=f"{code};{seed};{search.budget!r}")
+        return Trainer(train=train, key=f"{code};{seed};{search.budget!r}{place}")
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from skerry.app.arguments import find_elsewhere
 from skerry.app.output import Progress
 from skerry.app.pipelines.compress import SearchSamples, open_search_samples
+from skerry.app.pipelines.device_meter import device_meter
 from skerry.app.pipelines.elsewhere import Elsewhere
 from skerry.app.pipelines.training import OpenTraining
 from skerry.app.project import Given
@@ -122,7 +123,8 @@ def open_experiment(store: Store, progress: Progress | None) -> Iterator[Opened]
     training = given.get("train")
     apart = OpenTraining(training) if training else None
     target = find_elsewhere(given.get("target", ""))
-    elsewhere = None if target is None else Elsewhere(target=target)
+    on = given.get("on", "")
+    elsewhere = None if target is None else Elsewhere(target=target, place=on)
     samples = (
         apart.samples
         if apart is not None
@@ -148,6 +150,7 @@ def open_experiment(store: Store, progress: Progress | None) -> Iterator[Opened]
         threads=int(given["threads"]),
         cache=Cache(store.folder / CACHE),
         refuse=None if elsewhere is None else elsewhere.refusal,
+        meter=device_meter(on, store.folder / DEVICE_LOCK) if on else None,
         progress=progress,
     )
     if apart is not None:
@@ -233,6 +236,9 @@ class Proved:
     ci95: tuple[float, float] | None
 
 
+DEVICE_LOCK = "workers/.device"
+"""Held by the worker that measures, in the experiment's folder."""
+
 MOST_PROVED = 12
 """Trials of the front, at most, that are measured again."""
 
@@ -253,6 +259,8 @@ def prove_front(opened: Opened, front: Front) -> tuple[Compressed, tuple[Proved,
             f"What came closest is trial {front.closest.number}, "
             f"{describe(front.closest.recipe)}: {front.closest.outcome.refusal}."
         )
+    if search.meter is not None:
+        notes.append(f"Latencies were measured on {search.meter.place}.")
     if opened.elsewhere is not None:
         made = None if chosen is None else candidates[chosen.number].model
         view = view_of(_recipe(chosen), opened.source.inputs)

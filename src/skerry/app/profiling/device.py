@@ -166,6 +166,19 @@ def parse_place(url: str) -> Place:
     )
 
 
+def check_shipped(runtime: str) -> None:
+    """Refuse a runtime that the runner has not.
+
+    Raises:
+        UsageError: It has others.
+    """
+    if runtime not in RUNTIMES:
+        raise UsageError(
+            f"{runtime} is not measured on devices",
+            hint=f"Take one of {', '.join(sorted(RUNTIMES))}.",
+        )
+
+
 def profile_on(
     place: Place, subjects: Sequence[Shipped], *, repeats: int
 ) -> tuple[tuple[Profile, ...], Peaks]:
@@ -229,11 +242,7 @@ def _payload(subjects: Sequence[Shipped], repeats: int) -> bytes:
         archive.writestr("__main__.py", source)
         for subject in subjects:
             name = subject.runtime
-            if name not in RUNTIMES:
-                raise UsageError(
-                    f"{name} is not measured on devices",
-                    hint=f"Take one of {', '.join(sorted(RUNTIMES))}.",
-                )
+            check_shipped(name)
             path = subject.model.path
             if path not in files:
                 files[path] = f"model-{len(files)}{path.suffix}"

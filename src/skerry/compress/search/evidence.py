@@ -17,6 +17,7 @@ from skerry.compress.search.choose import choose
 from skerry.compress.search.condition_rows import ConditionCheck, condition_notes
 from skerry.compress.search.likeness import alike
 from skerry.compress.search.making import Maker, Workshop
+from skerry.compress.search.meter import Pace
 from skerry.compress.search.operator_errors import MOST_SAMPLES
 from skerry.compress.search.operator_rows import Subject, operator_rows
 from skerry.compress.search.pareto import mark_pareto
@@ -414,6 +415,12 @@ class _Proof:
     @cached_property
     def _latency(self) -> LatencyChange:
         options = LoadOptions(threads=1)
+        if (meter := self._search.meter) is not None:
+            pace = meter.compare(
+                (self._source, self._sample, self._search.runtime),
+                (self._model, self._few[0], self._runtime),
+            )
+            return self._change(pace)
         with (
             closing(self._search.runtime.load(self._source, options)) as before,
             closing(self._runtime.load(self._model, options)) as after,
@@ -425,15 +432,24 @@ class _Proof:
                 },
                 repeats=REPORT_REPEATS,
             )
-        change = ratio(latencies["after"], latencies["before"])
+        return self._change(
+            Pace(
+                before_ms=latencies["before"].median_ms,
+                after_ms=latencies["after"].median_ms,
+                ratio=ratio(latencies["after"], latencies["before"]),
+                repeats=REPORT_REPEATS,
+            )
+        )
+
+    def _change(self, pace: Pace) -> LatencyChange:
         return LatencyChange(
-            before=latencies["before"].median_ms,
-            after=latencies["after"].median_ms,
+            before=pace.before_ms,
+            after=pace.after_ms,
             runtime=self._runtime.name,
             threads=1,
-            repeats=REPORT_REPEATS,
-            ratio=change.median,
-            noise=(change.high - change.low) / 2,
+            repeats=pace.repeats,
+            ratio=pace.ratio.median,
+            noise=(pace.ratio.high - pace.ratio.low) / 2,
         )
 
     def _memory(self) -> Change | None:
@@ -495,6 +511,8 @@ class _Proof:
         return self._view.task(task)
 
     def _profile(self, model: Model, runtime: Runtime) -> Profile:
+        if (meter := self._search.meter) is not None:
+            return meter.profile(model, self._few[0], runtime)
         return runtime.profile(
             model, self._few[0], LoadOptions(threads=1), repeats=PROFILE_REPEATS
         )

@@ -10,6 +10,7 @@ from skerry.compress.alike.choose import Alike
 from skerry.compress.ptq.calibrate import Progress
 from skerry.compress.search.cache import Cache
 from skerry.compress.search.making import Trainer
+from skerry.compress.search.meter import Meter
 from skerry.core.budget import Budget
 from skerry.core.model import Model
 from skerry.core.seams import Runtime, Tensors
@@ -60,6 +61,8 @@ class Search:
         trainer: What does the steps of a recipe that train; None where there are none.
         refuse: What is known of other hardware, where the result is to run on that;
             None where it runs here.
+        meter: What measures latencies on the device that the result is for; None
+            where this machine does.
         alike: The version before, where the delta from it is to be small.
         progress: Told of what is under way.
     """
@@ -79,5 +82,6 @@ class Search:
     cache: Cache = field(default_factory=lambda: Cache(None))
     trainer: Trainer | None = None
     refuse: Refuse | None = None
+    meter: Meter | None = None
     alike: Alike | None = None
     progress: Progress | None = None

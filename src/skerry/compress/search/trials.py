@@ -317,13 +317,18 @@ class Trials:
             "versions": versions(
                 **{named.name: named.version, runtime.name: runtime.version}
             ),
-            "machine": [platform.node(), platform.machine(), os.cpu_count() or 0],
+            "machine": [platform.node(), platform.machine(), os.cpu_count() or 0]
+            if (meter := self.search.meter) is None
+            else [meter.place],
         }
 
     def _time(self, model: Model, runtime: Runtime, view: View) -> Ratio:
         named = self.search.runtime
 
         def measure() -> Ratio:
+            if (meter := self.search.meter) is not None:
+                before = (self.source, self.sample, named)
+                return meter.compare(before, (model, self._shown(view), runtime)).ratio
             found = time_models(
                 {
                     SOURCE: (self.source, Place(runtime=named), self.sample),

@@ -9,7 +9,7 @@ from skerry.compress.apply import apply_steps
 from skerry.compress.ptq.quantize import StepContext
 from skerry.compress.recipe_files import make_step, split_steps
 from skerry.compress.train.export import export_graph
-from skerry.compress.train.training import TrainContext, Training
+from skerry.compress.train.training import LatencyOf, TrainContext, Training
 from skerry.core.budget import Budget
 from skerry.core.plugins import TRAIN_STEPS
 from skerry.core.recipe import Recipe, StepSpec
@@ -59,6 +59,7 @@ def train_recipe(
     threads: int = 1,
     progress: Progress | None = None,
     out: Path | None = None,
+    latency_ms: LatencyOf | None = None,
 ) -> Trained:
     """Apply the steps that train, export the module, and apply the other steps.
 
@@ -72,6 +73,8 @@ def train_recipe(
         progress: Told of what is under way.
         out: Where the model is put, after each step that trains and at the end: an
             interrupted run leaves what stood before the step that it was in.
+        latency_ms: What times models, for steps with a latency to reach; None does so
+            on this machine.
 
     Raises:
         StorageError: The disk refused.
@@ -91,6 +94,7 @@ def train_recipe(
         seed=seed,
         progress=progress,
         runtime=runtime,
+        latency_ms=latency_ms,
     )
     module, log = training.module, []
     graph = None

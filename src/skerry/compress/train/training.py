@@ -8,8 +8,8 @@ from typing import Any
 
 from skerry.core.budget import Budget
 from skerry.core.errors import UsageError
-from skerry.core.model import TensorSpec
-from skerry.core.seams import Runtime
+from skerry.core.model import Model, TensorSpec
+from skerry.core.seams import Runtime, Tensors
 from skerry.runtimes.torch import (
     Optimizer,
     Tensor,
@@ -23,6 +23,9 @@ from skerry.tasks.task import Task
 
 Batch = tuple[tuple[Tensor, ...], Any]
 """The inputs of a module, and labels: whatever the loss takes."""
+
+LatencyOf = Callable[[Model, Tensors], float]
+"""How long one inference of a model takes, in milliseconds."""
 
 BATCH = "batch"
 """What the first dimension of inputs and outputs is called."""
@@ -139,6 +142,8 @@ class TrainContext:
         seed: Makes training repeatable.
         progress: Told of what is under way.
         runtime: What the result is to run on, for steps that measure latencies.
+        latency_ms: From a model's file and one sample to the time of an inference where
+            the result is to run; None times it here.
     """
 
     training: Training
@@ -146,6 +151,7 @@ class TrainContext:
     seed: int = 0
     progress: Progress | None = None
     runtime: Runtime | None = None
+    latency_ms: LatencyOf | None = None
 
     def evaluate(self, module: nn.Module) -> Scores:
         """Score a module on the selection samples; it is in eval mode afterwards.

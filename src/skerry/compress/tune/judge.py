@@ -178,10 +178,12 @@ class Judge:
         return peak_activation_bytes(read_graph(model.path), shapes)
 
     def _time_source(self) -> float:
-        place = Place(runtime=self._trials.search.runtime)
-        with closing(place.load(self._trials.source)) as session:
+        trials, search = self._trials, self._trials.search
+        if search.meter is not None:
+            return search.meter.latency_ms(trials.source, trials.sample, search.runtime)
+        with closing(Place(runtime=search.runtime).load(trials.source)) as session:
             found = measure_latency(
-                {"source": lambda: session.run(self._trials.sample)},
+                {"source": lambda: session.run(trials.sample)},
                 repeats=SOURCE_REPEATS,
             )
         return found["source"].median_ms

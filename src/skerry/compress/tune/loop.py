@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from skerry.compress.tune.store import Propose, Store
 from skerry.compress.tune.trial import Outcome, Trial
+from skerry.core.errors import LinkError
 from skerry.core.recipe import Recipe
 
 Score = Callable[[Recipe, Sequence[Trial]], Outcome]
@@ -39,6 +40,10 @@ def work(
     with store.working():
         while (trial := store.claim(propose, most=most)) is not None:
             told(trial)
-            outcome = score(trial.recipe, store.trials())
+            try:
+                outcome = score(trial.recipe, store.trials())
+            except LinkError:
+                store.let_go(trial)
+                raise
             store.finish(trial, outcome)
             told(replace(trial, outcome=outcome))

@@ -183,6 +183,17 @@ class Store:
             if known.worker == trial.worker:
                 self._put(replace(known, outcome=outcome))
 
+    def let_go(self, trial: Trial) -> None:
+        """Give a claim back as if it had never been: the trial has no part in why.
+
+        Raises:
+            StorageError: The disk refused.
+        """
+        with self._locked():
+            known = read_trial(self._path(trial.number))
+            if known.worker == trial.worker:
+                self._put(replace(known, worker="", claims=known.claims - 1))
+
     def _put(self, trial: Trial) -> Trial:
         write_file(self._path(trial.number), to_json(trial, schema=TRIAL_SCHEMA))
         return trial

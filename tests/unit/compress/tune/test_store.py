@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -19,10 +20,11 @@ from skerry.compress.tune.store import (
     Store,
     read_trial,
 )
-from skerry.compress.tune.trial import Trial
+from skerry.compress.tune.trial import Outcome, Trial
 from skerry.core.budget import Budget
 from skerry.core.documents import from_json
-from skerry.core.errors import ConflictError, SkerryError, UsageError
+from skerry.core.errors import ConflictError, LinkError, SkerryError, UsageError
+from skerry.core.recipe import Recipe
 from tests.tuning import SPACE, score
 
 ASKED = Experiment(
@@ -110,6 +112,20 @@ def test_a_recipe_that_kills_its_workers_is_given_up(store: Store) -> None:
     (trial,) = store.trials()
     assert trial.outcome is not None
     assert "died" in trial.outcome.refusal
+
+
+def test_what_breaks_with_the_link_is_no_trials_fault(store: Store) -> None:
+    """However often it breaks, the recipe is tried again."""
+
+    def broken(recipe: Recipe, others: Sequence[Trial]) -> Outcome:  # noqa: ARG001
+        raise LinkError("the board cannot be reached", hint="Try it again.")
+
+    for _ in range(MOST_CLAIMS + 1):
+        with pytest.raises(LinkError):
+            work(store, PROPOSER, broken, most=1)
+    work(store, PROPOSER, score, most=1)
+    (trial,) = store.trials()
+    assert trial.outcome == score(trial.recipe)
 
 
 def test_workers_killed_at_any_instant_lose_nothing(store: Store) -> None:

@@ -53,7 +53,8 @@ class PruneChannels:
         schedule: In rounds, or all at once.
         rounds: Into how many steps a progressive schedule is divided.
         epochs: How long each round is trained.
-        last_epochs: How much longer the last one is trained.
+        last_epochs: How much longer the last one is trained; where a budget ends it,
+            the last one that is kept.
         learning_rate: At the beginning of each round; 0 takes the training's.
         teach: The original's part in the loss, 0 to 1.
         multiple: Channels are kept in blocks of so many: kernels for CPUs compute whole
@@ -140,7 +141,7 @@ class PruneChannels:
         limits = self._limits(kept, context, before)
         whole = total(layer_costs(kept, training.example), self.multiple)
         rounds: list[Round] = []
-        reached, left, step = 0.0, whole, self._step
+        reached, left, step, is_ended = 0.0, whole, self._step, False
         most, broken = self.ratio, list[Breach]()
         if self.goal == "budget":
             most, broken = MOST_GONE, broken_limits(kept, context)
@@ -159,12 +160,17 @@ class PruneChannels:
             what = f"{gone:.0%} of the multiply-accumulates"
             rounds.append(judge(what, gone, before, found, context))
             if rounds[-1].is_kept:
-                kept, reached, left = found, wish, cost
+                kept, reached, left, is_ended = found, wish, cost, wish == most
                 if broken and not (broken := broken_limits(kept, context)):
                     break
             else:
                 step /= 2
         check_any(rounds, context, broken)
+        if self.last_epochs and not is_ended:
+            recovery.train(kept, self.last_epochs)
+            last = next(one for one in reversed(rounds) if one.is_kept)
+            what = f"{last.what}, trained longer"
+            rounds.append(judge(what, last.gone, before, kept, context))
         return Pruned(module=kept, rounds=tuple(rounds))
 
     @property

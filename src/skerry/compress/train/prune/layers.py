@@ -5,18 +5,23 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import ClassVar
+from typing import ClassVar, Literal, get_args
 
 from skerry.compress.train.prune.blocks import Block, fade, leave_out, removable
-from skerry.compress.train.prune.checks import check_numbers
+from skerry.compress.train.prune.checks import check_choice, check_numbers
 from skerry.compress.train.prune.cost import layer_costs, total
 from skerry.compress.train.prune.inherit import bequeath
 from skerry.compress.train.prune.judge import Pruned, Round, check_any, fall, judge
+from skerry.compress.train.prune.limits import broken_limits
 from skerry.compress.train.prune.recover import Recovery
 from skerry.compress.train.training import TrainContext
+from skerry.core.budget import Breach
 from skerry.core.errors import ModelError
 from skerry.core.recipe import Space, Span
 from skerry.runtimes.torch import nn
+
+LayersGoal = Literal["most", "budget"]
+"""What ends it: so many blocks that are gone, or a budget that holds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +37,8 @@ class PruneLayers:
 
     Attributes:
         most: So many blocks go at most.
+        goal: `most` blocks; or `budget`, which stops before where the exported module's
+            measured latency, its size and its memory are what the budget allows.
         tries: So many blocks may break the budget before that is all.
         probe: On so many batches what is left is trained to see what a block
             contributes: without any, all but the blocks of a residual net seem needed.
@@ -47,6 +54,7 @@ class PruneLayers:
     SPACE: ClassVar[Space] = {"most": Span(low=1, high=4, is_integer=True)}
 
     most: int = 1
+    goal: LayersGoal = "most"
     tries: int = 2
     probe: int = 32
     epochs: int = 4
@@ -54,6 +62,7 @@ class PruneLayers:
     teach: float = 0.9
 
     def __post_init__(self) -> None:
+        check_choice("prune_layers", "goal", self.goal, get_args(LayersGoal))
         check_numbers(
             "prune_layers",
             {
@@ -71,8 +80,10 @@ class PruneLayers:
         """Return a copy of fewer layers; the module given stays as it was.
 
         Raises:
-            ModelError: No block can be left out, the training diverges, or the budget
-                breaks without each of those tried; the message says what came closest.
+            ModelError: No block can be left out, the training diverges, the budget
+                breaks without each of those tried, or it is the goal and is not
+                reached; the message says what came closest.
+            UsageError: The budget is the goal, and limits nothing that can be measured.
         """
         return self.prune(module, context).module
 
@@ -86,7 +97,9 @@ class PruneLayers:
         before = context.evaluate(copy.deepcopy(module))
         kept, rounds = copy.deepcopy(module), list[Round]()
         whole = total(layer_costs(kept, example))
-        refused: set[Block] = set()
+        refused, broken = set[Block](), list[Breach]()
+        if self.goal == "budget" and not (broken := broken_limits(kept, context)):
+            return Pruned(module=kept, rounds=())
         recovery = Recovery(
             original=copy.deepcopy(module),
             context=context,
@@ -105,16 +118,18 @@ class PruneLayers:
             recovery.train(found, epochs)
             gone = 1 - total(layer_costs(found, example)) / whole
             rounds.append(judge(str(block), gone, before, found, context))
-            if rounds[-1].is_kept:
-                kept = found
-            else:
+            if not rounds[-1].is_kept:
                 refused.add(block)
+                continue
+            kept = found
+            if broken and not (broken := broken_limits(kept, context)):
+                break
         if not rounds:
             raise ModelError(
                 f"no block of {type(module).__name__} gives the shape that it takes",
                 hint="Leave out channels instead: the step prune.",
             )
-        check_any(rounds, context)
+        check_any(rounds, context, broken)
         return Pruned(module=kept, rounds=tuple(rounds))
 
     def _next(

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import tempfile
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 from skerry.compress.train.export import export_graph
 from skerry.compress.train.training import TrainContext
 from skerry.core.budget import Breach, Budget
 from skerry.core.errors import UsageError
-from skerry.core.seams import LoadOptions
+from skerry.core.model import Model
+from skerry.core.seams import LoadOptions, Runtime, Tensors
 from skerry.graph import peak_activation_bytes, write_graph
 from skerry.runtimes.torch import nn
 from skerry.tasks.measure import measure_latency
@@ -55,16 +57,21 @@ def broken_limits(module: nn.Module, context: TrainContext) -> list[Breach]:
     }
     with tempfile.TemporaryDirectory(prefix="skerry-") as folder:
         model = write_graph(graph, Path(folder) / "pruned.onnx")
-        session = context.runtime.load(model, LoadOptions(threads=1))
-        with closing(session):
-            found = measure_latency(
-                {"pruned": lambda: session.run(sample)}, repeats=REPEATS
-            )
+        timed = context.latency_ms or partial(_time, context.runtime)
+        latency_ms = timed(model, sample)
     measured = {
-        "latency_ms": found["pruned"].median_ms,
+        "latency_ms": latency_ms,
         "size_bytes": float(model.size_bytes),
     }
     shapes = {name: array.shape for name, array in sample.items()}
     if (peak := peak_activation_bytes(graph, shapes)) is not None:
         measured["memory_bytes"] = peak
     return budget.breaches(measured)
+
+
+def _time(runtime: Runtime, model: Model, sample: Tensors) -> float:
+    with closing(runtime.load(model, LoadOptions(threads=1))) as session:
+        found = measure_latency(
+            {"pruned": lambda: session.run(sample)}, repeats=REPEATS
+        )
+    return found["pruned"].median_ms

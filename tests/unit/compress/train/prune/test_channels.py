@@ -11,6 +11,7 @@ from skerry.compress.train.prune.cost import layer_costs, total
 from skerry.compress.train.prune.importance import Criterion
 from skerry.compress.train.prune.judge import Round
 from skerry.compress.train.prune.limits import broken_limits
+from skerry.compress.train.prune.recover import Recovery
 from skerry.compress.train.training import TrainContext
 from skerry.core import plugins
 from skerry.core.budget import Budget
@@ -79,6 +80,29 @@ def test_a_broken_budget_steps_back(
     assert left == pytest.approx(kept[-1].gone)
     # The step after the one that broke was half as large.
     assert seen[2] < seen[1]
+
+
+def test_what_a_broken_budget_leaves_is_trained_as_the_last_one(
+    context: TrainContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not only for the epochs of a round in between."""
+
+    def told(what: str, gone: float, *_rest: object) -> Round:
+        return Round(what=what, gone=gone, score=0, lost=0, is_kept=gone < 0.4)
+
+    monkeypatch.setattr(channels, "judge", told)
+    epochs: list[int] = []
+
+    def train(self: Recovery, module: nn.Module, count: int) -> None:  # noqa: ARG001
+        epochs.append(count)
+
+    monkeypatch.setattr(Recovery, "train", train)
+    step = PruneChannels(ratio=0.6, rounds=2, multiple=1, epochs=1, last_epochs=5)
+    pruned = step.prune(context.training.module, context)
+    assert epochs[:2] == [1, 6]
+    assert epochs[-1] == 5
+    assert pruned.rounds[-1].what.endswith("trained longer")
+    assert pruned.rounds[-1].gone < 0.4
 
 
 def test_a_budget_that_cannot_be_met_says_what_came_closest(

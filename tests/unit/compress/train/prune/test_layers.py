@@ -13,6 +13,8 @@ from skerry.compress.train.training import TrainContext, Training
 from skerry.core import plugins
 from skerry.core.budget import Budget
 from skerry.core.errors import ModelError, UsageError
+from skerry.core.model import Model
+from skerry.core.seams import LoadOptions, Runtime, Tensors
 from skerry.runtimes.torch import nn, torch
 from tests.training import ToyNet
 
@@ -92,8 +94,27 @@ def test_a_module_whose_blocks_all_change_shapes_is_refused(
         PruneLayers().apply(net, context)
 
 
+def test_a_latency_is_a_goal(context: TrainContext, runtime: Runtime) -> None:
+    """Blocks go until it is reached, one by one; what is fast enough keeps them all."""
+    net, budget = context.training.module, Budget(latency_ms=5.0)
+    times_ms = iter((9.0, 7.0, 4.0))
+
+    def latency_ms(model: Model, inputs: Tensors) -> float:
+        assert runtime.load(model, LoadOptions()).run(inputs)
+        return next(times_ms)
+
+    asked = replace(context, budget=budget, runtime=runtime, latency_ms=latency_ms)
+    step = PruneLayers(most=3, goal="budget", epochs=0, probe=0)
+    assert len(step.prune(net, asked).rounds) == 2
+    assert not list(times_ms)
+    fast = replace(asked, latency_ms=lambda *_: 1.0)
+    assert step.prune(net, fast).rounds == ()
+    with pytest.raises(ModelError, match=r"does not reach the budget.*latency_ms"):
+        step.prune(net, replace(asked, latency_ms=lambda *_: 9.0))
+
+
 @pytest.mark.parametrize(
-    "params", [{"most": 0}, {"tries": 0}, {"epochs": -1}, {"teach": 2.0}]
+    "params", [{"most": 0}, {"tries": 0}, {"epochs": -1}, {"teach": 2.0}, {"goal": "x"}]
 )
 def test_numbers_out_of_range_are_refused(params: dict[str, Any]) -> None:
     """Each parameter says what it takes."""

@@ -77,7 +77,8 @@ class Watched:
         shown: Its newest veiled one.
         recent: The last of those, for clips.
         upload: What its pictures may still cost.
-        failing: By model, why its last look failed; a look that does not takes it away.
+        failing: By model, why its last look failed, and under no name why the camera
+            itself did; what works again is taken away.
         reason: What else went wrong last; empty where nothing did.
     """
 

@@ -36,10 +36,12 @@ finds = "faces"
 name = "yard"
 url = "yard.mkv"
 frames_per_s = 10.0
+least_rate = 10.0
 [[cameras]]
 name = "gate"
 url = "yard.mkv"
 frames_per_s = 10.0
+least_rate = 10.0
 """
 
 

@@ -1,4 +1,4 @@
-"""The depthwise net on Fashion-MNIST that most parts train further: one a seed.
+"""The nets on Fashion-MNIST that most parts train further: one a seed.
 
 The original is trained for three epochs on all training pictures but those held out.
 An epoch of all that comes after goes through a third of them, drawn anew each time.
@@ -6,6 +6,7 @@ An epoch of all that comes after goes through a third of them, drawn anew each t
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from benchmarks.nets.depthwise import (
 )
 from benchmarks.nets.places import keep
 from benchmarks.nets.torch_depthwise import BATCH, DepthwiseNet, read_pictures, train
+from benchmarks.nets.torch_plain import PlainNet
 from skerry.compress.train.training import Batch, Training
 from skerry.core.model import Model
 from skerry.core.seams import LoadOptions
@@ -59,13 +61,20 @@ class Case:
     labels: Tensor
 
 
-def make_case(work: Path, seed: int, *, quick: bool) -> Case:
+NETS: Mapping[str, Callable[[], nn.Module]] = {
+    "depthwise": DepthwiseNet,
+    "plain": PlainNet,
+}
+
+
+def make_case(work: Path, seed: int, *, quick: bool, net: str = "depthwise") -> Case:
     """The net that this seed trains, from the folder where it is there already.
 
     Args:
         work: What is trained is kept in its folder `made`.
         seed: Of the training.
         quick: A tenth of the pictures.
+        net: Which one, of `NETS`.
     """
     pictures, labels = _read("train")
     counts = QUICK_COUNTS if quick else COUNTS
@@ -76,10 +85,11 @@ def make_case(work: Path, seed: int, *, quick: bool) -> Case:
 
     def make(path: Path) -> None:
         tell(f"seed {seed}: the original")
-        torch.save(train(pictures[rest], labels[rest], seed).state_dict(), path)
+        trained = train(pictures[rest], labels[rest], seed, NETS[net])
+        torch.save(trained.state_dict(), path)
 
-    kept = keep(work / "made" / f"depthwise-seed{seed}{'-quick' * quick}.pt", make)
-    module = DepthwiseNet()
+    kept = keep(work / "made" / f"{net}-seed{seed}{'-quick' * quick}.pt", make)
+    module = NETS[net]()
     module.load_state_dict(torch.load(kept, weights_only=True))
 
     def batches(epoch: int) -> list[Batch]:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from benchmarks._found import tell
 from benchmarks._harness import Measured, Row
-from benchmarks._train_net import SEEDS
+from benchmarks._train_net import AT_ONCE, SEEDS
 from benchmarks._train_prune_channels import Found, lost_by_picture, table_row
 from benchmarks._train_prune_timing import gain, write_module
 from benchmarks.nets.case import Case
@@ -231,7 +231,7 @@ def _training(case: Case, seed: int, *, quick: bool) -> Training:
 
     return Training(
         module=read_resnet8(case.model.path, pictures[:STATISTICS].float()),
-        example=(pictures[:1].float(),),
+        example=(pictures[:AT_ONCE].float(),),
         inputs=tuple(spec.name for spec in case.model.inputs),
         outputs=tuple(spec.name for spec in case.model.outputs),
         batches=batches,

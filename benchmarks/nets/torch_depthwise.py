@@ -16,6 +16,7 @@ import gzip
 import io
 import os
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -81,10 +82,15 @@ def read_pictures(images: Path, labels: Path) -> tuple[Tensor, Tensor]:
     )
 
 
-def train(pictures: Tensor, labels: Tensor, seed: int) -> DepthwiseNet:
+def train(
+    pictures: Tensor,
+    labels: Tensor,
+    seed: int,
+    make: Callable[[], nn.Module] = DepthwiseNet,
+) -> nn.Module:
     """Train for three epochs: AdamW, one cycle of the learning rate, mirror images."""
     torch.manual_seed(seed)
-    net = DepthwiseNet().to(memory_format=torch.channels_last)
+    net = make().to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(net.parameters(), weight_decay=1e-2)
     batches = -(-len(pictures) // BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -107,7 +113,7 @@ def train(pictures: Tensor, labels: Tensor, seed: int) -> DepthwiseNet:
     return net.eval()
 
 
-def export(net: DepthwiseNet) -> bytes:
+def export(net: nn.Module) -> bytes:
     """Write the net as ONNX, input `picture` float32 [1, 1, 28, 28]."""
     stream = io.BytesIO()
     with warnings.catch_warnings():

@@ -26,6 +26,7 @@ MODEL_COMMANDS = (
         examples=(
             "tune m.onnx --evaluation b.npz --task task.toml --budget budget.toml",
             "tune m.onnx --evaluation photos --task t.toml --trials 100 --workers 2",
+            "tune m.onnx --evaluation b.npz --task task.toml --on ssh://pi@board",
         ),
     ),
     Command(

@@ -6,7 +6,7 @@ import hashlib
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from functools import partial
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -134,9 +134,13 @@ class OpenTraining:
 
 @contextmanager
 def _blaming(path: Path, kind: type[SkerryError]) -> Iterator[None]:
-    """Turn what the user's own code raises into an error that names its line."""
+    """Turn what the user's own code raises into an error that names its line.
+
+    What it prints is talk, and goes where talk goes: results alone are on stdout.
+    """
     try:
-        yield
+        with redirect_stdout(sys.stderr):
+            yield
     except SkerryError:
         raise
     except Exception as error:

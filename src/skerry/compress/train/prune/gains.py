@@ -8,6 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 
+from skerry.compress.search.timing import TIE
 from skerry.core.errors import SkerryError
 from skerry.core.model import Model
 from skerry.core.seams import LoadOptions, Tensors
@@ -35,9 +36,10 @@ class Gain:
         if self.latency is None:
             return f"{self.runtime}: not measured, {self.why_not}"
         span = f"{1 / self.latency.high:.2f} to {1 / self.latency.low:.2f}"
-        if self.latency.low <= 1 <= self.latency.high:
+        # What nobody would notice is no gain, however sure it is.
+        if self.latency.low <= 1 + TIE and self.latency.high >= 1 - TIE:
             return f"{self.runtime}: no faster ({span} × as fast)"
-        word = "faster" if self.latency.high < 1 else "slower"
+        word = "faster" if self.latency.median < 1 else "slower"
         return f"{self.runtime}: {word}, {1 / self.latency.median:.2f} × ({span})"
 
 

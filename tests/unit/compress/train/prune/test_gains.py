@@ -32,6 +32,10 @@ def test_each_runtime_says_what_it_gains(tmp_path: Path) -> None:
             Ratio(median=1, low=0.9, high=1.1),
             "ort: no faster (0.91 to 1.11 × as fast)",
         ),
+        (
+            Ratio(median=0.995, low=0.99, high=0.997),
+            "ort: no faster (1.00 to 1.01 × as fast)",
+        ),
         (Ratio(median=2.0, low=1.9, high=2.1), "ort: slower, 0.50 × (0.48 to 0.53)"),
     ],
 )

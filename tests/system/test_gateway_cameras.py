@@ -36,10 +36,12 @@ finds = "faces"
 name = "yard"
 url = "yard.mkv"
 frames_per_s = 10.0
+least_rate = 10.0
 [[cameras]]
 name = "gate"
 url = "yard.mkv"
 frames_per_s = 10.0
+least_rate = 10.0
 """
 
 
@@ -66,7 +68,6 @@ async def desire(
         golden_from=model,
     )
     await hub.desire_release(*release)
-    await until(lambda: hub.runs(version, name=name))
 
 
 @contextlib.asynccontextmanager
@@ -122,11 +123,13 @@ def test_a_model_is_swapped_under_the_cameras(tmp_path: Path) -> None:
             await look(client, lambda one: "nothing is served" in one["reason"])
             await desire(hub, tmp_path, "faces", 1, (38, 22, 50, 36))
             await desire(hub, tmp_path, "people", 1, (30, 20, 60, 80))
+            await until(lambda: hub.runs(1, name="people"))
             before = await look(client, lambda one: "appeared" in one["counts"])
             # The next one takes pictures of another size.
             await desire(
                 hub, tmp_path, "people", 2, (60, 5, 75, 40), rows=45, columns=80
             )
+            await until(lambda: hub.runs(2, name="people"))
             was = {one["name"]: one["looks"]["people"] for one in before}
             after = await look(
                 client, lambda one: one["looks"]["people"] >= was[one["name"]] + 5

@@ -115,7 +115,7 @@ class VideoCamera:
         # Not chance: the same cameras come back in the same order.
         share = zlib.crc32(settings.name.encode()) / 0xFFFFFFFF
         self._back_off = BackOff(share=share)
-        self._thread = ThreadPoolExecutor(1, f"camera-{settings.name}")
+        self._thread = self._make_thread()
         self._given_s = float("-inf")
         self._ahead: deque[tuple[Packet | None, float]] = deque()
         self._broken: SkerryError | None = None
@@ -142,6 +142,7 @@ class VideoCamera:
 
     async def shots(self) -> AsyncGenerator[Shot, None]:
         """Give pictures for ever, or until a file that is not repeated has ended."""
+        self._thread = self._make_thread()
         await self._clock.sleep(self._settings.start_s)
         try:
             while self._health.state is not CameraState.ENDED:
@@ -161,6 +162,9 @@ class VideoCamera:
                     self._note(reconnects=self._health.reconnects + 1)
         finally:
             self._thread.shutdown(wait=False)
+
+    def _make_thread(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(1, f"camera-{self.name}")
 
     def _end(self) -> None:
         """What follows the end of a stream: a file's next round, or an error."""

@@ -336,6 +336,15 @@ def test_a_camera_that_floods_is_shed() -> None:
     assert len(shots) == 9
 
 
+def test_a_camera_can_be_begun_again_after_a_fault_of_ours() -> None:
+    """Who follows it begins its pictures anew; its thread is a new one."""
+    clock = FakeClock()
+    camera = scripted(clock, [live(0), ZeroDivisionError()], [live(0)])
+    with pytest.raises(ZeroDivisionError):
+        collect(camera, clock, 2)
+    assert len(collect(camera, clock, 1)) == 1
+
+
 def test_a_connection_that_breaks_is_opened_again() -> None:
     """After a wait; what it gives then is newer, and the reason is kept."""
     clock = FakeClock()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 from skerry.core.durable import make_folder
@@ -14,7 +15,7 @@ SUFFIX = ".mp4"
 
 
 class ClipFolder:
-    """A folder of clips; its methods block, and one thread at a time uses it.
+    """A folder of clips; its methods block, and any thread may call them.
 
     Args:
         folder: Where; it is made if need be.
@@ -43,8 +44,9 @@ class ClipFolder:
         self._vault.write_file(path, clip.content)
         found = []
         for one in self._folder.glob(f"*{SUFFIX}"):
-            stat = one.stat()
-            found.append((stat.st_mtime_ns, stat.st_size, one))
+            with contextlib.suppress(FileNotFoundError):  # let go of just now
+                stat = one.stat()
+                found.append((stat.st_mtime_ns, stat.st_size, one))
         total = sum(size for _, size, _ in found)
         for _, size, one in sorted(found):
             if total <= self._limit_bytes or one == path:

@@ -185,15 +185,14 @@ class Streams:
             try:
                 async with contextlib.aclosing(watched.camera.shots()) as shots:  # type: ignore[type-var]
                     async for shot in shots:
+                        watched.failing.pop("", None)
                         self._take(watched, shot)
                 break
             except SkerryError as error:
-                watched.reason = error.what
+                watched.failing[""] = error.what
                 log.warning("camera.failed", extra={"camera": name, "why": error.what})
-            except (
-                Exception
-            ) as error:  # A fault of ours: the others must not end by it.
-                watched.reason = f"it failed: {type(error).__name__}"
+            except Exception as error:  # A fault of ours must end no other camera.
+                watched.failing[""] = f"it failed: {type(error).__name__}"
                 log.exception("camera.failed", extra={"camera": name})
             await self._clock.sleep(RETRY_S)
         self._scheduler.forget(name)

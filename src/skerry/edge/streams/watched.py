@@ -94,7 +94,8 @@ class Watched:
         shown: Its newest one that may leave.
         recent: The last of those, covered, for clips.
         upload: What its pictures may still cost.
-        failing: By model, why its last look failed; a look that does not takes it away.
+        failing: By model, why its last look failed, and under no name why the camera
+            itself did; what works again is taken away.
         reason: What else went wrong last; empty where nothing did.
     """
 

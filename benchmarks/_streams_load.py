@@ -71,16 +71,22 @@ def measure_busy(plan: Plan) -> Found:
     ran = asyncio.run(run_cameras(settings_of(paths)))
     latencies = latencies_ms(ran)
     looks = [
-        [count / ran.seconds for count in models.values()]
-        for models in ran.looks.values()
+        [count / (ran.seconds - ran.idle_s[name]) for count in models.values()]
+        for name, models in ran.looks.items()
     ]
     rates = [min(one) for one in looks]
     least, most = min(rates), max(max(one) for one in looks)
     return Found(
         rows=[
             *_rows("busy: always active", ran, latencies),
-            row("busy: least looks a second", "skerry", figure=least, unit="1/s"),
-            row("busy: most looks a second", "skerry", figure=most, unit="1/s"),
+            row(
+                "busy: least looks a second in which something moves",
+                "skerry",
+                figure=least,
+                unit="1/s",
+                note=f"of all seconds {_least(ran):.2g}: some roads are empty at times",
+            ),
+            row("busy: most, likewise", "skerry", figure=most, unit="1/s"),
         ],
         measured=[
             Measured(
@@ -171,6 +177,10 @@ def measure_gate(plan: Plan) -> Found:
             )
         ],
     )
+
+
+def _least(ran: Ran) -> float:
+    return min(min(models.values()) for models in ran.looks.values()) / ran.seconds
 
 
 def _size(plan: Plan) -> tuple[int, float]:

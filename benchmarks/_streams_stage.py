@@ -48,6 +48,7 @@ class Ran:
         begun_ms: By camera, when its first picture was taken.
         figures: How all did.
         looks: By camera and model, looks in the counted time.
+        idle_s: By camera, how much of it nothing moved there, as the gate has it.
     """
 
     seconds: float
@@ -56,6 +57,7 @@ class Ran:
     begun_ms: Mapping[str, int]
     figures: StreamFigures
     looks: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    idle_s: Mapping[str, float] = field(default_factory=dict)
 
 
 class Noted:
@@ -204,7 +206,7 @@ async def run_cameras(
         )
         running = asyncio.create_task(streams.run())
         await asyncio.sleep(WARM_S)
-        before = _looks(streams.figures())
+        before, still = _looks(streams.figures()), _idle(streams.figures())
         begun_s, begun_cpu_s = clock.wall_s(), clock.cpu_s()
         while not running.done():
             await asyncio.wait({running}, timeout=1.0)
@@ -232,6 +234,10 @@ async def run_cameras(
             }
             for name, models in after.items()
         },
+        idle_s={
+            name: (count - still[name]) / FRAMES_PER_S
+            for name, count in _idle(figures).items()
+        },
     )
 
 
@@ -243,6 +249,10 @@ def latencies_ms(ran: Ran) -> list[float]:
         for body in ran.events
         if "latency_ms" in body and float(str(body["at_ms"])) >= start_ms
     ]
+
+
+def _idle(figures: StreamFigures) -> dict[str, int]:
+    return {camera.name: camera.skipped["idle"] for camera in figures.cameras}
 
 
 def _looks(figures: StreamFigures) -> dict[str, dict[str, int]]:

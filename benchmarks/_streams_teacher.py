@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks._found import tell
 from benchmarks._streams_footage import FRAMES_PER_S
-from benchmarks._streams_stage import Ran, opened_engine, settings_of
+from benchmarks._streams_stage import WARM_S, Ran, opened_engine, settings_of
 from skerry.core.clock import SystemClock
 from skerry.device._video import Video
 from skerry.edge.streams.tracks import Seen, Tracker
@@ -71,13 +71,16 @@ def teach(paths: Sequence[Path]) -> Truth:
     )
 
 
-def missed_events(truth: Appeared, ran: Ran, *, seconds: float) -> Missed:
+def missed_events(
+    truth: Appeared, ran: Ran, *, seconds: float, since_s: float = WARM_S
+) -> Missed:
     """Compare with the teacher's events, as far as there was time to tell of them.
 
     Args:
         truth: The teacher's.
         ran: Ours.
         seconds: How long the files are.
+        since_s: What happens before is not counted: all cameras begin at once.
     """
     missed = known = spare = 0
     for number, appeared in enumerate(truth.values()):
@@ -88,7 +91,7 @@ def missed_events(truth: Appeared, ran: Ran, *, seconds: float) -> Missed:
             if body["camera"] == name and body["name"] == "stream.appeared"
         ]
         for at_s in appeared:
-            if at_s > seconds - SLACK_S[1]:
+            if not since_s <= at_s <= seconds - SLACK_S[1]:
                 continue
             known += 1
             near = [
@@ -98,7 +101,7 @@ def missed_events(truth: Appeared, ran: Ran, *, seconds: float) -> Missed:
                 told.remove(min(near, key=lambda one: abs(one - at_s)))
             else:
                 missed += 1
-        spare += len(told)
+        spare += sum(one >= since_s for one in told)
     return Missed(missed=missed, known=known, spare=spare)
 
 

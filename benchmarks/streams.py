@@ -74,6 +74,12 @@ STAGES = Stages(
             limit_s=1800,
             is_quick=False,
         ),
+        "mosaics": Part(
+            place="_streams_mosaics:measure_mosaics",
+            bars=("streams.mosaic.loss",),
+            limit_s=2400,
+            is_quick=False,
+        ),
         "privacy": Part(
             place="_streams_privacy:measure_unblurred",
             bars=("streams.unblurred",),

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import logging
 import zlib
+from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -36,6 +37,9 @@ log = logging.getLogger(__name__)
 
 MOST_BAD = 100
 """So many pictures in a row that cannot be decoded end a connection."""
+
+READ_AHEAD = 5
+"""So many packets of a file are read at a time."""
 
 _T = TypeVar("_T")
 
@@ -113,6 +117,8 @@ class VideoCamera:
         self._back_off = BackOff(share=share)
         self._thread = self._make_thread()
         self._given_s = float("-inf")
+        self._ahead: deque[tuple[Packet | None, float]] = deque()
+        self._broken: SkerryError | None = None
         self._size: tuple[int, ...] = ()
         self._bad = 0
 
@@ -181,11 +187,13 @@ class VideoCamera:
         self._times.restart()
         self._ingest.restart()
         self._bad = 0
+        self._ahead.clear()
+        self._broken = None
         video = await self._run(self._open)
         period_s = 1 / (video.frames_per_s or self._settings.frames_per_s)
         pace = FilePace(begun_s=self._clock.wall_s(), period_s=period_s)
         try:
-            packet, waited_s = await self._run(partial(self._read, video))
+            packet, waited_s = await self._next(video)
             while packet is not None:
                 captured_s = await self._place(packet, waited_s, pace)
                 now_s = self._clock.wall_s()
@@ -203,7 +211,7 @@ class VideoCamera:
                     decoded = await self._run(partial(self._decode, video, chosen))
                 if decoded is not None and self._is_due(captured_s):
                     yield self._shot(decoded, captured_s, packet.size_bytes)
-                packet, waited_s = await self._run(partial(self._read, video))
+                packet, waited_s = await self._next(video)
         finally:
             # In its own thread: it may be used there until then.
             self._thread.submit(video.close)
@@ -229,11 +237,33 @@ class VideoCamera:
             wanted_rows=self._settings.wanted_rows,
         )
 
-    def _read(self, video: Video) -> tuple[Packet | None, float]:
-        """The next packet, and how long it was waited for; on the camera's thread."""
-        begun_s = self._clock.wall_s()
-        packet = video.read()
-        return packet, self._clock.wall_s() - begun_s
+    async def _next(self, video: Video) -> tuple[Packet | None, float]:
+        """The next packet, and how long it was waited for."""
+        if not self._ahead:
+            if self._broken is not None:
+                raise self._broken
+            self._ahead.extend(await self._run(partial(self._read, video)))
+        return self._ahead.popleft()
+
+    def _read(self, video: Video) -> list[tuple[Packet | None, float]]:
+        """The next packet, or some of a file: each way to the thread takes a while.
+
+        What goes wrong with a later one is told when it is its turn.
+        """
+        found: list[tuple[Packet | None, float]] = []
+        while len(found) < (READ_AHEAD if self._is_paced else 1):
+            begun_s = self._clock.wall_s()
+            try:
+                packet = video.read()
+            except SkerryError as error:
+                if not found:
+                    raise
+                self._broken = error
+                break
+            found.append((packet, self._clock.wall_s() - begun_s))
+            if packet is None:
+                break
+        return found
 
     def _decode(self, video: Video, packets: Packets) -> Decoded | None:
         """Decode packets in order, and give the last one's picture."""

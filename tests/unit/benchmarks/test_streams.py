@@ -76,8 +76,10 @@ def test_an_event_is_missed_where_none_was_told_of_about_then() -> None:
     """Each that was told of stands for one of the teacher's, on its own camera."""
     truth = {"00.mkv": [1.0, 1.2, 8.0, 9.0], "01.mkv": [5.0]}
     ran = _ran(("c00", 1.4), ("c00", 2.0), ("c00", 5.0), ("c01", 20.0))
-    found = missed_events(truth, ran, seconds=11.5)
+    found = missed_events(truth, ran, seconds=11.5, since_s=0.0)
     assert found == Missed(missed=2, known=4, spare=2)  # none of them too near the end
+    found = missed_events(truth, ran, seconds=11.5)
+    assert found == Missed(missed=2, known=2, spare=2)
 
 
 def test_the_teacher_counts_those_whom_it_saw_often_and_surely() -> None:

@@ -115,8 +115,11 @@ def _change(
 def _cells(changed: NDArray[np.bool_], share: float) -> NDArray[np.bool_]:
     """The cells of which more than a share has changed."""
     rows, columns = changed.shape
-    parts = changed.reshape(rows // CELL, CELL, columns // CELL, CELL)
-    counts: NDArray[np.intp] = np.count_nonzero(parts, axis=(1, 3))
+    # At most CELL² each: a byte will do. Two sums are quicker than one over both axes.
+    strips = changed.view(np.uint8).reshape(rows // CELL, CELL, columns)
+    sums = strips.sum(axis=1, dtype=np.uint8)
+    parts = sums.reshape(rows // CELL, columns // CELL, CELL)
+    counts: NDArray[np.uint8] = parts.sum(axis=2, dtype=np.uint8)
     return counts > share * CELL * CELL
 
 

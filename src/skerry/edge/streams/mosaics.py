@@ -147,7 +147,10 @@ def sort_out(
         for place, (part, corner) in enumerate(zip(parts, corners, strict=True)):
             size = part.size
             x, y = (x1 + x2) / 2 - corner.left, (y1 + y2) / 2 - corner.top
-            if 0 <= x <= size.columns and 0 <= y <= size.rows:
+            # Half a pixel of grace: fractions are never quite even.
+            if abs(x - size.columns / 2) <= size.columns / 2 + 0.5 and (
+                abs(y - size.rows / 2) <= size.rows / 2 + 0.5
+            ):
                 region = _back((x1, y1, x2, y2), part, corner)
                 found[place].append(
                     Seen(region=region, score=one.score, label=one.label)

@@ -46,16 +46,14 @@ log = logging.getLogger(__name__)
 FIRST_COST_S = 0.02
 """What a look is taken to cost before any was seen."""
 
-PLAN_EACH_S = 1.0
-"""How often what ingest takes is measured, and looks are planned with the rest."""
+RETRY_S = 1.0
+"""A camera whose code failed is asked again after so long."""
 
 CLIPPED = frozenset({Kind.APPEARED, Kind.ENTERED, Kind.STAYED, Kind.CROSSED})
 """What a clip is made of."""
 
 NEAR_MS = 700
 """A thumbnail is of this moment or of one so near to it."""
-
-_GATE_S = 0.0002
 
 
 class Put(Protocol):
@@ -118,6 +116,8 @@ class Streams:
         deadline_s = settings.deadline_ms / 1000
         self._looker = Looker(engine, eyes, clock=clock, deadline_s=5 * deadline_s)
         self._scheduler = Scheduler(
+            # What a look takes is measured on the clock: what cameras take of the CPUs
+            # meanwhile is in it.
             dict.fromkeys(eyes.names, FIRST_COST_S),
             capacity=cpus * settings.share,
             at_once=cpus,
@@ -159,10 +159,7 @@ class Streams:
             asyncio.create_task(self._follow(watched), name=watched.name)
             for watched in self._watched.values()
         ]
-        background = [
-            asyncio.create_task(self._plan()),
-            asyncio.create_task(self._tidy()),
-        ]
+        tidying = asyncio.create_task(self._tidy())
         try:
             await asyncio.gather(*tasks)
             await self._settle()
@@ -170,7 +167,7 @@ class Streams:
             self._is_stopping = True
             if self._alarm is not None:
                 self._alarm.cancel()
-            left = [*tasks, *background, *self._looks, *self._clips.values()]
+            left = [*tasks, tidying, *self._looks, *self._clips.values()]
             for task in left:
                 task.cancel()
             await asyncio.gather(*left, return_exceptions=True)
@@ -197,7 +194,7 @@ class Streams:
             except Exception as error:  # A fault of ours must end no other camera.
                 watched.failing[""] = f"it failed: {type(error).__name__}"
                 log.exception("camera.failed", extra={"camera": name})
-            await self._clock.sleep(PLAN_EACH_S)
+            await self._clock.sleep(RETRY_S)
         self._scheduler.forget(name)
 
     def _take(self, watched: Watched, shot: Shot) -> None:
@@ -358,27 +355,10 @@ class Streams:
         }
         await self._put(watched, body)
 
-    async def _plan(self) -> None:
-        """Plan looks with what ingest leaves of the CPUs."""
-        before_s = self._ingest_s()
-        while True:
-            await self._clock.sleep(PLAN_EACH_S)
-            after_s = self._ingest_s()
-            ingest = (after_s - before_s) / PLAN_EACH_S
-            before_s = after_s
-            most = self._cpus * self._settings.share
-            self._scheduler.allow(max(0.1 * most, most - ingest))
-
     async def _tidy(self) -> None:
         while True:
             await self._clock.sleep(heap.EACH_S)
             await asyncio.to_thread(heap.give_back)
-
-    def _ingest_s(self) -> float:
-        return sum(
-            one.camera.health.decode_s + _GATE_S * one.counts.pictures
-            for one in self._watched.values()
-        )
 
     def shown(self, name: str) -> Veiled | None:
         """The newest veiled picture of a camera, or None: there is none, or no such.

@@ -35,9 +35,6 @@ STARVE_S = 1.0
 PLAN_S = 0.25
 """How often the machine is shared out anew, where something has changed."""
 
-LEAST_CHANGE = 0.02
-"""A change of the capacity that is worth sharing it out anew, in CPUs."""
-
 MOST_INTERVAL_S = 0.5
 """Cameras whose pictures come less often are treated as though they came so often."""
 
@@ -181,12 +178,6 @@ class Scheduler:
     def capacity(self) -> float:
         """Seconds of CPU in a second that there are for looks."""
         return self._capacity
-
-    def allow(self, capacity: float) -> None:
-        """Say how many seconds of CPU in a second there are for looks from now on."""
-        if abs(capacity - self._capacity) > LEAST_CHANGE:
-            self._is_stale = True
-            self._capacity = capacity
 
     def join(self, camera: str, *, weight: float = 1.0) -> None:
         """Take a camera in."""

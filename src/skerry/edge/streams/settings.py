@@ -152,7 +152,7 @@ class CamerasSettings:
     models: Mapping[str, ModelSettings]
     cameras: tuple[CameraEntry, ...]
     deadline_ms: float = 200.0
-    share: float = 0.8
+    share: float = 0.95
     clip_s: float = 3.0
     upload_mb_per_day: float = 50.0
 
@@ -188,7 +188,7 @@ class CamerasSettings:
                 f"got deadline_ms {self.deadline_ms}, share {self.share}, clip_s "
                 f"{self.clip_s} and upload_mb_per_day {self.upload_mb_per_day}; "
                 "expected up to 60000, up to 1, up to 60 and 0 or more",
-                hint="Leave them out for 200, 0.8, 3 and 50.",
+                hint="Leave them out for 200, 0.95, 3 and 50.",
             )
 
 
@@ -200,7 +200,7 @@ class _Table:
     models: dict[str, ModelSettings] = field(default_factory=dict)
     cameras: tuple[CameraEntry, ...] = ()
     deadline_ms: float = 200.0
-    share: float = 0.8
+    share: float = 0.95
     clip_s: float = 3.0
     upload_mb_per_day: float = 50.0
 

@@ -37,6 +37,7 @@ from skerry.evolve.update_state import (
     UpdateState,
     Want,
 )
+from skerry.evolve.ways import Hop
 
 ValueT = TypeVar("ValueT")
 
@@ -287,7 +288,7 @@ def _refused(refused: Refused | None) -> Hashable:
 
 def _transfer(state: UpdateState) -> Hashable:
     transfer = state.transfer
-    return transfer and (transfer.manifest.version, transfer.delta is not None)
+    return transfer and (transfer.manifest.version, bool(transfer.way))
 
 
 def _found(version: int) -> Found:
@@ -306,7 +307,8 @@ def _found(version: int) -> Found:
         requires=1,
     )
     delta = Blob(sha256="d" * 64, size_bytes=1)
-    return Found(manifest=manifest, deltas={"e" * 64: delta})
+    hop = Hop(origin="e" * 64, result=model, delta=delta)
+    return Found(manifest=manifest, ways=((hop,),))
 
 
 FOUND = {version: _found(version) for version in range(1, 6)}

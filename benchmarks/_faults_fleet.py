@@ -54,7 +54,8 @@ class Story:
         seed: Of the chance.
 
     Attributes:
-        sizes: The size of each blob that was published.
+        sizes: The size of each blob that was published, at the end also that of each
+            delta which the hub made.
         happened: How often each kind of bad day was had.
         bricked: By gateway, what was wrong with it first.
         looks: How often a gateway was looked at.
@@ -258,6 +259,8 @@ class Story:
                 self.brick(gateway, f"ends with {serves}: {ended.reason}")
             else:
                 await self.ask(gateway)
+        made = self.fleet.hub.deltas.packed.pairs.values()
+        self.sizes |= {delta.sha256: delta.size_bytes for delta in made}
 
     def bytes_ratio(self) -> tuple[float, int, int]:
         """Bytes that came, by the bytes of the blobs that came whole."""

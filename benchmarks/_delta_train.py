@@ -29,7 +29,7 @@ from benchmarks.nets.torch_mobilenet import (
     train,
 )
 
-COUNTS = {"first": 20_000, "later": 6000, "calibration": 300, "selection": 2000}
+COUNTS = {"first": 20_000, "later": 6000, "calibration": 300, "selection": 6000}
 QUICK_COUNTS = {"first": 640, "later": 256, "calibration": 32, "selection": 100}
 FIRST_BATCH, BATCH = 64, 128
 VERSIONS = ("v1", "head", "head_norms", "finetune", "drift", "scratch")

@@ -1,8 +1,9 @@
 """Choose how like the version before a quantized model is made: what its delta costs.
 
 First all layers get the same grid, coarser and coarser, as long as the loss is surely
-allowed. Then a part of the layers gets the next grid too: first those where it saves
-most bytes for what it changes. What is chosen is the smallest delta that holds.
+allowed. Then a part of the layers gets the next grid too, as large a part as holds:
+first those where it saves most bytes for what it changes. What is chosen is the
+smallest delta that holds.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from skerry.core.report import AlikeRow
 from skerry.graph import Graph
 
 GRIDS = (1, 2, 3, 4, 6, 8, 12)
-SHARES = (0.5, 0.75, 0.25)
-"""How much of the weights gets the next grid, one after the other."""
+HALVINGS = 3
+"""How often it is halved what share of the weights gets the next grid."""
 
 MOVED_SHARE = 0.1
 """Fraction of channels, moved by a factor alone, from which on it is told."""
@@ -109,10 +110,13 @@ def _search(trials: _Trials, layers: Sequence[Layer]) -> None:
     else:
         return
     order = _by_worth(layers, grid, after)
-    for share in SHARES:
+    share, step = 0.5, 0.25
+    for _ in range(HALVINGS):
         some = {one.name: after for one in _some(order, share)}
-        title = f"grid {after} for {share:.0%} of the weights, {grid} for the rest"
-        trials.try_grids(title, layers, {**grids_of(layers, grid), **some})
+        title = f"grid {after} for {share:.3g} of the weights, {grid} for the rest"
+        row = trials.try_grids(title, layers, {**grids_of(layers, grid), **some})
+        share += step if row.holds else -step
+        step /= 2
 
 
 class _Trials:

@@ -96,3 +96,8 @@ class CapturedHub:
     def blob(self, sha256: str) -> Path:
         """Where a blob lies."""
         return self._folder / "blobs" / sha256[:2] / sha256
+
+    def deltas(self, sha256: str) -> list[Path]:
+        """Where the deltas lie that the hub has made and that give a blob."""
+        made = (self._folder / "deltas").glob(f"*-{sha256}-*")
+        return [path for path in made if path.stat().st_size]

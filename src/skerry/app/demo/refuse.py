@@ -152,18 +152,32 @@ async def refuse_forged_and_replayed(
 
 
 async def refuse_rotten(stage: Stage, hub: CapturedHub, good: Made) -> None:
-    """One bit of the model flips on the hub's disk."""
+    """One bit flips of the model on the hub's disk, and of the deltas that give it."""
     await stage.publish(good)
-    rotten = bytearray(good.content)
-    rotten[len(rotten) // 2] ^= 1
-    write_file(hub.blob(good.blob), bytes(rotten))
+
+    async def is_at_rest() -> bool:
+        costs = await stage.api.delta_costs(good.id)
+        return all(cost.direct != "making" for cost in costs)
+
+    await stage.until(is_at_rest, "the hub to make its deltas")
+    paths = [hub.blob(good.blob), *hub.deltas(good.blob)]
+    contents = {path: path.read_bytes() for path in paths}
+    for path, content in contents.items():
+        write_file(path, _with_a_flipped_bit(content))
     stage.mark("fault", f"one bit of {good.id} flips on the hub's disk")
     ended = await stage.wait_rollout(
         await stage.roll_out(good.id), RolloutState.STOPPED
     )
     await stage.refusal(GATEWAYS[0], good.id, fault="one flipped bit", ended=ended)
     await stage.undo(ended)
-    write_file(hub.blob(good.blob), good.content)
+    for path, content in contents.items():
+        write_file(path, content)
+
+
+def _with_a_flipped_bit(content: bytes) -> bytes:
+    rotten = bytearray(content)
+    rotten[len(rotten) // 2] ^= 1
+    return bytes(rotten)
 
 
 async def kill_in_update(stage: Stage, good: Made) -> tuple[str, float]:

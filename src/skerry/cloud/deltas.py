@@ -73,6 +73,7 @@ class Deltas:
 
     Attributes:
         packed: What was made.
+        served: What devices may fetch: that, and the blobs.
         releases: What was published.
         shadows: What devices report.
     """
@@ -92,7 +93,7 @@ class Deltas:
         self.releases = releases
         self._blobs = blobs
         self.shadows = shadows
-        self._served = Served(blobs, self.packed)
+        self.served = Served(blobs, self.packed)
         self._tenant = tenant
         self._clock = clock
         self._pack = pack
@@ -214,7 +215,7 @@ class Deltas:
         return deltas
 
     async def _is_lost(self, delta: Blob) -> bool:
-        return await self._served.stat(delta.sha256) != delta.size_bytes
+        return await self.served.stat(delta.sha256) != delta.size_bytes
 
     async def _take(self, published: Sequence[Manifest]) -> None:
         """Have deltas made from what the fleet runs to what was published."""

@@ -28,7 +28,6 @@ from skerry.cloud.releases import Releases
 from skerry.cloud.retraining import Retrainings, Trainer
 from skerry.cloud.rollouts import Rollouts
 from skerry.cloud.samples import Samples
-from skerry.cloud.served import Served
 from skerry.cloud.shadows import Shadows
 from skerry.comms.links import ALL_GRANTED, Grant
 from skerry.core.clock import Clock, SystemClock
@@ -144,7 +143,7 @@ class Hub:
             store, tenant=tenant, clock=clock, sign=self.releases.instruct
         )
         self.deltas = self._make_deltas(pack)
-        self.served = Served(self.blobs, self.deltas.packed)
+        self.served = self.deltas.served
         self.events = Events(store, tenant=tenant, clock=clock)
         self.presence = Presence(
             store, tenant=tenant, clock=clock, note=self.events.add

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from skerry.cloud.packed import PACKED_FOLDER
 from skerry.core.durable import storage_errors, write_files
 from skerry.core.errors import StateError
 from skerry.core.fleet import DEFAULT_TENANT
@@ -99,5 +100,5 @@ class CapturedHub:
 
     def deltas(self, sha256: str) -> list[Path]:
         """Where the deltas lie that the hub has made and that give a blob."""
-        made = (self._folder / "deltas").glob(f"*-{sha256}-*")
+        made = (self._folder / PACKED_FOLDER).glob(f"*-{sha256}-*")
         return [path for path in made if path.stat().st_size]

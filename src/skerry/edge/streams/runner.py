@@ -109,7 +109,6 @@ class Streams:
     ) -> None:
         self._settings = settings
         self._clock = clock
-        self._cpus = cpus
         self._outlets = outlets
         self._eyes = eyes
         self._finds = {name: eyes.settings(name).finds for name in eyes.names}

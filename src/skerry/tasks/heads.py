@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -208,9 +209,10 @@ class Fastestdet:
                 hint="Name the output in the step.",
             )
         _, rows, columns = planes.shape
-        there = np.clip(planes[0].reshape(-1), 0, None) ** 0.6
-        is_sure = there >= least  # times a class, which is 1 at most
-        flat = planes.reshape(len(planes), -1)[:, is_sure].T
+        flat = planes.reshape(len(planes), -1)
+        there = np.clip(flat[0], 0, None) ** 0.6
+        is_sure = there * np.clip(np.fmax.reduce(flat[5:]), 0, None) ** 0.4 >= least
+        flat = flat[:, is_sure].T
         cells = np.array([columns, rows])
         sides = np.array([self.width, self.height])
         corner = _grid(rows, columns)[is_sure]
@@ -489,10 +491,13 @@ def _pick(outputs: Mapping[str, Array], name: str) -> _Floats:
     return outputs[name].astype(np.float64)
 
 
+@lru_cache(maxsize=16)
 def _grid(rows: int, columns: int) -> _Floats:
-    """The x and y of each cell, row by row, [rows · columns, 2]."""
+    """The x and y of each cell, row by row, [rows · columns, 2]; not to be written."""
     y, x = np.mgrid[:rows, :columns]
-    return np.stack([x, y], axis=-1).reshape(-1, 2).astype(np.float64)
+    grid = np.stack([x, y], axis=-1).reshape(-1, 2).astype(np.float64)
+    grid.setflags(write=False)
+    return grid
 
 
 def _around(middle: _Floats, sides: _Floats) -> _Floats:

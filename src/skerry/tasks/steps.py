@@ -263,14 +263,33 @@ class Normalize:
 
     def apply(self, array: Array) -> Array:
         """Normalize, [H, W, C] of any dtype to float32 [H, W, C]."""
-        mean, std = (np.asarray(x, dtype=np.float32) for x in (self.mean, self.std))
+        return self.apply_along(array, axis=array.ndim - 1)
+
+    def apply_along(
+        self, array: Array, *, axis: int, is_reversed: bool = False
+    ) -> Array:
+        """Normalize an array of another layout.
+
+        Args:
+            array: Of any dtype.
+            axis: The axis of its channels.
+            is_reversed: Whether they are in the order B, G, R.
+        """
+        mean, std = (
+            np.atleast_1d(np.asarray(x, dtype=np.float32))
+            for x in (self.mean, self.std)
+        )
+        channels = array.shape[axis]
         for name, value in (("mean", mean), ("std", std)):
-            if value.size not in (1, array.shape[-1]):
+            if value.size not in (1, channels):
                 raise DataError(
-                    f"normalize has {value.size} values of {name} for "
-                    f"{array.shape[-1]} channels",
+                    f"normalize has {value.size} values of {name} for {channels} "
+                    "channels",
                     hint="Give one, or one a channel; put normalize before layout.",
                 )
+        shape = (-1,) + (1,) * (array.ndim - 1 - axis)
+        order = -1 if is_reversed else 1
+        mean, std = (value[::order].reshape(shape) for value in (mean, std))
         scaled = np.multiply(array, np.float32(self.scale), dtype=np.float32)
         # What changes nothing is left out: a large picture takes a while.
         if mean.any():

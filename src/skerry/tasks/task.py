@@ -38,6 +38,7 @@ from skerry.tasks.boxes import Placement
 from skerry.tasks.decoders import Embedding, ReconstructionError, Value
 from skerry.tasks.heads import Head, Nms, Selected
 from skerry.tasks.matching import EmbedMatch
+from skerry.tasks.merging import merge_steps
 from skerry.tasks.metrics import METRICS, Metric, find_metric
 from skerry.tasks.prediction import Prediction
 from skerry.tasks.series import Resample
@@ -174,7 +175,7 @@ class Task:
         Raises:
             DataError: A step does not take what the one before it gives.
         """
-        for step in self.pre:
+        for step in merge_steps(self.pre):
             sample = step.apply(sample)
         return sample
 

@@ -109,7 +109,9 @@ class OpenvinoSession(ModelSession):
             if self._network is None:
                 raise closed("openvino", self._model)
             try:
-                results = self._request(inputs).infer(self._feed(inputs))
+                results = self._request(inputs).infer(
+                    self._feed(inputs), share_inputs=True
+                )
                 # In the order of the model's outputs, each copied by `infer`. Names
                 # would not do: OpenVINO gives one output those of several tensors.
                 return dict(zip(self._outputs, results.values(), strict=True))

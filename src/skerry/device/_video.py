@@ -205,7 +205,7 @@ class Video:
             # than a small picture takes.
             with video_errors(url), one_at_a_time:
                 scaled = frame.reformat(
-                    columns, rows, "rgb24", interpolation="BILINEAR", threads=1
+                    columns, rows, "rgb24", interpolation="FAST_BILINEAR", threads=1
                 )
                 return np.asarray(scaled.to_ndarray(), dtype=np.uint8)
 

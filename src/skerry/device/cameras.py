@@ -1,9 +1,9 @@
 """Cameras: network streams, devices and files, through PyAV.
 
-Each camera has a thread of its own that waits for packets and decodes those that
-`skerry.device.ingest` chooses. A file is played at the pace it was recorded at, and its
-pictures count as taken when they are due. A camera that fails is tried again, later
-each time; nobody else notices.
+Each camera has a thread of its own that waits for packets, and that decodes those that
+`skerry.device.ingest` chooses where that takes long. A file is played at the pace it
+was recorded at, and its pictures count as taken when they are due. A camera that fails
+is tried again, later each time; nobody else notices.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
+from skerry.core.allowance import ShortWork
 from skerry.core.clock import Clock
 from skerry.core.errors import DataError, LinkError, SkerryError, UsageError
 from skerry.core.video import Attention, CameraHealth, CameraState, Shot
@@ -37,6 +38,9 @@ log = logging.getLogger(__name__)
 
 MOST_BAD = 100
 """So many pictures in a row that cannot be decoded end a connection."""
+
+MOST_AT_ONCE = 4
+"""More packets are decoded on the camera's own thread, however short each takes."""
 
 READ_AHEAD = 5
 """So many packets of a file are read at a time."""
@@ -93,6 +97,8 @@ class VideoCamera:
     Args:
         settings: What it is.
         clock: What measures time.
+        short_work: Says whether a picture is decoded on the event loop's thread; the
+            cameras of one loop share it.
         open_video: Opens its stream; `Video` by default.
     """
 
@@ -101,10 +107,12 @@ class VideoCamera:
         settings: CameraSettings,
         *,
         clock: Clock,
+        short_work: ShortWork | None = None,
         open_video: Callable[..., Video] = Video,
     ) -> None:
         self._settings = settings
         self._clock = clock
+        self._short_work = short_work or ShortWork()
         self._open_video = open_video
         self._url = settings.sub_url or settings.url
         self._is_paced = is_file(self._url)
@@ -208,7 +216,7 @@ class VideoCamera:
                 # period for.
                 decoded = None
                 if chosen:
-                    decoded = await self._run(partial(self._decode, video, chosen))
+                    decoded = await self._decoded(video, chosen)
                 if decoded is not None and self._is_due(captured_s):
                     yield self._shot(decoded, captured_s, packet.size_bytes)
                 packet, waited_s = await self._next(video)
@@ -264,6 +272,19 @@ class VideoCamera:
             if packet is None:
                 break
         return found
+
+    async def _decoded(self, video: Video, packets: Packets) -> Decoded | None:
+        begun_s = self._clock.wall_s()
+        is_short = len(packets) <= MOST_AT_ONCE and self._short_work.is_due(
+            self.name, now_s=begun_s
+        )
+        if not is_short:
+            return await self._run(partial(self._decode, video, packets))
+        try:
+            return self._decode(video, packets)
+        finally:
+            now_s = self._clock.wall_s()
+            self._short_work.took(self.name, now_s - begun_s, now_s=now_s)
 
     def _decode(self, video: Video, packets: Packets) -> Decoded | None:
         """Decode packets in order, and give the last one's picture."""

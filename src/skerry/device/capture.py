@@ -111,39 +111,6 @@ class PacketHint:
         return is_odd
 
 
-class Allowance:
-    """What a camera may cost: so many seconds of work in a second.
-
-    A token bucket: who did not use it may use it up to `burst_s` later.
-
-    Args:
-        share: Seconds in a second.
-        burst_s: Most that is saved.
-    """
-
-    def __init__(self, *, share: float, burst_s: float = 1.0) -> None:
-        self._share = share
-        self._burst_s = burst_s
-        self._left_s = burst_s
-        self._since_s: float | None = None
-
-    def spend(self, took_s: float, *, now_s: float) -> None:
-        """Charge work that was done."""
-        self._refill(now_s)
-        self._left_s -= took_s
-
-    def is_spent(self, *, now_s: float) -> bool:
-        """Whether no more may be done now."""
-        self._refill(now_s)
-        return self._left_s <= 0
-
-    def _refill(self, now_s: float) -> None:
-        if self._since_s is not None:
-            gain_s = max(0.0, now_s - self._since_s) * self._share
-            self._left_s = min(self._burst_s, self._left_s + gain_s)
-        self._since_s = now_s
-
-
 class BackOff:
     """How long to wait before a camera is tried again: longer each time.
 

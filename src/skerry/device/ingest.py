@@ -7,9 +7,10 @@ keeps the packets in between: they are decoded at one go when it is watched agai
 
 from __future__ import annotations
 
+from skerry.core.allowance import Allowance
 from skerry.core.video import Attention
 from skerry.device._video import Packet
-from skerry.device.capture import Allowance, PacketHint
+from skerry.device.capture import PacketHint
 
 MOST_HELD_BYTES = 4 << 20
 """Most bytes of packets that an idle camera keeps."""

@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 
 from skerry.device.capture import (
     LONGEST_TRANSIT_S,
-    Allowance,
     BackOff,
     CaptureTimes,
     FilePace,
@@ -86,19 +85,6 @@ def test_a_large_packet_tells_of_movement() -> None:
     assert not any(hint.take(300) for _ in range(20))
     assert all(hint.take(6000) for _ in range(5))
     assert not hint.take(300)
-
-
-def test_an_allowance_is_spent_and_comes_back() -> None:
-    """A quarter of a second each second, and no more than a burst is saved."""
-    allowance = Allowance(share=0.25, burst_s=0.5)
-    assert not allowance.is_spent(now_s=0)
-    allowance.spend(0.6, now_s=0)
-    assert allowance.is_spent(now_s=0.1)
-    assert not allowance.is_spent(now_s=1)
-    allowance.spend(0.4, now_s=1000)
-    assert not allowance.is_spent(now_s=1000)
-    allowance.spend(0.2, now_s=1000)
-    assert allowance.is_spent(now_s=1000)
 
 
 def test_waits_grow_and_begin_anew() -> None:

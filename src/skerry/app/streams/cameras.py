@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from skerry.core.allowance import ShortWork
 from skerry.core.clock import Clock
 from skerry.core.seams import Camera
 from skerry.core.video import Picture
@@ -23,8 +24,9 @@ def make_cameras(entries: Sequence[CameraEntry], *, clock: Clock) -> dict[str, C
     Raises:
         MissingExtraError: PyAV is not installed, and one of them needs it.
     """
+    short_work = ShortWork()
     return {
-        entry.name: _make(entry, clock, start_s=place * STAGGER_S)
+        entry.name: _make(entry, clock, short_work, start_s=place * STAGGER_S)
         for place, entry in enumerate(entries)
     }
 
@@ -38,7 +40,9 @@ def make_clip(pictures: Sequence[Picture], frames_per_s: float) -> bytes:
     return write_clip(pictures, frames_per_s=frames_per_s)
 
 
-def _make(entry: CameraEntry, clock: Clock, *, start_s: float) -> Camera:
+def _make(
+    entry: CameraEntry, clock: Clock, short_work: ShortWork, *, start_s: float
+) -> Camera:
     settings = CameraSettings(
         name=entry.name,
         url=entry.url,
@@ -50,4 +54,4 @@ def _make(entry: CameraEntry, clock: Clock, *, start_s: float) -> Camera:
     if "://" not in entry.url and Path(entry.url).is_dir():
         return FolderCamera(settings, clock=clock)
     check_installed()  # else each camera would be tried again and again
-    return VideoCamera(settings, clock=clock)
+    return VideoCamera(settings, clock=clock, short_work=short_work)

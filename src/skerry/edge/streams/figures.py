@@ -158,7 +158,7 @@ class StreamFigures:
 
     Attributes:
         level: How much had to be given up, of `skerry.edge.streams.rates`.
-        capacity: Seconds of CPU in a second that are planned for looks.
+        capacity: Seconds of looks in a second that are planned: how many at once.
         costs_ms: What a look of each model takes.
         mosaics: By model, what looking at parts of several pictures at once loses; of
             those that may.

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
+from skerry.core.allowance import ShortWork
 from skerry.core.clock import Clock
 from skerry.core.errors import SkerryError, UsageError
 from skerry.core.seams import Tensors
@@ -23,6 +25,8 @@ from skerry.edge.streams.watched import Found, Watched
 
 FILL = 114
 """Between the parts of a mosaic: as detectors are used to."""
+
+_T = TypeVar("_T")
 
 TRIES = 3
 """So often a release is chosen for a look, where each is gone before it was asked."""
@@ -85,6 +89,7 @@ class Looker:
         self._eyes = eyes
         self._clock = clock
         self._deadline_s = deadline_s
+        self._short_work = ShortWork()
 
     async def look(self, watched: Watched, shot: Shot, models: Sequence[str]) -> Looked:
         """Look at a picture; a model that fails leaves the others' answers."""
@@ -92,11 +97,11 @@ class Looker:
         for model in models:
             with self._kept(work, model):
                 self._choose(work, model)
-        await asyncio.to_thread(self._prepare, work, list(work.eyes))
-        for model in list(work.inputs):
-            with self._kept(work, model):
-                await self._ask(work, model)
-        return await asyncio.to_thread(self._read, work, watched)
+        models = list(work.eyes)
+        named = "+".join(models)
+        await self._compute(f"prepare {named}", lambda: self._prepare(work, models))
+        await asyncio.gather(*(self._ask(work, model) for model in work.inputs))
+        return await self._compute(f"read {named}", lambda: self._read(work, watched))
 
     async def look_together(self, views: Sequence[View], model: str) -> list[Looked]:
         """Look at parts of several pictures in one input of a model.
@@ -159,7 +164,22 @@ class Looker:
         work.eyes[model] = self._eyes.of(installed)
         work.versions[model] = installed.id.version
 
+    async def _compute(self, name: str, work: Callable[[], _T]) -> _T:
+        """Have something computed where that costs less."""
+        begun_s = self._clock.wall_s()
+        if not self._short_work.is_due(name, now_s=begun_s):
+            return await asyncio.to_thread(work)
+        try:
+            return work()
+        finally:
+            now_s = self._clock.wall_s()
+            self._short_work.took(name, now_s - begun_s, now_s=now_s)
+
     async def _ask(self, work: _Work, model: str) -> None:
+        with self._kept(work, model):
+            await self._ask_anew(work, model)
+
+    async def _ask_anew(self, work: _Work, model: str) -> None:
         """Ask the very release that the picture was prepared for.
 
         Where it was let go of meanwhile, what serves now is prepared for and asked.

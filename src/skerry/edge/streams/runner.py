@@ -46,6 +46,10 @@ log = logging.getLogger(__name__)
 FIRST_COST_S = 0.02
 """What a look is taken to cost before any was seen."""
 
+LOOKS_PER_CPU = 2
+"""So many looks are under way for each CPU: each waits about as long, for the event
+loop and the other model, as it computes."""
+
 RETRY_S = 1.0
 """A camera whose code failed is asked again after so long."""
 
@@ -92,7 +96,7 @@ class Streams:
         engine: Runs the models, by the names that the settings give them.
         eyes: How each is fed and read.
         clock: What measures time.
-        cpus: How many looks may be under way, each on one CPU.
+        cpus: How many CPUs there are.
         outlets: Where what is seen goes.
     """
 
@@ -115,11 +119,9 @@ class Streams:
         deadline_s = settings.deadline_ms / 1000
         self._looker = Looker(engine, eyes, clock=clock, deadline_s=5 * deadline_s)
         self._scheduler = Scheduler(
-            # What a look takes is measured on the clock: what cameras take of the CPUs
-            # meanwhile is in it.
             dict.fromkeys(eyes.names, FIRST_COST_S),
-            capacity=cpus * settings.share,
-            at_once=cpus,
+            capacity=LOOKS_PER_CPU * cpus * settings.share,
+            at_once=LOOKS_PER_CPU * cpus,
             deadline_s=deadline_s,
         )
         self._watched = {
@@ -226,6 +228,7 @@ class Streams:
 
     async def _look(self, look: Look, offered: Sequence[Offered]) -> None:
         costs_s: Counter[str] = Counter()
+        begun_s = self._clock.wall_s()
         try:
             if look.beside:
                 looked = await self._together.look(offered, look.models[0])
@@ -236,7 +239,12 @@ class Streams:
                 costs_s.update(its.costs_s)
                 self._apply(one.watched, its)
         finally:
-            self._scheduler.ended(look, costs_s)
+            # What it waited for is in it: it held its place among the looks meanwhile.
+            took_s = self._clock.wall_s() - begun_s
+            scale = took_s / (costs_s.total() or 1.0)
+            self._scheduler.ended(
+                look, {model: scale * cost_s for model, cost_s in costs_s.items()}
+            )
             self._begin_looks()
 
     def _apply(self, watched: Watched, looked: Looked) -> None:

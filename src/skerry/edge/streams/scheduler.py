@@ -116,6 +116,11 @@ class _Camera:
         self.refused: tuple[float, int] | None = None
         self.parts: Mapping[str, Part] = {}
         self.pairs = {model: _Pair() for model in models}
+        self.due_s = math.inf
+
+    def settle(self) -> None:
+        """Note when its next look is due; to be called whenever that may change."""
+        self.due_s = min((due_s for due_s, _, _ in self.waiting()), default=math.inf)
 
     def waiting(self) -> list[tuple[float, str, _Pair]]:
         """Who has not looked at the newest picture, and when that is due."""
@@ -137,9 +142,9 @@ class Scheduler:
     """Decides who is looked at; time is an argument of each call.
 
     Args:
-        costs_s: What a look of each model takes of a CPU, at first; what it really
+        costs_s: What a look of each model takes, at first; what it really
             takes is learnt.
-        capacity: Seconds of CPU in a second that there are for looks.
+        capacity: Seconds of looks in a second: how many go on at once, on average.
         at_once: How many looks may be under way.
         deadline_s: How old a picture may be when its look ends.
 
@@ -171,12 +176,12 @@ class Scheduler:
 
     @property
     def costs_s(self) -> Mapping[str, float]:
-        """What a look of each model takes of a CPU, as far as it is known."""
+        """What a look of each model takes, as far as it is known."""
         return self._costs_s
 
     @property
     def capacity(self) -> float:
-        """Seconds of CPU in a second that there are for looks."""
+        """Seconds of looks in a second: how many go on at once, on average."""
         return self._capacity
 
     def join(self, camera: str, *, weight: float = 1.0) -> None:
@@ -191,8 +196,8 @@ class Scheduler:
 
     def want(self, camera: str, wants: Mapping[str, Want]) -> None:
         """Say what a camera wants from now on; a model that is left out, nothing."""
-        pairs = self._cameras[camera].pairs
-        for model, pair in pairs.items():
+        one = self._cameras[camera]
+        for model, pair in one.pairs.items():
             want = wants.get(model, Want(rate=0.0))
             if want == pair.want:
                 continue
@@ -202,6 +207,7 @@ class Scheduler:
             pair.granted = min(want.rate, started or want.rate)
             pair.want = want
             self._is_stale = True
+        one.settle()
 
     def offer(
         self,
@@ -228,10 +234,12 @@ class Scheduler:
         one.number, one.captured_s = number, captured_s
         one.interval_s = min(max(0.0, now_s - one.offered_s), MOST_INTERVAL_S)
         one.offered_s = now_s
+        one.settle()
 
     def forget(self, camera: str) -> None:
         """The camera's newest picture is gone: it failed, or changed its size."""
         self._cameras[camera].number = -1
+        self._cameras[camera].settle()
 
     def next(self, now_s: float) -> Look | None:
         """Begin the look whose turn it is; None where none is due, or all are busy."""
@@ -251,7 +259,7 @@ class Scheduler:
 
         Args:
             look: It.
-            costs_s: What its models took of a CPU, of all pictures that were looked at
+            costs_s: What its models took, of all pictures that were looked at
                 together; those that failed are left out.
         """
         self._under_way -= 1
@@ -259,6 +267,7 @@ class Scheduler:
             camera = self._cameras.get(one.camera)
             if camera is not None:
                 camera.is_looked_at = False
+                camera.settle()
         for model, cost_s in costs_s.items():
             each_s = cost_s / len(look.all)
             self._costs_s[model] += _RECENT * (each_s - self._costs_s[model])
@@ -268,10 +277,9 @@ class Scheduler:
         """When `next` is to be asked again if nothing happens; None: only then."""
         found = []
         for camera in self._cameras.values():
-            for due_s, _, _ in camera.waiting():
-                begins_s = due_s - camera.interval_s / 2
-                if now_s < begins_s <= camera.fresh_until_s:
-                    found.append(begins_s)
+            begins_s = camera.due_s - camera.interval_s / 2
+            if now_s < begins_s <= camera.fresh_until_s:
+                found.append(begins_s)
         return min(found, default=None)
 
     def _begin(self, name: str, now_s: float) -> Look:
@@ -284,6 +292,7 @@ class Scheduler:
                 pair.begun_s = min(max(due_s, now_s - early_s), now_s + early_s)
                 pair.number = camera.number
         camera.is_looked_at, camera.refused = True, None
+        camera.settle()
         return Look(camera=name, number=camera.number, models=models)
 
     def _soon(self, camera: _Camera, now_s: float) -> tuple[str, ...]:
@@ -315,10 +324,9 @@ class Scheduler:
         """Who is due: when, and which camera."""
         found = []
         for name, camera in self._cameras.items():
-            due_s = min((due_s for due_s, _, _ in camera.waiting()), default=math.inf)
-            is_due = due_s <= now_s + camera.interval_s / 2
+            is_due = camera.due_s <= now_s + camera.interval_s / 2
             if is_due and self._is_worth_it(name, camera, now_s):
-                found.append((due_s, name))
+                found.append((camera.due_s, name))
         return found
 
     def _is_worth_it(self, name: str, camera: _Camera, now_s: float) -> bool:
@@ -332,9 +340,11 @@ class Scheduler:
         refused_s, number = camera.refused
         if number != camera.number and now_s - refused_s >= STARVE_S:
             return True
-        if is_late:
+        # What fell due only when a newer one was soon to come is not late.
+        if is_late and camera.due_s - camera.interval_s / 2 <= camera.fresh_until_s:
             self.late[name] += 1
             camera.number = -1
+            camera.settle()
         return False
 
     def _share_out(self, now_s: float) -> None:
@@ -357,3 +367,4 @@ class Scheduler:
         for name, camera in self._cameras.items():
             for model, pair in camera.pairs.items():
                 pair.granted = granted.rates.get(Pair(name, model), 0.0)
+            camera.settle()

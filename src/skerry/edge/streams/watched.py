@@ -18,7 +18,7 @@ from skerry.edge.streams.settings import CameraEntry
 from skerry.edge.streams.tracks import WHOLE, Seen, Tracker
 from skerry.edge.streams.zones import Happening, Rules
 
-LOOKS_PER_SIZE = 3.0
+LOOKS_PER_SIZE = 4.0
 """An object is to be looked at so often while it moves by its own size."""
 
 CALM_S = 1.5
@@ -31,15 +31,15 @@ CALM_RATE = 2.0
 """Most looks a second where something moved a moment ago and no longer does."""
 
 KNOWN_RATE = 2.0
-"""Least looks a second where somebody who is known moves, however slowly."""
+"""Least looks a second where something moves, however slowly or seldom somebody."""
 
-BACK_OFF = 0.5
+BACK_OFF = 0.35
 """A scene is checked after such a part of the time since something moved in it."""
 
 EMPTY_LOOKS = 3
 """So many looks in a row that find nothing halve the rate of the next ones."""
 
-FACES_PER_S = 2.0
+FACES_PER_S = 1.5
 """Faces are looked for at most so often: pictures leave no more often than that."""
 
 WHOLE_EACH_S = 1.0
@@ -171,8 +171,8 @@ class Watched:
 
         Where something begins to move, or somebody new is there, as often as pictures
         come; then by how fast the fastest object is. Where look after look finds
-        nothing in what moves (trees, traffic), half as often, and again, down to the
-        least rate. When all is still a scene is checked soon, and then less and less.
+        nothing in what moves (trees, traffic), half as often, and again, down to
+        `KNOWN_RATE`. When all is still a scene is checked soon, and then less and less.
         Faces, which are of interest to who looks at pictures, are looked for less.
         """
         entry = self.entry
@@ -206,8 +206,8 @@ class Watched:
         if any(not track.is_confirmed for track in tracks):
             rate = entry.frames_per_s
         elif tracks:
-            fastest = max(track.speed for track in tracks)
-            rate = max(KNOWN_RATE, LOOKS_PER_SIZE * fastest)
+            rate = LOOKS_PER_SIZE * max(track.speed for track in tracks)
+        rate = max(KNOWN_RATE, rate)
         if now_s - self._moved_s > NOW_S:
             rate = min(rate, CALM_RATE)
         # A few steps, so that not every look has all rates shared out anew.

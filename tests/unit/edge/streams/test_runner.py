@@ -60,21 +60,21 @@ class BlockEngine:
     def __init__(self) -> None:
         self.broken: set[str] = set()
         self.asked: list[str] = []
-        self.version = 1
+        self.versions = {"people": 1, "faces": 1}
         self.swaps = 0
 
     def choose(self, name: str) -> Any:
-        return SimpleNamespace(id=ReleaseId(name=name, version=self.version))
+        return SimpleNamespace(id=ReleaseId(name=name, version=self.versions[name]))
 
     async def infer(
         self, name: str, inputs: Tensors, *, version: int, **_: object
     ) -> Any:
         self.asked.append(name)
         await asyncio.sleep(0)
-        if self.swaps:
+        if self.swaps and name == "people":
             self.swaps -= 1
-            self.version += 1
-        if version != self.version:
+            self.versions[name] += 1
+        if version != self.versions[name]:
             raise UsageError("that version is not loaded", hint="")
         if name in self.broken:
             raise RuntimeFailure("it broke", hint="")
@@ -227,7 +227,7 @@ def test_nobody_looks_where_nothing_moves(tmp_path: Path) -> None:
         await stage.give([scene()] * 60)
 
     stage.play(act)
-    assert 1 <= stage.engine.asked.count("people") <= 2
+    assert 1 <= stage.engine.asked.count("people") <= 3
     assert stage.cameras["a"].attention is Attention.IDLE
     (camera,) = stage.streams.figures().cameras
     assert camera.missed_share == 0.0

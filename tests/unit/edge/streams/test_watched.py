@@ -45,11 +45,11 @@ def test_who_is_new_is_looked_at_as_often_as_pictures_come() -> None:
     pictures = walk(8, step_px=2)
     for _ in range(6):
         film.take(next(pictures), SLOW)
-    assert film.rates() == (2.0, 2.0)
+    assert film.rates() == (2.0, 1.5)
     film.take(next(pictures), SLOW, NEW)
-    assert film.rates() == (5.0, 2.0)
+    assert film.rates() == (5.0, 1.5)
     film.take(next(pictures), SLOW, NEW)
-    assert film.rates() == (2.0, 2.0)
+    assert film.rates() == (2.0, 1.5)
 
 
 def test_faces_are_looked_for_less_where_nobody_is() -> None:

@@ -6,7 +6,7 @@ two seconds. Where nothing happens it shows the median of its scene.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from benchmarks._found import Plan, tell
 from benchmarks.nets.places import data_folder, keep
 from skerry.device._video import Video
+from skerry.edge.streams.gate import Gate
+from skerry.edge.streams.watched import CALM_S
 from skerry.tasks._image import resize
 
 ROWS, COLUMNS, FRAMES_PER_S = 360, 640, 5
@@ -106,10 +108,24 @@ def scene(
 
     sampled = frames[:: max(1, len(frames) // _SAMPLED), top : top + height]
     empty = cut(_median(sampled[:, :, left : left + width], frames, top, left))
+    lively = _lively(frames, cut) if kind == "busy" else np.arange(len(frames))
     for index in range(round(seconds * FRAMES_PER_S)):
         is_on = is_active(number, index / FRAMES_PER_S, kind)
-        shown = cut(frames[(offset + index) % len(frames)]) if is_on else empty
+        frame = frames[lively[(offset + index) % len(lively)]]
+        shown = cut(frame) if is_on else empty
         yield np.clip(shown + noise[index % 4], 0, 255).astype(np.uint8)
+
+
+def _lively(
+    frames: Pictures, cut: Callable[[Pictures], NDArray[np.float32]]
+) -> NDArray[np.int64]:
+    """The frames with something that moves: some roads are empty for seconds."""
+    gate = Gate()
+    lumas = (cut(frame)[:, :, 1].clip(0, 255).astype(np.uint8) for frame in frames)
+    moving = [gate.look(luma).is_moving for luma in lumas]
+    # As a camera is watched for a moment after the last movement.
+    just = np.convolve(moving, np.ones(round(CALM_S * FRAMES_PER_S)))[: len(moving)]
+    return np.flatnonzero(just)
 
 
 def is_active(number: int, at_s: float, kind: str) -> bool:

@@ -12,6 +12,7 @@ from benchmarks._harness import Measured
 from benchmarks._streams_footage import CAMERAS, FRAMES_PER_S, footage
 from benchmarks._streams_load import QUICK_CAMERAS, QUICK_SECONDS, SECONDS
 from benchmarks._streams_stage import Noted, Ran, run_cameras, settings_of
+from skerry.core.allowance import ShortWork
 from skerry.core.clock import Clock, SystemClock
 from skerry.core.errors import LinkError
 from skerry.device._video import Packet, Video
@@ -117,7 +118,7 @@ def _repeated(settings: CamerasSettings) -> CamerasSettings:
 def _cameras(
     settings: CamerasSettings, clock: Clock, *, bad: Mapping[str, str]
 ) -> dict[str, Noted]:
-    found = {}
+    found, short_work = {}, ShortWork()
     for place, entry in enumerate(settings.cameras):
         how = bad.get(entry.name, "")
         one = CameraSettings(
@@ -130,9 +131,10 @@ def _cameras(
         camera = VideoCamera(
             one,
             clock=clock,
+            short_work=short_work,
             open_video=Dropping if is_dropping else Video,  # type: ignore[arg-type]
         )
-        found[entry.name] = Noted(camera)
+        found[entry.name] = Noted(camera, clock)
     return found
 
 

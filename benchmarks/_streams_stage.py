@@ -13,6 +13,7 @@ from benchmarks._stages import WORK
 from benchmarks._streams_footage import FRAMES_PER_S
 from benchmarks.nets.places import data_folder, keep
 from skerry.app.streams.running import load_models
+from skerry.core.allowance import ShortWork
 from skerry.core.clock import Clock, SystemClock
 from skerry.core.documents import Json
 from skerry.core.seams import Camera
@@ -32,6 +33,9 @@ from skerry.graph.resolution import change_resolution
 
 EXAMPLES = Path(__file__).parents[1] / "examples" / "tasks"
 FACE_ROWS, FACE_COLUMNS = 192, 320
+RUNTIME = "openvino"
+"""What `skerry compare` finds to be the fastest for both."""
+
 STAGGER_S = 0.02
 WARM_S = 3.0
 """What happens before is not counted: all cameras begin, and none is known."""
@@ -48,7 +52,7 @@ class Ran:
         begun_ms: By camera, when its first picture was taken.
         figures: How all did.
         looks: By camera and model, looks in the counted time.
-        idle_s: By camera, how much of it nothing moved there, as the gate has it.
+        active_s: By camera, how much of it something moved there, or just had.
     """
 
     seconds: float
@@ -57,15 +61,23 @@ class Ran:
     begun_ms: Mapping[str, int]
     figures: StreamFigures
     looks: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    idle_s: Mapping[str, float] = field(default_factory=dict)
+    active_s: Mapping[str, float] = field(default_factory=dict)
 
 
 class Noted:
-    """A camera that notes when its first picture was taken; the seam `Camera`."""
+    """A camera that notes when it began, and how long it was watched fully.
 
-    def __init__(self, camera: Camera) -> None:
+    Args:
+        camera: What gives its pictures.
+        clock: What measures time.
+    """
+
+    def __init__(self, camera: Camera, clock: Clock) -> None:
         self.begun_ms: int | None = None
         self._camera = camera
+        self._clock = clock
+        self._active_s = 0.0
+        self._since_s: float | None = clock.wall_s()
 
     @property
     def name(self) -> str:
@@ -77,8 +89,19 @@ class Noted:
         """How it does."""
         return self._camera.health
 
+    @property
+    def active_s(self) -> float:
+        """How long something moved on it, so far."""
+        since_s = self._since_s
+        return self._active_s + (self._clock.wall_s() - since_s if since_s else 0.0)
+
     def attend(self, attention: Attention) -> None:
-        """Pass it on."""
+        """Note it, and pass it on."""
+        is_active, was_active = attention is Attention.FULL, self._since_s is not None
+        if is_active and not was_active:
+            self._since_s = self._clock.wall_s()
+        elif was_active and not is_active:
+            self._active_s, self._since_s = self.active_s, None
         self._camera.attend(attention)
 
     async def shots(self) -> AsyncIterator[Shot]:
@@ -115,8 +138,11 @@ def models() -> dict[str, ModelSettings]:
             path=str(people),
             task=str(EXAMPLES / "fastestdet.toml"),
             labels=("person",),
+            runtime=RUNTIME,
         ),
-        "faces": ModelSettings(path=str(faces), task=str(task), finds="faces"),
+        "faces": ModelSettings(
+            path=str(faces), task=str(task), finds="faces", runtime=RUNTIME
+        ),
     }
 
 
@@ -131,6 +157,7 @@ def settings_of(paths: Sequence[Path], *, clip_s: float = 0.0) -> CamerasSetting
 
 def cameras_of(settings: CamerasSettings, clock: Clock) -> dict[str, Noted]:
     """Cameras that play the files of the settings, begun one after the other."""
+    short_work = ShortWork()
     return {
         entry.name: Noted(
             VideoCamera(
@@ -142,7 +169,9 @@ def cameras_of(settings: CamerasSettings, clock: Clock) -> dict[str, Noted]:
                     start_s=place * STAGGER_S,
                 ),
                 clock=clock,
-            )
+                short_work=short_work,
+            ),
+            clock,
         )
         for place, entry in enumerate(settings.cameras)
     }
@@ -206,7 +235,8 @@ async def run_cameras(
         )
         running = asyncio.create_task(streams.run())
         await asyncio.sleep(WARM_S)
-        before, still = _looks(streams.figures()), _idle(streams.figures())
+        before = _looks(streams.figures())
+        active_s = {name: one.active_s for name, one in sources.items()}
         begun_s, begun_cpu_s = clock.wall_s(), clock.cpu_s()
         while not running.done():
             await asyncio.wait({running}, timeout=1.0)
@@ -216,6 +246,9 @@ async def run_cameras(
                 break
         took_s, cpu_s = clock.wall_s() - begun_s, clock.cpu_s() - begun_cpu_s
         figures = streams.figures()
+        active_s = {
+            name: one.active_s - active_s[name] for name, one in sources.items()
+        }
         if running.done():
             running.result()
         running.cancel()
@@ -234,10 +267,7 @@ async def run_cameras(
             }
             for name, models in after.items()
         },
-        idle_s={
-            name: (count - still[name]) / FRAMES_PER_S
-            for name, count in _idle(figures).items()
-        },
+        active_s=active_s,
     )
 
 
@@ -249,10 +279,6 @@ def latencies_ms(ran: Ran) -> list[float]:
         for body in ran.events
         if "latency_ms" in body and float(str(body["at_ms"])) >= start_ms
     ]
-
-
-def _idle(figures: StreamFigures) -> dict[str, int]:
-    return {camera.name: camera.skipped["idle"] for camera in figures.cameras}
 
 
 def _looks(figures: StreamFigures) -> dict[str, dict[str, int]]:

@@ -12,7 +12,13 @@ from pathlib import Path
 
 from benchmarks._found import tell
 from benchmarks._streams_footage import FRAMES_PER_S
-from benchmarks._streams_stage import WARM_S, Ran, opened_engine, settings_of
+from benchmarks._streams_stage import (
+    RUNTIME,
+    WARM_S,
+    Ran,
+    opened_engine,
+    settings_of,
+)
 from skerry.core.clock import SystemClock
 from skerry.device._video import Video
 from skerry.edge.streams.tracks import Seen, Tracker
@@ -106,7 +112,7 @@ def missed_events(
 
 
 def _kept(path: Path) -> Path:
-    return path.with_suffix(".events.json")
+    return path.with_suffix(f".{RUNTIME}.events.json")
 
 
 async def _teach(paths: Sequence[Path]) -> None:

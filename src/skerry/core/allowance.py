@@ -12,7 +12,7 @@ REST_S = 10.0
 """What has become long goes to threads for so long, before it is tried again."""
 
 _BURST_S = 0.05
-_RECENT = 0.1
+_RECENT = 0.2
 """Weight of the newest time in the running mean."""
 
 
@@ -80,5 +80,5 @@ class ShortWork:
         typical_s += _RECENT * (took_s - typical_s)
         if typical_s > self._short_s:
             self._rests_until_s[work] = now_s + REST_S
-            typical_s = 0.0
+            typical_s = self._short_s / 2  # so that one more long time is enough
         self._typical_s[work] = typical_s

@@ -26,10 +26,10 @@ from skerry.edge.streams.watched import Found, Watched
 FILL = 114
 """Between the parts of a mosaic: as detectors are used to."""
 
-_T = TypeVar("_T")
-
 TRIES = 3
 """So often a release is chosen for a look, where each is gone before it was asked."""
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

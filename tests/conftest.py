@@ -52,11 +52,12 @@ def _logging_as_before() -> Iterator[None]:
     ours.setLevel(before[2])
 
 
-_UNMEASURED = {"architecture", "fleet", "fuzz", "property"}
-"""Folders of tests that do much the same many times: they are not traced for coverage,
-which would take as long again. What is covered is so by the tests that remain."""
-
 _SYSTEM = "system"
+
+_UNMEASURED = {"architecture", "fleet", "fuzz", "property", _SYSTEM}
+"""Folders of tests that do much the same many times, or in other processes: they are
+not traced for coverage, which would take as long again. What is covered is so by the
+tests that remain."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

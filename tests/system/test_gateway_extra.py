@@ -12,8 +12,6 @@ import pytest
 from tests.commands import Typist, make_parts, running
 from tests.system.conftest import run
 
-pytestmark = pytest.mark.system
-
 UNWANTED = {"grpcio", "onnx", "onnx-ir", "torch", "fastapi", "sqlalchemy", "openvino"}
 PLATFORMS = [f"manylinux{tag}_aarch64" for tag in ("_2_28", "_2_27", "_2_17", "2014")]
 

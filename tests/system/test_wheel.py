@@ -8,12 +8,8 @@ from collections.abc import Callable
 from importlib.metadata import metadata
 from pathlib import Path
 
-import pytest
-
 import skerry
 from tests.system.conftest import REPOSITORY, run
-
-pytestmark = pytest.mark.system
 
 IMPORT_EACH = """
 import importlib, json, sys

@@ -14,6 +14,7 @@ from skerry.adapt.target_files import load_target
 from skerry.app.demo import networks
 from skerry.app.demo.digits import read_digits, split_digits
 from skerry.app.demo.textlines import TextLines, read_lines
+from skerry.compress.ptq.quantize import Quantize
 from skerry.compress.search.evidence import Compressed, compress
 from skerry.core.budget import Budget
 from skerry.core.model import Model
@@ -121,6 +122,12 @@ class MeterAct:
     readings: int
     readings_right_before: int
     readings_right_after: int
+
+    @property
+    def step(self) -> Quantize:
+        """How it was quantized, or how it is by default where nothing held."""
+        chosen = self.compressed.choice.chosen
+        return (chosen.step if chosen else None) or Quantize()
 
 
 def prepare_text() -> TextNet:

@@ -213,7 +213,7 @@ class _Day:
         pictures = bench.deal_out(parts, np.random.default_rng(SEED))
         folder = self._fleet.folder / RELEASES_FOLDER
         workshop = Workshop(folder, parts, pictures, self._expected, clock=self._clock)
-        return workshop, pictures, workshop.first(meter)
+        return workshop, pictures, workshop.first(meter.step)
 
     def _make_releases(
         self, workshop: Workshop, first: Made, net: TextNet, text: TextAct

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skerry.app.demo import networks
-from skerry.app.demo.acts import MeterAct, TextAct, TextNet
+from skerry.app.demo.acts import TextAct, TextNet
 from skerry.app.demo.digits import Digits, DigitSplit
 from skerry.app.demo.fog import fog
 from skerry.app.demo.load import Expected, Scene
@@ -193,15 +193,13 @@ class Workshop:
         self._task = networks.meter_task()
         self._runtime = get_runtime(_RUNTIME)
 
-    def first(self, act: MeterAct) -> Made:
-        """Release 1: act 2's choice with a float head, which also shows its embedding.
+    def first(self, step: Quantize) -> Made:
+        """Release 1: quantized but for its head, and it shows its embedding, too.
 
         The head is a thousandth of the work; in float it can be refitted without
         quantizing anything again.
         """
         source = with_embedding(read_graph(networks.meter_path()))
-        chosen = act.compressed.choice.chosen
-        step = (chosen.step if chosen else None) or Quantize()
         head = find_head(prepare(source)).node.name or ""
         quantized = replace(step, keep_float=(*step.keep_float, head)).apply(
             source,

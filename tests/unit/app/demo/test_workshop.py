@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from skerry.app.demo.acts import MeterAct, squeeze_meter
 from skerry.app.demo.digits import DigitSplit, read_digits, split_digits
 from skerry.app.demo.load import Expected
 from skerry.app.demo.workshop import Made, Pictures, Workshop, deal_out, renumbered
+from skerry.compress.ptq.quantize import Quantize
 from skerry.core.clock import SystemClock
 from skerry.core.seams import LoadOptions
 from skerry.evolve.delta import diff
@@ -31,12 +31,6 @@ def pictures(parts: DigitSplit) -> Pictures:
 
 
 @pytest.fixture(scope="module")
-def act() -> MeterAct:
-    """Act 2 on the meter reader."""
-    return squeeze_meter(None)
-
-
-@pytest.fixture(scope="module")
 def workshop(
     parts: DigitSplit, pictures: Pictures, tmp_path_factory: pytest.TempPathFactory
 ) -> Workshop:
@@ -46,9 +40,9 @@ def workshop(
 
 
 @pytest.fixture(scope="module")
-def first(workshop: Workshop, act: MeterAct) -> Made:
+def first(workshop: Workshop) -> Made:
     """Release 1."""
-    return workshop.first(act)
+    return workshop.first(Quantize())
 
 
 def test_no_digit_is_in_two_places(parts: DigitSplit, pictures: Pictures) -> None:

@@ -52,8 +52,8 @@ LARGEST_PACKED_BYTES = 64 << 20
 """A larger model goes in full, or by deltas that the publisher has signed."""
 
 MOST_QUEUED = 64
-FIRST_GUESS_S = 10.0
-"""How long a delta takes, until one was made."""
+FIRST_GUESS_S, GUESSED_BYTES_PER_S = 1.0, 2e6
+"""How long a delta takes, until one was made: so long, and by the size of both models."""
 
 Pack = Callable[[Path, Path], Awaitable[bytes]]
 """Makes the delta of two files; empty where none is worth it."""
@@ -102,7 +102,7 @@ class Deltas:
         self._known: tuple[Mapping[str, Blob], Mapping[Pair, Blob]] = ({}, {})
         self._queue: list[Pair] = []
         self._has_queued = asyncio.Event()
-        self._took_s = FIRST_GUESS_S
+        self._took_s: float | None = None
         releases.on_publish(self._take)
 
     async def start(self) -> None:
@@ -124,7 +124,9 @@ class Deltas:
                 await self._make(self._queue[0])
             except SkerryError as error:
                 log.warning("delta.not_made", extra={"what": error.what})
-            self._took_s = (self._took_s + self._clock.wall_s() - began_s) / 2
+            took_s = self._clock.wall_s() - began_s
+            before_s = took_s if self._took_s is None else self._took_s
+            self._took_s = (before_s + took_s) / 2
             del self._queue[0]
             if not self._queue:
                 self._has_queued.clear()
@@ -181,7 +183,11 @@ class Deltas:
                 return None
             self._queue.append(pair)
             self._has_queued.set()
-        return self._took_s * (self._queue.index(pair) + 1)
+        took_s = self._took_s
+        if took_s is None:
+            size_bytes = sum(self._models[one].size_bytes for one in pair)
+            took_s = FIRST_GUESS_S + size_bytes / GUESSED_BYTES_PER_S
+        return took_s * (self._queue.index(pair) + 1)
 
     def hops(self) -> list[Hop]:
         """All deltas between models, signed or made here."""

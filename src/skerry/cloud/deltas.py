@@ -53,7 +53,7 @@ LARGEST_PACKED_BYTES = 64 << 20
 
 MOST_QUEUED = 64
 FIRST_GUESS_S, GUESSED_BYTES_PER_S = 1.0, 2e6
-"""How long a delta takes, until one was made: so long, and by the size of both models."""
+"""How long a delta takes, until one was made: so long, and by both models' size."""
 
 Pack = Callable[[Path, Path], Awaitable[bytes]]
 """Makes the delta of two files; empty where none is worth it."""

@@ -102,6 +102,13 @@ def pid_of(session: WorkerSession) -> int:
     return session.figures().pid or 0
 
 
+def stop(pid: int) -> None:
+    """Stop a process; its threads may run on for a moment after it was told to."""
+    os.kill(pid, signal.SIGSTOP)
+    threads = list(Path(f"/proc/{pid}/task").iterdir())
+    until(lambda: all(") T " in (one / "stat").read_text() for one in threads))
+
+
 @pytest.mark.parametrize("shape", [(1, 4), (300, 500), (0, 7), (7, 0), (3, 2), (1, 1)])
 def test_any_shape_passes(session: WorkerSession, shape: tuple[int, int]) -> None:
     """Larger than the first segments, empty, and small again after that."""
@@ -498,7 +505,7 @@ def test_a_worker_that_dies_of_what_was_started(session: WorkerSession) -> None:
         for kills in (0, 1, 0):
             done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
             if kills:
-                os.kill(pid_of(session), signal.SIGSTOP)  # or it answers before it dies
+                stop(pid_of(session))  # or it answers before it dies
             while (started := session.start(OK, done.set_result)) is None:
                 await asyncio.to_thread(session.run, OK)
             if kills:

@@ -156,7 +156,6 @@ class Streams:
     async def run(self) -> None:
         """Watch all cameras until cancelled, or until each of them has ended."""
         self._is_stopping = False
-        heap.keep_few()
         tasks = [
             asyncio.create_task(self._follow(watched), name=watched.name)
             for watched in self._watched.values()

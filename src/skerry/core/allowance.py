@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
+from skerry.core.clock import Clock
+
 SHORT_S = 0.006
 """Work that usually takes no longer is short."""
 
@@ -11,6 +16,7 @@ SHARE = 0.4
 REST_S = 10.0
 """What has become long goes to threads for so long, before it is tried again."""
 
+_T = TypeVar("_T")
 _BURST_S = 0.05
 _RECENT = 0.2
 """Weight of the newest time in the running mean."""
@@ -72,6 +78,15 @@ class ShortWork:
         """Whether it is to be done at once."""
         is_resting = now_s < self._rests_until_s.get(work, now_s)
         return not is_resting and not self._allowance.is_spent(now_s=now_s)
+
+    def at_once(self, work: str, call: Callable[[], _T], *, clock: Clock) -> _T:
+        """Do it here and now, and take in how long that took."""
+        begun_s = clock.wall_s()
+        try:
+            return call()
+        finally:
+            now_s = clock.wall_s()
+            self.took(work, now_s - begun_s, now_s=now_s)
 
     def took(self, work: str, took_s: float, *, now_s: float) -> None:
         """Take in how long it took the loop's thread."""

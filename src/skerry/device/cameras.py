@@ -274,17 +274,11 @@ class VideoCamera:
         return found
 
     async def _decoded(self, video: Video, packets: Packets) -> Decoded | None:
-        begun_s = self._clock.wall_s()
-        is_short = len(packets) <= MOST_AT_ONCE and self._short_work.is_due(
-            self.name, now_s=begun_s
-        )
-        if not is_short:
-            return await self._run(partial(self._decode, video, packets))
-        try:
-            return self._decode(video, packets)
-        finally:
-            now_s = self._clock.wall_s()
-            self._short_work.took(self.name, now_s - begun_s, now_s=now_s)
+        decode = partial(self._decode, video, packets)
+        short_work, now_s = self._short_work, self._clock.wall_s()
+        if len(packets) <= MOST_AT_ONCE and short_work.is_due(self.name, now_s=now_s):
+            return short_work.at_once(self.name, decode, clock=self._clock)
+        return await self._run(decode)
 
     def _decode(self, video: Video, packets: Packets) -> Decoded | None:
         """Decode packets in order, and give the last one's picture."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import ClassVar
 
 from skerry.core.seams import Array
@@ -32,8 +32,7 @@ class _LaidOut:
         )
 
 
-@lru_cache(maxsize=256)
-def merge_steps(steps: tuple[PreStep, ...]) -> tuple[PreStep, ...]:
+def merge_steps(steps: Sequence[PreStep]) -> tuple[PreStep, ...]:
     """The same steps, those turned about that are quicker the other way round."""
     merged: list[PreStep] = []
     for step in steps:

@@ -124,6 +124,7 @@ class Task:
     post: tuple[PostStep | Head | Last, ...]
     output: str = ""
     golden_tolerance: float = 0.01
+    _quick: tuple[PreStep, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Refuse parts that do not fit each other.
@@ -135,6 +136,7 @@ class Task:
         _check_metric(self)
         _check_decoder(self)
         _check_pre(self)
+        object.__setattr__(self, "_quick", merge_steps(self.pre))
         _check_labels(self)
         if not 0 < self.golden_tolerance < float("inf"):
             raise UsageError(
@@ -175,7 +177,7 @@ class Task:
         Raises:
             DataError: A step does not take what the one before it gives.
         """
-        for step in merge_steps(self.pre):
+        for step in self._quick:
             sample = step.apply(sample)
         return sample
 

@@ -166,14 +166,9 @@ class Looker:
 
     async def _compute(self, name: str, work: Callable[[], _T]) -> _T:
         """Have something computed where that costs less."""
-        begun_s = self._clock.wall_s()
-        if not self._short_work.is_due(name, now_s=begun_s):
-            return await asyncio.to_thread(work)
-        try:
-            return work()
-        finally:
-            now_s = self._clock.wall_s()
-            self._short_work.took(name, now_s - begun_s, now_s=now_s)
+        if self._short_work.is_due(name, now_s=self._clock.wall_s()):
+            return self._short_work.at_once(name, work, clock=self._clock)
+        return await asyncio.to_thread(work)
 
     async def _ask(self, work: _Work, model: str) -> None:
         with self._kept(work, model):

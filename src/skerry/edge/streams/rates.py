@@ -40,7 +40,7 @@ class Demand:
         rate: Looks a second.
         least: The least that will do while something moves; 0 where only a check is
             wanted.
-        cost_s: What one look takes of a CPU.
+        cost_s: What one look takes.
         weight: Its share beside others'.
     """
 
@@ -68,7 +68,7 @@ def share_out(demands: Mapping[KeyT, Demand], capacity: float) -> Granted[KeyT]:
 
     Args:
         demands: What is wanted.
-        capacity: Seconds of CPU in a second that there are for it.
+        capacity: Seconds of looks in a second: how many go on at once.
 
     Example:
         >>> wanted = {c: Demand(rate=5, least=1, cost_s=0.1) for c in "ab"}

@@ -80,6 +80,7 @@ def measure_soak(plan: Plan) -> Found:
             cameras=_cameras(settings, SystemClock(), bad={**bad, "c00": str(corrupt)}),
             seconds=plan.of(SOAK_S, QUICK_SOAK_S),
             each_s=note,
+            keeps_events=False,
         )
     )
     fifth = max(1, len(memory) // 5)

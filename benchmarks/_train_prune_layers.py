@@ -38,7 +38,7 @@ BAR = "train.prune.layers_speedup"
 ALLOWED = 1.0
 """Points."""
 
-OURS = PruneLayers(most=2, epochs=4, learning_rate=3e-3)
+OURS = PruneLayers(most=2, epochs=8, learning_rate=3e-3)
 EPOCHS = OURS.most * OURS.epochs
 ORIGINAL = "original"
 LONGER = f"original, trained for {EPOCHS} epochs more"

@@ -335,13 +335,16 @@ class Scheduler:
         is_late = now_s + cost_s > camera.captured_s + self._deadline_s
         if not is_late and now_s <= camera.fresh_until_s:
             return True
+        # What fell due only when a newer one was soon to come waits for that one: it
+        # is not late, and its camera does not starve.
+        if camera.due_s - camera.interval_s / 2 > camera.fresh_until_s:
+            return False
         if camera.refused is None:
             camera.refused = now_s, camera.number
         refused_s, number = camera.refused
         if number != camera.number and now_s - refused_s >= STARVE_S:
             return True
-        # What fell due only when a newer one was soon to come is not late.
-        if is_late and camera.due_s - camera.interval_s / 2 <= camera.fresh_until_s:
+        if is_late:
             self.late[name] += 1
             camera.number = -1
             camera.settle()

@@ -175,6 +175,25 @@ def test_late_pictures_are_looked_at_once_a_second_at_most(
             assert after - before >= STARVE_S - 1e-9
 
 
+def test_a_look_that_falls_due_between_pictures_waits_for_the_next_one() -> None:
+    """Where pictures are rare, and rates fall, none is looked at a second later."""
+    scheduler = Scheduler({"people": 0.01}, capacity=1.8, at_once=2, deadline_s=0.2)
+    scheduler.join("gate")
+    ages_s = []
+    for tick in range(1200):
+        now_s = tick * 0.01
+        # Due at 3 s, then at 5 s: each time a second after the newest picture.
+        rate = 1 / 3 if now_s < 3.5 else 1 / 5
+        scheduler.want("gate", {"people": Want(rate=rate, least=0.0)})
+        if tick % 200 == 0:
+            scheduler.offer("gate", tick, now_s, now_s=now_s)
+        if (look := scheduler.next(now_s)) is not None:
+            ages_s.append(now_s - look.number * 0.01)
+            scheduler.ended(look, {"people": 0.01})
+    assert len(ages_s) >= 2
+    assert max(ages_s) <= 0.2
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 4), fleets, costs)
 def test_no_more_looks_run_at_once_than_there_are_cpus(

@@ -15,13 +15,13 @@ from benchmarks._train_setup import training
 
 
 def setup():
-    return training(Path({work!r}), net={net!r}, quick={quick})
+    return training(Path({work!r}), net={net!r}, seed={seed}, quick={quick})
 """
 """What a user's training code is here: it says where the trained net is kept."""
 
 
-def training(work: Path, *, net: str, quick: bool) -> Training:
-    """The net of seed 0; the test pictures report."""
-    case = make_case(work, 0, quick=quick, net=net)
+def training(work: Path, *, net: str, seed: int, quick: bool) -> Training:
+    """The net that a seed trains; the test pictures report."""
+    case = make_case(work, seed, quick=quick, net=net)
     report = as_source(case.pictures, case.labels)
     return replace(case.training, report=report)

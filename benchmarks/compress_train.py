@@ -48,7 +48,7 @@ PARTS: dict[str, tuple[Part, tuple[str, ...]]] = {
 }
 """By name, what measures a part, and its bars."""
 
-SEEDED = ("qat", "channels", "layers", "distil")
+SEEDED = ("qat", "channels", "layers", "distil", "combined")
 """The parts that are trained once a seed."""
 
 

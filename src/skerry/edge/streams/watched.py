@@ -42,6 +42,9 @@ EMPTY_LOOKS = 3
 FACES_PER_S = 1.5
 """Faces are looked for at most so often: pictures leave no more often than that."""
 
+FACES_PER_S_ALONE = 1.25
+"""Where nobody is known, at most so often."""
+
 WHOLE_EACH_S = 1.0
 """All of a picture on which something moves is looked at so often."""
 
@@ -187,12 +190,8 @@ class Watched:
                 for model, finds in eyes.items()
             }
         rate = self._rate(now_s)
-        is_empty = not self.tracker.tracks
-        most = {
-            "faces": entry.least_rate
-            if is_empty
-            else max(FACES_PER_S, entry.least_rate)
-        }
+        faces = FACES_PER_S if self.tracker.tracks else FACES_PER_S_ALONE
+        most = {"faces": max(faces, entry.least_rate)}
         return {
             model: _want(min(rate, most.get(finds, rate)), entry.least_rate)
             for model, finds in eyes.items()

@@ -57,7 +57,7 @@ def test_faces_are_looked_for_less_where_nobody_is() -> None:
     film = Film()
     for picture in walk(4):
         film.take(picture)
-    assert film.rates() == (3.0, 1.0)  # three looks in vain have halved 5
+    assert film.rates() == (3.0, 1.25)  # three looks in vain have halved 5
 
 
 def test_a_scene_is_checked_soon_after_a_movement_and_then_less() -> None:

@@ -130,6 +130,11 @@ class Video:
         rate = self._stream.average_rate or self._stream.guessed_rate
         return float(rate) if rate and 0 < rate <= 1000 else None
 
+    @property
+    def is_intra_only(self) -> bool:
+        """Whether no picture needs another one to be decoded: MJPEG, raw pictures."""
+        return bool(self._stream.codec_context.codec.intra_only)
+
     def read(self) -> Packet | None:
         """Wait for the next coded picture; None at the end.
 

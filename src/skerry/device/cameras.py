@@ -56,7 +56,8 @@ class CameraSettings:
         name: What it is called.
         url: A file, a device (`/dev/video0`) or a URL that FFmpeg opens.
         sub_url: Its sub-stream, which is used where there is one.
-        frames_per_s: Pictures beyond so many a second are decoded and not given.
+        frames_per_s: Pictures beyond so many a second are not given; they are decoded
+            only where others need them.
         wanted_rows: Of several streams at one URL, the smallest with so many rows.
         is_repeated: Whether a file is played again and again.
         start_s: How long to wait before it is opened: those of one box are staggered,
@@ -204,25 +205,30 @@ class VideoCamera:
             packet, waited_s = await self._next(video)
             while packet is not None:
                 captured_s = await self._place(packet, waited_s, pace)
-                now_s = self._clock.wall_s()
-                chosen = self._ingest.take(
-                    packet,
-                    late_s=now_s - captured_s,
-                    period_s=period_s,
-                    now_s=now_s,
-                    attention=self._attention,
-                )
+                is_due, decoded = self._is_due(captured_s), None
+                if (is_due or not video.is_intra_only) and (
+                    chosen := self._chosen(packet, captured_s, period_s)
+                ):
+                    decoded = await self._decoded(video, chosen)
                 # Given before the next is waited for, which a live camera takes a
                 # period for.
-                decoded = None
-                if chosen:
-                    decoded = await self._decoded(video, chosen)
-                if decoded is not None and self._is_due(captured_s):
+                if decoded is not None and is_due:
+                    self._given_s = captured_s
                     yield self._shot(decoded, captured_s, packet.size_bytes)
                 packet, waited_s = await self._next(video)
         finally:
             # In its own thread: it may be used there until then.
             self._thread.submit(video.close)
+
+    def _chosen(self, packet: Packet, captured_s: float, period_s: float) -> Packets:
+        now_s = self._clock.wall_s()
+        return self._ingest.take(
+            packet,
+            late_s=now_s - captured_s,
+            period_s=period_s,
+            now_s=now_s,
+            attention=self._attention,
+        )
 
     async def _place(self, packet: Packet, waited_s: float, pace: FilePace) -> float:
         """When the packet's picture was taken; that of a file is waited for."""
@@ -302,10 +308,7 @@ class VideoCamera:
     def _is_due(self, captured_s: float) -> bool:
         """Whether a picture is wanted, with so many a second."""
         # A tenth of a period of grace: a camera's own rate is never quite even.
-        if captured_s - self._given_s < 0.9 / self._settings.frames_per_s:
-            return False
-        self._given_s = captured_s
-        return True
+        return captured_s - self._given_s >= 0.9 / self._settings.frames_per_s
 
     def _shot(self, decoded: Decoded, captured_s: float, size_bytes: int) -> Shot:
         if decoded.luma.shape != self._size:

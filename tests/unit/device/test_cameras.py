@@ -105,12 +105,24 @@ def test_a_file_that_is_not_repeated_ends(tmp_path: Path) -> None:
     assert camera.health.state is CameraState.ENDED
 
 
-def test_pictures_beyond_the_rate_are_not_given(tmp_path: Path) -> None:
-    """They are decoded, for the next ones need them."""
-    path = write_video(tmp_path / "a.mkv", walk(20), frames_per_s=20)
+@pytest.mark.parametrize(("codec", "decodes"), [("libx264", 20), ("mjpeg", 5)])
+def test_pictures_beyond_the_rate_are_not_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, codec: str, decodes: int
+) -> None:
+    """They are decoded where the next ones need them, and only there."""
+    decoded: list[Packet] = []
+    decode = Video.decode
+
+    def count(video: Video, packet: Packet) -> _video.Decoded | None:
+        decoded.append(packet)
+        return decode(video, packet)
+
+    monkeypatch.setattr(Video, "decode", count)
+    path = write_video(tmp_path / "a.mkv", walk(20), frames_per_s=20, codec=codec)
     clock = FakeClock()
     camera = camera_of(path, clock, frames_per_s=5, is_repeated=False)
     assert len(collect(camera, clock, 20)) == 5
+    assert len(decoded) == decodes
 
 
 def test_an_idle_camera_gives_what_stands_alone(tmp_path: Path) -> None:
@@ -222,6 +234,7 @@ class Scripted:
     """A stream that does as a test says: packets, errors, or the end."""
 
     frames_per_s = 5.0
+    is_intra_only = False
 
     def __init__(
         self,

@@ -70,7 +70,7 @@ def measure(
             found.setdefault(what, []).append(Found(right=right, latency=latency))
     rows = [table_row(what, found, net="ResNet-8") for what in found]
     ours = rows[[*found].index("ours")]
-    ours["note"] = f"{ours['note']}; without {'; '.join(gone)}"
+    ours["note"] = f"{ours['note']}; without {'; '.join(dict.fromkeys(gone))}"
     return rows, bar(found)
 
 

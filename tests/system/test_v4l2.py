@@ -64,19 +64,3 @@ def test_a_camera_is_unplugged_and_plugged_in_again() -> None:
     assert health.state is CameraState.LIVE
     assert health.reconnects >= 1
     assert "No such" in health.reason
-
-
-def test_a_camera_that_is_not_there_is_a_reason() -> None:
-    """It is waited for."""
-    settings = CameraSettings(name="gone", url="/dev/video99", timeout_s=1)
-    camera = VideoCamera(settings, clock=SystemClock())
-
-    async def wait() -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(1), contextlib.aclosing(camera.shots()) as shots:
-                async for _ in shots:
-                    pass
-
-    asyncio.run(wait())
-    assert camera.health.state is CameraState.WAITING
-    assert camera.health.reason.startswith("cannot read /dev/video99")

@@ -69,8 +69,8 @@ class _Sheets:
     """
 
     def __init__(self, first: NDArray[np.uint8]) -> None:
-        self.mean: NDArray[np.int16] = first.astype(np.int16) << _SHIFT
         self.small: NDArray[np.int16] = first.astype(np.int16)
+        self.mean: NDArray[np.int16] = self.small << _SHIFT
         self.last: NDArray[np.int16] = np.empty_like(self.small)
         self.change: NDArray[np.int16] = np.empty_like(self.small)
         self.part: NDArray[np.int16] = np.empty_like(self.small)
